@@ -1,0 +1,1 @@
+"""A FHIR R4 server with a whole clinic inside."""

@@ -1,0 +1,55 @@
+"""One request and its answer, without HTTP: what REST, Bundle entries and operations hand to an interaction and get back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from fhir_server.outcome import Issue
+from fhir_server.search import Grant
+
+Interaction = Literal["read", "vread", "update", "patch", "delete", "create", "search", "history", "capabilities", "bundle"]
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A request.
+
+    `base` is the absolute FHIR base as the caller sees it, without a slash at its end. `params` are the query and form parameters in order,
+    decoded, with `_format` and `_pretty` taken out. `body` is the decoded resource, or the list of a JSON Patch.
+    The preconditions are those of https://hl7.org/fhir/R4/http.html: `if_match` a version id, `if_none_match` version ids or `*`.
+    """
+
+    interaction: Interaction
+    grant: Grant
+    base: str
+    type: str | None = None
+    id: str | None = None
+    version: str | None = None
+    params: tuple[tuple[str, str], ...] = ()
+    body: Any = None
+    if_match: str | None = None
+    if_none_match: tuple[str, ...] = ()
+    if_modified_since: datetime | None = None
+    if_none_exist: str | None = None
+    strict: bool = True
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer.
+
+    `body` is the JSON of a resource or Bundle, None where there is nothing to say (204, 304). `type`, `id`, `version` and `last_modified`
+    name the version that was read or written, for ETag, Last-Modified and Location; they are None for Bundles.
+    `issues` are notices that `Prefer: return=OperationOutcome` shows.
+    """
+
+    status: int
+    body: bytes | None = None
+    type: str | None = None
+    id: str | None = None
+    version: str | None = None
+    last_modified: datetime | None = None
+    issues: tuple[Issue, ...] = field(default=())

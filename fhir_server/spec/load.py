@@ -1,0 +1,65 @@
+"""Reads the compiled facts: about 60 ms, once per process and only when first asked for."""
+
+from __future__ import annotations
+
+import gzip
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from .model import Binding, Component, Constraint, Element, SearchParam, Spec, TypeDef
+
+_DATA = Path(__file__).parent / "data" / "r4.json.gz"
+
+
+@cache
+def r4() -> Spec:
+    """FHIR R4 4.0.1."""
+    facts = msgspec.json.decode(gzip.decompress(_DATA.read_bytes()))
+    return Spec(
+        version=facts["version"],
+        types={t["name"]: _type(t) for t in facts["types"]},
+        params=tuple(_param(p) for p in facts["params"]),
+        compartments={code: {name: tuple(params) for name, params in members.items()} for code, members in facts["compartments"].items()},
+        value_sets={url: {system: tuple(codes) for system, codes in systems.items()} for url, systems in facts["valueSets"].items()},
+        displays=facts["displays"],
+    )
+
+
+def _type(fact: dict[str, Any]) -> TypeDef:
+    elements = {e.key: e for entry in fact["elements"] for e in _elements(entry)}
+    constraints = _constraints(fact["constraints"])
+    return TypeDef(fact["name"], fact["kind"], fact["base"], fact["abstract"], elements, constraints, fact.get("regex"))
+
+
+def _elements(fact: dict[str, Any]) -> list[Element]:
+    choice = fact.get("choice", False)
+    binding = Binding(*fact["binding"]) if "binding" in fact else None
+    return [
+        Element(
+            name=fact["name"],
+            key=fact["name"] + type_name[0].upper() + type_name[1:] if choice else fact["name"],
+            type=type_name,
+            min=fact["min"],
+            max=fact["max"],
+            choice=choice,
+            summary=fact.get("summary", False),
+            modifier=fact.get("modifier", False),
+            xml_attribute=fact.get("attribute", False),
+            targets=tuple(targets),
+            binding=binding,
+            constraints=_constraints(fact.get("constraints", ())),
+        )
+        for type_name, targets in fact["types"]
+    ]
+
+
+def _constraints(facts: list[tuple[str, Any, str]] | tuple[()]) -> tuple[Constraint, ...]:
+    return tuple(Constraint(key, severity, expression) for key, severity, expression in facts)
+
+
+def _param(fact: dict[str, Any]) -> SearchParam:
+    components = tuple(Component(definition, expression) for definition, expression in fact.get("components", ()))
+    return SearchParam(fact["url"], fact["code"], fact["type"], tuple(fact["base"]), fact["expression"], tuple(fact.get("targets", ())), components)
