@@ -1,0 +1,93 @@
+"""Connections to PostgreSQL: the pool, what every session is set to, and which errors mean that the database is away.
+
+https://www.psycopg.org/psycopg3/docs/advanced/pool.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+import psycopg
+from psycopg import errors
+from psycopg.rows import TupleRow
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from fhir_server.outcome import Outcome
+
+Connection = psycopg.Connection[TupleRow]
+T = TypeVar("T")
+
+RETRY_AFTER: Final = {"Retry-After": "2"}
+_ATTEMPTS: Final = 6
+_SESSION: Final = "-c jit=off -c TimeZone=UTC -c statement_timeout=60000 -c idle_in_transaction_session_timeout=60000 -c application_name=fhir-server"
+# 40001 and 40P01: the transaction lost against another; 23505: another made the same thing in between. All are settled by trying again.
+_LOST: Final = (errors.SerializationFailure, errors.DeadlockDetected, errors.UniqueViolation)
+
+
+class Database:
+    """A pool of connections in autocommit mode."""
+
+    def __init__(self, url: str, *, connections: int, wait: float = 5.0) -> None:
+        """Opens up to `connections` sessions when they are needed; a request waits `wait` seconds for one before it is told 503."""
+        self._pool: ConnectionPool[Connection] = ConnectionPool(
+            url,
+            min_size=0,
+            max_size=connections,
+            timeout=wait,
+            reconnect_timeout=10,
+            open=True,
+            kwargs={"autocommit": True, "options": _SESSION, "prepare_threshold": 3, "connect_timeout": 3},
+        )
+
+    def close(self) -> None:
+        """Waits for running work and closes every session."""
+        self._pool.close()
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """One session. Raises Outcome `unavailable` when the database is away or none becomes free in time."""
+        try:
+            with self._pool.connection() as connection:
+                yield connection
+        except PoolTimeout:
+            raise Outcome("unavailable", "The database is not reachable, or busier than it can serve; try again", headers=RETRY_AFTER) from None
+        except (errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectNow, psycopg.InterfaceError) as error:
+            self._forget(error)
+        except errors.QueryCanceled:
+            raise Outcome("unavailable", "The request took longer than a minute in the database", code="timeout", headers=RETRY_AFTER) from None
+        except psycopg.OperationalError as error:
+            if isinstance(error, (errors.SerializationFailure, errors.DeadlockDetected)):
+                raise
+            self._forget(error)
+
+    def _forget(self, error: Exception) -> None:
+        # Sessions that died with the server are found out now rather than by one request each.
+        self._pool.check()
+        raise Outcome("unavailable", "The database is away; try again", headers=RETRY_AFTER) from error
+
+    def retrying(self, work: Callable[[Connection], T]) -> T:
+        """Runs a whole transaction, again from its start when it lost against another one; Outcome `conflict` after six losses."""
+        for _ in range(_ATTEMPTS):
+            try:
+                with self.connection() as connection:
+                    return work(connection)
+            except _LOST:
+                continue
+        raise Outcome("conflict", "Others keep changing the same resources; try again", code="transient", headers=RETRY_AFTER)
+
+    def answers(self) -> bool:
+        """Whether a statement goes through within three seconds."""
+        try:
+            with self._pool.connection(timeout=3) as connection:
+                connection.execute("SELECT 1")
+        except (psycopg.Error, PoolTimeout):
+            return False
+        return True
+
+
+def scalar(connection: Connection, statement: str, *arguments: Any) -> Any:
+    """The first column of the first row; None where there is no row."""
+    row = connection.execute(statement, arguments).fetchone()
+    return row[0] if row else None

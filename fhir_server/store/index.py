@@ -1,0 +1,82 @@
+"""Index rows on their way into the search tables: merged per table, told apart from what is there, few as JSON and many by COPY."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from psycopg import sql
+
+from .database import Connection
+from .dictionary import Dictionary
+from .statements import UNINDEX, columns
+from .tables import INDEX_TABLES
+
+Row = tuple[Any, ...]
+IndexRows = dict[str, list[Row]]
+"""Rows by table name: as the registry makes them, or with `rid` at their end once merged."""
+
+COPY_FROM: Final = 3_000
+"""Index rows in a chunk from which COPY is cheaper than JSON."""
+
+_COLUMNS: Final = {table.name: columns(table) for table in INDEX_TABLES}
+_KEYS: Final = {name: (*names, "rid") for name, names in _COLUMNS.items()}
+_SYSTEM: Final = {name: names.index("system") for name, names in _COLUMNS.items() if "system" in names}
+_encode: Final = msgspec.json.Encoder(decimal_format="number").encode
+
+
+def merge(parts: Iterable[tuple[Mapping[str, Sequence[Row]], int]]) -> IndexRows:
+    """Rows of many resources by table, each with its resource number at the end."""
+    merged: IndexRows = {table.name: [] for table in INDEX_TABLES}
+    for rows, rid in parts:
+        for table, made in rows.items():
+            merged[table].extend([(*row, rid) for row in made])
+    return merged
+
+
+def difference(old: IndexRows, new: IndexRows) -> tuple[IndexRows, IndexRows]:
+    """What is only in the old rows, and what is only in the new: an update writes no more than it changes."""
+    gone: IndexRows = {}
+    added: IndexRows = {}
+    for table in _COLUMNS:
+        before, after = set(old.get(table, ())), set(new.get(table, ()))
+        gone[table] = list(before - after)
+        added[table] = list(after - before)
+    return gone, added
+
+
+def write_rows(
+    connection: Connection, dictionary: Dictionary, statement: str, head: Sequence[Any], removed: IndexRows, added: IndexRows, *, inside: bool
+) -> None:
+    """Takes old rows away, then runs the write statement with the new ones. `head` are its first arguments; `inside` a transaction rows may go by COPY."""
+    if any(removed.values()):
+        connection.execute(UNINDEX, [_encode(part) for part in _as_json(dictionary, removed)])
+    many = inside and sum(map(len, added.values())) >= COPY_FROM
+    connection.execute(statement, [_encode(part) for part in (*head, *_as_json(dictionary, {} if many else added))])
+    if many:
+        _copy(connection, dictionary, added)
+
+
+def _as_json(dictionary: Dictionary, rows: IndexRows) -> list[list[dict[str, Any]]]:
+    numbered = _numbered(dictionary, rows)
+    return [[dict(zip(_KEYS[table.name], row, strict=True)) for row in numbered.get(table.name, ())] for table in INDEX_TABLES]
+
+
+def _numbered(dictionary: Dictionary, rows: IndexRows) -> IndexRows:
+    """The rows with the numbers of their code systems in place of the URLs."""
+    known = dictionary.systems({row[at] for table, at in _SYSTEM.items() for row in rows.get(table, ())})
+    numbered = dict(rows)
+    for table, at in _SYSTEM.items():
+        if table in rows:
+            numbered[table] = [(*row[:at], known[row[at]], *row[at + 1 :]) for row in rows[table]]
+    return numbered
+
+
+def _copy(connection: Connection, dictionary: Dictionary, rows: IndexRows) -> None:
+    for table, made in _numbered(dictionary, rows).items():
+        if made:
+            names = sql.SQL(", ").join(map(sql.Identifier, _KEYS[table]))
+            with connection.cursor().copy(sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(table), names)) as copy:
+                for row in made:
+                    copy.write_row(row)

@@ -1,0 +1,38 @@
+"""Referential integrity, where the setting REFERENCE_INTEGRITY asks for it. https://hl7.org/fhir/R4/http.html#integrity"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fhir_server.outcome import Outcome
+from fhir_server.spec import r4
+
+from .database import Connection
+from .dictionary import Dictionary
+from .index import IndexRows
+from .statements import EXISTING, REFERRING
+
+
+def check_references(connection: Connection, dictionary: Dictionary, rows: IndexRows, written: set[tuple[str, str]]) -> None:
+    """Refuses references to local resources that neither exist nor are written here; what exists stays locked until the transaction ends."""
+    wanted = {(dictionary.names[row[2]], row[1]) for row in rows["sp_reference"] if row[2] != 0} - written
+    if not wanted:
+        return
+    ordered = sorted(wanted)
+    found = connection.execute(EXISTING, ([dictionary.types[name] for name, _ in ordered], [identity for _, identity in ordered])).fetchall()
+    missing = wanted - {(dictionary.names[tid], identity) for tid, identity in found}
+    if missing:
+        listed = ", ".join(f"{name}/{identity}" for name, identity in sorted(missing)[:10])
+        raise Outcome("business-rule", f"References to resources that do not exist: {listed}", code="not-found")
+
+
+def check_deletes(connection: Connection, dictionary: Dictionary, deleted: Sequence[tuple[str, str]], gone: set[int]) -> None:
+    """Refuses to delete what others still refer to; `gone` are the numbers of all resources that this transaction writes."""
+    if not deleted:
+        return
+    pids = [dictionary.parameters[name, param.code] for name in r4().resource_types for param in r4().search_params(name).values() if param.type == "reference"]
+    types = [dictionary.types[name] for name, _ in deleted]
+    rows = connection.execute(REFERRING, (types, [identity for _, identity in deleted], pids, list(gone))).fetchall()
+    if rows:
+        tid, identity, target = rows[0]
+        raise Outcome("conflict", f"{dictionary.names[tid]}/{identity} still refers to '{target}', which is to be deleted")

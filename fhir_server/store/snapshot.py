@@ -1,0 +1,143 @@
+"""Reading: one consistent view per request, with the grant in the WHERE clause of every statement.
+
+https://hl7.org/fhir/R4/http.html#read, https://hl7.org/fhir/R4/http.html#history
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from fhir_server.outcome import Outcome
+from fhir_server.search import Fragment, Grant, Registry, Statement, grant_predicate
+
+from .database import Connection
+from .dictionary import Dictionary
+from .ops import Version
+
+_METHODS: Final[dict[str, Literal["POST", "PUT", "PATCH", "DELETE"]]] = {"P": "POST", "U": "PUT", "A": "PATCH", "D": "DELETE"}
+_VERSION: Final = "r.type, r.id, v.version, v.at, v.method, v.body"
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryScope:
+    """Which history: of one resource, of a type, or of everything; bounds on time; `before` continues behind a version number."""
+
+    type: str | None = None
+    id: str | None = None
+    since: datetime | None = None
+    at: tuple[datetime, datetime] | None = None
+    before: int | None = None
+
+
+class Snapshot:
+    """What the record says, to one grant. Made by `Store.snapshot`; valid inside its `with` block."""
+
+    def __init__(self, connection: Connection, registry: Registry, dictionary: Dictionary, grant: Grant) -> None:
+        """Wraps a connection that is in a read-only transaction, or about to run a single statement."""
+        self._connection = connection
+        self._registry = registry
+        self._dictionary = dictionary
+        self._grant = grant
+
+    def read(self, resource_type: str, identity: str) -> Version | None:
+        """The current version, a deletion included; None where there is none that this grant may see. One statement, two index look-ups."""
+        allowed = self._allowed(resource_type, "r")
+        row = self._connection.execute(
+            f"SELECT {_VERSION} FROM resource r JOIN resource_version v ON v.vid = r.vid WHERE r.type = %s AND r.id = %s AND {allowed.text}",
+            (self._dictionary.types[resource_type], identity, *allowed.params),
+        ).fetchone()
+        return self._version(row) if row else None
+
+    def version(self, resource_type: str, identity: str, version: int) -> Version | None:
+        """One version, whether current or not; None where there is none that this grant may see."""
+        allowed = self._allowed(resource_type, "r")
+        row = self._connection.execute(
+            f"SELECT {_VERSION} FROM resource r JOIN resource_version v ON v.rid = r.rid"
+            f" WHERE r.type = %s AND r.id = %s AND v.version = %s AND {allowed.text}",
+            (self._dictionary.types[resource_type], identity, version, *allowed.params),
+        ).fetchone()
+        return self._version(row) if row else None
+
+    def read_many(self, references: Sequence[tuple[str, str]]) -> list[Version]:
+        """The current, undeleted versions of those references that exist and that this grant may see. One statement per resource type."""
+        by_type: dict[str, list[str]] = {}
+        for name, identity in references:
+            if name in self._dictionary.types and self._grant.allows(name, "r"):
+                by_type.setdefault(name, []).append(identity)
+        found: list[Version] = []
+        for name, identities in by_type.items():
+            allowed = self._allowed(name, "r")
+            rows = self._connection.execute(
+                f"SELECT {_VERSION} FROM resource r JOIN resource_version v ON v.vid = r.vid"
+                f" WHERE r.type = %s AND r.id = ANY(%s) AND NOT r.deleted AND {allowed.text}",
+                (self._dictionary.types[name], identities, *allowed.params),
+            )
+            found += map(self._version, rows)
+        return found
+
+    def history(self, scope: HistoryScope, count: int) -> tuple[list[tuple[int, Version]], bool]:
+        """Up to `count` versions with their numbers, newest first, and whether there are more. Never counts, never skips rows by OFFSET."""
+        where, arguments = self._history_filter(scope)
+        if scope.before is not None:
+            where.append("v.vid < %s")
+            arguments.append(scope.before)
+        rows = self._connection.execute(
+            f"SELECT v.vid, {_VERSION} FROM resource_version v JOIN resource r USING (rid) WHERE {' AND '.join(where)} ORDER BY v.vid DESC LIMIT %s",
+            (*arguments, count + 1),
+        ).fetchall()
+        return [(row[0], self._version(row[1:])) for row in rows[:count]], len(rows) > count
+
+    def history_total(self, scope: HistoryScope) -> int:
+        """How many versions the whole history has."""
+        where, arguments = self._history_filter(scope)
+        row = self._connection.execute(f"SELECT count(*) FROM resource_version v JOIN resource r USING (rid) WHERE {' AND '.join(where)}", arguments).fetchone()
+        return row[0] if row else 0
+
+    def select(self, statement: Statement) -> list[tuple[Any, ...]]:
+        """The rows of a compiled search, count or include; the grant is compiled in."""
+        return self._connection.execute(statement.text, statement.params).fetchall()
+
+    def explain(self, statement: Statement) -> list[Any]:
+        """The plan that PostgreSQL used for a compiled search, with times and rows, as its JSON."""
+        row = self._connection.execute("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement.text, statement.params).fetchone()
+        return list(row[0]) if row else []
+
+    def _history_filter(self, scope: HistoryScope) -> tuple[list[str], list[Any]]:
+        where: list[str] = []
+        arguments: list[Any] = []
+        if scope.type is not None:
+            allowed = [(scope.type, self._allowed(scope.type, "r"))]
+        else:
+            allowed = [(name, self._allowed(name, "r")) for name in self._dictionary.types if self._grant.allows(name, "r")]
+        if scope.id is not None:
+            where.append("v.rid = (SELECT rid FROM resource WHERE type = %s AND id = %s)")
+            arguments += [self._dictionary.types[str(scope.type)], scope.id]
+        if all(fragment.text == "TRUE" for _, fragment in allowed):
+            if scope.type is not None or len(allowed) < len(self._dictionary.types):
+                where.append("v.type = ANY(%s)")
+                arguments.append([self._dictionary.types[name] for name, _ in allowed])
+        else:
+            where.append("(" + " OR ".join(f"(v.type = %s AND {fragment.text})" for _, fragment in allowed) + ")")
+            arguments += [value for name, fragment in allowed for value in (self._dictionary.types[name], *fragment.params)]
+        if scope.since is not None:
+            where.append("v.at >= %s")
+            arguments.append(scope.since)
+        if scope.at is not None:
+            # A version was current at a time if it was written before the time's end and not replaced before its start.
+            where.append("v.at < %s AND NOT EXISTS (SELECT FROM resource_version n WHERE n.rid = v.rid AND n.version = v.version + 1 AND n.at <= %s)")
+            arguments += [scope.at[1], scope.at[0]]
+        return where or ["TRUE"], arguments
+
+    def _allowed(self, resource_type: str, permission: Literal["r", "s"]) -> Fragment:
+        if resource_type not in self._dictionary.types:
+            raise Outcome("not-found", f"'{resource_type}' is not a resource type of FHIR R4", code="not-supported")
+        if not self._grant.allows(resource_type, permission):
+            raise Outcome("forbidden", f"The token does not allow to read {resource_type}")
+        return grant_predicate(self._grant, self._registry, resource_type, "r")
+
+    def _version(self, row: Sequence[Any]) -> Version:
+        tid, identity, version, at, method, body = row
+        return Version(self._dictionary.names[tid], identity, version, at, _METHODS[method], body.encode() if body is not None else None)

@@ -1,0 +1,87 @@
+"""The SQL of the write path. One statement writes any number of resources with their index rows, another takes old index rows away.
+
+Rows travel as one JSON text per table: a create with 18 index rows cost 0.27 ms in PostgreSQL 18 and 0.07 ms in Python this way,
+against 0.28 + 0.25 ms as one pipelined INSERT per table; a list of arrays is no faster than JSON.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import Column, Table
+from sqlalchemy.dialects import postgresql
+
+from .tables import INDEX_TABLES
+
+_DIALECT: Final = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves the factory untyped
+
+
+def _type(column: Column[object]) -> str:
+    # A collation belongs to the column, not to the type that JSON is read as.
+    return column.type.compile(_DIALECT).partition(" COLLATE")[0]
+
+
+def columns(table: Table) -> tuple[str, ...]:
+    """Names of an index table's columns without `rid`, in the order of the rows that the registry makes."""
+    return tuple(column.name for column in table.columns if column.name != "rid")
+
+
+def _recordset(table: Table) -> str:
+    return "x(" + ", ".join(f"{column.name} {_type(column)}" for column in table.columns) + ")"
+
+
+def _insert(table: Table) -> str:
+    names = ", ".join(column.name for column in table.columns)
+    values = ", ".join(f"x.{column.name}" for column in table.columns)
+    return f"INSERT INTO {table.name} ({names}) SELECT {values} FROM json_to_recordset(%s::json) AS {_recordset(table)}"
+
+
+def _delete(table: Table) -> str:
+    # The first two columns and rid are the index; the rest only tells rows apart.
+    first, second, *rest = columns(table)
+    same = [f"t.{first} = x.{first}", f"t.{second} = x.{second}", "t.rid = x.rid", *(f"t.{name} IS NOT DISTINCT FROM x.{name}" for name in rest)]
+    return f"DELETE FROM {table.name} t USING json_to_recordset(%s::json) AS {_recordset(table)} WHERE {' AND '.join(same)}"
+
+
+WRITE: Final = f"""
+WITH w AS MATERIALIZED (
+    SELECT * FROM json_to_recordset(%s::json)
+        AS x(rid bigint, type smallint, id text, version int, method text, at timestamptz, txn bigint, body text)),
+t AS (
+    INSERT INTO transaction (txn, at, actor, request_id)
+    SELECT * FROM json_to_recordset(%s::json) AS x(txn bigint, at timestamptz, actor text, request_id text)),
+v AS (
+    INSERT INTO resource_version (rid, type, version, method, at, txn, body)
+    SELECT rid, type, version, method, at, txn, body FROM w RETURNING vid, rid),
+r AS (
+    INSERT INTO resource (rid, type, id, vid, version, deleted, updated)
+    SELECT w.rid, w.type, w.id, v.vid, w.version, w.method = 'D', w.at FROM w JOIN v USING (rid)
+    ON CONFLICT (rid) DO UPDATE SET vid = excluded.vid, version = excluded.version, deleted = excluded.deleted, updated = excluded.updated),
+{", ".join(f"i{n} AS ({_insert(table)})" for n, table in enumerate(INDEX_TABLES))}
+SELECT 1
+"""
+"""Arguments: the versions, the transaction (an empty list after the first chunk), then the rows of each index table."""
+
+UNINDEX: Final = f"WITH {', '.join(f'i{n} AS ({_delete(table)})' for n, table in enumerate(INDEX_TABLES))} SELECT 1"
+"""Arguments: the rows to take away, for each index table."""
+
+LOCK: Final = """
+SELECT r.type, r.id, r.rid, r.version, r.deleted, r.updated, v.body
+FROM unnest(%s::smallint[], %s::text[]) AS x(type, id)
+JOIN resource r ON r.type = x.type AND r.id = x.id
+JOIN resource_version v ON v.vid = r.vid
+ORDER BY r.type, r.id FOR UPDATE OF r
+"""
+"""Locks in one order for everybody, so that transactions over the same resources wait instead of deadlocking."""
+
+EXISTING: Final = """
+SELECT r.type, r.id FROM unnest(%s::smallint[], %s::text[]) AS x(type, id)
+JOIN resource r ON r.type = x.type AND r.id = x.id
+WHERE NOT r.deleted ORDER BY r.type, r.id FOR SHARE OF r
+"""
+
+REFERRING: Final = """
+SELECT r.type, r.id, x.id FROM unnest(%s::smallint[], %s::text[]) AS x(type, id)
+JOIN sp_reference s ON s.pid = ANY(%s::smallint[]) AND s.id = x.id AND s.type = x.type
+JOIN resource r ON r.rid = s.rid AND NOT r.deleted WHERE r.rid <> ALL(%s::bigint[]) LIMIT 1
+"""

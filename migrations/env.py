@@ -1,0 +1,13 @@
+"""Runs migrations against the URL that `fhir_server.store.migrate` hands over."""
+
+from alembic import context
+from sqlalchemy import create_engine
+
+from fhir_server.store.tables import metadata
+
+url = context.config.attributes["url"].replace("postgresql://", "postgresql+psycopg://", 1)
+with create_engine(url).connect() as connection:
+    context.configure(connection=connection, target_metadata=metadata, compare_server_default=True)
+    with context.begin_transaction():
+        context.run_migrations()
+    connection.commit()
