@@ -1,0 +1,192 @@
+"""The shape of elements: known properties, JSON types, cardinalities, choices, and the `_x` siblings of primitives.
+
+https://hl7.org/fhir/R4/json.html, https://hl7.org/fhir/R4/formats.html#choice
+
+Every check here is a closure over what one TypeDef says. An object costs about 0.4 µs and 0.1 µs per property, its values apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from fhir_server.spec import Element, TypeDef
+
+from .faults import MAX_DEPTH, MAX_FAULTS, Check, Fault, Faults, Scope, fault, kind, place, shown
+from .invariants import Rule
+
+
+def object_check(definition: TypeDef, table: Mapping[str, Check], single: Mapping[str, Check], sibling: Check, rules: Sequence[Rule]) -> Check:
+    """The check of objects of a type.
+
+    `table` has the check of each property, `single` of each item where a property repeats a primitive, `sibling` that of `_x` objects;
+    these and `rules` may still be empty and be filled later, since types contain each other.
+    """
+    names = {key: element.name for key, element in definition.elements.items()}
+    required = tuple(e.key for e in definition.elements.values() if e.min and not e.choice)
+    groups = _choices(definition)
+    required_choices = tuple((name, keys) for name, keys, needed in groups if needed)
+    exclusive = tuple((name, keys) for name, keys, _ in groups)
+    # With at most this many properties no two can be of one choice, if none that is required is missing.
+    apart = len(required) + len(required_choices) + (definition.kind == "resource") + (not required_choices)
+    check_of = table.get
+
+    def check(value: Any, scope: Scope) -> Faults | None:
+        if type(value) is not dict:
+            return fault("structure", f"{_article(definition.name)} is written as a JSON object, not as {kind(value)}")
+        if not value:
+            return fault("structure", "An object is never empty: leave the property out")
+        depth = scope.depth
+        if depth >= MAX_DEPTH:
+            return fault("too-long", f"Elements are nested more than {MAX_DEPTH} levels deep")
+        scope.depth = depth + 1
+        faults: Faults | None = None
+        for key, item in value.items():
+            item_check = check_of(key)
+            found = item_check(item, scope) if item_check is not None else _odd(key, item, value, scope)
+            if found is not None:
+                faults = _blame(faults, key, found, value, scope)
+                if len(faults) >= MAX_FAULTS:
+                    break
+        for key in required:
+            if key not in value and "_" + key not in value:
+                faults = place(faults, f".{key}", fault("required", f"{definition.name}.{key} is required"))
+        if exclusive and (faults is not None or len(value) > apart):
+            for name, keys in exclusive:
+                if len(keys.intersection(value)) > 1:
+                    faults = _refuse_two(faults, name, keys, value)
+        for name, keys in required_choices:
+            if keys.isdisjoint(value):
+                faults = place(faults, f".{name}", fault("required", f"{definition.name}.{name}[x] is required"))
+        for rule in rules:
+            if (rule.severity == "error" or scope.warnings) and not rule.holds(value, scope):
+                faults = place(faults, "", [rule.fault])
+        scope.depth = depth
+        return faults
+
+    def _blame(faults: Faults | None, key: str, found: Faults, value: dict[str, Any], scope: Scope) -> Faults | None:
+        siblings = value.get("_" + key)
+        if key in single and type(siblings) is list and type(value[key]) is list:
+            found = _items_beside(value[key], siblings, single[key], scope) or []
+        return place(faults, f".{names.get(key, key)}" if key in table else "", found) if found else faults
+
+    def _odd(key: str, item: Any, value: dict[str, Any], scope: Scope) -> Faults | None:
+        name = key[1:]
+        element = definition.elements.get(name) if key.startswith("_") else None
+        if element is None or not _may_have_sibling(element, single, table):
+            return _unknown(key, definition)
+        found = _siblings(item, value.get(name), sibling, scope) if element.many else sibling(item, scope)
+        return place(None, f".{element.name}", found) if found else None
+
+    return check
+
+
+def repeated(item_check: Check, element: Element) -> Check:
+    """The check of an array whose items pass `item_check`."""
+    name, most = element.key, element.max
+
+    def check(value: Any, scope: Scope) -> Faults | None:
+        if type(value) is not list:
+            return fault("structure", f"'{name}' repeats: it is written as a JSON array, not as {kind(value)}")
+        if not value:
+            return fault("structure", "An array is never empty: leave the property out")
+        faults: Faults | None = None
+        for index, item in enumerate(value):
+            found = item_check(item, scope)
+            if found is not None:
+                faults = place(faults, f"[{index}]", found)
+                if len(faults) >= MAX_FAULTS:
+                    break
+        if most is not None and len(value) > most:
+            faults = place(faults, "", fault("structure", f"'{name}' stands at most {most} times, not {len(value)}"))
+        return faults
+
+    return check
+
+
+def ruled(inner: Check, rules: Sequence[Rule]) -> Check:
+    """`inner`, and the invariants that the specification puts on this element alone."""
+
+    def check(value: Any, scope: Scope) -> Faults | None:
+        faults = inner(value, scope)
+        for rule in rules:
+            if (rule.severity == "error" or scope.warnings) and not rule.holds(value, scope):
+                faults = place(faults, "", [rule.fault])
+        return faults
+
+    return check
+
+
+def _choices(definition: TypeDef) -> list[tuple[str, frozenset[str], bool]]:
+    keys: dict[str, set[str]] = {}
+    for element in definition.elements.values():
+        if element.choice:
+            keys.setdefault(element.name, set()).add(element.key)
+    needed = {e.name for e in definition.elements.values() if e.choice and e.min}
+    return [(name, frozenset(found) | {"_" + key for key in found}, name in needed) for name, found in keys.items()]
+
+
+def _refuse_two(faults: Faults | None, name: str, keys: frozenset[str], value: dict[str, Any]) -> Faults | None:
+    found = sorted({key.removeprefix("_") for key in keys.intersection(value)})
+    if len(found) < 2:  # noqa: PLR2004 - `valueString` and `_valueString` are one
+        return faults
+    return place(faults, f".{name}", fault("structure", f"Only one of {name}[x] may stand: there are {', '.join(found)}"))
+
+
+def _may_have_sibling(element: Element, single: Mapping[str, Check], table: Mapping[str, Check]) -> bool:
+    # Types of primitives begin with a lower-case letter; attributes in XML have no room for extensions.
+    return element.type[0].islower() and not element.xml_attribute and (element.key in table or element.key in single)
+
+
+def _siblings(items: Any, values: Any, sibling: Check, scope: Scope) -> Faults | None:
+    if type(items) is not list:
+        return fault("structure", f"The extensions of a repeating primitive are written as a JSON array, not as {kind(items)}")
+    if not items:
+        return fault("structure", "An array is never empty: leave the property out")
+    beside = values if type(values) is list else ()
+    faults: Faults | None = None
+    if beside and len(beside) != len(items):
+        faults = fault("structure", f"There are {len(beside)} values and {len(items)} entries for their extensions: fill up with null")
+    for index, item in enumerate(items):
+        if item is not None:
+            found = sibling(item, scope)
+        elif index >= len(beside):
+            found = fault("structure", "There is neither a value nor an extension")
+        else:
+            continue
+        if found is not None:
+            faults = place(faults, f"[{index}]", found)
+            if len(faults) >= MAX_FAULTS:
+                break
+    return faults
+
+
+def _items_beside(values: list[Any], siblings: list[Any], item_check: Check, scope: Scope) -> Faults | None:
+    """Faults of the items of a repeating primitive, where null is right if there is an extension beside it."""
+    faults: Faults | None = None
+    for index, item in enumerate(values):
+        if item is None and index < len(siblings) and siblings[index] is not None:
+            continue
+        found = item_check(item, scope)
+        if found is not None:
+            faults = place(faults, f"[{index}]", found)
+            if len(faults) >= MAX_FAULTS:
+                break
+    return faults
+
+
+def _unknown(key: str, definition: TypeDef) -> Faults:
+    near = get_close_matches(key[:64], [*definition.elements, *(e.name for e in definition.elements.values() if e.choice)], 1)
+    hint = f"; did you mean '{near[0]}'?" if near and near[0] != key else ""
+    if any(e.choice and e.name == key for e in definition.elements.values()):
+        hint = f": it is written with its type, as {', '.join(e.key for e in definition.elements.values() if e.name == key)[:120]}"
+    name = key if key.isidentifier() and len(key) <= 64 else ""  # noqa: PLR2004 - longer names are no names
+    return [Fault(f".{name}" if name else "", "structure", f"{definition.name} has no element {shown(key)}{hint}")]
+
+
+def _article(name: str) -> str:
+    return f"{'An' if name[0] in 'AEIOU' else 'A'} {name}"
+
+
+Lookup = Callable[[str], Check]
