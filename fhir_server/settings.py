@@ -16,6 +16,7 @@ T = TypeVar("T")
 THREADS: Final = 8
 """Requests one API process works on at the same time; its pool of database connections is as large."""
 
+_UTC: Final = ZoneInfo("UTC")
 _PREFIX: Final = "FHIR_SERVER_"
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
@@ -37,7 +38,7 @@ class Settings:
     database_url: str | None = field(default=None, repr=False)
     broker_url: str | None = field(default=None, repr=False)
     public_url: str | None = None
-    clinic_timezone: ZoneInfo = ZoneInfo("UTC")
+    clinic_timezone: ZoneInfo = _UTC
     max_body_mb: int = 64
     reference_integrity: bool = False
     metrics_token: str | None = field(default=None, repr=False)

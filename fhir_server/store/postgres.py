@@ -202,8 +202,9 @@ def _add_mode(path: Path, mode: int) -> None:
         path.chmod(present | mode)
 
 
-def _run_as(account: pwd.struct_passwd) -> dict[str, object]:
-    return {} if os.geteuid() else {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+def _user_and_group(account: pwd.struct_passwd) -> tuple[int, int] | tuple[None, None]:
+    """What a program of PostgreSQL is started with: nothing to change unless we are root."""
+    return (None, None) if os.geteuid() else (account.pw_uid, account.pw_gid)
 
 
 def _environment() -> dict[str, str]:
@@ -230,7 +231,18 @@ def _initialise(cluster: Path, account: pwd.struct_passwd) -> None:
         shutil.rmtree(cluster)  # Left by an initialisation that was cut short: PG_VERSION comes before any data.
         account = _account(cluster)
     command = [program("initdb"), "-D", cluster, "-U", DATABASE, "--encoding=UTF8", "--locale=C", "--auth=peer", "--no-instructions"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", env=_environment(), **_run_as(account))  # type: ignore[call-overload]  # noqa: S603 - our own program
+    user, group = _user_and_group(account)
+    done = subprocess.run(  # noqa: S603 - our own program
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+        env=_environment(),
+        user=user,
+        group=group,
+        extra_groups=None if user is None else [],
+    )
     if done.returncode:
         raise SetupError(f"the database in {cluster} cannot be made: {_last_line(done.stderr)}")
 
@@ -251,7 +263,7 @@ def _socket_directory(cluster: Path, account: pwd.struct_passwd) -> Iterator[Pat
     if len(os.fsencode(cluster)) + len(f"/.s.PGSQL.{_PORT}.lock") <= _SOCKET_PATH:
         yield cluster
         return
-    with tempfile.TemporaryDirectory(prefix="fhir-", dir="/tmp", ignore_cleanup_errors=True) as name:  # noqa: S108 - short, and made with mode 0700
+    with tempfile.TemporaryDirectory(prefix="fhir-", dir="/tmp", ignore_cleanup_errors=True) as name:
         if not os.geteuid():
             os.chown(name, account.pw_uid, account.pw_gid)
         yield Path(name)
@@ -262,10 +274,9 @@ def _running(cluster: Path) -> tuple[int, Path, str] | None:
     try:
         lines = (cluster / "postmaster.pid").read_text(encoding="utf-8").splitlines()
         pid = int(lines[0])
-        os.kill(pid, 0)
-    except PermissionError:
-        pass
     except (OSError, ValueError, IndexError):
+        return None
+    if not psutil.pid_exists(pid):
         return None
     return (pid, Path(lines[4]), lines[7].strip()) if len(lines) > 7 else (pid, cluster, "starting")  # noqa: PLR2004 - its eight lines
 
@@ -297,6 +308,7 @@ def _start(cluster: Path, account: pwd.struct_passwd, options: Mapping[str, str]
     command = [str(program("postgres")), "-D", str(cluster), *(part for name, value in options.items() for part in ("-c", f"{name}={value}"))]
     log = cluster.parent / "postgres.log"
     give_up = time.monotonic() + 10
+    user, group = _user_and_group(account)
     while True:
         with log.open("wb") as stream:
             server = subprocess.Popen(  # noqa: S603 - our own program
@@ -307,8 +319,10 @@ def _start(cluster: Path, account: pwd.struct_passwd, options: Mapping[str, str]
                 cwd="/",
                 env=_environment(),
                 start_new_session=True,  # An interrupt at the terminal is for us; the database stops last.
-                preexec_fn=_end_with_parent(),
-                **_run_as(account),  # type: ignore[arg-type]
+                preexec_fn=_end_with_parent(),  # noqa: PLW1509 - one call into libc, and no other thread runs yet
+                user=user,
+                group=group,
+                extra_groups=None if user is None else [],
             )
         try:
             _wait_for(lambda: server.poll() is not None or _is_ready(cluster, server.pid), _START_SECONDS)  # noqa: B023 - called at once
