@@ -1,0 +1,1 @@
+"""The FHIR REST API over HTTP: decodes a request to an Exchange, hands it to the interactions, renders the Reply or the Outcome."""
