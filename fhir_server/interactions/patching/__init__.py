@@ -1,0 +1,1 @@
+"""Patches as pure functions from a resource to the next one: JSON Patch and FHIRPath Patch."""
