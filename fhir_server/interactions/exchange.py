@@ -11,6 +11,8 @@ from fhir_server.search import Grant
 
 Interaction = Literal["read", "vread", "update", "patch", "delete", "create", "search", "history", "capabilities", "bundle"]
 
+Returning = Literal["minimal", "representation", "OperationOutcome"]
+
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
@@ -19,6 +21,7 @@ class Exchange:
     `base` is the absolute FHIR base as the caller sees it, without a slash at its end. `params` are the query and form parameters in order,
     decoded, with `_format` and `_pretty` taken out. `body` is the decoded resource, or the list of a JSON Patch.
     The preconditions are those of https://hl7.org/fhir/R4/http.html: `if_match` a version id, `if_none_match` version ids or `*`.
+    `returning` is what `Prefer: return` asks for: interactions heed it in the entries of a Bundle, the way in does for a single answer.
     """
 
     interaction: Interaction
@@ -34,6 +37,7 @@ class Exchange:
     if_modified_since: datetime | None = None
     if_none_exist: str | None = None
     strict: bool = True
+    returning: Returning | None = None
     request_id: str = ""
 
 

@@ -1,0 +1,5 @@
+"""Operations: a registry by name and level. https://hl7.org/fhir/R4/operations.html"""
+
+from .registry import dispatch_operation, names
+
+__all__ = ["dispatch_operation", "names"]

@@ -1,8 +1,9 @@
-"""The only code that opens a connection for FHIR data."""
+"""The only code that opens a connection for FHIR data. What it is asked to write stands in `store.ops`."""
 
+from .links import conditional_references
 from .migrate import migrate
-from .ops import Commit, Create, Delete, Lookup, Patch, Put, Version, Written
 from .snapshot import HistoryScope, Snapshot
 from .store import Store
+from .transact import instant
 
-__all__ = ["Commit", "Create", "Delete", "HistoryScope", "Lookup", "Patch", "Put", "Snapshot", "Store", "Version", "Written", "migrate"]
+__all__ = ["HistoryScope", "Snapshot", "Store", "conditional_references", "instant", "migrate"]

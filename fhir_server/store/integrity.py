@@ -13,14 +13,16 @@ from .index import IndexRows
 from .statements import EXISTING, REFERRING
 
 
-def check_references(connection: Connection, dictionary: Dictionary, rows: IndexRows, written: set[tuple[str, str]]) -> None:
+def check_references(
+    connection: Connection, dictionary: Dictionary, rows: IndexRows, written: set[tuple[str, str]], deleted: Sequence[tuple[str, str]]
+) -> None:
     """Refuses references to local resources that neither exist nor are written here; what exists stays locked until the transaction ends."""
     wanted = {(dictionary.names[row[2]], row[1]) for row in rows["sp_reference"] if row[2] != 0} - written
     if not wanted:
         return
     ordered = sorted(wanted)
     found = connection.execute(EXISTING, ([dictionary.types[name] for name, _ in ordered], [identity for _, identity in ordered])).fetchall()
-    missing = wanted - {(dictionary.names[tid], identity) for tid, identity in found}
+    missing = wanted - ({(dictionary.names[tid], identity) for tid, identity in found} - set(deleted))
     if missing:
         listed = ", ".join(f"{name}/{identity}" for name, identity in sorted(missing)[:10])
         raise Outcome("business-rule", f"References to resources that do not exist: {listed}", code="not-found")

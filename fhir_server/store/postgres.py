@@ -227,11 +227,14 @@ def _refuse_other_version(cluster: Path) -> None:
 
 
 def _initialise(cluster: Path, account: pwd.struct_passwd) -> None:
-    if cluster.exists() and any(cluster.iterdir()):
-        shutil.rmtree(cluster)  # Left by an initialisation that was cut short: PG_VERSION comes before any data.
-        account = _account(cluster)
-    command = [program("initdb"), "-D", cluster, "-U", DATABASE, "--encoding=UTF8", "--locale=C", "--auth=peer", "--no-instructions"]
+    """Makes the cluster aside and moves it into place whole, so that a start that is cut short leaves nothing half made."""
+    draft = cluster.with_name("postgres.new")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(mode=0o700)
     user, group = _user_and_group(account)
+    if user is not None and group is not None:
+        os.chown(draft, user, group)
+    command = [str(program("initdb")), "-D", str(draft), "-U", DATABASE, "--encoding=UTF8", "--locale=C", "--auth=peer", "--no-instructions"]
     done = subprocess.run(  # noqa: S603 - our own program
         command,
         capture_output=True,
@@ -245,6 +248,10 @@ def _initialise(cluster: Path, account: pwd.struct_passwd) -> None:
     )
     if done.returncode:
         raise SetupError(f"the database in {cluster} cannot be made: {_last_line(done.stderr)}")
+    try:
+        draft.rename(cluster)
+    except OSError as error:
+        raise SetupError(f"{cluster} holds something that is no database ({error.strerror}); name another directory with --data") from None
 
 
 def _access_files(data: Path) -> dict[str, str]:

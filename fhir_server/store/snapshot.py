@@ -11,13 +11,13 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from fhir_server.outcome import Outcome
-from fhir_server.search import Fragment, Grant, Registry, Statement, grant_predicate
+from fhir_server.search import Grant, Registry, Statement, grant_predicate
 
 from .database import Connection
 from .dictionary import Dictionary
 from .ops import Version
 
-_METHODS: Final[dict[str, Literal["POST", "PUT", "PATCH", "DELETE"]]] = {"P": "POST", "U": "PUT", "A": "PATCH", "D": "DELETE"}
+METHODS: Final[dict[str, Literal["POST", "PUT", "PATCH", "DELETE"]]] = {"P": "POST", "U": "PUT", "A": "PATCH", "D": "DELETE"}
 _VERSION: Final = "r.type, r.id, v.version, v.at, v.method, v.body"
 
 
@@ -131,7 +131,7 @@ class Snapshot:
             arguments += [scope.at[1], scope.at[0]]
         return where or ["TRUE"], arguments
 
-    def _allowed(self, resource_type: str, permission: Literal["r", "s"]) -> Fragment:
+    def _allowed(self, resource_type: str, permission: Literal["r", "s"]) -> Statement:
         if resource_type not in self._dictionary.types:
             raise Outcome("not-found", f"'{resource_type}' is not a resource type of FHIR R4", code="not-supported")
         if not self._grant.allows(resource_type, permission):
@@ -140,4 +140,4 @@ class Snapshot:
 
     def _version(self, row: Sequence[Any]) -> Version:
         tid, identity, version, at, method, body = row
-        return Version(self._dictionary.names[tid], identity, version, at, _METHODS[method], body.encode() if body is not None else None)
+        return Version(self._dictionary.names[tid], identity, version, at, METHODS[method], body.encode() if body is not None else None)

@@ -16,7 +16,7 @@ from .ids import new_id
 from .migrate import newest_revision
 from .ops import Commit, Lookup, Op
 from .snapshot import Snapshot
-from .transact import Writer, transact
+from .transact import Extras, Writer, transact
 
 
 def utc_now() -> datetime:
@@ -63,14 +63,23 @@ class Store:
         with self._database.connection() as connection:
             yield Snapshot(connection, self.registry, self._dictionary, grant)
 
-    def transact(self, ops: Sequence[Op], grant: Grant, *, request_id: str = "", lookups: Sequence[Lookup] = (), once: bytes | None = None) -> Commit:
+    def transact(
+        self,
+        ops: Sequence[Op],
+        grant: Grant,
+        *,
+        request_id: str = "",
+        lookups: Sequence[Lookup] = (),
+        once: bytes | None = None,
+        then: Callable[[Snapshot], None] | None = None,
+    ) -> Commit:
         """Does all ops in one database transaction or none; durable when it returns.
 
         `lookups` are the conditional references in the resources, resolved in the same transaction. With `once`, a second call with the same key
-        does nothing and says so. Raises Outcome: `precondition` (412), `multiple-matches` (412), `forbidden`, `not-found` and `gone` (patch),
+        does nothing and says so. `then` reads what was written before it is committed; if it raises, nothing is. Raises Outcome: `precondition` (412), `multiple-matches` (412), `forbidden`, `not-found` and `gone` (patch),
         `conflict` (409), `parameter` (two ops on one identity), `unavailable`. A transaction that loses against another is run again, up to six times.
         """
-        return transact(self._writer, ops, grant, request_id=request_id, lookups=lookups, once=once)
+        return transact(self._writer, ops, grant, Extras(request_id, lookups, once, then))
 
     @property
     def clock(self) -> Callable[[], datetime]:

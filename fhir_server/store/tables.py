@@ -64,6 +64,5 @@ once: Final = Table(
     "once",
     metadata,
     Column("key", BYTEA, primary_key=True),
-    Column("txn", BigInteger, nullable=False),
 )
 """Keys of work that is done once however often it is asked for: digests of loaded files, Idempotency-Keys."""

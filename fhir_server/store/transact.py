@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from fhir_server import fhirjson
 from fhir_server.outcome import Outcome
-from fhir_server.search import Grant, Query, Registry
+from fhir_server.search import Grant, Registry
 
 from .conditions import Match, lock_conditions, match_all
 from .database import Connection, Database
@@ -24,10 +24,10 @@ from .index import IndexRows, difference, merge, write_rows
 from .integrity import check_deletes, check_references
 from .links import relink
 from .ops import Commit, Create, Delete, Lookup, Op, Patch, Put, Resource, Version, Written
+from .snapshot import METHODS, Snapshot
 from .statements import LOCK, WRITE
 
 CHUNK: Final = 500
-_METHODS: Final = {"P": "POST", "U": "PUT", "A": "PATCH", "D": "DELETE"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,7 @@ class _Target:
     current: _Current | None = None
     resource: Resource | None = None
     body: bytes | None = None
+    unmatched: bool = False
 
 
 @dataclass(slots=True)
@@ -75,15 +76,23 @@ class _Plan:
     deleted: dict[int, int] = field(default_factory=dict)
 
 
-def transact(
-    writer: Writer, ops: Sequence[Op], grant: Grant, *, request_id: str = "", lookups: Sequence[Lookup] = (), once: bytes | None = None
-) -> Commit:
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What a transaction may carry besides its ops; see `Store.transact`."""
+
+    request_id: str = ""
+    lookups: Sequence[Lookup] = ()
+    once: bytes | None = None
+    then: Callable[[Snapshot], None] | None = None
+
+
+def transact(writer: Writer, ops: Sequence[Op], grant: Grant, extras: Extras) -> Commit:
     """Does all ops or none. See `Store.transact`."""
     _check_grant(ops, grant)
-    simple = once is None and not lookups and len(ops) <= CHUNK and all(type(op) is Create and op.if_none_exist is None for op in ops)
-    if simple and not writer.referential_integrity:
-        return writer.database.retrying(lambda connection: _create(writer, connection, ops, grant, request_id))
-    return writer.database.retrying(lambda connection: _transaction(writer, connection, ops, grant, request_id, lookups, once))
+    alone = not (extras.lookups or extras.once or extras.then or writer.referential_integrity)
+    if alone and len(ops) <= CHUNK and all(type(op) is Create and op.if_none_exist is None for op in ops):
+        return writer.database.retrying(lambda connection: _create(writer, connection, ops, grant, extras.request_id))
+    return writer.database.retrying(lambda connection: _transaction(writer, connection, ops, grant, extras))
 
 
 def _check_grant(ops: Sequence[Op], grant: Grant) -> None:
@@ -110,25 +119,26 @@ def _create(writer: Writer, connection: Connection, ops: Sequence[Op], grant: Gr
     return _commit(plan, len(ops), at)
 
 
-def _transaction(
-    writer: Writer, connection: Connection, ops: Sequence[Op], grant: Grant, request_id: str, lookups: Sequence[Lookup], once: bytes | None
-) -> Commit:
+def _transaction(writer: Writer, connection: Connection, ops: Sequence[Op], grant: Grant, extras: Extras) -> Commit:
     plan = _Plan()
     with connection.transaction():
-        if once is not None:
-            seen = connection.execute("INSERT INTO once (key, txn) VALUES (%s, 0) ON CONFLICT DO NOTHING RETURNING key", (once,)).fetchone()
-            if seen is None:
+        if extras.once is not None:
+            new = connection.execute("INSERT INTO once (key) VALUES (%s) ON CONFLICT DO NOTHING RETURNING key", (extras.once,)).fetchone()
+            if new is None:
                 return Commit((), writer.clock(), repeated=True)
-        _identify(writer, connection, plan, ops, grant, lookups)
+        _identify(writer, connection, plan, ops, grant, extras.lookups)
         _relink(plan)
         _load_current(writer, connection, plan)
         at = writer.clock()
         _apply(writer, plan, ops, at)
         _finish(writer, plan, at)
         if writer.referential_integrity:
-            check_references(connection, writer.dictionary, _new_rows(writer, plan), {(t.type, t.id) for t in plan.targets if t.body is not None})
-            check_deletes(connection, writer.dictionary, [(t.type, t.id) for t in plan.targets if t.method == "D"], {t.rid for t in plan.targets})
-        _write(writer, connection, plan.targets, at, grant, request_id, inside=True)
+            deleted = [(t.type, t.id) for t in plan.targets if t.method == "D"]
+            check_references(connection, writer.dictionary, _new_rows(writer, plan), {(t.type, t.id) for t in plan.targets if t.body is not None}, deleted)
+            check_deletes(connection, writer.dictionary, deleted, {t.rid for t in plan.targets})
+        _write(writer, connection, plan.targets, at, grant, extras.request_id, inside=True)
+        if extras.then is not None:
+            extras.then(Snapshot(connection, writer.registry, writer.dictionary, grant))
     return _commit(plan, len(ops), at)
 
 
@@ -159,6 +169,12 @@ def _identify(writer: Writer, connection: Connection, plan: _Plan, ops: Sequence
     limits = [_limit(ops[n]) for n, _ in criteria] + [2] * len(lookups)
     found = match_all(connection, writer.registry, grant, queries, limits)
     matches = {n: found[i] for i, (n, _) in enumerate(criteria)}
+    # Deletes come first in a transaction: what they take away, no other condition may find.
+    gone = {(m.type, m.id) for n, op in enumerate(ops) if isinstance(op, Delete) for m in matches.get(n, [Match(op.type, op.id or "")])}
+    if gone:
+        for n, match in matches.items():
+            if not isinstance(ops[n], Delete):
+                matches[n] = [m for m in match if (m.type, m.id) not in gone]
     for lookup, match in zip(lookups, found[len(criteria) :], strict=True):
         plan.links[lookup.text] = _one_reference(lookup, match)
     for number, op in enumerate(ops):
@@ -206,7 +222,7 @@ def _identify_one(writer: Writer, plan: _Plan, number: int, op: Op, match: list[
         if match and own is not None and own != match[0].id:
             raise Outcome("parameter", f"The condition matches {name}/{match[0].id}, but the body has the id '{own}'", expression=f"{name}.id")
         identity = match[0].id if match else op.id or own or writer.new_id()
-        plan.targets.append(_Target(number, name, identity, "U", resource=op.resource))
+        plan.targets.append(_Target(number, name, identity, "U", resource=op.resource, unmatched=match is not None and not match))
         _link(plan, op.link, name, identity)
 
 
@@ -256,6 +272,8 @@ def _apply(writer: Writer, plan: _Plan, ops: Sequence[Op], at: datetime) -> None
             _check_version(target, op.if_match, current)
         if isinstance(op, Put) and op.absent and alive:
             raise Outcome("precondition", f"{target.type}/{target.id} exists, and If-None-Match: * asks that it does not")
+        if target.unmatched and alive:
+            raise Outcome("conflict", f"{target.type}/{target.id} exists, but the condition does not match it")
         if isinstance(op, Delete):
             if not alive:
                 plan.written.setdefault(target.op, Written("nothing", None))
@@ -379,7 +397,7 @@ def _row(writer: Writer, target: _Target, txn: int) -> dict[str, Any]:
 
 def _commit(plan: _Plan, count: int, at: datetime) -> Commit:
     for target in plan.targets:
-        version = Version(target.type, target.id, target.version, target.at or at, _METHODS[target.method], target.body)  # type: ignore[arg-type]  # the table's values are the literals
+        version = Version(target.type, target.id, target.version, target.at or at, METHODS[target.method], target.body)
         created = target.current is None or target.current.deleted
         outcome = "deleted" if target.method == "D" else "created" if created else "updated"
         plan.written[target.op] = Written(outcome, version, plan.deleted.get(target.op, 0))  # type: ignore[arg-type]  # as above
@@ -388,6 +406,3 @@ def _commit(plan: _Plan, count: int, at: datetime) -> Commit:
 
 def _version_of(target: _Target, current: _Current) -> Version:
     return Version(target.type, target.id, current.version, current.updated, "POST", current.body.encode() if current.body else None)
-
-
-__all__ = ["Query", "Writer", "carry_labels", "instant", "stamp", "transact"]

@@ -13,7 +13,6 @@ def upgrade() -> None:
     op.execute(sa.schema.CreateSequence(sa.Sequence("transaction_txn", increment=64)))
     op.create_table('once',
     sa.Column('key', postgresql.BYTEA(), nullable=False),
-    sa.Column('txn', sa.BigInteger(), nullable=False),
     sa.PrimaryKeyConstraint('key')
     )
     op.create_table('resource',

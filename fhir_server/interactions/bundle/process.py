@@ -1,0 +1,148 @@
+"""Batch and transaction: the one runs entries one by one, the other all in one transaction of the store.
+
+https://hl7.org/fhir/R4/http.html#transaction, https://hl7.org/fhir/R4/http.html#trules
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from fhir_server.interactions.create import create_op, written_reply
+from fhir_server.interactions.delete import delete_op
+from fhir_server.interactions.engine import Engine
+from fhir_server.interactions.exchange import Exchange, Reply
+from fhir_server.interactions.patch import patch_op
+from fhir_server.interactions.update import update_op
+from fhir_server.outcome import Issue, Outcome
+from fhir_server.store import Snapshot, conditional_references
+from fhir_server.store.ops import Commit, Lookup, Op
+
+from .entries import exchange_of
+from .render import bundle_response, entry_response, failed_entry
+
+Dispatch = Callable[[Engine, Exchange], Reply]
+Read = Callable[[Engine, Exchange, Snapshot], Reply]
+
+_OPS: Final[dict[str, Callable[[Engine, Exchange], Op]]] = {"create": create_op, "update": update_op, "patch": patch_op, "delete": delete_op}
+# http.html#trules: deletes, then creates, then updates and patches, then reads, whatever the order sent.
+_ORDER: Final = {"delete": 0, "create": 1, "update": 2, "patch": 2}
+_MAX_ISSUES: Final = 100
+
+
+def process(engine: Engine, exchange: Exchange, dispatch: Dispatch, read: Read) -> Reply:
+    """200 and a response Bundle with one entry for each entry sent, in the same order.
+
+    A transaction raises the Outcome of what is wrong, and nothing is stored; a batch answers for each entry by itself.
+    `dispatch` runs one Exchange, `read` one that reads, in a given snapshot.
+    """
+    kind, entries = bundle_entries(exchange.body)
+    if kind == "batch":
+        return bundle_response("batch-response", [_batch_entry(engine, exchange, entry, n, dispatch) for n, entry in enumerate(entries)])
+    if kind == "transaction":
+        exchanges, replies, _ = transaction(engine, exchange, entries, read)
+        return bundle_response("transaction-response", [entry_response(e, reply) for e, reply in zip(exchanges, replies, strict=True)])
+    raise Outcome("malformed", f"A Bundle of type '{kind}' cannot be posted here: batch or transaction", code="value", expression="Bundle.type")
+
+
+def bundle_entries(bundle: Any) -> tuple[str | None, list[dict[str, Any]]]:
+    """Type and entries of a Bundle. Raises Outcome `malformed` for what is none."""
+    if not isinstance(bundle, dict) or bundle.get("resourceType") != "Bundle":
+        raise Outcome("malformed", "The body is not a Bundle")
+    entries = bundle.get("entry", [])
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise Outcome("malformed", "Bundle.entry is not a list of objects", expression="Bundle.entry")
+    return bundle.get("type"), entries
+
+
+def _batch_entry(engine: Engine, parent: Exchange, entry: dict[str, Any], number: int, dispatch: Dispatch) -> bytes:
+    try:
+        exchange = exchange_of(entry, parent, f"Bundle.entry[{number}]")
+        return entry_response(exchange, dispatch(engine, exchange))
+    except Outcome as outcome:
+        return failed_entry(outcome)
+
+
+def transaction(
+    engine: Engine, parent: Exchange, entries: list[dict[str, Any]], read: Read, *, once: bytes | None = None
+) -> tuple[list[Exchange], list[Reply], bool]:
+    """Does all entries or none: their Exchanges and replies in the order sent, and whether it was done before (see `Store.transact`, `once`)."""
+    exchanges, ops = _prepare(engine, parent, entries)
+    replies: dict[int, Reply] = {}
+
+    def reads(db: Snapshot) -> None:
+        for number, exchange in enumerate(exchanges):
+            if exchange.interaction not in _OPS:
+                replies[number] = _placed_read(engine, exchange, db, read, number)
+
+    commit = _commit(engine, parent, [op for _, op in ops], None if len(ops) == len(exchanges) else reads, once)
+    if commit.repeated:
+        return [], [], True
+    for (number, _), written in zip(ops, commit.written, strict=True):
+        replies[number] = written_reply(written)
+    return exchanges, [replies[number] for number in range(len(exchanges))], False
+
+
+def _prepare(engine: Engine, parent: Exchange, entries: list[dict[str, Any]]) -> tuple[list[Exchange], list[tuple[int, Op]]]:
+    """Every entry as an Exchange, and the writes among them in the order of the specification. Raises Outcome with all faults of all entries."""
+    exchanges: list[Exchange] = []
+    ops: list[tuple[int, Op]] = []
+    faults: list[Outcome] = []
+    issues: list[Issue] = []
+    for number, entry in enumerate(entries):
+        at = f"Bundle.entry[{number}]"
+        try:
+            exchange = exchange_of(entry, parent, at)
+            exchanges.append(exchange)
+            make = _OPS.get(exchange.interaction)
+            if make is not None:
+                op = make(engine, exchange)
+                op.link = entry.get("fullUrl")
+                ops.append((number, op))
+        except Outcome as outcome:
+            faults.append(outcome)
+            issues += _placed(outcome, at)
+            if len(issues) >= _MAX_ISSUES:
+                break
+    if faults:
+        # What is no request at all (400) tells more than what is not valid (422).
+        worst = min(faults, key=lambda outcome: outcome.status)
+        raise Outcome(worst.category, issues=issues, headers=worst.headers)
+    _refuse_same_link([op for _, op in ops])
+    ops.sort(key=lambda pair: _ORDER[exchanges[pair[0]].interaction])
+    return exchanges, ops
+
+
+def _commit(engine: Engine, parent: Exchange, ops: list[Op], reads: Callable[[Snapshot], None] | None, once: bytes | None) -> Commit:
+    texts = dict.fromkeys(text for op in ops if (resource := getattr(op, "resource", None)) is not None for text in conditional_references(resource))
+    lookups = [Lookup(text, engine.criteria(engine.known_type(text.partition("?")[0]), text.partition("?")[2])) for text in texts]
+    return engine.store.transact(ops, parent.grant, request_id=parent.request_id, lookups=lookups, once=once, then=reads)
+
+
+def _placed_read(engine: Engine, exchange: Exchange, db: Snapshot, read: Read, number: int) -> Reply:
+    try:
+        return read(engine, exchange, db)
+    except Outcome as outcome:
+        raise Outcome(outcome.category, issues=_placed(outcome, f"Bundle.entry[{number}]"), headers=outcome.headers) from None
+
+
+def _placed(outcome: Outcome, at: str) -> list[Issue]:
+    """The issues of one entry, each with its place in the Bundle."""
+    return [replace(issue, expression=tuple(_inside(place, at) for place in issue.expression) or (at,)) for issue in outcome.issues]
+
+
+def _inside(place: str, at: str) -> str:
+    if place.startswith("Bundle.entry["):
+        return place
+    _, dot, rest = place.partition(".")
+    return f"{at}.resource{dot}{rest}"
+
+
+def _refuse_same_link(ops: list[Op]) -> None:
+    seen: set[str] = set()
+    for op in ops:
+        if op.link is not None:
+            if op.link in seen:
+                raise Outcome("malformed", f"Two entries have the fullUrl '{op.link}'", code="duplicate", expression="Bundle.entry.fullUrl")
+            seen.add(op.link)

@@ -1,0 +1,70 @@
+"""FHIR capabilities, generated from what is registered, so that nothing is stated that does not work. https://hl7.org/fhir/R4/http.html#capabilities"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib.metadata import version
+from typing import Any
+
+from fhir_server import fhirjson
+from fhir_server.search import Registry
+from fhir_server.spec import Spec
+from fhir_server.store import instant
+
+from .engine import Engine
+from .exchange import Exchange, Reply
+
+_STARTED = datetime.now(UTC)
+_INTERACTIONS = ("read", "vread", "update", "patch", "delete", "history-instance", "history-type", "create", "search-type")
+
+
+def capabilities(engine: Engine, exchange: Exchange) -> Reply:
+    """200 and the CapabilityStatement of this server at the base it was asked at."""
+    return Reply(200, _statement(engine.spec, engine.registry, exchange.base))
+
+
+@lru_cache(maxsize=16)
+def _statement(spec: Spec, registry: Registry, base: str) -> bytes:
+    statement = {
+        "resourceType": "CapabilityStatement",
+        "status": "active",
+        "date": instant(_STARTED),
+        "kind": "instance",
+        "software": {"name": "fhir-server", "version": version("fhir-server")},
+        "implementation": {"description": "A clinic's FHIR server", "url": base},
+        "fhirVersion": spec.version,
+        "format": ["application/fhir+json", "application/fhir+xml", "json", "xml"],
+        "patchFormat": ["application/json-patch+json", "application/fhir+json", "application/fhir+xml"],
+        "rest": [
+            {
+                "mode": "server",
+                "security": {"cors": False, "description": "Every request but this one needs a bearer token."},
+                "resource": [_resource(spec, registry, name) for name in spec.resource_types],
+                "interaction": [{"code": code} for code in ("transaction", "batch", "history-system", "search-system")],
+                "operation": [{"name": "validate", "definition": "http://hl7.org/fhir/OperationDefinition/Resource-validate"}],
+            }
+        ],
+    }
+    return fhirjson.dumps(statement)
+
+
+def _resource(spec: Spec, registry: Registry, name: str) -> dict[str, Any]:
+    supported = registry.supported_params(name)
+    includes = [f"{name}:{code}" for code, param in supported.items() if param.type == "reference"]
+    return {
+        "type": name,
+        "profile": f"http://hl7.org/fhir/StructureDefinition/{name}",
+        "interaction": [{"code": code} for code in _INTERACTIONS],
+        "versioning": "versioned-update",
+        "readHistory": True,
+        "updateCreate": True,
+        "conditionalCreate": True,
+        "conditionalRead": "full-support",
+        "conditionalUpdate": True,
+        "conditionalDelete": "multiple",
+        "referencePolicy": ["literal", "logical", "local"],
+        "searchInclude": ["*", *includes],
+        "searchRevInclude": registry.reverse_includes(name),
+        "searchParam": [{"name": code, "definition": param.url, "type": param.type} for code, param in sorted(supported.items())],
+    }

@@ -1,0 +1,31 @@
+"""FHIR create and conditional create. https://hl7.org/fhir/R4/http.html#create"""
+
+from __future__ import annotations
+
+from fhir_server.store.ops import Create, Written
+
+from .engine import Engine
+from .exchange import Exchange, Reply
+
+
+def create(engine: Engine, exchange: Exchange) -> Reply:
+    """201 and the new version; with If-None-Exist 200 and the one match if there is one. Raises Outcome `invalid`, `multiple-matches` and others."""
+    op = create_op(engine, exchange)
+    (written,) = engine.store.transact([op], exchange.grant, request_id=exchange.request_id).written
+    return written_reply(written)
+
+
+def create_op(engine: Engine, exchange: Exchange) -> Create:
+    """The write that a create asks for, its resource checked."""
+    name = engine.known_type(exchange.type)
+    condition = engine.criteria(name, exchange.if_none_exist) if exchange.if_none_exist is not None else None
+    return Create(engine.checked(exchange.body, name), condition)
+
+
+def written_reply(written: Written) -> Reply:
+    """The answer to a write: 201 where something came to be, 204 where it went, else 200."""
+    version = written.version
+    if version is None:
+        return Reply(204)
+    status = {"created": 201, "deleted": 204}.get(written.outcome, 200)
+    return Reply(status, version.body, version.type, version.id, str(version.version), version.at)

@@ -1,0 +1,26 @@
+"""FHIR delete and conditional delete, of one match or of all. https://hl7.org/fhir/R4/http.html#delete"""
+
+from __future__ import annotations
+
+from fhir_server.outcome import Issue
+from fhir_server.store.ops import Delete
+
+from .engine import Engine
+from .exchange import Exchange, Reply
+from .update import conditions
+
+
+def delete(engine: Engine, exchange: Exchange) -> Reply:
+    """204, also where there was nothing to delete. Raises Outcome `precondition`, `conflict` (others refer to it, with integrity on)."""
+    (written,) = engine.store.transact([delete_op(engine, exchange)], exchange.grant, request_id=exchange.request_id).written
+    notice = Issue("information", "informational", f"{written.deleted} deleted" if written.deleted else "There was nothing to delete")
+    version = written.version
+    return Reply(204, None, version.type if version else None, None, str(version.version) if version else None, issues=(notice,))
+
+
+def delete_op(engine: Engine, exchange: Exchange) -> Delete:
+    """The write that a delete asks for; a condition deletes every match, as the CapabilityStatement says."""
+    name = engine.known_type(exchange.type)
+    if exchange.id is None:
+        return Delete(name, criteria=engine.criteria(name, conditions(exchange)), if_match=exchange.if_match, multiple=True)
+    return Delete(name, exchange.id, if_match=exchange.if_match)

@@ -1,0 +1,59 @@
+"""What every interaction works with, put together once per process."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+from fhir_server.outcome import Outcome
+from fhir_server.search import Query, Registry
+from fhir_server.settings import Settings
+from fhir_server.spec import Spec, r4
+from fhir_server.store import Store
+from fhir_server.validation import Validator
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The record, the rules of the specification, and the key that signs page links."""
+
+    spec: Spec
+    store: Store
+    registry: Registry
+    validator: Validator
+    page_key: bytes
+
+    @classmethod
+    def build(cls, store: Store, settings: Settings) -> Engine:
+        """An engine over a store; nothing is compiled until it is used."""
+        key = hashlib.blake2b(settings.jwt_secret.encode(), person=b"page-links").digest()
+        return cls(r4(), store, store.registry, Validator(r4()), key)
+
+    def known_type(self, name: str | None) -> str:
+        """The resource type itself. Raises Outcome `not-found` for what is none."""
+        if name is None or name not in self.registry.types:
+            raise Outcome("not-found", f"'{name}' is not a resource type of FHIR R4", code="not-supported")
+        return name
+
+    def criteria(self, resource_type: str, condition: str | list[tuple[str, str]]) -> Query:
+        """The Query of a condition such as `identifier=a|b`; always strict, since a condition that is half understood is another condition."""
+        parameters = parse_parameters(condition) if isinstance(condition, str) else condition
+        return self.registry.parse(resource_type, parameters, strict=True)
+
+    def checked(self, resource: Any, resource_type: str) -> dict[str, Any]:
+        """The resource, known to be valid and of the type. Raises Outcome `malformed` (400) or `invalid` (422) with every fault."""
+        found = resource.get("resourceType") if isinstance(resource, dict) else None
+        if found is not None and found != resource_type:
+            raise Outcome("malformed", f"The body is a {found}, but the address is that of a {resource_type}", expression=f"{found}")
+        self.validator.require(resource)
+        return dict(resource)
+
+
+def parse_parameters(text: str) -> list[tuple[str, str]]:
+    """Names and values of a query string, decoded, in order, empty values kept. Raises Outcome `parameter` for what is not UTF-8."""
+    try:
+        return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=1_000)
+    except ValueError as error:
+        raise Outcome("parameter", f"The query cannot be decoded: {error}") from None

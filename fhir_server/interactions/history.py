@@ -1,0 +1,121 @@
+"""FHIR history of a resource, a type or the whole system. https://hl7.org/fhir/R4/http.html#history"""
+
+from __future__ import annotations
+
+import hmac
+from datetime import datetime
+from typing import Final
+from urllib.parse import urlencode
+
+from fhir_server import fhirjson
+from fhir_server.outcome import Outcome
+from fhir_server.search import parse_date
+from fhir_server.store import HistoryScope, Snapshot, instant
+from fhir_server.store.ops import Version
+
+from .engine import Engine
+from .exchange import Exchange, Reply
+from .read import shaped
+
+DEFAULT_COUNT: Final = 50
+MAX_COUNT: Final = 1_000
+_KNOWN: Final = frozenset({"_count", "_since", "_at", "_page", "_summary", "_elements", "_total"})
+_STATUS: Final = {"POST": "201 Created", "PUT": "200 OK", "PATCH": "200 OK", "DELETE": "204 No Content"}
+
+
+def history(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
+    """200 and a history Bundle, newest version first. Raises Outcome `not-found` for a resource that never was, `parameter` for what is unclear.
+
+    A page costs as many rows as it shows, wherever it is: links carry the number of the last version shown, signed.
+    """
+    name = engine.known_type(exchange.type) if exchange.type is not None else None
+    params = _parameters(exchange)
+    scope = HistoryScope(
+        name, exchange.id, _range(engine, params, "_since"), _at(engine, params), _open_cursor(engine, exchange, params["_page"]) if "_page" in params else None
+    )
+    count = _count(params)
+    total = db.history_total(HistoryScope(scope.type, scope.id, scope.since, scope.at)) if count == 0 or name is None or exchange.id is not None else None
+    if exchange.id is not None and total == 0 and scope.since is None and scope.at is None:
+        raise Outcome("not-found", f"{name}/{exchange.id} does not exist")
+    rows, more = db.history(scope, count) if count else ([], False)
+    links = [{"relation": "self", "url": _url(exchange, params)}]
+    if more:
+        links.append({"relation": "next", "url": _url(exchange, {**params, "_page": _cursor(engine, exchange, rows[-1][0])})})
+    head = {"resourceType": "Bundle", "type": "history", **({"total": total} if total is not None else {}), "link": links}
+    entries = [_entry(engine, exchange, version) for _, version in rows]
+    body = fhirjson.dumps(head)
+    return Reply(200, body[:-1] + b',"entry":[' + b",".join(entries) + b"]}" if entries else body)
+
+
+def _entry(engine: Engine, exchange: Exchange, version: Version) -> bytes:
+    url = f"{version.type}/{version.id}"
+    created = version.method == "PUT" and version.version == 1
+    response = {"status": "201 Created" if created else _STATUS[version.method], "etag": f'W/"{version.version}"', "lastModified": instant(version.at)}
+    request = {"method": version.method, "url": version.type if version.method == "POST" else url}
+    parts = [b'"fullUrl":' + fhirjson.dumps(f"{exchange.base}/{url}")]
+    if version.body is not None:
+        parts.append(b'"resource":' + shaped(engine, exchange, version.body))
+    parts += [b'"request":' + fhirjson.dumps(request), b'"response":' + fhirjson.dumps(response)]
+    return b"{" + b",".join(parts) + b"}"
+
+
+def _parameters(exchange: Exchange) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in exchange.params:
+        if key not in _KNOWN:
+            if exchange.strict:
+                raise Outcome("parameter", f"History has no parameter '{key}'; it knows _count, _since and _at", code="not-supported")
+            continue
+        if key in found:
+            raise Outcome("parameter", f"'{key}' stands twice")
+        found[key] = value
+    return found
+
+
+def _count(params: dict[str, str]) -> int:
+    text = params.get("_count", str(DEFAULT_COUNT))
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise Outcome("parameter", f"_count is a whole number from 0, not '{text}'")
+    return min(int(text), MAX_COUNT)
+
+
+def _range(engine: Engine, params: dict[str, str], name: str) -> datetime | None:
+    bounds = _bounds(engine, params, name)
+    return bounds[0] if bounds else None
+
+
+def _at(engine: Engine, params: dict[str, str]) -> tuple[datetime, datetime] | None:
+    return _bounds(engine, params, "_at")
+
+
+def _bounds(engine: Engine, params: dict[str, str], name: str) -> tuple[datetime, datetime] | None:
+    """The half-open range of a date or time. A '+' before the zone that arrived as a space is read as what was meant."""
+    text = params.get(name)
+    if text is None:
+        return None
+    try:
+        return parse_date(text.replace(" ", "+"), engine.registry.zone)
+    except ValueError as error:
+        raise Outcome("parameter", f"{name}: {error}") from None
+
+
+def _url(exchange: Exchange, params: dict[str, str]) -> str:
+    path = "/".join(part for part in (exchange.type, exchange.id, "_history") if part is not None)
+    query = urlencode(params)
+    return f"{exchange.base}/{path}" + (f"?{query}" if query else "")
+
+
+def _sign(engine: Engine, exchange: Exchange, number: str) -> str:
+    text = f"{exchange.grant.actor}\0{exchange.type}\0{exchange.id}\0{number}"
+    return hmac.new(engine.page_key, text.encode(), "sha256").hexdigest()[:32]
+
+
+def _cursor(engine: Engine, exchange: Exchange, number: int) -> str:
+    return f"{number:x}-{_sign(engine, exchange, f'{number:x}')}"
+
+
+def _open_cursor(engine: Engine, exchange: Exchange, text: str) -> int:
+    number, _, signature = text.partition("-")
+    if not hmac.compare_digest(signature.encode(), _sign(engine, exchange, number).encode()):
+        raise Outcome("parameter", "The page link is not one that this server made for this caller and history")
+    return int(number, 16)

@@ -1,0 +1,35 @@
+"""FHIR patch, by JSON Patch and by FHIRPath Patch, and its conditional form. https://hl7.org/fhir/R4/http.html#patch"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fhir_server.outcome import Outcome
+from fhir_server.store.ops import Patch
+
+from .create import written_reply
+from .engine import Engine
+from .exchange import Exchange, Reply
+from .patching import fhirpath_patch, json_patch
+from .update import conditions
+
+
+def patch(engine: Engine, exchange: Exchange) -> Reply:
+    """200 and the new version. Raises Outcome `not-found`, `gone`, `precondition`, `malformed` (no patch at all), `invalid` (what it makes is not valid)."""
+    (written,) = engine.store.transact([patch_op(engine, exchange)], exchange.grant, request_id=exchange.request_id).written
+    return written_reply(written)
+
+
+def patch_op(engine: Engine, exchange: Exchange) -> Patch:
+    """The write that a patch asks for. A list is a JSON Patch, a Parameters resource a FHIRPath Patch."""
+    name, body = engine.known_type(exchange.type), exchange.body
+    if not isinstance(body, list) and not (isinstance(body, dict) and body.get("resourceType") == "Parameters"):
+        raise Outcome("malformed", "A patch is a JSON Patch document (an array) or a Parameters resource with a FHIRPath Patch")
+
+    def apply(resource: dict[str, Any]) -> dict[str, Any]:
+        changed = json_patch.apply(body, resource) if isinstance(body, list) else fhirpath_patch.apply(body, resource, engine.spec)
+        return engine.checked(changed, name)
+
+    if exchange.id is None:
+        return Patch(name, apply, criteria=engine.criteria(name, conditions(exchange)), if_match=exchange.if_match)
+    return Patch(name, apply, exchange.id, if_match=exchange.if_match)

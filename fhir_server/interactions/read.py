@@ -1,0 +1,66 @@
+"""FHIR read and vread. https://hl7.org/fhir/R4/http.html#read, https://hl7.org/fhir/R4/http.html#vread"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from fhir_server import fhirjson
+from fhir_server.outcome import Outcome
+from fhir_server.store import Snapshot
+from fhir_server.store.ops import Version
+
+from .engine import Engine
+from .exchange import Exchange, Reply
+from .subset import subset
+
+_MAX_VERSION = 2**31 - 1
+
+
+def read(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
+    """The current version: 200, or 304 where the caller has it. Raises Outcome `not-found`, or `gone` for a deleted resource."""
+    name, identity = engine.known_type(exchange.type), str(exchange.id)
+    found = db.read(name, identity)
+    if found is None:
+        raise Outcome("not-found", f"{name}/{identity} does not exist")
+    return _reply(engine, exchange, found)
+
+
+def vread(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
+    """One version, current or not: 200. Raises Outcome `not-found`, or `gone` where the version is a deletion."""
+    name, identity, wanted = engine.known_type(exchange.type), str(exchange.id), str(exchange.version)
+    number = int(wanted) if wanted.isascii() and wanted.isdigit() and len(wanted) <= 10 else 0
+    found = db.version(name, identity, number) if 0 < number <= _MAX_VERSION else None
+    if found is None:
+        raise Outcome("not-found", f"{name}/{identity} has no version '{wanted}'")
+    return _reply(engine, exchange, found)
+
+
+def _reply(engine: Engine, exchange: Exchange, found: Version) -> Reply:
+    version = str(found.version)
+    if found.body is None:
+        raise Outcome("gone", f"{found.type}/{found.id} was deleted", headers={"ETag": f'W/"{version}"'})
+    if _unchanged(exchange, found, version):
+        return Reply(304, None, found.type, found.id, version, found.at)
+    return Reply(200, shaped(engine, exchange, found.body), found.type, found.id, version, found.at)
+
+
+def _unchanged(exchange: Exchange, found: Version, version: str) -> bool:
+    if exchange.if_none_match:
+        return version in exchange.if_none_match or "*" in exchange.if_none_match
+    # HTTP dates have whole seconds: the version of 10:00:00.7 counts as that of 10:00:00.
+    since = exchange.if_modified_since
+    return since is not None and found.at < since + timedelta(seconds=1)
+
+
+def shaped(engine: Engine, exchange: Exchange, body: bytes) -> bytes:
+    """The stored JSON, cut down where `_summary` or `_elements` asks for it; the very bytes otherwise."""
+    summary = elements = None
+    for name, value in exchange.params:
+        if name == "_summary" and value != "false":
+            summary = value
+        elif name == "_elements":
+            elements = value
+    if summary is None and elements is None:
+        return body
+    names = tuple(part.strip() for part in (elements or "").split(",") if part.strip())
+    return fhirjson.dumps(subset(engine.spec, fhirjson.loads(body), summary, names))

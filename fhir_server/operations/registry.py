@@ -1,0 +1,42 @@
+"""Which operations there are, and at which level each may be called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from fhir_server.interactions import Engine, Exchange, Reply
+from fhir_server.outcome import Outcome
+
+from .validate import validate
+
+Level = Literal["system", "type", "instance"]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation: its definition's URL, the levels it works at, whether it changes anything, and what does it."""
+
+    definition: str
+    levels: frozenset[Level]
+    affects_state: bool
+    run: Callable[[Engine, Exchange], Reply]
+
+
+_OPERATIONS: Final = {
+    "validate": Operation("http://hl7.org/fhir/OperationDefinition/Resource-validate", frozenset({"type", "instance"}), affects_state=False, run=validate),
+}
+
+
+def names() -> dict[str, str]:
+    """The operations by name, with the URL of each definition."""
+    return {name: operation.definition for name, operation in _OPERATIONS.items()}
+
+
+def dispatch_operation(engine: Engine, level: Level, exchange: Exchange, name: str) -> Reply:
+    """Runs an operation; `exchange.body` is its Parameters, or the resource itself. Raises Outcome `not-found` for one that is not here."""
+    operation = _OPERATIONS.get(name)
+    if operation is None or level not in operation.levels:
+        raise Outcome("not-found", f"There is no operation ${name} on this {level}", code="not-supported")
+    return operation.run(engine, exchange)
