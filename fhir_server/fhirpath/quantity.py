@@ -34,7 +34,7 @@ _METRIC: Final = {
     "F": "1 C/V", "Ohm": "1 V/A", "S": "1 /Ohm", "Wb": "1 V.s", "T": "1 Wb/m2", "H": "1 Wb/A", "Bq": "1 /s", "Gy": "1 J/kg", "Sv": "1 J/kg",
     "kat": "1 mol/s", "U": "1/60000000 mol/s", "eq": "1 mol", "osm": "1 mol", "bar": "100000 Pa", "cal": "4.184 J", "t": "1000 kg",
     "m[H2O]": "9806.65 Pa", "m[Hg]": "133322 Pa", "Ci": "37000000000 Bq", "sr": "1 rad2", "lm": "1 cd.sr", "lx": "1 lm/m2", "eV": "1.602176634e-19 J",
-    "[iU]": "1 [iU]", "[IU]": "1 [iU]", "st": "1 m3", "ar": "100 m2", "dyn": "0.00001 N", "erg": "0.0000001 J", "P": "0.1 Pa.s",
+    "[IU]": "1 [iU]", "st": "1 m3", "ar": "100 m2", "dyn": "0.00001 N", "erg": "0.0000001 J", "P": "0.1 Pa.s",
 }  # fmt: skip
 _OTHER: Final = {
     "min": "60 s", "h": "3600 s", "d": "86400 s", "wk": "604800 s", "a": "31557600 s", "mo": "2629800 s", "%": "1/100 1", "[ppth]": "1/1000 1",
@@ -118,6 +118,24 @@ def combine(left: Quantity, right: Quantity, *, divide: bool) -> Quantity | None
     amount = ours[0] / theirs[0] if divide else ours[0] * theirs[0]
     unit = ".".join(base if power == 1 else f"{base}{power}" for base, power in sorted(powers.items()) if power)
     return Quantity(_decimal(amount), unit or "1")
+
+
+def add(left: Quantity, right: Quantity) -> Quantity | None:
+    """The sum in the unit of the left side; None where the units do not measure the same."""
+    if left.unit == right.unit:
+        return Quantity(left.value + right.value, left.unit)
+    amounts = comparable(left, right)
+    one = comparable(Quantity(Decimal(1), left.unit), right)
+    if amounts is None or one is None or left.unit in _TEMPERATURES:
+        return None
+    return Quantity(left.value + _decimal(amounts[1] / one[0]), left.unit)
+
+
+def normal(quantity: Quantity) -> tuple[Fraction, Dimensions | str]:
+    """Amount and base units: the same for quantities that are equal."""
+    if quantity.unit in _MONTHS:
+        return Fraction(quantity.value) * _MONTHS[quantity.unit], "month"
+    return _measure(quantity) or (Fraction(quantity.value), quantity.unit)
 
 
 def _measure(quantity: Quantity) -> tuple[Fraction, Dimensions] | None:

@@ -161,6 +161,11 @@ def compare(left: Temporal, right: Temporal) -> int | None:
     return 0 if len(ours) == len(theirs) else None
 
 
+def normal(value: Temporal) -> tuple[int | Decimal, ...]:
+    """The parts in UTC where the zone is known: the same for values that are equal."""
+    return _utc(value) if value.zone and len(value.parts) > _DATE_PARTS else value.parts
+
+
 def _across_zones(left: Temporal, right: Temporal) -> int | None:
     """With the zone of one side unknown, only what is more than the widest zone apart is certain."""
     bare, zoned = (left, right) if left.zone is None else (right, left)
