@@ -1,0 +1,7 @@
+"""Who asks, and what is open to them: tokens, roles and scopes become a Grant."""
+
+from .roles import ROLES, role_scopes
+from .scopes import parse_scopes
+from .tokens import grant_of, issue
+
+__all__ = ["ROLES", "grant_of", "issue", "parse_scopes", "role_scopes"]

@@ -1,0 +1,119 @@
+"""Bearer tokens: JSON Web Tokens signed with HS256 by this server for itself.
+
+https://www.rfc-editor.org/rfc/rfc7519, https://www.rfc-editor.org/rfc/rfc6750, https://www.rfc-editor.org/rfc/rfc8725
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from functools import lru_cache
+from typing import Any, Final
+
+import jwt
+
+from fhir_server.outcome import Outcome
+from fhir_server.search import Grant
+
+from .roles import ROLES, Role, role_scopes
+from .scopes import Scopes, narrow, parse_scopes
+
+ISSUER: Final = "urn:fhir-server"
+_ALGORITHM: Final = "HS256"
+_MAX_LENGTH: Final = 8192  # Characters: beyond what proxies let through in a header.
+_SKEW: Final = 60  # Seconds that the clocks of two hosts of one clinic may differ.
+_ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+_CLAIMS: Final = {"iss": str, "sub": str, "jti": str, "iat": int, "exp": int, "roles": list, "scope": str}
+
+
+def issue(secret: str, *, role: Role | None, user: str | None, patient: str | None, scope: str | None, ttl: int, now: float) -> str:
+    """A signed token that is good for `ttl` seconds from `now` (seconds since 1970).
+
+    A role and a scope together give what both allow; a scope alone is a backend service's own. Raises Outcome `parameter` where the parts
+    do not fit together: neither role nor scope, a patient's role or `patient/` scopes without the patient, a patient that nothing is bound to,
+    `user/` scopes without a role, or a bound and an unbound level in one scope text.
+    """
+    scopes = parse_scopes(scope or "")
+    _refuse_contradictions(role, patient, scopes)
+    claims: dict[str, Any] = {
+        "iss": ISSUER,
+        "sub": user or (f"role/{role}" if role else "service"),
+        "jti": secrets.token_urlsafe(16),
+        "iat": int(now),
+        "exp": int(now) + ttl,
+        "roles": [role] if role else [],
+        "scope": " ".join((scope or "").split()),
+    }
+    if patient is not None:
+        claims["patient"] = patient
+    return jwt.encode(claims, secret, algorithm=_ALGORITHM)
+
+
+def grant_of(secret: str, token: str, now: float) -> Grant:
+    """The grant of a token at `now` (seconds since 1970).
+
+    Raises Outcome `unauthenticated` with a `WWW-Authenticate` header for any token that this server has not made, or whose time is not now.
+    Costs about 1 µs for a token seen lately, 60 µs for a new one.
+    """
+    if len(token) > _MAX_LENGTH:
+        raise _refused("The token is too long")
+    starts, ends, grant = _verified(secret, token)
+    if now >= ends:
+        raise _refused("The token has expired")
+    if now < starts - _SKEW:
+        raise _refused("The token is of the future; compare the clocks")
+    return grant
+
+
+def _refuse_contradictions(role: Role | None, patient: str | None, scopes: Scopes) -> None:
+    if role is None and not scopes.resources:
+        raise Outcome("parameter", "A role or a scope is needed")
+    bound = role == "patient" or "patient" in scopes.levels
+    if bound and patient is None:
+        raise Outcome("parameter", "The role patient and scopes that begin with patient/ need the id of the patient")
+    if patient is not None and not bound:
+        raise Outcome("parameter", "A patient goes with the role patient or with scopes that begin with patient/")
+    if patient is not None and not _ID.fullmatch(patient):
+        raise Outcome("parameter", f"'{patient[:80]}' is not the id of a patient")
+    if "patient" in scopes.levels and len(scopes.levels) > 1:
+        raise Outcome("parameter", "Scopes that begin with patient/ do not go together with others in one token")
+    if role is None and "user" in scopes.levels:
+        raise Outcome("parameter", "Scopes that begin with user/ need a role")
+
+
+# An entry is some 10 kB at the most; what fails is not kept, so that nobody can push good tokens out.
+@lru_cache(maxsize=1024)
+def _verified(secret: str, token: str) -> tuple[int, int, Grant]:
+    try:
+        # The times are checked at each use, against the caller's clock.
+        claims = jwt.decode(
+            token,
+            secret,
+            algorithms=[_ALGORITHM],
+            issuer=ISSUER,
+            options={"verify_exp": False, "verify_iat": False, "verify_nbf": False, "verify_aud": False},
+        )
+    except (jwt.InvalidTokenError, ValueError, RecursionError):
+        raise _refused("The token is not one of this server, or was changed") from None
+    if any(type(claims.get(name)) is not kind for name, kind in _CLAIMS.items()):
+        raise _refused("The token lacks a claim")
+    try:
+        return claims["iat"], claims["exp"], _grant(claims)
+    except Outcome as error:
+        raise _refused("The token carries a scope that this server does not know") if error.category == "parameter" else error from None
+
+
+def _grant(claims: dict[str, Any]) -> Grant:
+    roles = [role for role in ROLES if role in claims["roles"]]
+    asked = parse_scopes(claims["scope"])
+    open_to_roles = tuple(scope for role in roles for scope in role_scopes(role))
+    scopes = asked.resources if not roles else narrow(open_to_roles, asked.resources) if asked.resources else open_to_roles
+    patient = claims.get("patient")
+    bound = roles == ["patient"] or "patient" in asked.levels
+    if bound and not (isinstance(patient, str) and _ID.fullmatch(patient)):
+        raise _refused("The token lacks the patient it is bound to")
+    return Grant(claims["sub"], frozenset(roles), scopes, patient if bound else None)
+
+
+def _refused(reason: str) -> Outcome:
+    return Outcome("unauthenticated", reason, headers={"WWW-Authenticate": f'Bearer error="invalid_token", error_description="{reason}"'})
