@@ -1,6 +1,8 @@
 """Required bindings: the code is one of the value set's.
 
-https://hl7.org/fhir/R4/terminologies.html#required. Value sets that the specification cannot list (UCUM, MIME types, currencies) are left to a terminology server.
+https://hl7.org/fhir/R4/terminologies.html#required
+
+Value sets that the specification cannot list (UCUM, MIME types, currencies) are left to a terminology server.
 """
 
 from __future__ import annotations
@@ -38,6 +40,8 @@ def _code(value_set: str, codes: frozenset[str], inner: Check) -> Check:
 
 
 def _concept(value_set: str, codes: set[tuple[str, str]], inner: Check) -> Check:
+    known, systems = frozenset(code for _, code in codes), {system for system, _ in codes}
+
     def check(value: Any, scope: Scope) -> Faults | None:
         faults = inner(value, scope)
         if faults is not None or type(value) is not dict:
@@ -45,11 +49,11 @@ def _concept(value_set: str, codes: set[tuple[str, str]], inner: Check) -> Check
         codings = value.get("coding", ()) if "system" not in value and "code" not in value else (value,)
         if not codings or any((coding.get("system"), coding.get("code")) in codes for coding in codings):
             return None
-        for index, coding in enumerate(codings):
-            if any(code == coding.get("code") for _, code in codes) and coding.get("system") not in {system for system, _ in codes}:
-                systems = " or ".join(sorted({system for system, _ in codes}))
-                return [Fault(f".coding[{index}].system" if coding is not value else ".system", "code-invalid", f"The system of this code is {systems} ({value_set})")]
-        return fault("code-invalid", f"None of the codings is in the value set. {_unknown(codings[0].get('code'), frozenset(code for _, code in codes))} ({value_set})")
+        at = "" if codings == (value,) else ".coding[0]"
+        first = codings[0]
+        if first.get("code") in known and first.get("system") not in systems:
+            return [Fault(f"{at}.system", "code-invalid", f"The system of this code is {' or '.join(sorted(systems))} ({value_set})")]
+        return [Fault(at, "code-invalid", f"None of the codings is in the value set: {_unknown(first.get('code'), known)} ({value_set})")]
 
     return check
 

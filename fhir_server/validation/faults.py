@@ -37,6 +37,7 @@ class Scope:
     __slots__ = ("contained", "depth", "resource", "root", "warnings")
 
     def __init__(self, resource: dict[str, Any], root: dict[str, Any], contained: dict[str, str], *, depth: int, warnings: bool) -> None:
+        """`contained` has the types of the root's contained resources by id; with `warnings` rules that only advise are run too."""
         self.resource = resource
         self.root = root
         self.contained = contained

@@ -25,9 +25,10 @@ from .structure import object_check, repeated, ruled
 
 
 class Validator:
-    """Checks resources of every type of `spec`. With `invariants` off only what the structure says. Safe to share between threads."""
+    """Checks resources of every type of the specification. With `invariants` off only what the structure says. Safe to share between threads."""
 
     def __init__(self, spec: Spec, *, invariants: bool = True) -> None:
+        """Costs nothing yet: a type costs about 5 ms when it is met first."""
         self._spec = spec
         self._invariants = invariants
         self._types: dict[str, Check] = {}
@@ -97,7 +98,7 @@ class Validator:
         for key, element in definition.elements.items():
             if element.max == 0:
                 continue
-            item = self._element(definition, element, memo)
+            item = self._element(element, memo)
             if element.many and element.type in PRIMITIVES:
                 single[key] = item
             table[key] = repeated(item, element) if element.many else item
@@ -105,7 +106,7 @@ class Validator:
             own.extend(rules(self._spec, definition.constraints, definition.name))
         return check
 
-    def _element(self, definition: TypeDef, element: Element, memo: dict[str, Check]) -> Check:
+    def _element(self, element: Element, memo: dict[str, Check]) -> Check:
         """The check of one occurrence of an element."""
         spec = self._spec
         if element.name == "id" and element.xml_attribute:
@@ -144,7 +145,8 @@ class Validator:
         faults = check(resource, Scope(resource, resource, types, depth=depth, warnings=warnings))
         if len(types) < len(ids):
             twice = sorted(name for name, count in Counter(ids).items() if count > 1)
-            faults = place(faults, ".contained", fault("value", f"Contained resources have different ids; these stand twice: {shown(', '.join(twice))}"))
+            said = f"Contained resources have different ids; these stand twice: {shown(', '.join(twice))}"
+            faults = place(faults, ".contained", fault("value", said))
         return faults
 
     def _entry(self, value: Any, scope: Scope) -> Faults | None:
