@@ -10,11 +10,13 @@ from typing import Any, Final
 
 from fhir_server.spec import Spec
 
+from .ast import Node as Syntax
 from .compiler import translate
 from .errors import FhirPathError, too_costly
 from .model import Env, Item, Model, Node
 from .operators import boolean
 from .parser import parse
+from .predicate import Check, Predicates, Within
 
 _CACHED: Final = 8192
 _models: dict[int, Model] = {}
@@ -54,7 +56,11 @@ class Expression:
         self.text = text
         self.context = context
         self._model = model
-        self._run = translate(parse(text), model)
+        syntax = parse(text)
+        self._run = translate(syntax, model)
+        self._check: Check | None = None
+        if context not in model.primitives and context not in {"Resource", "DomainResource"}:
+            self._check = Predicates(model, context, self._general).check(syntax)
 
     def __repr__(self) -> str:
         return f"Expression({self.text!r}, {self.context})"
@@ -93,7 +99,29 @@ class Expression:
         Empty holds too. R4's invariants rely on it where an element is absent: ref-1 on a Reference with a display only, bdl-8 on an entry without
         fullUrl, adf-0 without a name; their later versions say so with an `exists() implies`.
         """
+        if self._check is not None and not rest and type(focus) is dict:
+            within = focus if resource is None else resource
+            try:
+                return self._check(focus, (within, within if root is None else root)) is not False
+            except (AttributeError, TypeError):
+                # The JSON does not have the shape that its type says: the general way copes with any.
+                pass
         return boolean(self.nodes(focus, resource=resource, root=root, **rest)) is not False
+
+    def _general(self, part: Syntax) -> Check:
+        """The condition that a part of the expression is, evaluated over Nodes."""
+        run, model, context = translate(part, self._model), self._model, self.context
+
+        def check(value: Any, within: Within) -> bool | None:
+            focus = Node(value, context)
+            resource = focus if within[0] is value else Node(within[0], model.actual("Resource", within[0]))
+            root = resource if within[1] is within[0] else Node(within[1], model.actual("Resource", within[1]))
+            try:
+                return boolean(run([focus], Env(model, focus, resource, root)))
+            except RecursionError:
+                raise too_costly() from None
+
+        return check
 
     def _resource(self, value: Any) -> Node | None:
         if value is None or value.__class__ is Node:
