@@ -1,0 +1,109 @@
+"""String parameters: beginnings of names and texts, without regard to case and accents.
+
+https://hl7.org/fhir/R4/search.html#string
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+from fhir_server.spec import Element
+
+from ..statement import Statement, any_of
+from .kind import Context, Maker, Row, capped, unescape
+
+TABLE: Final = "sp_string"
+MODIFIERS: Final = frozenset({"exact", "contains"})
+ORDER: Final = ("folded", "folded")
+
+_INDEXED: Final = 200
+"""Characters of a text that can be searched."""
+_NAME: Final = ("text", "family", "given", "prefix", "suffix")
+_ADDRESS: Final = ("text", "line", "city", "district", "state", "postalCode", "country")
+_LAST: Final = "\U0010ffff"
+
+
+class Text(NamedTuple):
+    """`how` is None (begins with), `exact` or `contains`; `value` is what was asked, as stored."""
+
+    folded: str
+    value: str
+    how: str | None
+
+
+def fold(text: str) -> str:
+    """Lower case without marks, at most 200 characters."""
+    if text.isascii():
+        return text[:_INDEXED].lower()
+    decomposed = unicodedata.normalize("NFKD", text[: _INDEXED * 4])
+    return "".join(c for c in decomposed if not unicodedata.combining(c)).casefold()[:_INDEXED]
+
+
+def maker(fhir_type: str, element: Element | None, context: Context) -> Maker | None:
+    """Rows (folded, value)."""
+    del element, context
+    return _MAKERS.get(fhir_type)
+
+
+def _plain(value: str) -> tuple[Row, ...]:
+    return ((fold(value), capped(value)),)
+
+
+def _parts(keys: tuple[str, ...]) -> Maker:
+    def parts(value: dict[str, Any]) -> Iterator[Row]:
+        for key in keys:
+            found = value.get(key)
+            if type(found) is str:
+                yield fold(found), capped(found)
+            elif found is not None:
+                for item in found:
+                    if item is not None:
+                        yield fold(item), capped(item)
+
+    return parts
+
+
+_MAKERS: Final[dict[str, Maker]] = {
+    "HumanName": _parts(_NAME),
+    "Address": _parts(_ADDRESS),
+    "CodeableConcept": _parts(("text",)),
+    "Annotation": _parts(("text",)),
+    **dict.fromkeys(("string", "markdown", "code", "id", "uri", "canonical"), _plain),
+}
+
+
+def parse(text: str, modifier: str | None, targets: tuple[str, ...], context: Context) -> Text:
+    """Any text."""
+    del targets, context
+    plain = unescape(text)
+    return Text(fold(plain), capped(plain), modifier)
+
+
+def predicate(values: Sequence[Text], alias: str) -> Statement:
+    """Beginnings and exact values are ranges of the index; `contains` reads all values of the parameter."""
+    return any_of(_condition(value, alias) for value in dict.fromkeys(values))
+
+
+def _condition(value: Text, alias: str) -> Statement:
+    if value.how == "exact":
+        return Statement(f"{alias}.folded = %s AND {alias}.value = %s", (value.folded, value.value))
+    if value.how == "contains":
+        return Statement(f"strpos({alias}.folded, %s) > 0", (value.folded,))
+    # A range rather than LIKE, which a prepared statement cannot turn into one. No text holds the last code point of Unicode, a non-character.
+    return Statement(f"{alias}.folded >= %s AND {alias}.folded < %s", (value.folded, value.folded + _LAST))
+
+
+def ends(row: Row) -> tuple[str, str]:
+    """The folded text, for either direction."""
+    return row[0], row[0]
+
+
+def matches(value: Text, row: Row) -> bool:
+    """The row's text begins with, is or contains the value's."""
+    if value.how == "exact":
+        return bool(row[1] == value.value)
+    if value.how == "contains":
+        return value.folded in row[0]
+    return bool(value.folded <= row[0] < value.folded + _LAST)

@@ -1,0 +1,3 @@
+"""x"""
+from typing import Any
+def parse(*a: Any, **k: Any) -> Any: ...
