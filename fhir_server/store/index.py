@@ -51,9 +51,9 @@ def write_rows(
 ) -> None:
     """Takes old rows away, then runs the write statement with the new ones. `head` are its first arguments; `inside` a transaction rows may go by COPY."""
     if any(removed.values()):
-        connection.execute(UNINDEX, [_encode(part) for part in _as_json(dictionary, removed)])
+        connection.execute(UNINDEX, [_encode(part).decode() for part in _as_json(dictionary, removed)])
     many = inside and sum(map(len, added.values())) >= COPY_FROM
-    connection.execute(statement, [_encode(part) for part in (*head, *_as_json(dictionary, {} if many else added))])
+    connection.execute(statement, [_encode(part).decode() for part in (*head, *_as_json(dictionary, {} if many else added))])
     if many:
         _copy(connection, dictionary, added)
 

@@ -1,0 +1,130 @@
+"""Runs every benchmark and prints the table of `docs/performance.md`.
+
+    python -m bench [--synthea FOLDER] [--only NAME]
+
+Without a folder of Synthea bundles the rows that need one are left out. Takes about five minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import bz2
+import platform
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fhir_server import fhirjson
+from fhir_server.spec import r4
+from fhir_server.store.postgres import connect_to_running
+from fhir_server.validation import Validator
+
+from . import limits, workloads
+from .clients import Client, Figures
+from .server import Server, serving
+
+READ_SQL = """\\set n random(1, 1000)
+SELECT r.type, r.id, v.version, v.at, v.method, v.body FROM resource r JOIN resource_version v ON v.vid = r.vid
+WHERE r.rid = (SELECT max(rid) - :n FROM resource);
+"""
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(prog="python -m bench")
+    arguments.add_argument("--synthea", type=Path, help="a folder of Synthea bundles (.json.bz2)")
+    arguments.add_argument("--bundles", type=int, default=20, help="how many of them go in over HTTP (default: 20)")
+    chosen = arguments.parse_args()
+    print(f"{platform.machine()}, {platform.python_implementation()} {platform.python_version()}, {datetime.now(UTC):%Y-%m-%d}\n")
+    print("| work | CPU-ms | requests/s | p50 ms | p99 ms | note |\n|---|--:|--:|--:|--:|---|")
+    with serving() as server:
+        _plain(server)
+    if chosen.synthea is not None:
+        with serving() as server:
+            _row(workloads.bundles(server, chosen.synthea, chosen.bundles))
+            _say("memory of an API process after it", f"{server.api_memory():.0f} MB")
+        with serving() as server:
+            _loaded(server, chosen.synthea)
+        _validation(chosen.synthea)
+
+
+def _row(figures: Figures) -> None:
+    _print(figures.name, f"{figures.cpu_ms:.2f}", f"{figures.rate:.0f}", f"{figures.percentile(0.5):.1f}", f"{figures.percentile(0.99):.1f}", figures.note)
+
+
+def _say(name: str, note: str, cpu: str = "") -> None:
+    _print(name, cpu, "", "", "", note)
+
+
+def _print(*cells: str) -> None:
+    print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def _plain(server: Server) -> None:
+    """What needs no data: single resources, the loop, small transactions, updates; and the limits of a read."""
+    reading = workloads.read(server)
+    client = Client(server)
+    body = client.send("GET", "Patient?_count=1")
+    static = limits.static_route(fhirjson.dumps(fhirjson.loads(body)["entry"][0]["resource"]))
+    reading.note = f"static route {static:.2f}: {static / reading.cpu_ms:.0%}"
+    _row(reading)
+    for workload in (workloads.create, workloads.crud, workloads.small_transaction):
+        _row(workload(server))
+    first, last = workloads.updates(server)
+    _say("200th update against the first", f"{first:.2f} and {last:.2f} CPU-ms: {last / first:.2f} times", f"{last:.2f}")
+    _say("memory of an API process", f"{server.api_memory():.0f} MB")
+
+
+def _loaded(server: Server, synthea: Path) -> None:
+    """Loading from files, then searches and paging over what was loaded."""
+    before, start = server.cpu_seconds(), time.perf_counter()
+    cli = str(Path(sys.executable).parent / "fhir-server")
+    usage = Path("/proc/self/stat")
+    own = _children_cpu()
+    done = subprocess.run([cli, "load", str(synthea), "--data", str(server.data)], check=True, capture_output=True, text=True)
+    seconds = time.perf_counter() - start
+    spent = server.cpu_seconds() - before + _children_cpu() - own
+    with connect_to_running(server.data) as url:
+        copied = limits.copy_rows(server, url)
+        resources = int(Client(server).json("GET", "Patient?_summary=count")["total"])
+        total = _resources(url)
+        cpu = spent * 1000 / total
+        _print("load, per resource", f"{cpu:.2f}", f"{total / seconds:.0f}", "", "", f"{total} resources, {resources} patients; COPY of the same rows {copied:.2f}: {copied / cpu:.0%}")
+    for figures in workloads.searches(server):
+        _row(figures)
+    first, last = workloads.paging(server)
+    _say("page 1,000 against page 1", f"{first * 1000:.1f} and {last * 1000:.1f} ms: {last / first:.2f} times")
+    _say("memory of an API process after it", f"{server.api_memory():.0f} MB")
+    del usage, done
+
+
+def _children_cpu() -> float:
+    import resource  # noqa: PLC0415 - POSIX only, like the rest of the figures
+
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _resources(url: str) -> int:
+    import psycopg  # noqa: PLC0415 - only this row counts in the database
+
+    with psycopg.connect(url) as connection:
+        row = connection.execute("SELECT count(*) FROM resource").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _validation(synthea: Path) -> None:
+    validator = Validator(r4())
+    resources = [entry["resource"] for file in sorted(synthea.glob("*.json.bz2"))[:12] for entry in fhirjson.loads(bz2.decompress(file.read_bytes()))["entry"]]
+    for resource in resources[:500]:
+        validator.check(resource)
+    start = time.process_time()
+    for resource in resources:
+        validator.check(resource)
+    _say("validation, per resource", f"{len(resources)} resources", f"{(time.process_time() - start) * 1000 / len(resources):.3f}")
+
+
+if __name__ == "__main__":
+    main()

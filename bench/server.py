@@ -1,0 +1,80 @@
+"""A server of its own for a benchmark, and what it costs: CPU time and memory of every process of it, read from the operating system."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+PORT = 8765
+_CLI = str(Path(sys.executable).parent / "fhir-server")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running `fhir-server serve`."""
+
+    process: psutil.Process
+    data: Path
+    token: str
+    host: str = "127.0.0.1"
+    port: int = PORT
+
+    def cpu_seconds(self) -> float:
+        """CPU time used so far by the program and its PostgreSQL together."""
+        return sum(_cpu(process) for process in self._family())
+
+    def api_memory(self) -> float:
+        """Resident megabytes of the largest API process; PostgreSQL's shared buffers are not in it."""
+        sizes = [0.0]
+        for process in self._family():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "postgres" not in process.name():
+                    sizes.append(process.memory_info().rss / 1e6)
+        return max(sizes)
+
+    def _family(self) -> list[psutil.Process]:
+        found = [self.process, *self.process.children(recursive=True)]
+        known = {process.pid for process in found}
+        # The embedded PostgreSQL may have been started by a process that has ended: its postmaster is known by the data directory.
+        for process in psutil.process_iter(["name", "cmdline"]):
+            if "postgres" in (process.info["name"] or "") and str(self.data) in " ".join(process.info["cmdline"] or ()) and process.pid not in known:
+                found += [process, *process.children(recursive=True)]
+        return found
+
+
+def _cpu(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    # Time of ended children counts too: PostgreSQL's sessions come and go.
+    return float(times.user + times.system + times.children_user + times.children_system)
+
+
+@contextlib.contextmanager
+def serving(data: Path | None = None) -> Iterator[Server]:
+    """A server on an empty data directory, or on one that is loaded; stopped at the end."""
+    with tempfile.TemporaryDirectory(prefix="fhir-bench-") as temporary:
+        directory = data or Path(temporary)
+        command = [_CLI, "serve", "--port", str(PORT), "--mllp-port", "0", "--data", str(directory)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+            try:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    if line.startswith("ready "):
+                        break
+                else:
+                    raise SystemExit("the server did not start; try it by hand: " + " ".join(command))
+                token = subprocess.run([_CLI, "token", "--data", str(directory)], check=True, capture_output=True, text=True).stdout.strip()
+                yield Server(psutil.Process(process.pid), directory, token)
+            finally:
+                process.send_signal(signal.SIGTERM)
+                process.wait(30)
