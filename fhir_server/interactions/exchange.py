@@ -9,7 +9,7 @@ from typing import Any, Literal
 from fhir_server.outcome import Issue
 from fhir_server.search import Grant
 
-Interaction = Literal["read", "vread", "update", "patch", "delete", "create", "search", "history", "capabilities", "bundle"]
+Interaction = Literal["read", "vread", "update", "patch", "delete", "create", "search", "history", "capabilities", "bundle", "operation"]
 
 Returning = Literal["minimal", "representation", "OperationOutcome"]
 

@@ -1,0 +1,183 @@
+"""The FHIR API as a Flask blueprint: one view, since the address decides the interaction and nothing else may come before the token.
+
+https://hl7.org/fhir/R4/http.html
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, Final
+
+from flask import Blueprint, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response
+
+from fhir_server import fhirjson
+from fhir_server.access import grant_of
+from fhir_server.interactions import Engine, Exchange, dispatch
+from fhir_server.interactions.engine import parse_parameters
+from fhir_server.interactions.exchange import Interaction
+from fhir_server.operations import dispatch_operation
+from fhir_server.outcome import Outcome
+from fhir_server.search import Grant
+from fhir_server.settings import Settings
+
+from .address import OPEN, Target, resolve
+from .body import read_form, read_resource
+from .headers import Preference, http_date, preference, version_tag, version_tags
+from .negotiate import accepts_gzip, response_format
+from .render import Shape, fault_response, from_http_exception, reply_response
+
+REQUEST_ID: Final = "fhir_server.request_id"
+"""Where the WSGI environment carries the request's id."""
+ACTION: Final = "fhir_server.action"
+"""Where the WSGI environment tells what was asked, for the metrics."""
+
+_SHAPE: Final = "fhir_server.shape"
+_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_HOST: Final = re.compile(r"[A-Za-z0-9.\-_]{1,253}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?")
+_ANYBODY: Final = Grant("anonymous", frozenset(), ())
+_BODIES: Final = frozenset({"create", "update", "patch", "bundle"})
+
+_log = logging.getLogger("fhir_server.rest")
+
+
+def blueprint(engine: Engine, settings: Settings, clock: Callable[[], float] = time.time) -> Blueprint:
+    """Everything below `/fhir`. Faults of any kind become OperationOutcomes, in the format that was asked for where that can be told."""
+    api = _Api(engine, settings, clock)
+    routes = Blueprint("fhir", __name__, url_prefix="/fhir")
+    for rule in ("", "/", "/<path:path>"):
+        routes.add_url_rule(rule, "api", api.answer, methods=_METHODS, provide_automatic_options=False)
+    routes.register_error_handler(Exception, api.fault)
+    return routes
+
+
+class _Api:
+    """The view and what it is given once."""
+
+    def __init__(self, engine: Engine, settings: Settings, clock: Callable[[], float]) -> None:
+        self._engine = engine
+        self._spec = engine.spec
+        self._types = frozenset(engine.spec.resource_types)
+        self._secret = settings.jwt_secret
+        self._limit = settings.max_body
+        self._base = f"{settings.public_url}/fhir" if settings.public_url else None
+        self._clock = clock
+
+    def answer(self, path: str = "") -> Response:
+        environ = request.environ
+        method = environ["REQUEST_METHOD"]
+        grant = _ANYBODY if path in OPEN else self._grant(environ)
+        try:
+            target = resolve(self._types, method, path)
+        except Outcome as outcome:
+            if method != "OPTIONS" or outcome.category != "method":
+                raise
+            return Response(None, 204, outcome.headers)
+        action = environ[ACTION] = target.action
+        if action == "discovery":
+            return _discovery()
+        params = parse_parameters(environ["QUERY_STRING"]) if environ.get("QUERY_STRING") else []
+        if target.form:
+            params += read_form(environ, self._limit)
+        shape = environ[_SHAPE] = _shape(environ, params)
+        exchange = self._exchange(environ, action, target, grant, params)
+        if target.operation is None:
+            reply = dispatch(self._engine, exchange)
+        else:
+            reply = dispatch_operation(self._engine, target.level, exchange, target.operation)
+        return reply_response(self._spec, reply, shape, exchange)
+
+    def _grant(self, environ: dict[str, Any]) -> Grant:
+        scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise Outcome("unauthenticated", "A bearer token is needed: Authorization: Bearer …", headers={"WWW-Authenticate": "Bearer"})
+        return grant_of(self._secret, token.strip(), self._clock())
+
+    def _exchange(self, environ: dict[str, Any], action: Interaction, target: Target, grant: Grant, params: list[tuple[str, str]]) -> Exchange:
+        # Everything that can be refused without the body is, before it is read.
+        base = self._base or _own_base(environ)
+        if_match = version_tag(environ["HTTP_IF_MATCH"], "If-Match") if "HTTP_IF_MATCH" in environ else None
+        if_none_match = version_tags(environ["HTTP_IF_NONE_MATCH"], "If-None-Match") if "HTTP_IF_NONE_MATCH" in environ else ()
+        since = http_date(environ["HTTP_IF_MODIFIED_SINCE"], "If-Modified-Since") if "HTTP_IF_MODIFIED_SINCE" in environ else None
+        prefer = preference(environ["HTTP_PREFER"]) if "HTTP_PREFER" in environ else Preference()
+        body = None
+        if action in _BODIES:
+            body = read_resource(self._spec, environ, self._limit, patch=action == "patch")
+        elif action == "operation" and environ["REQUEST_METHOD"] == "POST":
+            body = read_resource(self._spec, environ, self._limit, optional=True)
+        return Exchange(
+            action,
+            grant,
+            base,
+            target.type,
+            target.id,
+            target.version,
+            tuple(pair for pair in params if pair[0] not in {"_format", "_pretty"}),
+            body,
+            if_match,
+            if_none_match,
+            since,
+            environ.get("HTTP_IF_NONE_EXIST"),
+            prefer.strict,
+            prefer.returning,
+            environ.get(REQUEST_ID, ""),
+        )
+
+    def fault(self, error: Exception) -> Response:
+        environ = request.environ
+        if isinstance(error, Outcome):
+            outcome = error
+        elif isinstance(error, HTTPException):
+            outcome = from_http_exception(error)
+        else:
+            outcome = _unexpected(error, environ.get(REQUEST_ID, ""))
+        shape = environ.get(_SHAPE)
+        if shape is None:
+            try:
+                shape = _shape(environ, parse_parameters(environ.get("QUERY_STRING", "")))
+            except Outcome:
+                shape = Shape()
+        return fault_response(self._spec, outcome, shape)
+
+
+def _unexpected(error: Exception, request_id: str) -> Outcome:
+    # The message of an exception may quote what a patient's record says; where it happened and what kind it is do not.
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    _log.error("request %s failed with %s\n%s", request_id, type(error).__qualname__, frames)
+    return Outcome("internal", f"Something went wrong here; the server's log tells what, under the request id {request_id}")
+
+
+def _shape(environ: dict[str, Any], params: list[tuple[str, str]]) -> Shape:
+    asked = pretty = None
+    for name, value in params:
+        if name == "_format" and asked is None:
+            asked = value
+        elif name == "_pretty":
+            pretty = value
+    gzip = accepts_gzip(environ["HTTP_ACCEPT_ENCODING"]) if "HTTP_ACCEPT_ENCODING" in environ else False
+    return Shape(response_format(environ.get("HTTP_ACCEPT", ""), asked), pretty == "true", gzip)
+
+
+def _own_base(environ: dict[str, Any]) -> str:
+    host = environ.get("HTTP_HOST") or f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}"
+    if not _HOST.fullmatch(host):
+        raise Outcome("malformed", "The Host header is not the name of a host")
+    return f"{environ['wsgi.url_scheme']}://{host}/fhir"
+
+
+def _discovery() -> Response:
+    """What SMART App Launch clients may rely on so far: nothing is launched or authorized here yet, tokens carry scopes of both versions.
+
+    https://hl7.org/fhir/smart-app-launch/STU2.2/conformance.html
+    """
+    facts = {
+        "grant_types_supported": [],
+        "scopes_supported": ["system/*.cruds", "user/*.cruds", "patient/*.rs"],
+        "capabilities": ["permission-v1", "permission-v2"],
+    }
+    return Response(fhirjson.dumps(facts), content_type="application/json")

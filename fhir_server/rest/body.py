@@ -1,0 +1,96 @@
+"""The body of a request: read within bounds, inflated within bounds, decoded to values.
+
+https://hl7.org/fhir/R4/http.html#mime-type, https://www.rfc-editor.org/rfc/rfc9110#section-8.4
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any, Final
+
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.wsgi import get_input_stream
+
+from fhir_server import fhirjson
+from fhir_server.interactions.engine import parse_parameters
+from fhir_server.outcome import Outcome
+from fhir_server.spec import Spec
+
+from .negotiate import BodyKind, body_kind
+from .xml import from_xml
+
+_GZIP: Final = 16 + zlib.MAX_WBITS
+_RESOURCE: Final[frozenset[BodyKind]] = frozenset({"json", "xml"})
+_PATCH: Final[frozenset[BodyKind]] = frozenset({"json", "xml", "json-patch"})
+
+
+def read_resource(spec: Spec, environ: dict[str, Any], limit: int, *, patch: bool = False, optional: bool = False) -> Any:
+    """The decoded resource, or with `patch` also the list of a JSON Patch; None where an `optional` one is not there.
+
+    Raises Outcome `media-type` (415) before anything is read, `too-large` (413) beyond `limit` bytes, as sent or inflated, and `malformed` (400).
+    """
+    if optional and _is_absent(environ):
+        return None
+    kind = _kind(environ, _PATCH if patch else _RESOURCE)
+    data = _read(environ, limit)
+    if not data.strip():
+        if optional:
+            return None
+        raise Outcome("malformed", "The body is empty; a resource belongs there", code="required")
+    body = from_xml(spec, data) if kind == "xml" else fhirjson.loads(data)
+    if kind == "json-patch" and not isinstance(body, list):
+        raise Outcome("malformed", "A JSON Patch document is an array of operations")
+    if not patch and not isinstance(body, dict):
+        raise Outcome("malformed", "The body is not a resource, which would be a JSON object")
+    return body
+
+
+def read_form(environ: dict[str, Any], limit: int) -> list[tuple[str, str]]:
+    """The parameters of a form, in order; none for no body. Raises as `read_resource` does."""
+    if _is_absent(environ):
+        return []
+    _kind(environ, frozenset({"form"}))
+    try:
+        return parse_parameters(_read(environ, limit).decode("ascii"))
+    except UnicodeDecodeError:
+        raise Outcome("malformed", "The form is not URL-encoded") from None
+
+
+def _is_absent(environ: dict[str, Any]) -> bool:
+    return environ.get("CONTENT_LENGTH") in {None, "", "0"} and "HTTP_TRANSFER_ENCODING" not in environ and not environ.get("CONTENT_TYPE")
+
+
+def _kind(environ: dict[str, Any], expected: frozenset[BodyKind]) -> BodyKind:
+    content_type = environ.get("CONTENT_TYPE", "")
+    kind = body_kind(content_type)
+    if kind not in expected:
+        raise Outcome("media-type", f"A body of type {content_type[:80]} does not belong here; {' or '.join(sorted(expected))} does")
+    return kind
+
+
+def _read(environ: dict[str, Any], limit: int) -> bytes:
+    coding = environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower()
+    if coding not in {"identity", "gzip", "x-gzip", ""}:
+        raise Outcome("media-type", f"The Content-Encoding {coding[:40]} is not known here; gzip is")
+    try:
+        data = get_input_stream(environ, max_content_length=limit).read()
+    except RequestEntityTooLarge:
+        raise _too_large(limit) from None
+    return data if coding in {"identity", ""} else _inflate(data, limit)
+
+
+def _inflate(data: bytes, limit: int) -> bytes:
+    inflater = zlib.decompressobj(_GZIP)
+    try:
+        inflated = inflater.decompress(data, limit + 1)
+    except zlib.error:
+        raise Outcome("malformed", "The body is not gzip, though Content-Encoding says so") from None
+    if len(inflated) > limit:
+        raise _too_large(limit)
+    if not inflater.eof or inflater.unused_data:
+        raise Outcome("malformed", "The gzip body is cut off, or goes on after its end")
+    return inflated
+
+
+def _too_large(limit: int) -> Outcome:
+    return Outcome("too-large", f"The body is larger than {limit} bytes, the most that is taken here; send less at a time")
