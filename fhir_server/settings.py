@@ -263,3 +263,6 @@ _READERS: Final[dict[str, Callable[[str], Any]]] = {
     "MLLP_TLS_KEY": _file,
     "MLLP_ALLOW": _list,
 }
+
+NAMES: Final = tuple(_READERS)
+"""The names of all settings in the environment."""

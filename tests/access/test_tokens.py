@@ -176,7 +176,7 @@ def test_no_text_is_a_token(text: str) -> None:
 
 
 def test_roles_name_types_of_r4_once() -> None:
-    names = " ".join((CLINICAL, DIRECTORY, PERSONAL, SCHEDULING, BILLING, TEMPLATES)).split()
+    names = [name for group in (CLINICAL, DIRECTORY, PERSONAL, SCHEDULING, BILLING, TEMPLATES) for name in group.split()]
     assert len(names) == len(set(names))
     assert set(names) <= set(r4().resource_types)
 

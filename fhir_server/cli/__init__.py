@@ -1,0 +1,57 @@
+"""The command `fhir-server`: one file per group of commands. What a command needs is imported when it runs, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+
+import click
+
+from fhir_server.outcome import Outcome
+from fhir_server.settings import SetupError
+
+from . import data, doctor, later, serve, token
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(package_name="fhir-server")
+def root() -> None:
+    """A FHIR R4 server with the work of a clinic built in.
+
+    Settings come from the environment or a .env file; `fhir-server check` lists them.
+    """
+
+
+for _group in (serve, data, token, doctor, later):
+    for _command in _group.COMMANDS:
+        root.add_command(_command)
+
+
+def main(arguments: Iterable[str] | None = None) -> None:
+    """Runs one command and ends the process: 0 when done, 1 when it failed, 2 for a wrong call. A failure is one line on stderr."""
+    code = 1
+    try:
+        result = root.main(args=None if arguments is None else list(arguments), prog_name="fhir-server", standalone_mode=False)
+        code = result if isinstance(result, int) else 0
+    except click.Abort:
+        _say("interrupted")
+        code = 130
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        code = 2
+    except click.ClickException as error:
+        _say(f"{error.format_message()} (see fhir-server --help)" if error.exit_code != 1 else error.format_message())
+        code = error.exit_code
+    except (SetupError, Outcome) as error:
+        _say(str(error))
+    except BrokenPipeError:
+        # The reader of a pipe left; nothing more can be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:  # noqa: BLE001 - whoever types a command is never shown a traceback
+        _say(f"unexpected fault, {type(error).__name__}: {error}; `fhir-server check` may know more")
+    sys.exit(code)
+
+
+def _say(text: str) -> None:
+    click.echo(f"fhir-server: {' '.join(text.split())}", err=True)

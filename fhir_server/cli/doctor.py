@@ -1,0 +1,144 @@
+"""`check`: what is set, what works, and what to do about the rest."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+
+from fhir_server.settings import Settings, SetupError
+
+from .common import data_option, settings_of, with_database
+
+_SECONDS = 5
+_LITTLE_DISK = 2 * 1024**3
+_CLOCK_SECONDS = 5
+_OLDEST_SERVER = 15
+_PORTS = {"smtp": 25, "smtps": 465, "http": 80, "https": 443, "redis": 6379, "rediss": 6379, "amqp": 5672, "amqps": 5671}
+
+
+@click.command()
+@data_option
+def check(data: Path) -> int:
+    """Examine configuration, database, disk, clock, mail, SMS and payment; say what to do about each fault."""
+    try:
+        settings = settings_of(data)
+    except SetupError as error:
+        _line("configuration", str(error), ok=False)
+        return 1
+    _line("configuration", "every setting can be used", ok=True)
+    examinations: tuple[tuple[str, Callable[[Settings], str]], ...] = (
+        ("database", _database),
+        ("broker", _broker),
+        ("disk", _disk),
+        ("clock", _clock),
+        ("mail", _mail),
+        ("SMS", _sms),
+        ("payment", _payment),
+    )
+    faults = 0
+    for name, examine in examinations:
+        try:
+            _line(name, examine(settings), ok=True)
+        except SetupError as error:
+            _line(name, str(error), ok=False)
+            faults += 1
+    click.echo()
+    for name, value in settings.listed():
+        click.echo(f"{name:24}{value}")
+    return 1 if faults else 0
+
+
+def _line(name: str, text: str, *, ok: bool) -> None:
+    click.echo(f"{'ok' if ok else 'fault':7}{name:15}{text}")
+
+
+def _database(settings: Settings) -> str:
+    if settings.database_url is None and not (settings.data / "postgres" / "PG_VERSION").exists():
+        return f"embedded; `fhir-server serve` makes it in {settings.data}"
+    from fhir_server.store import postgres
+
+    with with_database(settings, migrated=False) as found:
+        state = postgres.probe(str(found.database_url))
+    kind = "embedded" if settings.database_url is None else "DATABASE_URL"
+    if state.version < _OLDEST_SERVER:
+        raise SetupError(f"PostgreSQL {state.version} is too old; {_OLDEST_SERVER} or newer is needed")
+    if abs(state.clock - time.time()) > _CLOCK_SECONDS:
+        raise SetupError(f"its clock is {state.clock - time.time():.0f} s from this machine's; set both by NTP")
+    if not state.migrated:
+        raise SetupError(f"PostgreSQL {state.version} ({kind}) is not at the newest schema; run `fhir-server migrate`")
+    return f"PostgreSQL {state.version} ({kind}), at the newest schema, {state.megabytes} MB"
+
+
+def _broker(settings: Settings) -> str:
+    if settings.broker_url is None:
+        return "BROKER_URL is unset; the database will be the broker"
+    return _reach(settings.broker_url, "BROKER_URL")
+
+
+def _disk(settings: Settings) -> str:
+    folder = next(path for path in (settings.data, *settings.data.parents) if path.exists())
+    if not os.access(folder, os.W_OK):
+        raise SetupError(f"{folder} is not writable for this user; mend its rights or name another directory with --data")
+    usage = shutil.disk_usage(folder)
+    if usage.free < _LITTLE_DISK:
+        raise SetupError(f"{usage.free // 1024**2} MB are free under {folder}; make room, {_LITTLE_DISK // 1024**3} GB at the least")
+    return f"{usage.free // 1024**3} GB of {usage.total // 1024**3} GB are free under {folder}"
+
+
+def _clock(settings: Settings) -> str:
+    from datetime import UTC, datetime
+
+    now = datetime.now(UTC)
+    # The program cannot be younger than now: a machine that lost its clock wakes up in the past.
+    if now.timestamp() < Path(__file__).stat().st_mtime - 24 * 3600:
+        raise SetupError(f"{now:%Y-%m-%d %H:%M} UTC is before this program was installed; set the clock, best by NTP")
+    return f"{now.astimezone(settings.clinic_timezone):%Y-%m-%d %H:%M:%S %Z} in the clinic's zone {settings.clinic_timezone}"
+
+
+def _mail(settings: Settings) -> str:
+    return "SMTP_URL is unset; no mail is sent" if settings.smtp_url is None else _reach(settings.smtp_url, "SMTP_URL")
+
+
+def _sms(settings: Settings) -> str:
+    if settings.sms_url is None:
+        return "SMS_URL is unset; no SMS is sent"
+    if urlsplit(settings.sms_url).scheme not in _PORTS:
+        return "SMS_URL is set for a gateway that is only known when a message is sent"
+    return _reach(settings.sms_url, "SMS_URL")
+
+
+def _payment(settings: Settings) -> str:
+    if settings.payment_api_key is None and settings.payment_webhook_secret is None:
+        return "PAYMENT_API_KEY is unset; patients pay at the desk"
+    missing = [name for name in ("PAYMENT_API_KEY", "PAYMENT_WEBHOOK_SECRET") if getattr(settings, name.lower()) is None]
+    if missing:
+        raise SetupError(f"{missing[0]} is unset; the gateway needs both the key and the secret of its webhook")
+    if settings.payment_api_base is None:
+        return "the key and the secret of the webhook are set"
+    return _reach(settings.payment_api_base, "PAYMENT_API_BASE")
+
+
+def _reach(url: str, name: str) -> str:
+    """Says that the host of the URL takes connections; never shows the URL, which may hold a password."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port or _PORTS.get(parts.scheme)
+    except ValueError:
+        host = port = None
+    if not host or not port:
+        raise SetupError(f"{name} names no host and port")
+    try:
+        with socket.create_connection((host, port), timeout=_SECONDS):
+            return f"{host}:{port} takes connections"
+    except OSError as error:
+        raise SetupError(f"{host}:{port} cannot be reached ({error.strerror or error}); mend {name} or the network") from None
+
+
+COMMANDS = (check,)

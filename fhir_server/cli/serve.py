@@ -1,0 +1,110 @@
+"""`serve` and `api`: the whole system in the foreground, and its HTTP part alone."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from fhir_server.settings import Settings, SetupError
+
+from .common import data_option, settings_of
+
+_HOST = click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+_PORT = click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="The port for HTTP; 0 takes a free one.")
+_PROCESSES = click.option("--processes", type=click.IntRange(1, 10), show_default="one per core, four at the most", help="API processes.")
+
+
+@click.command()
+@_HOST
+@_PORT
+@click.option("--mllp-port", type=click.IntRange(0, 65535), default=2575, show_default=True, help="The port for HL7 v2 (not available yet).")
+@data_option
+@_PROCESSES
+@click.option("--demo", is_flag=True, help="With a demo clinic.")
+def serve(host: str, port: int, mllp_port: int, data: Path, processes: int | None, *, demo: bool) -> None:  # noqa: ARG001 - options of the command
+    """Run everything in the foreground: database, migrations, HTTP.
+
+    Prints `ready http://HOST:PORT/fhir` once it answers. The database is an embedded PostgreSQL under the data directory unless DATABASE_URL is set.
+    """
+    _end_on_signals()
+    settings = settings_of(data)
+    from fhir_server import supervisor
+
+    port = supervisor.reserve(host, port)
+    with _database(settings) as settings:
+        from fhir_server.store import migrate
+
+        migrate(str(settings.database_url))
+        _serve(settings, host, port, processes, demo=demo)
+
+
+@click.command()
+@_HOST
+@_PORT
+@data_option
+@_PROCESSES
+def api(host: str, port: int, data: Path, processes: int | None) -> None:
+    """Run the HTTP part alone, for several hosts on one database.
+
+    Needs DATABASE_URL (migrated by `fhir-server migrate`) and, with more than one host, the same JWT_SECRET on each.
+    """
+    _end_on_signals()
+    settings = settings_of(data)
+    if settings.database_url is None:
+        raise SetupError("`api` needs DATABASE_URL; for everything on one machine use `fhir-server serve`")
+    from fhir_server import supervisor
+
+    _serve(settings, host, supervisor.reserve(host, port), processes, demo=False)
+
+
+@contextmanager
+def _database(settings: Settings) -> Iterator[Settings]:
+    from fhir_server.store import postgres
+
+    if settings.database_url is not None:
+        with postgres.locked(settings.data):
+            yield settings
+        return
+    click.echo(f"starting the database in {settings.data}", err=True)
+    with postgres.embedded(settings.data) as url:
+        yield replace(settings, database_url=url)
+
+
+def _serve(settings: Settings, host: str, port: int, processes: int | None, *, demo: bool) -> None:
+    from fhir_server import supervisor, telemetry
+
+    telemetry.configure(settings.log_level)
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+    def ready() -> None:
+        click.echo(f"pages       {address}/", err=True)
+        click.echo(f"FHIR        {address}/fhir  (open to all: {address}/fhir/metadata)", err=True)
+        click.echo(f"token       fhir-server token --data {settings.data}", err=True)
+        if demo:
+            click.echo("demo        demo accounts are not available yet; a token has all rights meanwhile", err=True)
+        click.echo(f"ready {address}/fhir")
+
+    supervisor.run(settings, host, port, processes or supervisor.default_processes(), ready)
+    # The stop goes on with the database; asking once more does not hurry it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _end_on_signals() -> None:
+    """A signal before the HTTP server has its own handlers unwinds what was started, and is a clean end too."""
+
+    def end(_number: int, _frame: FrameType | None) -> Any:
+        raise SystemExit(0)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+
+
+COMMANDS = (serve, api)

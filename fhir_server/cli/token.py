@@ -1,0 +1,35 @@
+"""`token`: a bearer token for scripts of an operator who has shell access."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from .common import data_option, settings_of
+
+_TEN_YEARS = 10 * 366 * 24 * 3600
+
+
+@click.command()
+@click.option(
+    "--role", type=click.Choice(["admin", "doctor", "staff", "patient"]), help="Whose rights it has; admin where neither role nor scope is given."
+)
+@click.option("--user", metavar="LOGIN", help="The name that stands in the audit trail.")
+@click.option("--patient", metavar="ID", help="The patient that the role patient or a patient/ scope is bound to.")
+@click.option("--scope", metavar="S", help="SMART scopes, separated by blanks, as 'system/*.cruds'; they narrow a role.")
+@click.option("--ttl", type=click.IntRange(1, _TEN_YEARS), metavar="SECONDS", default=3600, show_default=True, help="How long it is good.")
+@data_option
+def token(role: str | None, user: str | None, patient: str | None, scope: str | None, ttl: int, data: Path) -> None:
+    """Print one bearer token and nothing else."""
+    from fhir_server.access import ROLES, issue
+
+    if role is None and scope is None:
+        role = "admin"
+    chosen = next((name for name in ROLES if name == role), None)
+    secret = settings_of(data).jwt_secret
+    click.echo(issue(secret, role=chosen, user=user, patient=patient, scope=scope, ttl=ttl, now=time.time()))
+
+
+COMMANDS = (token,)

@@ -1,0 +1,148 @@
+"""Runs the HTTP application in several processes until it is told to stop: Granian's workers, each with its own threads and connections.
+
+https://github.com/emmett-framework/granian
+"""
+
+from __future__ import annotations
+
+import http.client
+import multiprocessing
+import multiprocessing.connection
+import os
+import shutil
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Final
+
+import structlog
+from granian.constants import HTTPModes, Interfaces, Loops
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.server import Server
+
+from fhir_server import telemetry
+from fhir_server.settings import NAMES, THREADS, Settings, SetupError
+
+STOP_SECONDS: Final = 8
+"""What a stop leaves to requests in flight before their process is killed; the database needs the rest of the 15 seconds."""
+
+_CONNECTIONS: Final = 1024  # Open connections of one process; most of them idle between two requests.
+_HEADER_MS: Final = 30_000
+_CRASHES: Final = 5  # So many losses of all workers within _CRASH_SECONDS are not bad luck.
+_CRASH_SECONDS: Final = 60
+
+Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
+
+def default_processes() -> int:
+    """One process per core and four at the most: the database wants its share of the machine."""
+    return min(4, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
+
+
+def reserve(host: str, port: int) -> int:
+    """The port to listen on; a free one for 0. Raises SetupError where it cannot be had.
+
+    Asked beforehand, since Granian's workers share their port and would share it with a stranger too.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        raise SetupError(f"cannot listen on {host}:{port} ({error.strerror}); free it or choose another with --host and --port") from None
+
+
+def run(settings: Settings, host: str, port: int, processes: int, ready: Callable[[], None]) -> None:
+    """Serves until SIGTERM or SIGINT, then lets what is in flight finish. Calls `ready` once, from a thread, when /health/ready answers 200.
+
+    A worker that dies is replaced. Raises SystemExit with 1 where the workers keep dying.
+    """
+    # Spawned, not forked: a fork would carry the lock of the data directory and the threads' locks of this process along.
+    multiprocessing.set_start_method("spawn", force=True)
+    _metrics_directory(settings)
+    threading.Thread(target=_announce, args=(host, port, ready), daemon=True).start()
+    crashes: list[float] = []
+    while True:
+        server = Server(
+            "fhir_server.app",
+            address=host,
+            port=port,
+            interface=Interfaces.WSGI,
+            workers=processes,
+            blocking_threads=THREADS,
+            backpressure=_CONNECTIONS,
+            loop=Loops.asyncio,
+            http=HTTPModes.http1,
+            http1_settings=HTTP1Settings(header_read_timeout=_HEADER_MS),
+            websockets=False,
+            log_level=LogLevels.warning,
+            log_dictconfig=telemetry.standard_library(settings.log_level),
+            respawn_failed_workers=True,
+            workers_kill_timeout=STOP_SECONDS,
+        )
+        try:
+            server.serve(target_loader=partial(load, settings), wrap_loader=False)
+        except SystemExit:
+            # Granian gives up when two workers die within seconds; one patient clerk's server goes on.
+            now = time.monotonic()
+            crashes = [moment for moment in crashes if now - moment < _CRASH_SECONDS] + [now]
+            if server.interrupt_signal:
+                return
+            if len(crashes) >= _CRASHES:
+                raise
+            time.sleep(0.5)
+        else:
+            return
+
+
+def load(settings: Settings) -> Wsgi:
+    """The application, in a worker. A worker ends with its parent, and keeps no secrets in its environment, which WSGI hands to every request."""
+    telemetry.configure(settings.log_level)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    for name in NAMES:
+        os.environ.pop(name, None)
+    from fhir_server.app import create_app  # noqa: PLC0415 - the supervising process never needs it
+
+    try:
+        application: Wsgi = create_app(settings)
+    except Exception as error:  # noqa: BLE001 - told in one line, then the worker ends
+        structlog.get_logger().error("the application does not start", reason=str(error), exc_info=error)
+        raise SystemExit(1) from None
+    return application
+
+
+def _end_with(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)
+
+
+def _metrics_directory(settings: Settings) -> None:
+    """Where the workers leave their counts for each other; prometheus-client reads its place from the environment."""
+    folder = settings.data / "metrics"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+
+
+def _announce(host: str, port: int, ready: Callable[[], None]) -> None:
+    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    while True:
+        try:
+            connection = http.client.HTTPConnection(address, port, timeout=5)
+            connection.request("GET", "/health/ready")
+            status = connection.getresponse().status
+            connection.close()
+        except (OSError, http.client.HTTPException):
+            status = 0
+        if status == http.HTTPStatus.OK:
+            ready()
+            return
+        time.sleep(0.05)
