@@ -142,12 +142,8 @@ def _sibling(draw: Draw) -> JsonObject:
 
 
 def _value(draw: Draw, element: Element, depth: int) -> Any:
-    if element.name == "id":
-        return draw(_ids)
-    if element.name == "url" and element.xml_attribute:
-        return "http://example.org/extension/" + draw(_ids)
-    if element.key == "currency":
-        return draw(st.sampled_from(("EUR", "USD", "JPY")))
+    if element.key in _BY_NAME:
+        return draw(_BY_NAME[element.key])
     binding = element.binding
     codes = r4().codes(binding.value_set) if binding and binding.strength == "required" else None
     if codes and element.type in ("code", "CodeableConcept"):
@@ -302,6 +298,11 @@ _decimals = st.one_of(
     st.decimals(0, 10**6, places=2).map(lambda d: Number(f"{d:.2f}")),
     st.sampled_from(("1.10", "0.0", "1e3", "1E-2", "120.000", "0.000000000000000001", "-3.5")).map(Number),
 )
+_BY_NAME: dict[str, st.SearchStrategy[Any]] = {
+    "id": _ids,
+    "currency": st.sampled_from(("EUR", "USD", "JPY")),
+    "coordinateSystem": st.integers(0, 1),  # msq-3
+}
 _uris = st.builds(lambda name: f"http://example.org/{name}", _ids)
 _PRIMITIVES: dict[str, st.SearchStrategy[Any]] = {
     "base64Binary": st.binary(min_size=1, max_size=12).map(lambda b: base64.b64encode(b).decode()),

@@ -53,7 +53,7 @@ def _concept(value_set: str, codes: set[tuple[str, str]], inner: Check) -> Check
         first = codings[0]
         if first.get("code") in known and first.get("system") not in systems:
             return [Fault(f"{at}.system", "code-invalid", f"The system of this code is {' or '.join(sorted(systems))} ({value_set})")]
-        return [Fault(at, "code-invalid", f"None of the codings is in the value set: {_unknown(first.get('code'), known)} ({value_set})")]
+        return [Fault("", "code-invalid", f"None of the codings is in the value set: {_unknown(first.get('code'), known)} ({value_set})")]
 
     return check
 
