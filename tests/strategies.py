@@ -43,6 +43,16 @@ _EXTENSION_VALUES = (
 )
 _SYSTEMS = ("http://loinc.org", "http://snomed.info/sct", "http://example.org/codes", "urn:oid:1.2.36.146.595.217.0.1")
 _XMLNS = "http://www.w3.org/1999/xhtml"
+_NOT_CHOSEN = {"Resource", "ElementDefinition", "StructureDefinition.snapshot", "StructureDefinition.differential"}
+_FIXED: dict[str, JsonObject] = {
+    # Its elements must begin with its type, have ids, and so on: no random choice does.
+    "StructureDefinition": {
+        "type": "Patient",
+        "derivation": "constraint",
+        "baseDefinition": "http://hl7.org/fhir/StructureDefinition/Patient",
+        "differential": {"element": [{"id": "Patient", "path": "Patient"}, {"id": "Patient.name", "path": "Patient.name", "min": 1}]},
+    },
+}
 _text = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1, max_size=12).filter(lambda s: s.strip() == s)
 _ids = st.from_regex(r"[A-Za-z0-9\-.]{1,12}", fullmatch=True)
 _words = st.sampled_from(("alpha", "beta-2", "Müller", "O'Neil", "a,b", "x|y", "$z", "naïve \\ test"))
@@ -99,11 +109,11 @@ def _complex(draw: Draw, definition: TypeDef, depth: int) -> JsonObject:
         chosen = [draw(st.sampled_from(optional))]
     for element in _one_per_choice(draw, required) + chosen:
         _put(draw, result, element, depth)
-    return result
+    return result | copy.deepcopy(_FIXED.get(definition.name, {}))
 
 
 def _wanted(element: Element, depth: int) -> bool:
-    if element.max == 0 or element.type in ("Resource", "ElementDefinition") or element.name in ("contained", "implicitRules", "modifierExtension"):
+    if element.max == 0 or element.type in _NOT_CHOSEN or element.name in ("contained", "implicitRules", "modifierExtension"):
         return False
     if depth >= _DEEPEST:
         return element.type[0].islower() and element.type != "xhtml"
