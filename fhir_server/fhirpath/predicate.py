@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 
 from .ast import Binary, Call, Literal, Member, TypeOp, Variable
 from .ast import Node as Syntax
-from .functions.strings import pattern
 from .model import Model
+from .regex import compile_pattern
 
 Within = tuple[Any, Any]
 """The resource that holds the focus, and the outermost one."""
@@ -31,7 +31,9 @@ _TEXTS: Final = frozenset({"string", "code", "id", "uri", "url", "canonical", "m
 _NUMBERS: Final = frozenset({"integer", "positiveInt", "unsignedInt", "decimal"})
 _DATES: Final = frozenset({"date", "dateTime", "instant"})
 _ORDERS: Final[dict[str, Callable[[Any, Any], bool]]] = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
-_EMPTY_FROM_EMPTY: Final = frozenset({"where", "select", "trace", "first", "last", "tail", "skip", "take", "distinct", "resolve", "extension", "repeat"})
+_EMPTY_FROM_EMPTY: Final = frozenset(
+    {"where", "select", "trace", "first", "last", "tail", "skip", "take", "distinct", "resolve", "extension", "repeat"}
+)
 _DATE_LENGTH: Final = 10
 
 
@@ -185,7 +187,7 @@ class Predicates:
             case "contains":
                 test = lambda one: text in one  # noqa: E731
             case _:
-                test = lambda one: pattern(text).search(one) is not None  # noqa: E731
+                test = lambda one: compile_pattern(text).search(one) is not None  # noqa: E731
 
         def check(value: Any, within: Within) -> bool | None:
             found = values(value, within)

@@ -97,7 +97,9 @@ def equivalent(left: Quantity, right: Quantity) -> bool:
     amounts = comparable(left, right)
     if amounts is None:
         return False
-    steps = [abs(amount / Fraction(q.value)) * Fraction(10) ** _exponent(q.value) for amount, q in zip(amounts, (left, right), strict=True) if q.value]
+    steps = [
+        abs(amount / Fraction(q.value)) * Fraction(10) ** _exponent(q.value) for amount, q in zip(amounts, (left, right), strict=True) if q.value
+    ]
     if not steps:
         return amounts[0] == amounts[1]
     return round(amounts[0] / max(steps)) == round(amounts[1] / max(steps))

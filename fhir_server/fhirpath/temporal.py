@@ -129,8 +129,8 @@ class Temporal:
         return _render(self.kind, (*moved[: len(self.parts)], *self.parts[_DATE_PARTS:]), self.zone, self.suffix)
 
     def _add_seconds(self, seconds: Decimal) -> Temporal:
-        year, month, day, hour, minute, second = (int(part) for part in (*self.parts, 1, 1, 0, 0, 0)[:_ALL_PARTS]) if len(self.parts) < _ALL_PARTS else (
-            int(part) for part in self.parts
+        year, month, day, hour, minute, second = (
+            (int(part) for part in (*self.parts, 1, 1, 0, 0, 0)[:_ALL_PARTS]) if len(self.parts) < _ALL_PARTS else (int(part) for part in self.parts)
         )
         fraction = Decimal(self.parts[5]) % 1 if len(self.parts) == _ALL_PARTS else Decimal(0)
         whole = (fraction + seconds).to_integral_value(rounding="ROUND_FLOOR")
@@ -204,7 +204,9 @@ def _in_calendar(kind: Kind, parts: tuple[int | Decimal, ...]) -> bool:
         if not (day[0] >= 1 and 1 <= day[1] <= _HIGHEST[1] and 1 <= day[2] <= monthrange(int(day[0]), int(day[1]))[1]):
             return False
     clock = parts if kind == "Time" else parts[_DATE_PARTS:]
-    return all(part <= highest for part, highest in zip(clock, _HIGHEST[_DATE_PARTS:], strict=False)) and (len(clock) < _DATE_PARTS or clock[2] < _HIGHEST[5])
+    return all(part <= highest for part, highest in zip(clock, _HIGHEST[_DATE_PARTS:], strict=False)) and (
+        len(clock) < _DATE_PARTS or clock[2] < _HIGHEST[5]
+    )
 
 
 def _finer(unit: str, finest: str) -> bool:

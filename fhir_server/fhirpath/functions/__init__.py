@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from . import collections, conversion, fhir, numbers, strings
+from . import boundaries, collections, conversion, fhir, numbers, strings
 from .signature import Function, Lambda
 
 FUNCTIONS: Final[dict[str, Function | Lambda]] = {
+    **boundaries.FUNCTIONS,
     **collections.FUNCTIONS,
     **conversion.FUNCTIONS,
     **fhir.FUNCTIONS,

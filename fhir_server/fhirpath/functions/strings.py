@@ -7,40 +7,14 @@ import binascii
 import html
 import json
 from collections.abc import Callable
-from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from fhir_server.fhirpath.errors import FhirPathError
 from fhir_server.fhirpath.model import Env, Item, Node
 from fhir_server.fhirpath.operators import MAX_TEXT, single, text
+from fhir_server.fhirpath.regex import compile_pattern
 
 from .signature import Function, Lambda
-
-if TYPE_CHECKING:
-    import re2
-
-_MAX_PATTERN: Final = 2_000
-_PATTERN_MEMORY: Final = 1 << 20
-
-
-@lru_cache(maxsize=256)
-def pattern(expression: str) -> re2._Regexp[str]:
-    """A compiled regular expression that runs in time linear to its input; the dot also matches line ends.
-
-    RE2 has no look-around and no back references: FhirPathError, as for what is no expression at all.
-    """
-    import re2  # noqa: PLC0415 - 15 ms and 4 MB that most processes never need
-
-    if len(expression) > _MAX_PATTERN:
-        raise FhirPathError(f"a regular expression of {len(expression)} characters; {_MAX_PATTERN} is the most")
-    options = re2.Options()
-    options.dot_nl = True
-    options.log_errors = False
-    options.max_mem = _PATTERN_MEMORY
-    try:
-        return re2.compile(expression, options)
-    except re2.error as error:
-        raise FhirPathError(f"the regular expression does not compile: {error}") from None
 
 
 def string(env: Env, items: list[Item], name: str) -> str | None:
@@ -90,19 +64,8 @@ def _replace(value: str, old: str, new: str) -> str:
 def _replace_matches(value: str, expression: str, new: str) -> str:
     if not expression:
         return value
-    # Every character may be replaced, and once more at the end.
-    if (len(value) + 1) * (len(new) + 1) > MAX_TEXT * 4:
-        return text(" " * (MAX_TEXT + 1))
-    replacement = _groups(new)
-    return text(pattern(expression).sub(replacement, value))
-
-
-def _groups(new: str) -> str:
-    r"""FHIRPath writes groups as `$1`, RE2 as `\1`."""
-    out = new.replace("\\", "\\\\")
-    for digit in "0123456789":
-        out = out.replace(f"${digit}", f"\\{digit}")
-    return out
+    found = compile_pattern(expression).replace(value, new, MAX_TEXT)
+    return text(" " * (MAX_TEXT + 1)) if found is None else found
 
 
 def _split(env: Env, items: list[Item], separator: list[Item]) -> list[Item]:
@@ -191,8 +154,8 @@ FUNCTIONS: Final[dict[str, Function | Lambda]] = {
     "upper": _of_strings("upper", str.upper, 0),
     "lower": _of_strings("lower", str.lower, 0),
     "replace": _of_strings("replace", _replace, 2),
-    "matches": _of_strings("matches", lambda value, expression: pattern(expression).search(value) is not None),
-    "matchesFull": _of_strings("matchesFull", lambda value, expression: pattern(expression).fullmatch(value) is not None),
+    "matches": _of_strings("matches", lambda value, expression: compile_pattern(expression).search(value) is not None),
+    "matchesFull": _of_strings("matchesFull", lambda value, expression: compile_pattern(expression).fullmatch(value) is not None),
     "replaceMatches": _of_strings("replaceMatches", _replace_matches, 2),
     "length": _of_strings("length", len, 0),
     "toChars": Function(_to_chars),
