@@ -1,8 +1,28 @@
 """Search: query text to a Query, a Query to SQL, a resource to index rows, and whether a resource matches a Query. Pure: no I/O, no clock."""
 
+from . import cursor
+from .compartment import grant_predicate
+from .compile import compile_count, compile_matching, compile_revinclude, compile_search
 from .grant import SYSTEM, Grant, Scope
+from .match import matches
+from .params.date import parse_date
 from .query import Query
 from .registry import Registry
 from .statement import Statement
 
-__all__ = ["SYSTEM", "Grant", "Query", "Registry", "Scope", "Statement"]
+__all__ = [
+    "SYSTEM",
+    "Grant",
+    "Query",
+    "Registry",
+    "Scope",
+    "Statement",
+    "compile_count",
+    "compile_matching",
+    "compile_revinclude",
+    "compile_search",
+    "cursor",
+    "grant_predicate",
+    "matches",
+    "parse_date",
+]

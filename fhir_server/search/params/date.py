@@ -22,7 +22,7 @@ from .kind import Context, Maker, Row
 
 TABLE: Final = "sp_date"
 MODIFIERS: Final[frozenset[str]] = frozenset()
-ORDER: Final = ("lo", "hi")
+ORDER: Final = ("lo", "hi", "timestamptz")
 
 MINUS_INFINITY: Final = "-infinity"
 INFINITY: Final = "infinity"
@@ -93,6 +93,13 @@ def span(text: str, zone: ZoneInfo) -> tuple[str, str]:
         length = timedelta(seconds=1) if second else timedelta(minutes=1)
     delay = timedelta(seconds=leap)
     return _text(lambda: local.astimezone(UTC) + delay, MINUS_INFINITY), _text(lambda: local.astimezone(UTC) + delay + length, INFINITY)
+
+
+def parse_date(text: str, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """The same as times, for dates outside of searches such as `_since`; what lies beyond the calendar is its first or last moment."""
+    lo, hi = span(text, zone)
+    first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    return first if lo == MINUS_INFINITY else datetime.fromisoformat(lo), last if hi == INFINITY else datetime.fromisoformat(hi)
 
 
 def _following(first: date, *, by_month: bool, by_day: bool) -> date | None:

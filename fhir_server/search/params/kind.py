@@ -42,8 +42,8 @@ class Kind(Protocol):
     TABLE: Final[str]
     MODIFIERS: Final[frozenset[str]]
     """Modifiers it understands beside `missing`, which every type has, and those of `reference`, which are type names."""
-    ORDER: Final[tuple[str, str] | None]
-    """Columns that order ascending and descending; None where the table has no row that stands for a resource in sorting."""
+    ORDER: Final[tuple[str, str, str] | None]
+    """The columns that order ascending and descending, and their SQL type; None where the table has no row that stands for a resource in sorting."""
 
     def maker(self, fhir_type: str, element: Element | None, context: Context) -> Maker | None:
         """The maker for elements of a FHIR type, None if the parameter type cannot index them."""

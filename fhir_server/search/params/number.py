@@ -21,7 +21,7 @@ from .kind import Context, Maker, Row
 
 TABLE: Final = "sp_number"
 MODIFIERS: Final[frozenset[str]] = frozenset()
-ORDER: Final = ("lo", "hi")
+ORDER: Final = ("lo", "hi", "numeric")
 
 MINUS_INFINITY: Final = "-Infinity"
 INFINITY: Final = "Infinity"

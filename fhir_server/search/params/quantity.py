@@ -17,7 +17,7 @@ from .kind import Context, Maker, Row, capped, split, unescape
 
 TABLE: Final = "sp_quantity"
 MODIFIERS: Final[frozenset[str]] = frozenset()
-ORDER: Final = ("lo", "hi")
+ORDER: Final = ("lo", "hi", "numeric")
 
 _CURRENCY: Final = "urn:iso:std:iso:4217"
 

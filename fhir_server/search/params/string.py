@@ -16,7 +16,7 @@ from .kind import Context, Maker, Row, capped, unescape
 
 TABLE: Final = "sp_string"
 MODIFIERS: Final = frozenset({"exact", "contains"})
-ORDER: Final = ("folded", "folded")
+ORDER: Final = ("folded", "folded", 'text COLLATE "C"')
 
 _INDEXED: Final = 200
 """Characters of a text that can be searched."""
