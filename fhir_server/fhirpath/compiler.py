@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from .ast import Binary, Call, Index, Literal, Member, Node as Syntax, TypeOp, Unary, Variable
+from .ast import Binary, Call, Index, Literal, Member, TypeOp, Unary, Variable
+from .ast import Node as Syntax
 from .errors import FhirPathError
 from .functions import FUNCTIONS, Function, Lambda
 from .functions.collections import contains, integer, negated, union
@@ -18,7 +19,7 @@ _SYSTEM_TYPES: Final = {"Any", "Boolean", "String", "Integer", "Decimal", "Date"
 _FHIR: Final = "http://hl7.org/fhir/"
 
 
-def translate(node: Syntax, model: Model) -> Run:
+def translate(node: Syntax, model: Model) -> Run:  # noqa: PLR0911 - one for each kind of node
     """The closure of a syntax tree. Raises FhirPathError for unknown functions, wrong numbers of arguments and unknown types."""
     match node:
         case Literal(value=None):
@@ -54,7 +55,7 @@ def _target(node: Syntax | None, model: Model) -> Run:
     return _this if node is None else translate(node, model)
 
 
-def _variable(node: Variable) -> Run:
+def _variable(node: Variable) -> Run:  # noqa: C901 - one for each variable
     name = node.name
     if name == "$this":
         return _this
@@ -204,7 +205,7 @@ def _unary(node: Unary, model: Model) -> Run:
     return run
 
 
-def _binary(node: Binary, model: Model) -> Run:
+def _binary(node: Binary, model: Model) -> Run:  # noqa: C901, PLR0911 - one for each operator
     left, right = translate(node.left, model), translate(node.right, model)
     match node.op:
         case "and" | "or" | "xor" | "implies":

@@ -12,6 +12,7 @@ class FhirPathError(Outcome):
     """
 
     def __init__(self, message: str, position: int | None = None, *, code: str = "invalid") -> None:
+        """Takes the fault, its place, and an issue code where `invalid` says too little."""
         place = "" if position is None else f" at character {position + 1}"
         super().__init__("invalid", f"FHIRPath: {message}{place}", code=code)
         self.message = message

@@ -55,6 +55,7 @@ class Expression:
     """
 
     def __init__(self, text: str, model: Model, context: str, *, strict: bool = False) -> None:
+        """Compiles; use `compile`, which caches. Raises FhirPathError as it does."""
         self.text = text
         self.context = context
         self._model = model
@@ -129,7 +130,7 @@ class Expression:
 
     def _resource(self, value: Any) -> Node | None:
         if value is None or value.__class__ is Node:
-            return value  # type: ignore[no-any-return]
+            return value
         return Node(value, self._model.actual("Resource", value))
 
     def _variable(self, value: Any) -> list[Item]:

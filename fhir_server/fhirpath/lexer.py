@@ -1,4 +1,7 @@
-"""Characters to tokens. https://hl7.org/fhirpath/N1/#lexical-elements"""
+"""Characters to tokens.
+
+https://hl7.org/fhirpath/N1/#lexical-elements
+"""
 
 from __future__ import annotations
 

@@ -28,7 +28,8 @@ class Node:
 
     __slots__ = ("extra", "index", "key", "parent", "type", "value")
 
-    def __init__(self, value: Any, type_name: str, extra: Any = None, parent: Node | None = None, key: str = "", index: int = -1) -> None:  # noqa: PLR0917
+    def __init__(self, value: Any, type_name: str, extra: Any = None, parent: Node | None = None, key: str = "", index: int = -1) -> None:
+        """Takes what the attributes are; `index` is -1 for an element that does not stand in an array."""
         self.value = value
         self.type = type_name
         self.extra = extra
@@ -87,6 +88,7 @@ class Model:
     """The types of a Spec, arranged for lookups by name while expressions run. One per Spec."""
 
     def __init__(self, spec: Spec) -> None:
+        """Costs nothing: the tables are filled when they are asked for."""
         self.spec = spec
         self._fields: dict[str, dict[str, tuple[Property, ...]]] = {}
         self._properties: dict[str, dict[str, Property]] = {}
@@ -132,10 +134,7 @@ class Model:
                 entries = self.fields(item.type).get(name)
                 if entries is None:
                     continue
-                if item.type in self.primitives:
-                    holder = item.extra
-                else:
-                    holder = item.value
+                holder = item.extra if item.type in self.primitives else item.value
                 if type(holder) is dict:
                     for entry in entries if len(entries) <= len(holder) else self._present(item.type, name, holder):
                         self._append(out, holder, entry, item)
@@ -194,7 +193,7 @@ class Env:
 
     __slots__ = ("context", "index", "member_of", "model", "now", "resolver", "resource", "root", "steps", "total", "variables")
 
-    def __init__(  # noqa: PLR0917
+    def __init__(
         self,
         model: Model,
         context: Node,
@@ -205,6 +204,7 @@ class Env:
         resolver: Callable[[str], Any] | None = None,
         member_of: Callable[[Any, str], bool | None] | None = None,
     ) -> None:
+        """Takes what `Expression.nodes` was given, as Nodes."""
         self.model = model
         self.context = context
         self.resource = resource

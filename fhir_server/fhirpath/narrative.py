@@ -1,4 +1,7 @@
-"""The rules for XHTML in a narrative. https://hl7.org/fhir/R4/narrative.html#xhtml"""
+"""The rules for XHTML in a narrative.
+
+https://hl7.org/fhir/R4/narrative.html#xhtml
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,19 @@ from typing import Final
 from lxml import etree
 
 _NAMESPACE: Final = "{http://www.w3.org/1999/xhtml}"
-_ELEMENTS: Final = frozenset(
-    "a abbr acronym b big blockquote br caption cite code col colgroup dd dfn div dl dt em h1 h2 h3 h4 h5 h6 hr i img li map area ol p pre q s samp"
-    " small span strike strong sub sup table tbody td tfoot th thead tr tt u ul var bdo del ins kbd center".split()
-)
-_ATTRIBUTES: Final = frozenset(
-    "title style class id lang dir accesskey tabindex span width align valign char charoff abbr axis headers scope rowspan colspan href hreflang"
-    " charset name rel rev type cite src alt longdesc height usemap ismap border cellpadding cellspacing frame rules summary start value reversed"
-    " shape coords nohref nowrap bgcolor clear compact datetime noshade color size face hspace vspace".split()
-)
+_ELEMENTS: Final = frozenset({
+    "a", "abbr", "acronym", "b", "big", "blockquote", "br", "caption", "cite", "code", "col", "colgroup", "dd", "dfn", "div", "dl", "dt",
+    "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "img", "li", "map", "area", "ol", "p", "pre", "q", "s", "samp", "small", "span",
+    "strike", "strong", "sub", "sup", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "tt", "u", "ul", "var", "bdo", "del", "ins",
+    "kbd", "center",
+})  # fmt: skip
+_ATTRIBUTES: Final = frozenset({
+    "title", "style", "class", "id", "lang", "dir", "accesskey", "tabindex", "span", "width", "align", "valign", "char", "charoff", "abbr",
+    "axis", "headers", "scope", "rowspan", "colspan", "href", "hreflang", "charset", "name", "rel", "rev", "type", "cite", "src", "alt",
+    "longdesc", "height", "usemap", "ismap", "border", "cellpadding", "cellspacing", "frame", "rules", "summary", "start", "value",
+    "reversed", "shape", "coords", "nohref", "nowrap", "bgcolor", "clear", "compact", "datetime", "noshade", "color", "size", "face",
+    "hspace", "vspace",
+})  # fmt: skip
 _ACTIVE: Final = ("javascript:", "vbscript:", "data:text")
 _XML_NAMES: Final = "{http://www.w3.org/XML/1998/namespace}"
 
@@ -27,7 +34,7 @@ def is_narrative(xhtml: str) -> bool:
         root = etree.fromstring(xhtml.encode(), parser)
     except (etree.XMLSyntaxError, UnicodeEncodeError, ValueError):
         return False
-    if root.tag != _NAMESPACE + "div" or root.getroottree().docinfo.doctype:
+    if root.tag != _NAMESPACE + "div" or root.getroottree().docinfo.internalDTD is not None:
         return False
     content = False
     for element in root.iter():

@@ -175,7 +175,7 @@ def order(ours: Item, theirs: Item) -> int | None:
         ours, theirs = amounts
     elif not ((isinstance(ours, str) and isinstance(theirs, str)) or (_is_number(ours) and _is_number(theirs))):
         raise FhirPathError(f"{type_name(ours)} and {type_name(theirs)} have no order")
-    return (ours > theirs) - (ours < theirs)
+    return int(ours > theirs) - int(ours < theirs)
 
 
 def arithmetic(operator: str, left: list[Item], right: list[Item], model: Model) -> list[Item]:
@@ -208,7 +208,7 @@ def _quantity_arithmetic(operator: str, ours: Quantity, theirs: Quantity) -> Qua
     raise FhirPathError(f"'{operator}' does not fit Quantity and Quantity")
 
 
-def _numbers(operator: str, ours: int | Decimal, theirs: int | Decimal) -> int | Decimal | None:
+def _numbers(operator: str, ours: int | Decimal, theirs: int | Decimal) -> int | Decimal | None:  # noqa: PLR0911 - one for each operator
     if operator in {"/", "div", "mod"} and not theirs:
         return None
     try:
@@ -244,7 +244,7 @@ def text(value: str) -> str:
     return value
 
 
-def type_name(value: Item) -> str:
+def type_name(value: Item) -> str:  # noqa: PLR0911 - one for each type
     """Name of an item's type, for messages and `type()`."""
     match value:
         case Node():

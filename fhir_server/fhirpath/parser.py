@@ -1,4 +1,7 @@
-"""Tokens to a syntax tree, by precedence. https://hl7.org/fhirpath/N1/#operator-precedence"""
+"""Tokens to a syntax tree, by precedence.
+
+https://hl7.org/fhirpath/N1/#operator-precedence
+"""
 
 from __future__ import annotations
 
@@ -126,7 +129,7 @@ class _Parser:
                 return node
             self.deeper()
 
-    def term(self) -> Node:
+    def term(self) -> Node:  # noqa: PLR0911 - one for each kind of token
         token = self.next
         match token.kind:
             case "string":

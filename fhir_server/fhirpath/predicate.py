@@ -50,6 +50,7 @@ class Predicates:
     """Compiles conditions for one expression, whose focus is of the type `context`."""
 
     def __init__(self, model: Model, context: str, general: Callable[[Syntax], Check]) -> None:
+        """`general` compiles a part of the expression over Nodes."""
         self._model = model
         self._context = context
         self._general = general
@@ -58,7 +59,7 @@ class Predicates:
         """The condition on the focus, None where nothing would be gained over the general way."""
         return self._check(node, self._context, outermost=True)
 
-    def _check(self, node: Syntax, focus: str, *, outermost: bool) -> Check | None:
+    def _check(self, node: Syntax, focus: str, *, outermost: bool) -> Check | None:  # noqa: C901, PLR0911 - one for each kind of condition
         match node:
             case Literal(value=bool() as value):
                 return lambda _value, _within: value
@@ -108,7 +109,7 @@ class Predicates:
                 return _same(left, right, negate=negate)
         return None
 
-    def _order(self, node: Binary, focus: str, *, outermost: bool) -> Check | None:
+    def _order(self, node: Binary, focus: str, *, outermost: bool) -> Check | None:  # noqa: PLR0911 - one for each pair of types
         compare = _ORDERS[node.op]
         left, literal = self._path(node.left, focus), _constant(node.right)
         if left is None:
@@ -229,7 +230,7 @@ class Predicates:
             return None
         return frozenset(key for entry in entries for key in ((entry.key, entry.under) if entry.primitive else (entry.key,)))
 
-    def _path(self, node: Syntax, focus: str) -> _Path | None:
+    def _path(self, node: Syntax, focus: str) -> _Path | None:  # noqa: PLR0911 - one for each kind of step
         match node:
             case Variable(name="$this"):
                 return _Path(_itself, focus)
@@ -334,7 +335,7 @@ def _constant(node: Syntax) -> str | bool | int | Decimal | None:
     return node.value if isinstance(node, Literal) and isinstance(node.value, str | bool | int | Decimal) else None
 
 
-def _fits(literal: str | bool | int | Decimal, type_name: str) -> bool:
+def _fits(literal: Any, type_name: str) -> bool:
     if isinstance(literal, bool):
         return type_name == "boolean"
     return type_name in (_TEXTS if isinstance(literal, str) else _NUMBERS)
@@ -383,9 +384,9 @@ def _compares_dates(left: Values, right: Values, compare: Callable[[Any, Any], b
         if not ours or not theirs:
             return None
         first, second = ours[0], theirs[0]
-        if type(first) is str and type(second) is str and len(first) == len(second) and len(ours) == len(theirs) == 1:
-            if len(first) <= _DATE_LENGTH or first[-6:] == second[-6:] or first[-1] == second[-1] == "Z":
-                return compare(first, second)
+        alike = type(first) is str and type(second) is str and len(first) == len(second) and len(ours) == len(theirs) == 1
+        if alike and (len(first) <= _DATE_LENGTH or first[-6:] == second[-6:] or first[-1] == second[-1] == "Z"):
+            return compare(first, second)
         return general(value, within)
 
     return check

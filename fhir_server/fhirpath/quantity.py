@@ -193,10 +193,10 @@ class _Units:
             sign = 1 if self.peek() == "." else -1
             self.at += 1
 
-    def component(self) -> tuple[Fraction, dict[str, int]] | None:
+    def component(self) -> tuple[Fraction, dict[str, int]] | None:  # noqa: PLR0911 - one for each kind of component
         token = self.peek()
         self.at += 1
-        if token == "(":
+        if token.startswith("("):
             found = self.term()
             if found is None or self.peek() != ")":
                 return None

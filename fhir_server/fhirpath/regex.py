@@ -1,4 +1,4 @@
-"""Regular expressions without backtracking: time grows with pattern × text, whatever the pattern.
+"""Regular expressions without backtracking: time grows with pattern times text, whatever the pattern.
 
 The usual notation (https://hl7.org/fhirpath/N1/#matchesregex--string--boolean) without look-around and back references; Unicode, and the dot
 matches line ends. Threads of a Pike machine (https://swtch.com/~rsc/regexp/regexp2.html) keep the leftmost match that a backtracking matcher finds.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from .errors import FhirPathError
 
@@ -20,7 +20,11 @@ _MAX_GROUP_DEPTH: Final = 50
 _UNBOUNDED: Final = -1
 
 _Test = Callable[[str], bool]
-_Tree = tuple  # type: ignore[type-arg]  # ("char", test) | ("assert", kind) | ("seq", parts) | ("alt", parts) | ("group", n, part) | ("repeat", …)
+_Tree = tuple[Any, ...]  # ("char", test) | ("assert", kind) | ("seq", parts) | ("alt", parts) | ("group", n, part) | ("repeat", …)
+
+
+_Slots = tuple[int | None, ...]
+_Thread = tuple[int, _Slots]
 
 
 def _word(char: str) -> bool:
@@ -51,6 +55,7 @@ class Regex:
     """A compiled pattern. Its methods raise FhirPathError `too-costly` beyond MAX_STEPS."""
 
     def __init__(self, program: list[tuple[str, object, int]], groups: int) -> None:
+        """Takes what `compile_pattern` made: instructions and the number of groups."""
         self._program = program
         self._slots = 2 * (groups + 1)
 
@@ -83,50 +88,52 @@ class Regex:
         return "".join(out) if size + len(text) - at <= most else None
 
     def _run(self, text: str, start: int, budget: list[int], *, whole: bool) -> Match | None:
-        program = self._program
-        empty: tuple[int | None, ...] = (None,) * self._slots
-        threads: list[tuple[int, tuple[int | None, ...]]] = []
-        best: tuple[int | None, ...] | None = None
+        threads: list[_Thread] = []
+        best: _Slots | None = None
         for at in range(start, len(text) + 1):
             if best is None and (at == start or not whole):
-                threads.append((0, empty))
+                threads.append((0, (None,) * self._slots))
             if not threads:
                 break
-            ready: list[tuple[int, tuple[int | None, ...]]] = []
-            seen: set[int] = set()
-            matched = False
-            for thread in threads:
-                stack = [thread]
-                while stack and not matched:
-                    pc, slots = stack.pop()
-                    if pc in seen:
-                        continue
-                    seen.add(pc)
-                    kind, argument, other = program[pc]
-                    if kind == "char":
-                        ready.append((pc, slots))
-                    elif kind == "split":
-                        stack += ((other, slots), (argument, slots))  # type: ignore[arg-type]
-                    elif kind == "jump":
-                        stack.append((other, slots))
-                    elif kind == "save":
-                        stack.append((pc + 1, (*slots[:other], at, *slots[other + 1 :])))
-                    elif kind == "assert":
-                        if _holds(str(argument), text, at):
-                            stack.append((pc + 1, slots))
-                    elif not whole or at == len(text):
-                        best = slots
-                        matched = True
-                if matched:
-                    break
-            budget[0] -= len(seen) + 1
+            ready, matched, steps = self._follow(threads, text, at, whole=whole)
+            best = matched or best
+            budget[0] -= steps
             if budget[0] < 0:
-                raise _too_costly()
-            if at == len(text):
-                break
-            char = text[at]
-            threads = [(pc + 1, slots) for pc, slots in ready if program[pc][1](char)]  # type: ignore[operator]
+                raise FhirPathError("the regular expression takes too many steps on this text", code="too-costly")
+            if at < len(text):
+                char = text[at]
+                threads = [(pc + 1, slots) for pc, slots in ready if self._program[pc][1](char)]  # type: ignore[operator]
         return None if best is None else Match(best)
+
+    def _follow(self, threads: list[_Thread], text: str, at: int, *, whole: bool) -> tuple[list[_Thread], _Slots | None, int]:
+        """The threads that wait for the next character, the match of a thread that waits for none, and how many steps it took.
+
+        Threads stand in the order of preference: those behind one that matches are given up.
+        """
+        program = self._program
+        ready: list[_Thread] = []
+        seen: set[int] = set()
+        stack = threads[::-1]
+        while stack:
+            pc, slots = stack.pop()
+            if pc in seen:
+                continue
+            seen.add(pc)
+            kind, argument, other = program[pc]
+            if kind == "char":
+                ready.append((pc, slots))
+            elif kind == "split":
+                stack += ((other, slots), (argument, slots))  # type: ignore[arg-type]
+            elif kind == "jump":
+                stack.append((other, slots))
+            elif kind == "save":
+                stack.append((pc + 1, (*slots[:other], at, *slots[other + 1 :])))
+            elif kind == "assert":
+                if _holds(str(argument), text, at):
+                    stack.append((pc + 1, slots))
+            elif not whole or at == len(text):
+                return ready, slots, len(seen)
+        return ready, None, len(seen) + 1
 
 
 @lru_cache(maxsize=256)
@@ -140,10 +147,6 @@ def compile_pattern(pattern: str) -> Regex:
     _emit(("group", 0, tree), program)
     program.append(("match", None, 0))
     return Regex(program, reader.groups)
-
-
-def _too_costly() -> FhirPathError:
-    return FhirPathError("the regular expression takes too many steps on this text", code="too-costly")
 
 
 def _expand(new: str, text: str, found: Match) -> str:

@@ -1,4 +1,7 @@
-"""Dates, times of day and points in time of any precision. https://hl7.org/fhirpath/N1/#date, #datetime, #time"""
+"""Dates, times of day and points in time of any precision.
+
+https://hl7.org/fhirpath/N1/#date, #datetime, #time
+"""
 
 from __future__ import annotations
 
@@ -114,7 +117,7 @@ class Temporal:
         try:
             if unit in {"year", "month"}:
                 return self._add_months(int(amount) * (12 if unit == "year" else 1))
-            seconds = amount * (_SECONDS[unit] if unit in _SECONDS else _DAY)
+            seconds = amount * _SECONDS.get(unit, _DAY)
             return self._add_seconds(seconds)
         except (OverflowError, ValueError):
             return None

@@ -1,4 +1,7 @@
-"""Existence, filtering, subsetting and combining. https://hl7.org/fhirpath/N1/#existence and the three sections after it"""
+"""Existence, filtering, subsetting and combining.
+
+https://hl7.org/fhirpath/N1/#existence, #filtering-and-projection, #subsetting, #combining
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from functools import cmp_to_key
 from typing import Final
 
 from fhir_server.fhirpath.errors import FhirPathError
-from fhir_server.fhirpath.model import Env, Item, Run
+from fhir_server.fhirpath.model import Env, Item, Node, Run
 from fhir_server.fhirpath.operators import boolean, key, order, single
 
 from .signature import Function, Lambda, each
@@ -81,8 +84,8 @@ def _repeat(env: Env, items: list[Item], _this: list[Item], projection: Run) -> 
 
 def _place(env: Env, item: Item) -> Hashable:
     # An element is the same only as itself: two equal items of a Questionnaire are both found.
-    path = getattr(item, "path", None)
-    return key(item, env.model) if path is None or not path() else path()
+    path = item.path() if item.__class__ is Node else ()
+    return path or key(item, env.model)
 
 
 def _aggregate(env: Env, items: list[Item], _this: list[Item], aggregator: Run, start: Run | None = None) -> list[Item]:
@@ -124,14 +127,16 @@ class Descending:
     __slots__ = ("value",)
 
     def __init__(self, value: Item) -> None:
+        """Takes a System value."""
         self.value = value
 
 
 def _booleans(items: list[Item], name: str) -> list[bool]:
-    values = [getattr(item, "value", item) for item in items]
-    if not all(isinstance(value, bool) for value in values):
+    values = [item.value if item.__class__ is Node else item for item in items]
+    booleans = [value for value in values if isinstance(value, bool)]
+    if len(booleans) < len(values):
         raise FhirPathError(f"{name}() takes booleans only")
-    return values
+    return booleans
 
 
 def _subset_of(env: Env, items: list[Item], other: list[Item]) -> bool:
@@ -189,7 +194,7 @@ def _trace(_env: Env, items: list[Item], _this: list[Item], _name: Run, _project
 
 
 def _children(env: Env, items: list[Item]) -> list[Item]:
-    out = [child for item in items if hasattr(item, "path") for child in env.model.children(item)]
+    out = [child for item in items if item.__class__ is Node for child in env.model.children(item)]
     env.spend(len(items) + len(out))
     return out
 

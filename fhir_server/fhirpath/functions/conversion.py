@@ -1,4 +1,7 @@
-"""Conversions between System types. https://hl7.org/fhirpath/N1/#conversion"""
+"""Conversions between System types.
+
+https://hl7.org/fhirpath/N1/#conversion
+"""
 
 from __future__ import annotations
 

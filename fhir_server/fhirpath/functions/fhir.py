@@ -1,4 +1,7 @@
-"""What FHIR adds to FHIRPath, and the clock. https://hl7.org/fhir/R4/fhirpath.html#functions"""
+"""What FHIR adds to FHIRPath, and the clock.
+
+https://hl7.org/fhir/R4/fhirpath.html#functions
+"""
 
 from __future__ import annotations
 
@@ -98,7 +101,7 @@ def _html_checks(_env: Env, items: list[Item]) -> list[Item]:
     return [all(type(value) is str and is_narrative(value) for value in values)] if values else []
 
 
-def _type(env: Env, items: list[Item]) -> list[Item]:
+def _type(_env: Env, items: list[Item]) -> list[Item]:
     return [TypeInfo("FHIR" if item.__class__ is Node else "System", type_name(item)) for item in items]
 
 

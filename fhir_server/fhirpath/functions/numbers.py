@@ -1,4 +1,7 @@
-"""Mathematics, and the boundaries that a value's precision leaves. https://hl7.org/fhirpath/N1/#math"""
+"""Mathematics.
+
+https://hl7.org/fhirpath/N1/#math
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""String functions. https://hl7.org/fhirpath/N1/#string-manipulation, and of its successor encode, escape, trim, split and join"""
+"""String functions, and of the next version `encode`, `escape`, `trim`, `split` and `join`.
+
+https://hl7.org/fhirpath/N1/#string-manipulation
+"""
 
 from __future__ import annotations
 
