@@ -10,12 +10,15 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import shutil
+import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
+from multiprocessing.synchronize import Event
 from typing import Any, Final
 
 import structlog
@@ -61,12 +64,13 @@ def reserve(host: str, port: int) -> int:
 def run(settings: Settings, host: str, port: int, processes: int, ready: Callable[[], None]) -> None:
     """Serves until SIGTERM or SIGINT, then lets what is in flight finish. Calls `ready` once, from a thread, when /health/ready answers 200.
 
-    A worker that dies is replaced. Raises SystemExit with 1 where the workers keep dying.
+    A worker that dies is replaced. Raises SystemExit with 1 where the first workers cannot start, or all keep dying.
     """
     # Spawned, not forked: a fork would carry the lock of the data directory and the threads' locks of this process along.
     multiprocessing.set_start_method("spawn", force=True)
     _metrics_directory(settings)
-    threading.Thread(target=_announce, args=(host, port, ready), daemon=True).start()
+    start = Start(multiprocessing.Event(), multiprocessing.Event())
+    threading.Thread(target=_announce, args=(host, port, start, ready), daemon=True).start()
     crashes: list[float] = []
     while True:
         server = Server(
@@ -81,13 +85,13 @@ def run(settings: Settings, host: str, port: int, processes: int, ready: Callabl
             http=HTTPModes.http1,
             http1_settings=HTTP1Settings(header_read_timeout=_HEADER_MS),
             websockets=False,
-            log_level=LogLevels.warning,
+            log_level=LogLevels.error,  # Its warnings advise on numbers that are chosen here.
             log_dictconfig=telemetry.standard_library(settings.log_level),
             respawn_failed_workers=True,
             workers_kill_timeout=STOP_SECONDS,
         )
         try:
-            server.serve(target_loader=partial(load, settings), wrap_loader=False)
+            server.serve(target_loader=partial(load, settings, start), wrap_loader=False)
         except SystemExit:
             # Granian gives up when two workers die within seconds; one patient clerk's server goes on.
             now = time.monotonic()
@@ -98,11 +102,24 @@ def run(settings: Settings, host: str, port: int, processes: int, ready: Callabl
                 raise
             time.sleep(0.5)
         else:
+            if start.failed.is_set():
+                raise SystemExit(1)
             return
 
 
-def load(settings: Settings) -> Wsgi:
-    """The application, in a worker. A worker ends with its parent, and keeps no secrets in its environment, which WSGI hands to every request."""
+@dataclass(frozen=True)
+class Start:
+    """What workers and their parent know of the start: whether the server was ready once, and whether a worker could not start before that."""
+
+    done: Event
+    failed: Event
+
+
+def load(settings: Settings, start: Start) -> Wsgi:
+    """The application, in a worker. A worker ends with its parent, and keeps no secrets in its environment, which WSGI hands to every request.
+
+    Where the application cannot be made, the parent stops too if it is the first try; later it may be the database's absence, which passes.
+    """
     telemetry.configure(settings.log_level)
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -115,6 +132,11 @@ def load(settings: Settings) -> Wsgi:
         application: Wsgi = create_app(settings)
     except Exception as error:  # noqa: BLE001 - told in one line, then the worker ends
         structlog.get_logger().error("the application does not start", reason=str(error), exc_info=error)
+        if start.done.is_set():
+            time.sleep(1)
+        else:
+            start.failed.set()
+            os.kill(os.getppid(), signal.SIGTERM)
         raise SystemExit(1) from None
     return application
 
@@ -132,7 +154,7 @@ def _metrics_directory(settings: Settings) -> None:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
 
 
-def _announce(host: str, port: int, ready: Callable[[], None]) -> None:
+def _announce(host: str, port: int, start: Start, ready: Callable[[], None]) -> None:
     address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
     while True:
         try:
@@ -143,6 +165,7 @@ def _announce(host: str, port: int, ready: Callable[[], None]) -> None:
         except (OSError, http.client.HTTPException):
             status = 0
         if status == http.HTTPStatus.OK:
+            start.done.set()
             ready()
             return
         time.sleep(0.05)

@@ -49,7 +49,7 @@ def standard_library(level: str) -> dict[str, Any]:
         "formatters": {"json": {"()": _formatter}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stderr"}},
         "loggers": {
-            "_granian": {"level": "WARNING", "handlers": ["stderr"], "propagate": False},
+            "_granian": {"level": "ERROR", "handlers": ["stderr"], "propagate": False},
             "granian.access": {"level": "CRITICAL", "handlers": [], "propagate": False},
         },
         "root": {"level": level.upper(), "handlers": ["stderr"]},

@@ -72,7 +72,6 @@ def _database(settings: Settings) -> Iterator[Settings]:
         with postgres.locked(settings.data):
             yield settings
         return
-    click.echo(f"starting the database in {settings.data}", err=True)
     with postgres.embedded(settings.data) as url:
         yield replace(settings, database_url=url)
 
