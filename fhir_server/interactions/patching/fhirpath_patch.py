@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import reduce
 from typing import Any, Final
 
 from fhir_server import fhirpath
@@ -65,8 +66,8 @@ def _add(document: dict[str, Any], operation: Part, spec: Spec) -> None:
     given = part(operation, "value")
     element = element_named(definition, text(operation, "name"), given)
     present = read(holder, element.key)
-    rivals = [e for e in definition.elements.values() if e.name == element.name and e is not element and read(holder, e.key)] if element.choice else []
-    if rivals or (present and not element.many):
+    rivals = [e for e in definition.elements.values() if e.name == element.name and read(holder, e.key)]
+    if rivals and not element.many:
         at = f"{definition.name}.{element.name}"
         raise Outcome("invalid", f"{at} is there already and does not repeat: replace it", expression=at)
     write(holder, element, [*present, occurrence(spec, given, element)])
@@ -119,9 +120,30 @@ _APPLY: Final[dict[str, Callable[[dict[str, Any], Part, Spec], None]]] = {
 def _located(document: dict[str, Any], operation: Part, spec: Spec) -> list[Path]:
     path = text(operation, "path")
     try:
-        return [tuple(found) for found in fhirpath.locate(path, spec, document)]
+        found = fhirpath.locate(path, spec, document)
     except fhirpath.FhirPathError as error:
         raise Outcome("malformed", f"the path cannot be followed: {error}") from None
+    return [_physical(document, path, spec) for path in found]
+
+
+def _physical(document: dict[str, Any], path: Path, spec: Spec) -> Path:
+    """The path with `_x` in place of each primitive `x` whose id or extensions it goes on to."""
+    here: Any = document
+    definition = _resource_type(document, spec)
+    steps: list[str | int] = []
+    for place, step in enumerate(path):
+        if type(step) is str:
+            element = definition.elements.get(step)
+            if element is None:
+                raise Outcome("invalid", f"{definition.name} has no element '{step[:64]}'")
+            below = any(type(later) is str for later in path[place + 1 :])
+            step = f"_{step}" if below and spec.types[element.type].kind == "primitive" else step  # noqa: PLW2901 - the step as it is written
+            definition = spec.types[element.type]
+        steps.append(step)
+        here = _at(here, step)
+        if type(here) is dict and "resourceType" in here:
+            definition = _resource_type(here, spec)
+    return tuple(steps)
 
 
 def _one(document: dict[str, Any], operation: Part, spec: Spec) -> Path:
@@ -177,7 +199,7 @@ def _object(document: dict[str, Any], path: Path, spec: Spec) -> tuple[dict[str,
 
 def _open(document: dict[str, Any], path: Path, spec: Spec) -> tuple[dict[str, Any], TypeDef]:
     """As `_object`, but a primitive is given room for its id and extensions if it has none yet."""
-    if not path or type(_value(document, path)) is dict:
+    if type(reduce(_at, path, document)) is dict:
         return _object(document, path, spec)
     holder, definition, key, index = _place(document, path, spec)
     element = definition.elements[key]
@@ -189,10 +211,11 @@ def _open(document: dict[str, Any], path: Path, spec: Spec) -> tuple[dict[str, A
     return room, spec.types[element.type]
 
 
-def _value(document: Any, path: Path) -> Any:
-    for step in path:
-        document = document[step]
-    return document
+def _at(value: Any, step: str | int) -> Any:
+    """The child, None where a primitive has only what stands beside it."""
+    if type(value) is dict:
+        return value.get(step)
+    return value[step] if type(value) is list and type(step) is int and step < len(value) else None
 
 
 def _resource_type(resource: dict[str, Any], spec: Spec) -> TypeDef:

@@ -41,7 +41,8 @@ def apply(patch: Any, resource: dict[str, Any]) -> dict[str, Any]:
         except jsonpatch.JsonPatchTestFailed:
             raise Outcome("invalid", f"Operation {index} of the patch: the value at '{_short(operation['path'])}' is another one") from None
         except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException) as error:
-            raise Outcome("invalid", f"Operation {index} of the patch ({operation['op']} '{_short(operation['path'])}'): {_short(str(error))}") from None
+            where = f"({operation['op']} '{_short(operation['path'])}')"
+            raise Outcome("invalid", f"Operation {index} of the patch {where}: {_short(str(error))}") from None
         except (TypeError, AttributeError, RecursionError):
             raise Outcome("invalid", f"Operation {index} of the patch cannot be applied at '{_short(operation['path'])}'") from None
     if any(operation["op"] in ("remove", "move") for operation in operations):
