@@ -11,7 +11,7 @@ from .errors import FhirPathError
 from .functions import FUNCTIONS, Function, Lambda
 from .functions.collections import contains, integer, negated, union
 from .model import Env, Item, Model, Node, Run
-from .operators import all_equal, all_equivalent, arithmetic, boolean, compare, in_range, single, system, text, type_name
+from .operators import all_equal, all_equivalent, arithmetic, boolean, compare, in_range, single, text, type_name
 from .quantity import Quantity
 
 CONSTANTS: Final = {"%sct": "http://snomed.info/sct", "%loinc": "http://loinc.org", "%ucum": "http://unitsofmeasure.org"}
@@ -94,8 +94,9 @@ def _member(node: Member, model: Model) -> Run:
         target = translate(node.target, model)
 
         def below(this: list[Item], env: Env) -> list[Item]:
-            out = env.model.member(target(this, env), name)
-            env.steps -= len(out) + 1
+            items = target(this, env)
+            out = env.model.member(items, name)
+            env.spend(1 + len(out) + (len(items) >> 3))
             return out
 
         return below
@@ -130,17 +131,23 @@ def _call(node: Call, model: Model) -> Run:
 
 def _lambda(function: Lambda, target: Run, args: list[Run]) -> Run:
     call = function.call
-    return lambda this, env: call(env, target(this, env), this, *args)
+    return lambda this, env: call(env, _charged(target(this, env), env), this, *args)
 
 
 def _function(function: Function, target: Run, args: list[Run]) -> Run:
     call = function.call
     if not args:
-        return lambda this, env: call(env, target(this, env))
+        return lambda this, env: call(env, _charged(target(this, env), env))
     if len(args) == 1:
         argument = args[0]
-        return lambda this, env: call(env, target(this, env), argument(this, env))
-    return lambda this, env: call(env, target(this, env), *[arg(this, env) for arg in args])
+        return lambda this, env: call(env, _charged(target(this, env), env), argument(this, env))
+    return lambda this, env: call(env, _charged(target(this, env), env), *[arg(this, env) for arg in args])
+
+
+def _charged(items: list[Item], env: Env) -> list[Item]:
+    # Every function at least copies or counts its input; what costs more is charged where it is done.
+    env.spend(1 + (len(items) >> 3))
+    return items
 
 
 def _index(node: Index, model: Model) -> Run:
@@ -190,7 +197,7 @@ def _unary(node: Unary, model: Model) -> Run:
     operand = translate(node.operand, model)
 
     def run(this: list[Item], env: Env) -> list[Item]:
-        value = single(operand(this, env), model, f"'{node.op}'")
+        value = single(operand(this, env), env, f"'{node.op}'")
         if value is None:
             return []
         if isinstance(value, bool) or value.__class__ is Node:
@@ -211,18 +218,18 @@ def _binary(node: Binary, model: Model) -> Run:  # noqa: C901, PLR0911 - one for
         case "and" | "or" | "xor" | "implies":
             return _logic(node.op, left, right)
         case "=":
-            return lambda this, env: _maybe(all_equal(left(this, env), right(this, env), model))
+            return lambda this, env: _maybe(all_equal(left(this, env), right(this, env), env))
         case "!=":
-            return lambda this, env: _maybe(all_equal(left(this, env), right(this, env), model), negate=True)
+            return lambda this, env: _maybe(all_equal(left(this, env), right(this, env), env), negate=True)
         case "~":
-            return lambda this, env: [all_equivalent(left(this, env), right(this, env), model)]
+            return lambda this, env: [all_equivalent(left(this, env), right(this, env), env)]
         case "!~":
-            return lambda this, env: [not all_equivalent(left(this, env), right(this, env), model)]
+            return lambda this, env: [not all_equivalent(left(this, env), right(this, env), env)]
         case "<" | "<=" | ">" | ">=":
             wanted = {"<": (-1,), "<=": (-1, 0), ">": (1,), ">=": (0, 1)}[node.op]
 
             def ordered(this: list[Item], env: Env) -> list[Item]:
-                sign = compare(left(this, env), right(this, env), model)
+                sign = compare(left(this, env), right(this, env), env)
                 return [] if sign is None else [sign in wanted]
 
             return ordered
@@ -233,9 +240,9 @@ def _binary(node: Binary, model: Model) -> Run:  # noqa: C901, PLR0911 - one for
         case "contains":
             return lambda this, env: _membership(env, right(this, env), left(this, env))
         case "&":
-            return lambda this, env: [text(_text(left(this, env), model) + _text(right(this, env), model))]
+            return lambda this, env: [text(_text(left(this, env), env) + _text(right(this, env), env), env)]
         case operator:
-            return lambda this, env: arithmetic(operator, left(this, env), right(this, env), model)
+            return lambda this, env: arithmetic(operator, left(this, env), right(this, env), env)
 
 
 def _maybe(value: bool | None, *, negate: bool = False) -> list[Item]:  # noqa: FBT001 - the value is what is wrapped
@@ -250,11 +257,10 @@ def _membership(env: Env, items: list[Item], among: list[Item]) -> list[Item]:
     return [contains(env, among, items[0])]
 
 
-def _text(items: list[Item], model: Model) -> str:
-    value = single(items, model, "'&'")
+def _text(items: list[Item], env: Env) -> str:
+    value = single(items, env, "'&'")
     if value is None:
         return ""
-    value = system(value, model)
     if not isinstance(value, str):
         raise FhirPathError(f"'&' joins strings, not {type_name(value)}")
     return value

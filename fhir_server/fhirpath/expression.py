@@ -51,7 +51,7 @@ class Expression:
     `%names`; `now` is the clock, without which `now()` and `today()` fail. `resolver` turns a reference into a resource or None; without one,
     `resolve()` knows the type that the reference itself tells. `member_of` answers `memberOf()` for a value and a value set.
 
-    They raise FhirPathError where the data does not fit the expression, and (`too-costly`) beyond a million steps.
+    They raise FhirPathError where the data does not fit the expression, and (`too-costly`) beyond MAX_STEPS.
     """
 
     def __init__(self, text: str, model: Model, context: str, *, strict: bool = False) -> None:

@@ -14,8 +14,11 @@ from fhir_server.spec import Spec
 
 from .errors import too_costly
 
-MAX_STEPS: Final = 1_000_000
-"""Elements one evaluation may touch: about a second of work. The descendants of a Bundle of 20,000 entries are within it."""
+MAX_STEPS: Final = 500_000
+"""Elements one evaluation may touch, and its budget for all else: some seconds and 100 MB at worst."""
+
+MAX_MATCHING: Final = 3_000_000
+"""Steps that all regular expressions of an evaluation may take together."""
 
 _ABSTRACT: Final = {"Resource", "DomainResource"}
 
@@ -191,7 +194,7 @@ class Model:
 class Env:
     """What an evaluation knows beside its focus. Lives as long as the evaluation."""
 
-    __slots__ = ("context", "index", "member_of", "model", "now", "resolver", "resource", "root", "steps", "total", "variables")
+    __slots__ = ("context", "index", "matching", "member_of", "model", "now", "resolver", "resource", "root", "steps", "total", "variables")
 
     def __init__(
         self,
@@ -214,6 +217,7 @@ class Env:
         self.resolver = resolver
         self.member_of = member_of
         self.steps = MAX_STEPS
+        self.matching = [MAX_MATCHING]
         self.index = 0
         self.total: list[Item] = []
 

@@ -9,12 +9,13 @@ import decimal
 from collections import Counter
 from collections.abc import Callable, Hashable
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any, Final
 
 from . import quantity as quantities
 from . import temporal
 from .errors import FhirPathError
-from .model import Item, Model, Node, TypeInfo
+from .model import Env, Item, Model, Node, TypeInfo
 from .quantity import Quantity
 from .temporal import Kind, Temporal
 
@@ -60,25 +61,25 @@ def boolean(items: list[Item]) -> bool | None:
     return value if value is True or value is False else True
 
 
-def single(items: list[Item], model: Model, what: str) -> Item | None:
+def single(items: list[Item], env: Env, what: str) -> Item | None:
     """The System value of the one item, or None. FhirPathError for several."""
     if not items:
         return None
     if len(items) > 1:
         raise FhirPathError(f"{what} takes one item but there are {len(items)}")
-    value = system(items[0], model)
+    value = system(items[0], env.model)
     return None if value.__class__ is Node and value.value is None else value
 
 
-def key(item: Item, model: Model) -> Hashable:
+def key(item: Item, env: Env) -> Hashable:
     """Equal for items that are equal, so that sets and dictionaries can find them."""
-    value = system(item, model)
+    value = system(item, env.model)
     if isinstance(value, Temporal):
         return "time", value.zone is None, value.kind == "Time", temporal.normal(value)
     if isinstance(value, Quantity):
         return "quantity", quantities.normal(value)
     if value.__class__ is Node:
-        return "node", _frozen(value.value, _exact), _frozen(value.extra, _exact)
+        return "node", _frozen(value.value, _exact, env), _frozen(value.extra, _exact, env)
     return _exact(value)
 
 
@@ -90,18 +91,19 @@ def _loose(value: Any) -> Hashable:
     return " ".join(value.lower().split()) if isinstance(value, str) else _exact(value)
 
 
-def _frozen(value: Any, leaf: Callable[[Any], Hashable]) -> Hashable:
+def _frozen(value: Any, leaf: Callable[[Any], Hashable], env: Env) -> Hashable:
+    env.spend(1)
     if type(value) is dict:
-        return frozenset((name, _frozen(child, leaf)) for name, child in value.items())
+        return frozenset((name, _frozen(child, leaf, env)) for name, child in value.items())
     if type(value) is list:
-        children = [_frozen(child, leaf) for child in value]
+        children = [_frozen(child, leaf, env) for child in value]
         return frozenset(Counter(children).items()) if leaf is _loose else tuple(children)
     return leaf(value)
 
 
-def equal(left: Item, right: Item, model: Model) -> bool | None:
+def equal(left: Item, right: Item, env: Env) -> bool | None:
     """Whether two items are equal; None where precision, a zone or a unit leaves it open."""
-    ours, theirs = system(left, model), system(right, model)
+    ours, theirs = system(left, env.model), system(right, env.model)
     if isinstance(ours, Temporal) and isinstance(theirs, Temporal):
         if (ours.kind == "Time") != (theirs.kind == "Time"):
             return False
@@ -111,53 +113,53 @@ def equal(left: Item, right: Item, model: Model) -> bool | None:
     if isinstance(ours, Quantity) and isinstance(theirs, Quantity):
         amounts = quantities.comparable(ours, theirs)
         return None if amounts is None else amounts[0] == amounts[1]
-    return key(ours, model) == key(theirs, model)
+    return key(ours, env) == key(theirs, env)
 
 
-def all_equal(left: list[Item], right: list[Item], model: Model) -> bool | None:
+def all_equal(left: list[Item], right: list[Item], env: Env) -> bool | None:
     """The operator `=`: pairwise and in order; None where either side is empty."""
     if not left or not right:
         return None
     if len(left) != len(right):
         return False
-    results = {equal(mine, theirs, model) for mine, theirs in zip(left, right, strict=True)}
+    results = {equal(mine, theirs, env) for mine, theirs in zip(left, right, strict=True)}
     return False if False in results else None if None in results else True
 
 
-def equivalent(left: Item, right: Item, model: Model) -> bool:
+def equivalent(left: Item, right: Item, env: Env) -> bool:
     """Whether two items mean the same: case, white space, order and digits beyond the shorter number do not matter."""
-    ours, theirs = system(left, model), system(right, model)
+    ours, theirs = system(left, env.model), system(right, env.model)
     if isinstance(ours, Temporal) and isinstance(theirs, Temporal):
         return (ours.kind == "Time") == (theirs.kind == "Time") and temporal.compare(ours, theirs) == 0
     if _is_number(ours) and _is_number(theirs):
-        digits = min(_digits(ours), _digits(theirs))
-        return round(Decimal(ours), digits) == round(Decimal(theirs), digits)
+        scale = 10 ** min(_digits(ours), _digits(theirs))
+        return round(Fraction(ours) * scale) == round(Fraction(theirs) * scale)
     ours, theirs = _quantities(ours, theirs)
     if isinstance(ours, Quantity) and isinstance(theirs, Quantity):
         return quantities.equivalent(ours, theirs)
-    return loose_key(ours, model) == loose_key(theirs, model)
+    return loose_key(ours, env) == loose_key(theirs, env)
 
 
-def loose_key(item: Item, model: Model) -> Hashable:
+def loose_key(item: Item, env: Env) -> Hashable:
     """Equal for items that are equivalent, numbers apart."""
-    value = system(item, model)
+    value = system(item, env.model)
     if value.__class__ is Node:
-        return "node", _frozen(value.value, _loose)
-    return _loose(value) if isinstance(value, str) else key(value, model)
+        return "node", _frozen(value.value, _loose, env)
+    return _loose(value) if isinstance(value, str) else key(value, env)
 
 
-def all_equivalent(left: list[Item], right: list[Item], model: Model) -> bool:
+def all_equivalent(left: list[Item], right: list[Item], env: Env) -> bool:
     """The operator `~`: in any order; two empty collections are equivalent."""
     if len(left) != len(right):
         return False
     if len(left) == 1:
-        return equivalent(left[0], right[0], model)
-    return Counter(loose_key(item, model) for item in left) == Counter(loose_key(item, model) for item in right)
+        return equivalent(left[0], right[0], env)
+    return Counter(loose_key(item, env) for item in left) == Counter(loose_key(item, env) for item in right)
 
 
-def compare(left: list[Item], right: list[Item], model: Model) -> int | None:
+def compare(left: list[Item], right: list[Item], env: Env) -> int | None:
     """-1, 0 or 1, or None where it is open or a side is empty. FhirPathError for types that have no order between them."""
-    ours, theirs = single(left, model, "A comparison"), single(right, model, "A comparison")
+    ours, theirs = single(left, env, "A comparison"), single(right, env, "A comparison")
     if ours is None or theirs is None:
         return None
     return order(ours, theirs)
@@ -178,15 +180,15 @@ def order(ours: Item, theirs: Item) -> int | None:
     return int(ours > theirs) - int(ours < theirs)
 
 
-def arithmetic(operator: str, left: list[Item], right: list[Item], model: Model) -> list[Item]:
+def arithmetic(operator: str, left: list[Item], right: list[Item], env: Env) -> list[Item]:
     """The operators + - * / div mod. Empty for an empty side, ÷ 0 and results out of range; FhirPathError for types they do not fit."""
-    ours, theirs = single(left, model, f"'{operator}'"), single(right, model, f"'{operator}'")
+    ours, theirs = single(left, env, f"'{operator}'"), single(right, env, f"'{operator}'")
     if ours is None or theirs is None:
         return []
     if _is_number(ours) and _is_number(theirs):
         return in_range(_numbers(operator, ours, theirs))
     if isinstance(ours, str) and isinstance(theirs, str) and operator == "+":
-        return [text(ours + theirs)]
+        return [text(ours + theirs, env)]
     if isinstance(ours, Temporal) and isinstance(theirs, Quantity) and operator in {"+", "-"}:
         unit = theirs.calendar_unit
         if unit is None:
@@ -195,8 +197,11 @@ def arithmetic(operator: str, left: list[Item], right: list[Item], model: Model)
         return [] if moved is None else [moved]
     ours, theirs = _quantities(ours, theirs)
     if isinstance(ours, Quantity) and isinstance(theirs, Quantity):
-        result = _quantity_arithmetic(operator, ours, theirs)
-        return [] if result is None else [result]
+        try:
+            result = _quantity_arithmetic(operator, ours, theirs)
+        except decimal.DecimalException:
+            return []
+        return [result] if result is not None and in_range(result.value) else []
     raise FhirPathError(f"'{operator}' does not fit {type_name(ours)} and {type_name(theirs)}")
 
 
@@ -237,11 +242,17 @@ def in_range(value: float | Decimal | None) -> list[Item]:
     return [] if value is None or not -_LARGEST_INTEGER <= value < _LARGEST_INTEGER else [value]
 
 
-def text(value: str) -> str:
-    """The string, unless it grew beyond MAX_TEXT: FhirPathError `too-costly`."""
+def text(value: str, env: Env) -> str:
+    """A computed string, charged to the budget. Raises FhirPathError `too-costly` if it grew beyond MAX_TEXT."""
+    env.spend(len(value) >> 4)
     if len(value) > MAX_TEXT:
-        raise FhirPathError(f"a string grew beyond {MAX_TEXT} characters", code="too-costly")
+        raise too_long()
     return value
+
+
+def too_long() -> FhirPathError:
+    """The error of a string that would grow beyond MAX_TEXT."""
+    return FhirPathError(f"a string grew beyond {MAX_TEXT} characters", code="too-costly")
 
 
 def type_name(value: Item) -> str:  # noqa: PLR0911 - one for each type

@@ -52,26 +52,26 @@ class Match(NamedTuple):
 
 
 class Regex:
-    """A compiled pattern. Its methods raise FhirPathError `too-costly` beyond MAX_STEPS."""
+    """A compiled pattern. Its methods raise FhirPathError `too-costly` when the budget is used up, MAX_STEPS where none is given."""
 
     def __init__(self, program: list[tuple[str, object, int]], groups: int) -> None:
         """Takes what `compile_pattern` made: instructions and the number of groups."""
         self._program = program
         self._slots = 2 * (groups + 1)
 
-    def search(self, text: str, start: int = 0) -> Match | None:
-        """The leftmost match from an index on."""
-        return self._run(text, start, [MAX_STEPS], whole=False)
+    def search(self, text: str, budget: list[int] | None = None) -> Match | None:
+        """The leftmost match. `budget` holds the steps that are left and is charged."""
+        return self._run(text, 0, budget or [MAX_STEPS], whole=False)
 
-    def fullmatch(self, text: str) -> Match | None:
+    def fullmatch(self, text: str, budget: list[int] | None = None) -> Match | None:
         """The match of the whole text."""
-        return self._run(text, 0, [MAX_STEPS], whole=True)
+        return self._run(text, 0, budget or [MAX_STEPS], whole=True)
 
-    def replace(self, text: str, new: str, most: int) -> str | None:
+    def replace(self, text: str, new: str, most: int, budget: list[int] | None = None) -> str | None:
         """The text with every match replaced, `$0` to `$9` in `new` being the groups; None once it is longer than `most`."""
         out: list[str] = []
         size = at = 0
-        budget = [MAX_STEPS]
+        budget = budget or [MAX_STEPS]
         while at <= len(text):
             found = self._run(text, at, budget, whole=False)
             if found is None:

@@ -112,14 +112,14 @@ class Temporal:
                 break
         if unit != "millisecond":
             amount = Decimal(int(amount))
-        if self.kind == "Time":
-            return self._add_to_clock(amount * _SECONDS[unit]) if unit in _SECONDS else None
         try:
+            if self.kind == "Time":
+                return self._add_to_clock(amount * _SECONDS[unit]) if unit in _SECONDS else None
             if unit in {"year", "month"}:
                 return self._add_months(int(amount) * (12 if unit == "year" else 1))
             seconds = amount * _SECONDS.get(unit, _DAY)
             return self._add_seconds(seconds)
-        except (OverflowError, ValueError):
+        except (ArithmeticError, ValueError):
             return None
 
     def _add_months(self, months: int) -> Temporal:

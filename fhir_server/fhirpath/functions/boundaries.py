@@ -34,7 +34,7 @@ _DAY_DIGITS: Final = 8
 
 def _boundary(env: Env, items: list[Item], digits: list[Item] | None, *, high: bool) -> list[Item]:
     name = "highBoundary()" if high else "lowBoundary()"
-    value = single(items, env.model, name)
+    value = single(items, env, name)
     count = None if digits is None else integer(env, digits, name)
     result: Item | None
     match value:
@@ -103,7 +103,7 @@ def _written(value: Temporal, parts: list[str], digits: int, *, high: bool) -> s
 
 
 def _precision(env: Env, items: list[Item]) -> list[Item]:
-    value = single(items, env.model, "precision()")
+    value = single(items, env, "precision()")
     match value:
         case None:
             return []

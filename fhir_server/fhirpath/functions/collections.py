@@ -20,10 +20,9 @@ from .signature import Function, Lambda, each
 def distinct(env: Env, items: list[Item]) -> list[Item]:
     """The items without those equal to an earlier one."""
     env.spend(len(items))
-    model = env.model
     found: dict[Hashable, Item] = {}
     for item in items:
-        found.setdefault(key(item, model), item)
+        found.setdefault(key(item, env), item)
     return list(found.values())
 
 
@@ -35,13 +34,13 @@ def union(env: Env, items: list[Item], other: list[Item]) -> list[Item]:
 def contains(env: Env, items: list[Item], item: Item) -> bool:
     """Whether an equal item is among the items."""
     env.spend(len(items))
-    wanted = key(item, env.model)
-    return any(key(one, env.model) == wanted for one in items)
+    wanted = key(item, env)
+    return any(key(one, env) == wanted for one in items)
 
 
 def integer(env: Env, items: list[Item], name: str) -> int:
     """The one integer of an argument; FhirPathError for anything else."""
-    value = single(items, env.model, name)
+    value = single(items, env, name)
     if not isinstance(value, int) or isinstance(value, bool):
         raise FhirPathError(f"{name} takes an integer")
     return value
@@ -85,7 +84,7 @@ def _repeat(env: Env, items: list[Item], _this: list[Item], projection: Run) -> 
 def _place(env: Env, item: Item) -> Hashable:
     # An element is the same only as itself: two equal items of a Questionnaire are both found.
     path = item.path() if item.__class__ is Node else ()
-    return path or key(item, env.model)
+    return path or key(item, env)
 
 
 def _aggregate(env: Env, items: list[Item], _this: list[Item], aggregator: Run, start: Run | None = None) -> list[Item]:
@@ -104,7 +103,7 @@ def _aggregate(env: Env, items: list[Item], _this: list[Item], aggregator: Run, 
 def _sort(env: Env, items: list[Item], _this: list[Item], *keys: Run) -> list[Item]:
     env.spend(len(items) * max(len(items).bit_length(), 1))
     columns = [each(env, items, one) for one in keys] or [[[item] for item in items]]
-    rows = [(item, [single(column[at], env.model, "sort()") for column in columns]) for at, item in enumerate(items)]
+    rows = [(item, [single(column[at], env, "sort()") for column in columns]) for at, item in enumerate(items)]
 
     def by_columns(left: tuple[Item, list[Item]], right: tuple[Item, list[Item]]) -> int:
         for mine, theirs in zip(left[1], right[1], strict=True):
@@ -141,7 +140,7 @@ def _booleans(items: list[Item], name: str) -> list[bool]:
 
 def _subset_of(env: Env, items: list[Item], other: list[Item]) -> bool:
     env.spend(len(items) + len(other))
-    return {key(item, env.model) for item in items} <= {key(item, env.model) for item in other}
+    return {key(item, env) for item in items} <= {key(item, env) for item in other}
 
 
 def _single(_env: Env, items: list[Item]) -> list[Item]:
@@ -159,14 +158,14 @@ def _take(env: Env, items: list[Item], count: list[Item]) -> list[Item]:
 
 
 def _intersect(env: Env, items: list[Item], other: list[Item]) -> list[Item]:
-    wanted = {key(item, env.model) for item in other}
-    return [item for item in distinct(env, items) if key(item, env.model) in wanted]
+    wanted = {key(item, env) for item in other}
+    return [item for item in distinct(env, items) if key(item, env) in wanted]
 
 
 def _exclude(env: Env, items: list[Item], other: list[Item]) -> list[Item]:
     env.spend(len(items) + len(other))
-    unwanted = {key(item, env.model) for item in other}
-    return [item for item in items if key(item, env.model) not in unwanted]
+    unwanted = {key(item, env) for item in other}
+    return [item for item in items if key(item, env) not in unwanted]
 
 
 def _combine(env: Env, items: list[Item], other: list[Item]) -> list[Item]:

@@ -99,21 +99,21 @@ def _pair(name: str, convert: Callable[[Item], Item]) -> dict[str, Function | La
     """`toX` and `convertsToX`."""
 
     def run(env: Env, items: list[Item]) -> list[Item]:
-        value = single(items, env.model, f"to{name}()")
+        value = single(items, env, f"to{name}()")
         result = None if value is None else convert(value)
         return [] if result is None else [result]
 
     def test(env: Env, items: list[Item]) -> list[Item]:
-        value = single(items, env.model, f"convertsTo{name}()")
+        value = single(items, env, f"convertsTo{name}()")
         return [] if value is None else [convert(value) is not None]
 
     return {f"to{name}": Function(run), f"convertsTo{name}": Function(test)}
 
 
 def _quantity(env: Env, items: list[Item], unit: list[Item] | None = None) -> list[Item]:
-    value = single(items, env.model, "toQuantity()")
+    value = single(items, env, "toQuantity()")
     found = None if value is None else to_quantity(value)
-    wanted = None if unit is None else single(unit, env.model, "toQuantity()")
+    wanted = None if unit is None else single(unit, env, "toQuantity()")
     if found is None or not isinstance(wanted, str):
         return [] if found is None else [found]
     target = Quantity(Decimal(1), CALENDAR.get(wanted, wanted))

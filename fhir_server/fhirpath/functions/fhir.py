@@ -22,7 +22,7 @@ _DEFINITION: Final = "http://hl7.org/fhir/StructureDefinition/"
 
 
 def _extension(env: Env, items: list[Item], url: list[Item]) -> list[Item]:
-    wanted = single(url, env.model, "extension()")
+    wanted = single(url, env, "extension()")
     found = env.model.member(items, "extension")
     return [node for node in found if type(node.value) is dict and node.value.get("url") == wanted]
 
@@ -35,7 +35,7 @@ def _has_value(_env: Env, items: list[Item]) -> list[Item]:
 
 
 def _get_value(env: Env, items: list[Item]) -> list[Item]:
-    value = single(items, env.model, "getValue()")
+    value = single(items, env, "getValue()")
     return [] if value is None or value.__class__ is Node else [value]
 
 
@@ -81,7 +81,7 @@ def _contained(env: Env, name: str) -> Node | None:
 
 
 def _member_of(env: Env, items: list[Item], value_set: list[Item]) -> list[Item]:
-    url = single(value_set, env.model, "memberOf()")
+    url = single(value_set, env, "memberOf()")
     if not items or not isinstance(url, str) or env.member_of is None:
         return []
     found = env.member_of(items[0].value if items[0].__class__ is Node else items[0], url)
@@ -89,7 +89,7 @@ def _member_of(env: Env, items: list[Item], value_set: list[Item]) -> list[Item]
 
 
 def _conforms_to(env: Env, items: list[Item], profile: list[Item]) -> list[Item]:
-    url = single(profile, env.model, "conformsTo()")
+    url = single(profile, env, "conformsTo()")
     name = url.removeprefix(_DEFINITION) if isinstance(url, str) else ""
     if name not in env.model.spec.types:
         raise FhirPathError(f"conformsTo() does not know the profile {url}")

@@ -21,7 +21,7 @@ _MAX_DIGITS: Final = 28
 
 
 def _number(env: Env, items: list[Item], name: str) -> int | Decimal | None:
-    value = single(items, env.model, f"{name}()")
+    value = single(items, env, f"{name}()")
     if value is None or (isinstance(value, int | Decimal) and not isinstance(value, bool)):
         return value
     raise FhirPathError(f"{name}() takes a number, not {type_name(value)}")
@@ -43,7 +43,7 @@ def _math(name: str, call: Callable[..., int | Decimal], arguments: int = 0, lea
 
 
 def _abs(env: Env, items: list[Item]) -> list[Item]:
-    value = single(items, env.model, "abs()")
+    value = single(items, env, "abs()")
     if isinstance(value, Quantity):
         return [Quantity(abs(value.value), value.unit)]
     number = _number(env, items, "abs")
@@ -63,7 +63,7 @@ def _power(value: int | Decimal, exponent: int | Decimal) -> int | Decimal:
 
 
 def _comparable(env: Env, items: list[Item], other: list[Item]) -> list[Item]:
-    ours, theirs = single(items, env.model, "comparable()"), single(other, env.model, "comparable()")
+    ours, theirs = single(items, env, "comparable()"), single(other, env, "comparable()")
     if not isinstance(ours, Quantity) or not isinstance(theirs, Quantity):
         return []
     return [comparable(ours, theirs) is not None]

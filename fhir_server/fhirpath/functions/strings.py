@@ -14,7 +14,7 @@ from typing import Final
 
 from fhir_server.fhirpath.errors import FhirPathError
 from fhir_server.fhirpath.model import Env, Item, Node
-from fhir_server.fhirpath.operators import MAX_TEXT, single, text
+from fhir_server.fhirpath.operators import MAX_TEXT, single, text, too_long
 from fhir_server.fhirpath.regex import compile_pattern
 
 from .signature import Function, Lambda
@@ -22,7 +22,9 @@ from .signature import Function, Lambda
 
 def string(env: Env, items: list[Item], name: str) -> str | None:
     """The one string, None for none; FhirPathError for anything else."""
-    value = single(items, env.model, name)
+    value = single(items, env, name)
+    if isinstance(value, str):
+        env.spend(len(value) >> 6)
     if value is None or isinstance(value, str):
         return value
     if items[0].__class__ is Node and isinstance(items[0].value, str):
@@ -38,13 +40,15 @@ def _of_strings(name: str, call: Callable[..., Item], arguments: int = 1) -> Fun
         if None in values:
             return []
         result = call(*values)
+        if isinstance(result, str):
+            text(result, env)
         return [] if result is None else [result]
 
     return Function(run, arguments, arguments)
 
 
 def _integer(env: Env, items: list[Item], name: str) -> int | None:
-    value = single(items, env.model, name)
+    value = single(items, env, name)
     if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
         raise FhirPathError(f"{name} takes an integer")
     return value
@@ -55,20 +59,33 @@ def _substring(env: Env, items: list[Item], start: list[Item], length: list[Item
     if value is None or first is None or not 0 <= first < len(value):
         return []
     count = None if length is None else _integer(env, length, "substring()")
-    return [value[first:] if count is None else value[first : first + max(count, 0)]]
+    return [text(value[first:] if count is None else value[first : first + max(count, 0)], env)]
 
 
 def _replace(value: str, old: str, new: str) -> str:
     if value.count(old) * max(len(new) - len(old), 0) + len(value) > MAX_TEXT:
-        return text(" " * (MAX_TEXT + 1))
+        raise too_long()
     return value.replace(old, new)
 
 
-def _replace_matches(value: str, expression: str, new: str) -> str:
-    if not expression:
-        return value
-    found = compile_pattern(expression).replace(value, new, MAX_TEXT)
-    return text(" " * (MAX_TEXT + 1)) if found is None else found
+def _replace_matches(env: Env, items: list[Item], expression: list[Item], new: list[Item]) -> list[Item]:
+    value, regex, by = (string(env, one, "replaceMatches()") for one in (items, expression, new))
+    if value is None or regex is None or by is None:
+        return []
+    found = compile_pattern(regex).replace(value, by, MAX_TEXT, env.matching) if regex else value
+    if found is None:
+        raise too_long()
+    return [text(found, env)]
+
+
+def _matches(env: Env, items: list[Item], expression: list[Item]) -> list[Item]:
+    value, regex = string(env, items, "matches()"), string(env, expression, "matches()")
+    return [] if value is None or regex is None else [compile_pattern(regex).search(value, env.matching) is not None]
+
+
+def _matches_full(env: Env, items: list[Item], expression: list[Item]) -> list[Item]:
+    value, regex = string(env, items, "matchesFull()"), string(env, expression, "matchesFull()")
+    return [] if value is None or regex is None else [compile_pattern(regex).fullmatch(value, env.matching) is not None]
 
 
 def _split(env: Env, items: list[Item], separator: list[Item]) -> list[Item]:
@@ -85,8 +102,8 @@ def _join(env: Env, items: list[Item], separator: list[Item] | None = None) -> l
     parts = [string(env, [item], "join()") or "" for item in items]
     env.spend(len(parts))
     if sum(map(len, parts)) + len(parts) * len(between) > MAX_TEXT:
-        return [text(" " * (MAX_TEXT + 1))]
-    return [between.join(parts)]
+        raise too_long()
+    return [text(between.join(parts), env)]
 
 
 def _to_chars(env: Env, items: list[Item]) -> list[Item]:
@@ -104,11 +121,11 @@ def _encode(value: str, form: str) -> str:
     data = value.encode("utf-8", "surrogatepass")
     match form:
         case "hex":
-            return text(data.hex())
+            return data.hex()
         case "base64":
-            return text(base64.b64encode(data).decode())
+            return base64.b64encode(data).decode()
         case "urlbase64":
-            return text(base64.urlsafe_b64encode(data).decode())
+            return base64.urlsafe_b64encode(data).decode()
     raise FhirPathError(f"encode() does not know '{form}'")
 
 
@@ -128,9 +145,9 @@ def _decode(value: str, form: str) -> str | None:
 
 def _escape(value: str, form: str) -> str:
     if form == "html":
-        return text(html.escape(value))
+        return html.escape(value)
     if form == "json":
-        return text(json.dumps(value, ensure_ascii=False)[1:-1])
+        return json.dumps(value, ensure_ascii=False)[1:-1]
     raise FhirPathError(f"escape() does not know '{form}'")
 
 
@@ -157,9 +174,9 @@ FUNCTIONS: Final[dict[str, Function | Lambda]] = {
     "upper": _of_strings("upper", str.upper, 0),
     "lower": _of_strings("lower", str.lower, 0),
     "replace": _of_strings("replace", _replace, 2),
-    "matches": _of_strings("matches", lambda value, expression: compile_pattern(expression).search(value) is not None),
-    "matchesFull": _of_strings("matchesFull", lambda value, expression: compile_pattern(expression).fullmatch(value) is not None),
-    "replaceMatches": _of_strings("replaceMatches", _replace_matches, 2),
+    "matches": Function(_matches, 1, 1),
+    "matchesFull": Function(_matches_full, 1, 1),
+    "replaceMatches": Function(_replace_matches, 2, 2),
     "length": _of_strings("length", len, 0),
     "toChars": Function(_to_chars),
     "trim": _of_strings("trim", str.strip, 0),
