@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -16,6 +16,9 @@ from .outcome import Outcome
 MAX_NUMBER: Final = 64
 """Characters of a number: the specification asks for 18 digits; more than this is an attack on whoever computes with it."""
 
+MAX_EXPONENT: Final = 200
+"""Power of ten of a number's first digit, up or down."""
+
 
 class Number(Decimal):
     """A JSON number with a fraction or exponent: a Decimal that remembers its text."""
@@ -23,13 +26,12 @@ class Number(Decimal):
     __slots__ = ("text",)
     text: str
 
-    def __new__(cls, text: str) -> Number:
-        """Takes the literal of a JSON number. Raises ValueError where it is longer than MAX_NUMBER or its exponent beyond ±200."""
+    def __new__(cls, text: str) -> Self:
+        """The number of a JSON literal. Raises ValueError where that is longer than MAX_NUMBER, or its exponent beyond MAX_EXPONENT."""
         if len(text) > MAX_NUMBER:
             raise ValueError(f"a number of {len(text)} characters; {MAX_NUMBER} is the most")
         number = Decimal.__new__(cls, text)
-        exponent = number.adjusted()
-        if not -200 <= exponent <= 200:
+        if abs(number.adjusted()) > MAX_EXPONENT:
             raise ValueError(f"the number {text} is out of range")
         number.text = text
         return number

@@ -88,6 +88,7 @@ class Outcome(Exception):  # noqa: N818 - named for what it becomes: an Operatio
         issues: Sequence[Issue] = (),
         headers: dict[str, str] | None = None,
     ) -> None:
+        """Takes one fault as `diagnostics`, with the `expression` of its place and a `code` other than the category's, or all `issues`."""
         super().__init__(diagnostics or (issues[0].diagnostics if issues else category))
         self.category: Category = category
         self.status, default = STATUS[category]

@@ -40,8 +40,8 @@ def _statement(spec: Spec, registry: Registry, base: str) -> bytes:
             {
                 "mode": "server",
                 "security": {"cors": False, "description": "Every request but this one needs a bearer token."},
-                "resource": [_resource(spec, registry, name) for name in spec.resource_types],
-                "interaction": [{"code": code} for code in ("transaction", "batch", "history-system", "search-system")],
+                "resource": [_resource(registry, name) for name in spec.resource_types],
+                "interaction": [{"code": code} for code in ("transaction", "batch", "history-system")],
                 "operation": [{"name": "validate", "definition": "http://hl7.org/fhir/OperationDefinition/Resource-validate"}],
             }
         ],
@@ -49,7 +49,7 @@ def _statement(spec: Spec, registry: Registry, base: str) -> bytes:
     return fhirjson.dumps(statement)
 
 
-def _resource(spec: Spec, registry: Registry, name: str) -> dict[str, Any]:
+def _resource(registry: Registry, name: str) -> dict[str, Any]:
     supported = registry.supported_params(name)
     includes = [f"{name}:{code}" for code, param in supported.items() if param.type == "reference"]
     return {

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hmac
+import re
 from datetime import datetime
 from typing import Final
 from urllib.parse import urlencode
 
 from fhir_server import fhirjson
 from fhir_server.outcome import Outcome
-from fhir_server.search import parse_date
+from fhir_server.search import cursor, parse_date
 from fhir_server.store import HistoryScope, Snapshot, instant
 from fhir_server.store.ops import Version
 
@@ -19,7 +19,8 @@ from .read import shaped
 
 DEFAULT_COUNT: Final = 50
 MAX_COUNT: Final = 1_000
-_KNOWN: Final = frozenset({"_count", "_since", "_at", "_page", "_summary", "_elements", "_total"})
+_KNOWN: Final = frozenset({"_count", "_since", "_at", "_cursor", "_summary", "_elements", "_total"})
+_COUNT: Final = re.compile(r"[0-9]{1,9}")
 _STATUS: Final = {"POST": "201 Created", "PUT": "200 OK", "PATCH": "200 OK", "DELETE": "204 No Content"}
 
 
@@ -30,17 +31,21 @@ def history(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
     """
     name = engine.known_type(exchange.type) if exchange.type is not None else None
     params = _parameters(exchange)
-    scope = HistoryScope(
-        name, exchange.id, _range(engine, params, "_since"), _at(engine, params), _open_cursor(engine, exchange, params["_page"]) if "_page" in params else None
-    )
+    before = None
+    if "_cursor" in params:
+        before = cursor.decode(params["_cursor"], key=engine.page_key, query=_address(exchange), actor=exchange.grant.actor).rid
+    since = _bounds(engine, params, "_since")
+    scope = HistoryScope(name, exchange.id, since[0] if since else None, _bounds(engine, params, "_at"), before)
     count = _count(params)
-    total = db.history_total(HistoryScope(scope.type, scope.id, scope.since, scope.at)) if count == 0 or name is None or exchange.id is not None else None
+    # One resource's versions are few; those of a type or of everything are counted only where the caller asks.
+    total = db.history_total(scope) if count == 0 or exchange.id is not None or params.get("_total") == "accurate" else None
     if exchange.id is not None and total == 0 and scope.since is None and scope.at is None:
         raise Outcome("not-found", f"{name}/{exchange.id} does not exist")
     rows, more = db.history(scope, count) if count else ([], False)
     links = [{"relation": "self", "url": _url(exchange, params)}]
     if more:
-        links.append({"relation": "next", "url": _url(exchange, {**params, "_page": _cursor(engine, exchange, rows[-1][0])})})
+        link = cursor.encode(cursor.Position((), rows[-1][0]), key=engine.page_key, query=_address(exchange), actor=exchange.grant.actor)
+        links.append({"relation": "next", "url": _url(exchange, {**params, "_cursor": link})})
     head = {"resourceType": "Bundle", "type": "history", **({"total": total} if total is not None else {}), "link": links}
     entries = [_entry(engine, exchange, version) for _, version in rows]
     body = fhirjson.dumps(head)
@@ -50,7 +55,11 @@ def history(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
 def _entry(engine: Engine, exchange: Exchange, version: Version) -> bytes:
     url = f"{version.type}/{version.id}"
     created = version.method == "PUT" and version.version == 1
-    response = {"status": "201 Created" if created else _STATUS[version.method], "etag": f'W/"{version.version}"', "lastModified": instant(version.at)}
+    response = {
+        "status": "201 Created" if created else _STATUS[version.method],
+        "etag": f'W/"{version.version}"',
+        "lastModified": instant(version.at),
+    }
     request = {"method": version.method, "url": version.type if version.method == "POST" else url}
     parts = [b'"fullUrl":' + fhirjson.dumps(f"{exchange.base}/{url}")]
     if version.body is not None:
@@ -74,18 +83,9 @@ def _parameters(exchange: Exchange) -> dict[str, str]:
 
 def _count(params: dict[str, str]) -> int:
     text = params.get("_count", str(DEFAULT_COUNT))
-    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+    if not _COUNT.fullmatch(text):
         raise Outcome("parameter", f"_count is a whole number from 0, not '{text}'")
     return min(int(text), MAX_COUNT)
-
-
-def _range(engine: Engine, params: dict[str, str], name: str) -> datetime | None:
-    bounds = _bounds(engine, params, name)
-    return bounds[0] if bounds else None
-
-
-def _at(engine: Engine, params: dict[str, str]) -> tuple[datetime, datetime] | None:
-    return _bounds(engine, params, "_at")
 
 
 def _bounds(engine: Engine, params: dict[str, str], name: str) -> tuple[datetime, datetime] | None:
@@ -100,22 +100,10 @@ def _bounds(engine: Engine, params: dict[str, str], name: str) -> tuple[datetime
 
 
 def _url(exchange: Exchange, params: dict[str, str]) -> str:
-    path = "/".join(part for part in (exchange.type, exchange.id, "_history") if part is not None)
     query = urlencode(params)
-    return f"{exchange.base}/{path}" + (f"?{query}" if query else "")
+    return f"{exchange.base}/{_address(exchange)}" + (f"?{query}" if query else "")
 
 
-def _sign(engine: Engine, exchange: Exchange, number: str) -> str:
-    text = f"{exchange.grant.actor}\0{exchange.type}\0{exchange.id}\0{number}"
-    return hmac.new(engine.page_key, text.encode(), "sha256").hexdigest()[:32]
-
-
-def _cursor(engine: Engine, exchange: Exchange, number: int) -> str:
-    return f"{number:x}-{_sign(engine, exchange, f'{number:x}')}"
-
-
-def _open_cursor(engine: Engine, exchange: Exchange, text: str) -> int:
-    number, _, signature = text.partition("-")
-    if not hmac.compare_digest(signature.encode(), _sign(engine, exchange, number).encode()):
-        raise Outcome("parameter", "The page link is not one that this server made for this caller and history")
-    return int(number, 16)
+def _address(exchange: Exchange) -> str:
+    """What a page link is bound to."""
+    return "/".join(part for part in (exchange.type, exchange.id, "_history") if part is not None)

@@ -15,7 +15,10 @@ from .update import conditions
 
 
 def patch(engine: Engine, exchange: Exchange) -> Reply:
-    """200 and the new version. Raises Outcome `not-found`, `gone`, `precondition`, `malformed` (no patch at all), `invalid` (what it makes is not valid)."""
+    """200 and the new version.
+
+    Raises Outcome `not-found`, `gone`, `precondition`, `malformed` (no patch at all), `invalid` (what it makes is not valid).
+    """
     (written,) = engine.store.transact([patch_op(engine, exchange)], exchange.grant, request_id=exchange.request_id).written
     return written_reply(written)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from typing import Final
 
 from fhir_server import fhirjson
 from fhir_server.outcome import Outcome
@@ -13,7 +15,7 @@ from .engine import Engine
 from .exchange import Exchange, Reply
 from .subset import subset
 
-_MAX_VERSION = 2**31 - 1
+_VERSION: Final = re.compile(r"[1-9][0-9]{0,8}")
 
 
 def read(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
@@ -28,8 +30,7 @@ def read(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
 def vread(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
     """One version, current or not: 200. Raises Outcome `not-found`, or `gone` where the version is a deletion."""
     name, identity, wanted = engine.known_type(exchange.type), str(exchange.id), str(exchange.version)
-    number = int(wanted) if wanted.isascii() and wanted.isdigit() and len(wanted) <= 10 else 0
-    found = db.version(name, identity, number) if 0 < number <= _MAX_VERSION else None
+    found = db.version(name, identity, int(wanted)) if _VERSION.fullmatch(wanted) else None
     if found is None:
         raise Outcome("not-found", f"{name}/{identity} has no version '{wanted}'")
     return _reply(engine, exchange, found)

@@ -155,5 +155,3 @@ def _as_entry(resource: Any) -> dict[str, Any]:
     name, identity = resource["resourceType"], resource.get("id")
     request = {"method": "PUT", "url": f"{name}/{identity}"} if identity is not None else {"method": "POST", "url": name}
     return {"resource": resource, "request": request}
-
-

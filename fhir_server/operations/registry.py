@@ -25,7 +25,9 @@ class Operation:
 
 
 _OPERATIONS: Final = {
-    "validate": Operation("http://hl7.org/fhir/OperationDefinition/Resource-validate", frozenset({"type", "instance"}), affects_state=False, run=validate),
+    "validate": Operation(
+        "http://hl7.org/fhir/OperationDefinition/Resource-validate", frozenset({"type", "instance"}), affects_state=False, run=validate
+    ),
 }
 
 

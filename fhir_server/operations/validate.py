@@ -1,4 +1,4 @@
-"""$validate: what a write would be told, without the write. https://hl7.org/fhir/R4/resource-operation-validate.html"""
+"""What a write would be told, without the write: `$validate`. https://hl7.org/fhir/R4/resource-operation-validate.html"""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from fhir_server.outcome import Issue, Outcome, operation_outcome
 
 
 def validate(engine: Engine, exchange: Exchange) -> Reply:
-    """200 and an OperationOutcome, with errors in it where the resource is not valid. Raises Outcome `malformed` where there is nothing to validate."""
+    """200 and an OperationOutcome, with errors in it where the resource is not valid. Raises Outcome `malformed` where there is none."""
     name = engine.known_type(exchange.type)
     resource, mode = _input(engine, exchange)
     issues = engine.validator.check(resource, warnings=True)
     if resource["resourceType"] != name:
         issues = [Issue("error", "invalid", f"The resource is a {resource['resourceType']}, but the address is that of a {name}"), *issues]
     if mode == "create" and "id" in resource:
-        issues.append(Issue("warning", "informational", "A create gives the resource an id of the server's; the one sent is dropped", (f"{name}.id",)))
+        issues.append(
+            Issue("warning", "informational", "A create gives the resource an id of the server's; the one sent is dropped", (f"{name}.id",))
+        )
     if mode == "update" and exchange.id is not None and resource.get("id") != exchange.id:
         issues.append(Issue("error", "invalid", f"An update of {name}/{exchange.id} needs this id in the resource", (f"{name}.id",)))
     return Reply(200, fhirjson.dumps(operation_outcome(issues)))

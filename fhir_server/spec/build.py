@@ -99,7 +99,11 @@ def _is_backbone(element: Json) -> bool:
 def _element(element: Json, url: str) -> Json:
     path: str = element["path"]
     backbone = _is_backbone(element)
-    fact: Json = {"name": path.rpartition(".")[2].removesuffix("[x]"), "min": element["min"], "max": None if element["max"] == "*" else int(element["max"])}
+    fact: Json = {
+        "name": path.rpartition(".")[2].removesuffix("[x]"),
+        "min": element["min"],
+        "max": None if element["max"] == "*" else int(element["max"]),
+    }
     if "contentReference" in element:
         fact["types"] = [[element["contentReference"].removeprefix("#"), []]]
     else:

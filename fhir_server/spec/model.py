@@ -114,9 +114,9 @@ class Spec:
         table: dict[str, dict[str, SearchParam]] = {name: {} for name in self.resource_types}
         for param in self.params:
             for base in param.base:
-                for name in table:
+                for name, params in table.items():
                     if self.is_a(name, base):
-                        table[name][param.code] = param
+                        params[param.code] = param
         return table
 
     def search_params(self, resource_type: str) -> Mapping[str, SearchParam]:

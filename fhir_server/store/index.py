@@ -49,7 +49,10 @@ def difference(old: IndexRows, new: IndexRows) -> tuple[IndexRows, IndexRows]:
 def write_rows(
     connection: Connection, dictionary: Dictionary, statement: str, head: Sequence[Any], removed: IndexRows, added: IndexRows, *, inside: bool
 ) -> None:
-    """Takes old rows away, then runs the write statement with the new ones. `head` are its first arguments; `inside` a transaction rows may go by COPY."""
+    """Takes old rows away, then runs the write statement with the new ones, behind its first arguments `head`.
+
+    Many rows go by COPY, if `inside` a transaction.
+    """
     if any(removed.values()):
         connection.execute(UNINDEX, [_encode(part).decode() for part in _as_json(dictionary, removed)])
     many = inside and sum(map(len, added.values())) >= COPY_FROM

@@ -32,7 +32,13 @@ def check_deletes(connection: Connection, dictionary: Dictionary, deleted: Seque
     """Refuses to delete what others still refer to; `gone` are the numbers of all resources that this transaction writes."""
     if not deleted:
         return
-    pids = [dictionary.parameters[name, param.code] for name in r4().resource_types for param in r4().search_params(name).values() if param.type == "reference"]
+    spec = r4()
+    pids = [
+        dictionary.parameters[name, code]
+        for name in spec.resource_types
+        for code, param in spec.search_params(name).items()
+        if param.type == "reference"
+    ]
     types = [dictionary.types[name] for name, _ in deleted]
     rows = connection.execute(REFERRING, (types, [identity for _, identity in deleted], pids, list(gone))).fetchall()
     if rows:

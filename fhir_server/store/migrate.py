@@ -41,7 +41,7 @@ def _fill_dictionaries(connection: psycopg.Connection[tuple[object, ...]]) -> No
     spec = r4()
     parameters = [(name, param.code, param.url) for name in spec.resource_types for param in spec.search_params(name).values()]
     with connection.transaction():
-        connection.execute("INSERT INTO resource_type (name) SELECT unnest(%s::text[]) EXCEPT SELECT name FROM resource_type", (list(spec.resource_types),))
+        connection.execute("INSERT INTO resource_type (name) SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING", (list(spec.resource_types),))
         connection.execute(
             "INSERT INTO search_param (type, code, url) SELECT * FROM unnest(%s::text[], %s::text[], %s::text[]) ON CONFLICT (type, code) DO NOTHING",
             tuple(map(list, zip(*parameters, strict=True))),

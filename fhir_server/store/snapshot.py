@@ -93,7 +93,8 @@ class Snapshot:
     def history_total(self, scope: HistoryScope) -> int:
         """How many versions the whole history has."""
         where, arguments = self._history_filter(scope)
-        row = self._connection.execute(f"SELECT count(*) FROM resource_version v JOIN resource r USING (rid) WHERE {' AND '.join(where)}", arguments).fetchone()
+        statement = f"SELECT count(*) FROM resource_version v JOIN resource r USING (rid) WHERE {' AND '.join(where)}"
+        row = self._connection.execute(statement, arguments).fetchone()
         return row[0] if row else 0
 
     def select(self, statement: Statement) -> list[tuple[Any, ...]]:

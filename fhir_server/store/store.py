@@ -76,8 +76,9 @@ class Store:
         """Does all ops in one database transaction or none; durable when it returns.
 
         `lookups` are the conditional references in the resources, resolved in the same transaction. With `once`, a second call with the same key
-        does nothing and says so. `then` reads what was written before it is committed; if it raises, nothing is. Raises Outcome: `precondition` (412), `multiple-matches` (412), `forbidden`, `not-found` and `gone` (patch),
-        `conflict` (409), `parameter` (two ops on one identity), `unavailable`. A transaction that loses against another is run again, up to six times.
+        does nothing and says so. `then` reads what was written before it is committed; if it raises, nothing is.
+        Raises Outcome: `precondition` and `multiple-matches` (412), `forbidden`, `not-found` and `gone` (patch), `conflict` (409),
+        `parameter` (two ops on one identity), `unavailable`. A transaction that loses against another is run again, up to six times.
         """
         return transact(self._writer, ops, grant, Extras(request_id, lookups, once, then))
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 from fhir_server import fhirjson
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant, Registry
+from fhir_server.search.grant import Permission
 
 from .conditions import Match, lock_conditions, match_all
 from .database import Connection, Database
@@ -98,7 +99,7 @@ def transact(writer: Writer, ops: Sequence[Op], grant: Grant, extras: Extras) ->
 def _check_grant(ops: Sequence[Op], grant: Grant) -> None:
     for op in ops:
         name = op.resource["resourceType"] if isinstance(op, (Create, Put)) else op.type
-        permission = "c" if isinstance(op, Create) else "d" if isinstance(op, Delete) else "u"
+        permission: Permission = "c" if isinstance(op, Create) else "d" if isinstance(op, Delete) else "u"
         if not grant.allows(name, permission):
             verb = {"c": "create", "u": "update", "d": "delete"}[permission]
             raise Outcome("forbidden", f"The token does not allow to {verb} {name}")
@@ -110,7 +111,7 @@ def _create(writer: Writer, connection: Connection, ops: Sequence[Op], grant: Gr
     """Creates with nothing to look up first: one statement, committed by itself."""
     plan = _Plan()
     for number, op in enumerate(ops):
-        assert isinstance(op, Create)  # noqa: S101 - tells the type checker what `transact` has made sure of
+        assert isinstance(op, Create)
         _plan_create(writer, plan, number, op)
     _relink(plan)
     at = writer.clock()
@@ -130,11 +131,12 @@ def _transaction(writer: Writer, connection: Connection, ops: Sequence[Op], gran
         _relink(plan)
         _load_current(writer, connection, plan)
         at = writer.clock()
-        _apply(writer, plan, ops, at)
+        _apply(plan, ops, at)
         _finish(writer, plan, at)
         if writer.referential_integrity:
             deleted = [(t.type, t.id) for t in plan.targets if t.method == "D"]
-            check_references(connection, writer.dictionary, _new_rows(writer, plan), {(t.type, t.id) for t in plan.targets if t.body is not None}, deleted)
+            kept = {(t.type, t.id) for t in plan.targets if t.body is not None}
+            check_references(connection, writer.dictionary, _new_rows(writer, plan), kept, deleted)
             check_deletes(connection, writer.dictionary, deleted, {t.rid for t in plan.targets})
         _write(writer, connection, plan.targets, at, grant, extras.request_id, inside=True)
         if extras.then is not None:
@@ -257,7 +259,7 @@ def _load_current(writer: Writer, connection: Connection, plan: _Plan) -> None:
         target.current = current.get((target.type, target.id))
 
 
-def _apply(writer: Writer, plan: _Plan, ops: Sequence[Op], at: datetime) -> None:
+def _apply(plan: _Plan, ops: Sequence[Op], at: datetime) -> None:
     """Checks each op against what is there; leaves the targets that are to be written."""
     kept = []
     for target in plan.targets:
@@ -268,20 +270,15 @@ def _apply(writer: Writer, plan: _Plan, ops: Sequence[Op], at: datetime) -> None
                 raise Outcome("conflict", "The match of If-None-Exist has just gone; try again")
             plan.written[target.op] = Written("found", _version_of(target, current))
             continue
-        if not isinstance(op, Create) and op.if_match is not None:
-            _check_version(target, op.if_match, current)
-        if isinstance(op, Put) and op.absent and alive:
-            raise Outcome("precondition", f"{target.type}/{target.id} exists, and If-None-Match: * asks that it does not")
-        if target.unmatched and alive:
-            raise Outcome("conflict", f"{target.type}/{target.id} exists, but the condition does not match it")
+        _check_preconditions(target, op, current, alive=alive)
         if isinstance(op, Delete):
             if not alive:
                 plan.written.setdefault(target.op, Written("nothing", None))
                 continue
             plan.deleted[target.op] = plan.deleted.get(target.op, 0) + 1
-        if isinstance(op, Patch):
+        elif isinstance(op, Patch):
             target.resource = _patched(target, op, current)
-        if isinstance(op, Put) and alive and current is not None and current.body is not None:
+        elif isinstance(op, Put) and alive and current is not None and current.body is not None:
             target.resource = carry_labels(fhirjson.loads(current.body.encode()), target.resource or op.resource)
         if current is not None:
             target.rid, target.version = current.rid, current.version + 1
@@ -289,6 +286,15 @@ def _apply(writer: Writer, plan: _Plan, ops: Sequence[Op], at: datetime) -> None
             target.at = max(at, current.updated + timedelta(milliseconds=1))
         kept.append(target)
     plan.targets = kept
+
+
+def _check_preconditions(target: _Target, op: Op, current: _Current | None, *, alive: bool) -> None:
+    if not isinstance(op, Create) and op.if_match is not None:
+        _check_version(target, op.if_match, current)
+    if isinstance(op, Put) and op.absent and alive:
+        raise Outcome("precondition", f"{target.type}/{target.id} exists, and If-None-Match: * asks that it does not")
+    if target.unmatched and alive:
+        raise Outcome("conflict", f"{target.type}/{target.id} exists, but the condition does not match it")
 
 
 def _check_version(target: _Target, wanted: str, current: _Current | None) -> None:
@@ -336,15 +342,10 @@ def _finish(writer: Writer, plan: _Plan, at: datetime) -> None:
 
 def stamp(resource: Resource, identity: str, version: int, at: datetime) -> Resource:
     """The resource with the server's id and meta, both in front; what else `meta` holds is kept."""
-    meta = {"versionId": str(version), "lastUpdated": instant(at)}
-    for key, value in resource.get("meta", {}).items():
-        if key not in ("versionId", "lastUpdated", "_versionId", "_lastUpdated"):
-            meta[key] = value
-    stamped: Resource = {"resourceType": resource["resourceType"], "id": identity, "meta": meta}
-    for key, value in resource.items():
-        if key not in stamped:
-            stamped[key] = value
-    return stamped
+    own = ("versionId", "lastUpdated", "_versionId", "_lastUpdated")
+    meta = {"versionId": str(version), "lastUpdated": instant(at)} | {key: value for key, value in resource.get("meta", {}).items() if key not in own}
+    front = {"resourceType": resource["resourceType"], "id": identity, "meta": meta}
+    return front | {key: value for key, value in resource.items() if key not in front}
 
 
 def instant(at: datetime) -> str:

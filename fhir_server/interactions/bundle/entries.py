@@ -12,11 +12,28 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from fhir_server import fhirjson
-from fhir_server.fhirdate import parse_instant
 from fhir_server.interactions.engine import parse_parameters
 from fhir_server.interactions.exchange import Exchange, Interaction
 from fhir_server.outcome import Outcome
 
+_READS: Final[dict[str, Interaction]] = {
+    "": "search",
+    "x": "search",
+    "x/x": "read",
+    "x/x/_history/x": "vread",
+    "x/x/_history": "history",
+    "x/_history": "history",
+    "_history": "history",
+}
+_WRITES: Final[dict[tuple[str, str], Interaction]] = {
+    ("POST", "x"): "create",
+    ("PUT", "x"): "update",
+    ("PUT", "x/x"): "update",
+    ("PATCH", "x"): "patch",
+    ("PATCH", "x/x"): "patch",
+    ("DELETE", "x"): "delete",
+    ("DELETE", "x/x"): "delete",
+}
 _ETAG: Final = re.compile(r'(?:W/)?"([^"]+)"')
 
 
@@ -35,9 +52,9 @@ def exchange_of(entry: Mapping[str, Any], parent: Exchange, at: str) -> Exchange
     exchange = replace(
         parent,
         interaction=_interaction(method, segments, at),
-        type=segments[0] if segments and segments[0] != "_history" else None,
-        id=segments[1] if len(segments) > 1 and segments[1] != "_history" else None,
-        version=segments[3] if len(segments) == 4 else None,
+        type=_segment(segments, 0),
+        id=_segment(segments, 1),
+        version=_segment(segments, 3),
         params=tuple(parse_parameters(query)),
         body=entry.get("resource"),
         if_match=_etag(request.get("ifMatch"), f"{at}.request.ifMatch"),
@@ -52,22 +69,16 @@ def exchange_of(entry: Mapping[str, Any], parent: Exchange, at: str) -> Exchange
     return exchange
 
 
+def _segment(segments: list[str], place: int) -> str | None:
+    """`Type`, `id` and version stand at the places 0, 1 and 3 of `Type/id/_history/version`."""
+    return segments[place] if len(segments) > place and segments[place] != "_history" else None
+
+
 def _interaction(method: str, segments: list[str], at: str) -> Interaction:
-    depth = len(segments)
-    found: Interaction | None = None
-    if method in ("GET", "HEAD"):
-        if segments and segments[-1] == "_history" and depth in (1, 2, 3):
-            found = "history"
-        elif depth == 4 and segments[2] == "_history":
-            found = "vread"
-        elif segments == ["metadata"]:
-            found = "capabilities"
-        elif depth <= 2:
-            found = "read" if depth == 2 else "search"
-    elif method == "POST" and depth == 1:
-        found = "create"
-    elif method in ("PUT", "PATCH", "DELETE") and depth in (1, 2):
-        found = {"PUT": "update", "PATCH": "patch", "DELETE": "delete"}[method]  # type: ignore[assignment]  # the values are the literals
+    shape = "/".join("_history" if part == "_history" else "x" for part in segments)
+    found = _READS.get(shape) if method in ("GET", "HEAD") else _WRITES.get((method, shape))
+    if segments == ["metadata"] and found == "search":
+        found = "capabilities"
     if found is None:
         raise Outcome("malformed", f"{method} {'/'.join(segments) or '/'} is not an interaction", code="value", expression=f"{at}.request")
     return found
@@ -78,7 +89,7 @@ def _etag(value: Any, at: str) -> str | None:
         return None
     match = _ETAG.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise Outcome("malformed", f'\'{value}\' is not an ETag such as W/"1"', code="value", expression=at)
+        raise Outcome("malformed", f"'{value}' is not an ETag such as W/\"1\"", code="value", expression=at)
     return match[1]
 
 
@@ -91,8 +102,11 @@ def _etags(value: Any, at: str) -> tuple[str, ...]:
 def _since(value: Any, at: str) -> datetime | None:
     if value is None:
         return None
-    found = parse_instant(value) if isinstance(value, str) else None
-    if found is None:
+    try:
+        found = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        found = None
+    if found is None or found.tzinfo is None:
         raise Outcome("malformed", f"'{value}' is not an instant", code="value", expression=at)
     return found
 

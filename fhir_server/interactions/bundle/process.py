@@ -26,7 +26,7 @@ Dispatch = Callable[[Engine, Exchange], Reply]
 Read = Callable[[Engine, Exchange, Snapshot], Reply]
 
 _OPS: Final[dict[str, Callable[[Engine, Exchange], Op]]] = {"create": create_op, "update": update_op, "patch": patch_op, "delete": delete_op}
-# http.html#trules: deletes, then creates, then updates and patches, then reads, whatever the order sent.
+# Deletes come first, then creates, then updates and patches, then reads, whatever the order sent (http.html, rules of transactions).
 _ORDER: Final = {"delete": 0, "create": 1, "update": 2, "patch": 2}
 _MAX_ISSUES: Final = 100
 
