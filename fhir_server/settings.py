@@ -156,10 +156,9 @@ def _kept_secret(data: Path) -> str:
                 pass
             finally:
                 draft.unlink()
-        secret = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SetupError(f"{path} cannot be read or written: {error}; mend its rights or set JWT_SECRET") from None
-    return _secret_text(secret)
+        return _secret_text(path.read_text(encoding="ascii").strip())
+    except (OSError, ValueError) as error:
+        raise SetupError(f"{path} cannot be used: {error}; mend it, remove it, or set JWT_SECRET") from None
 
 
 def _text(value: str) -> str:

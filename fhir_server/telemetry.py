@@ -31,7 +31,7 @@ _FRAMES: Final = 12
 
 
 def configure(level: str) -> None:
-    """Sends the log lines of structlog and of the standard library, from `level` on (debug, info, warning, error), to stderr."""
+    """Sends log lines from `level` on (debug, info, warning, error) to stderr; those of other libraries from warning on, unless all is asked for."""
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, *_PROCESSORS, _renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -52,7 +52,7 @@ def standard_library(level: str) -> dict[str, Any]:
             "_granian": {"level": "ERROR", "handlers": ["stderr"], "propagate": False},
             "granian.access": {"level": "CRITICAL", "handlers": [], "propagate": False},
         },
-        "root": {"level": level.upper(), "handlers": ["stderr"]},
+        "root": {"level": "DEBUG" if level == "debug" else "WARNING", "handlers": ["stderr"]},
     }
 
 

@@ -34,6 +34,7 @@ from fhir_server.settings import SetupError, make_data_directory
 DATABASE: Final = "fhir"
 _PORT: Final = 5432  # Only part of the socket's name.
 _START_SECONDS: Final = 600  # Replaying 4 GB of log after a crash takes a minute on a slow disk.
+_WAIT_SECONDS: Final = 30  # For the process that holds the directory to have its server up.
 _STOP_SECONDS: Final = 5  # Of the 15 that a stop of everything may take.
 _SOCKET_PATH: Final = 100  # Characters: sun_path has 108 on Linux, 104 on macOS.
 _WRITTEN: Final = "ready"
@@ -124,7 +125,7 @@ def connect_to_running(data: Path) -> Iterator[str]:
     """
     if _is_held(data):
         cluster = data.absolute() / "postgres"
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + _WAIT_SECONDS
         while (running := _running(cluster)) is None or running[2] != _WRITTEN:
             if not _is_held(data):
                 break

@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+
+import psutil
+import pytest
+import requests
+
+PROGRAM = Path(sys.executable).with_name("fhir-server")
+COMMANDS = [
+    "serve",
+    "api",
+    "mllp",
+    "worker",
+    "scheduler",
+    "migrate",
+    "token",
+    "load",
+    "export",
+    "backup",
+    "restore",
+    "package",
+    "reindex",
+    "user",
+    "audit",
+    "check",
+]
+
+
+def clean_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "JWT_SECRET"}}
+
+
+def call(*arguments: object, cwd: Path | None = None, environ: Mapping[str, str] = MappingProxyType({})) -> subprocess.CompletedProcess[str]:
+    command = [str(PROGRAM), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=clean_environment() | dict(environ), cwd=cwd)
+
+
+class Running:
+    """A `serve` in another process, from its line `ready` on."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        command = [str(PROGRAM), "serve", "--data", str(data), "--port", "0", "--processes", "2"]
+        with data.with_name("serve.log").open("wb") as log:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=clean_environment())
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line.startswith("ready http://127.0.0.1:"), data.with_name("serve.log").read_text()
+        self.base = line.split()[1]
+
+    def workers(self) -> list[psutil.Process]:
+        found = psutil.Process(self.process.pid).children()
+        return [child for child in found if "spawn_main" in " ".join(child.cmdline())]
+
+    def end(self, number: int) -> int:
+        self.process.send_signal(number)
+        assert self.process.stdout is not None
+        with self.process.stdout:
+            return self.process.wait(15)
+
+
+@contextmanager
+def serving(data: Path) -> Iterator[Running]:
+    running = Running(data)
+    try:
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.end(signal.SIGTERM)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with serving(tmp_path_factory.mktemp("serve") / "data") as found:
+        yield found
+
+
+def token(data: Path, *arguments: str) -> dict[str, str]:
+    done = call("token", "--data", data, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""
+    return {"Authorization": f"Bearer {done.stdout.strip()}"}
+
+
+def test_help_loads_neither_the_web_nor_the_database() -> None:
+    code = (
+        "import sys\n"
+        "from fhir_server.cli import main\n"
+        "try:\n"
+        "    main(['--help'])\n"
+        "except SystemExit as end:\n"
+        "    assert not end.code\n"
+        "print(sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert all(f"  {name} " in done.stdout for name in COMMANDS)
+    loaded = set(done.stderr.replace("'", "").strip("[]\n").split(", "))
+    assert "click" in loaded
+    assert not loaded & {"flask", "sqlalchemy", "psycopg", "granian", "msgspec", "lxml", "alembic", "structlog", "rich"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str) -> None:
+    done = call(name, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Usage: fhir-server" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", ["mllp", "worker", "scheduler", "backup x", "restore x", "package list", "reindex --type Patient", "user list", "audit verify"]
+)
+def test_what_is_still_to_come_says_so(arguments: str) -> None:
+    done = call(*arguments.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("fhir-server: not available yet: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ("", 2),
+        ("dance", 2),
+        ("serve --port 99999", 2),
+        ("serve --processes 0", 2),
+        ("token --role emperor", 2),
+        ("token --ttl 0", 2),
+        ("token --scope everything", 1),
+        ("token --role patient", 1),
+        ("load no-such-file", 2),
+        ("api", 1),
+    ],
+)
+def test_a_wrong_call_is_one_line(arguments: str, code: int, tmp_path: Path) -> None:
+    done = call(*arguments.split(), cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert "Traceback" not in done.stderr
+    if arguments:
+        assert done.stderr.startswith("fhir-server: ")
+        assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"FHIR_SERVER_PORT": "1"},
+        {"CLINIC_TIMEZONE": "Nowhere"},
+        {"DATABASE_URL": "postgresql://u:hidden@127.0.0.1:1/none"},
+        {"JWT_SECRET": "hidden"},
+    ],
+)
+@pytest.mark.parametrize("arguments", ["serve --port 0", "migrate"])
+def test_a_wrong_setting_is_one_line(environ: dict[str, str], arguments: str, tmp_path: Path) -> None:
+    done = call(*arguments.split(), "--data", tmp_path / "data", environ=environ)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    assert "hidden" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = call("serve", "--data", tmp_path / "data", "--port", port)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert str(port) in done.stderr
+    assert not (tmp_path / "data" / "postgres").exists()
+
+
+def test_serve_answers_and_asks_for_a_token(running: Running) -> None:
+    assert requests.get(f"{running.base}/Patient", timeout=10).status_code == 401
+    assert requests.get(f"{running.base}/Patient", headers={"Authorization": "Bearer x"}, timeout=10).status_code == 401
+    assert requests.get(f"{running.base}/Patient", headers=token(running.data), timeout=10).status_code == 200
+    assert requests.get(f"{running.base}/Patient", headers=token(running.data, "--scope", "system/Observation.rs"), timeout=10).status_code == 403
+
+
+def test_a_second_serve_on_the_same_directory_is_refused(running: Running) -> None:
+    done = call("serve", "--data", running.data, "--port", 0)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"in use by process {running.process.pid}" in done.stderr
+
+
+def test_check_finds_the_running_server_and_shows_no_secret(running: Running) -> None:
+    done = call("check", "--data", running.data, environ={"METRICS_TOKEN": "hidden-1", "SMTP_URL": "smtp://u:hidden-2@127.0.0.1:1"})
+    assert done.returncode == 1
+    assert "ok     database" in done.stdout
+    assert "fault  mail" in done.stdout
+    assert "hidden" not in done.stdout + done.stderr
+    assert "METRICS_TOKEN           set" in done.stdout
+    assert call("check", "--data", running.data).returncode == 0
+
+
+def test_load_reads_files_while_serve_runs_and_changes_nothing_the_second_time(running: Running, tmp_path: Path) -> None:
+    entry = {"resource": {"resourceType": "Patient", "name": [{"family": "Loaded"}]}, "request": {"method": "POST", "url": "Patient"}}
+    (tmp_path / "good.json").write_text(json.dumps({"resourceType": "Bundle", "type": "transaction", "entry": [entry, entry]}))
+    first = call("load", tmp_path, "--data", running.data)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.startswith("2 resources of 1 files")
+    second = call("load", tmp_path, "--data", running.data)
+    assert second.stdout.startswith("0 resources of 1 files")
+    found = requests.get(f"{running.base}/Patient?family=Loaded", headers=token(running.data), timeout=10).json()
+    assert len(found["entry"]) == 2
+
+
+def test_load_names_what_it_refuses(running: Running, tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text('{"resourceType": "Bundle"')
+    done = call("load", tmp_path, "--data", running.data)
+    assert done.returncode == 1
+    assert "bad.json" in done.stderr
+    assert "1 refused" in done.stdout
+
+
+def test_a_worker_that_dies_is_replaced(running: Running) -> None:
+    before = running.workers()
+    assert len(before) == 2
+    before[0].kill()
+    psutil.wait_procs(before[:1], 10)
+    good = token(running.data)
+    answers = {requests.get(f"{running.base}/Patient", headers=good, timeout=10).status_code for _ in range(5)}
+    assert answers == {200}
+    deadline = time.monotonic() + 20
+    while len(running.workers()) < 2:
+        assert running.process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_everything_cleanly(number: int, tmp_path: Path) -> None:
+    with serving(tmp_path / "data") as found:
+        family = psutil.Process(found.process.pid).children(recursive=True)
+        assert any("postgres" in process.name() for process in family)
+        assert found.end(number) == 0
+        _, alive = psutil.wait_procs(family, 5)
+        assert alive == []
+    assert not (tmp_path / "data" / "postgres" / "postmaster.pid").exists()
+
+
+def test_a_kill_loses_nothing_that_was_acknowledged_and_leaves_nobody_behind(tmp_path: Path) -> None:
+    patient = {"resourceType": "Patient", "name": [{"family": "Kept"}]}
+    with serving(tmp_path / "data") as found:
+        good = token(found.data)
+        made = [requests.post(f"{found.base}/Patient", json=patient, headers=good, timeout=10) for _ in range(20)]
+        assert {answer.status_code for answer in made} == {201}
+        family = psutil.Process(found.process.pid).children(recursive=True)
+        found.end(signal.SIGKILL)
+    with serving(tmp_path / "data") as found:
+        for answer in made:
+            assert requests.get(f"{found.base}/Patient/{answer.json()['id']}", headers=good, timeout=10).status_code == 200
+        assert [process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE] == []
