@@ -23,7 +23,7 @@ _TOKEN: Final = re.compile(
   | (?P<string>'(?:[^'\\]|\\.)*')
   | (?P<quoted>`(?:[^`\\]|\\.)*`)
   | (?P<variable>\$this|\$index|\$total|%(?:[A-Za-z_][A-Za-z0-9_-]*|'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`))
-  | (?P<symbol>!=|!~|<=|>=|[=~<>|+\-*/&.,()\[\]{}])
+  | (?P<symbol>!=|!~|<=|>=|/(?!\*)|[=~<>|+\-*&.,()\[\]{}])
     """,
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
@@ -77,7 +77,11 @@ def _unescape(text: str, position: int) -> str:
             raise FhirPathError(r"\u needs four hexadecimal digits", position)
         return _ESCAPES.get(code, code)
 
-    return _ESCAPE.sub(replace, text)
+    try:
+        # Beyond the basic plane a character is written as two escapes, as in JSON.
+        return _ESCAPE.sub(replace, text).encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        raise FhirPathError("half a character is escaped", position) from None
 
 
 def _fault(text: str, position: int) -> str:

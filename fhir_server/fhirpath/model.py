@@ -194,7 +194,7 @@ class Model:
 class Env:
     """What an evaluation knows beside its focus. Lives as long as the evaluation."""
 
-    __slots__ = ("context", "index", "matching", "member_of", "model", "now", "resolver", "resource", "root", "steps", "total", "variables")
+    __slots__ = ("below", "context", "index", "matching", "member_of", "model", "now", "resolver", "resource", "root", "steps", "total", "variables")
 
     def __init__(
         self,
@@ -220,6 +220,7 @@ class Env:
         self.matching = [MAX_MATCHING]
         self.index = 0
         self.total: list[Item] = []
+        self.below: list[Item] | None = None
 
     def spend(self, steps: int) -> None:
         """Takes from the budget. Raises FhirPathError `too-costly` when it is used up."""

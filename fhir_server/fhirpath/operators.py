@@ -130,9 +130,9 @@ def equivalent(left: Item, right: Item, env: Env) -> bool:
     """Whether two items mean the same: case, white space, order and digits beyond the shorter number do not matter."""
     ours, theirs = system(left, env.model), system(right, env.model)
     if isinstance(ours, Temporal) and isinstance(theirs, Temporal):
-        return (ours.kind == "Time") == (theirs.kind == "Time") and temporal.compare(ours, theirs) == 0
+        return (ours.kind == "Time") is (theirs.kind == "Time") and temporal.compare(ours, theirs) == 0
     if _is_number(ours) and _is_number(theirs):
-        scale = 10 ** min(_digits(ours), _digits(theirs))
+        scale = Fraction(10) ** min(_digits(ours), _digits(theirs))
         return round(Fraction(ours) * scale) == round(Fraction(theirs) * scale)
     ours, theirs = _quantities(ours, theirs)
     if isinstance(ours, Quantity) and isinstance(theirs, Quantity):

@@ -32,6 +32,7 @@ def _word(char: str) -> bool:
 
 
 _CLASSES: Final[dict[str, _Test]] = {"d": str.isdecimal, "w": _word, "s": str.isspace}
+_HEXADECIMAL: Final = frozenset("0123456789abcdefABCDEF")
 _CONTROLS: Final = {"n": "\n", "r": "\r", "t": "\t", "f": "\f", "v": "\v", "0": "\0"}
 
 
@@ -349,12 +350,12 @@ class _Reader:
             test = _CLASSES[char.lower()]
             return test if char.islower() else lambda one: not test(one)
         if char in {"u", "x"}:
-            digits = self.pattern[self.at : self.at + (4 if char == "u" else 2)]
-            self.at += len(digits)
-            try:
-                return chr(int(digits, 16))
-            except ValueError:
-                raise self.fault("has an escape without its digits") from None
+            size = 4 if char == "u" else 2
+            digits = self.pattern[self.at : self.at + size]
+            if len(digits) < size or not set(digits) <= _HEXADECIMAL:
+                raise self.fault("has an escape without its digits")
+            self.at += size
+            return chr(int(digits, 16))
         if char in _CONTROLS:
             return _CONTROLS[char]
         if char.isalnum():

@@ -199,11 +199,17 @@ def _children(env: Env, items: list[Item]) -> list[Item]:
 
 
 def _descendants(env: Env, items: list[Item]) -> list[Item]:
+    # dom-3 asks for those of the resource four times for each contained one.
+    of_resource = len(items) == 1 and items[0] is env.resource
+    if of_resource and env.below is not None:
+        return env.below
     out: list[Item] = []
     level = items
     while level:
         level = _children(env, level)
         out += level
+    if of_resource:
+        env.below = out
     return out
 
 

@@ -9,6 +9,7 @@ import base64
 import binascii
 import html
 import json
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -18,6 +19,10 @@ from fhir_server.fhirpath.operators import MAX_TEXT, single, text, too_long
 from fhir_server.fhirpath.regex import compile_pattern
 
 from .signature import Function, Lambda
+
+
+_HALF: Final = re.compile("[\ud800-\udfff]")
+"""Half a character, which no UTF-8 can hold."""
 
 
 def string(env: Env, items: list[Item], name: str) -> str | None:
@@ -160,7 +165,7 @@ def _unescape(value: str, form: str) -> str | None:
             found = json.loads('"' + value.replace('\\"', '"').replace('"', '\\"') + '"')
         except ValueError:
             return None
-        return found if isinstance(found, str) else None
+        return found if isinstance(found, str) and not _HALF.search(found) else None
     raise FhirPathError(f"unescape() does not know '{form}'")
 
 
