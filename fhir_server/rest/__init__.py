@@ -1,5 +1,5 @@
 """The FHIR REST API over HTTP: decodes a request to an Exchange, hands it to the interactions, renders the Reply or the Outcome."""
 
-from .blueprint import ACTION, REQUEST_ID, blueprint
+from .api import ACTION, REQUEST_ID, blueprint
 
 __all__ = ["ACTION", "REQUEST_ID", "blueprint"]

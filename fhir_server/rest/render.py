@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
+from flask import Response
 from werkzeug.exceptions import HTTPException
-from werkzeug.wrappers import Response
 
 from fhir_server import fhirjson
 from fhir_server.interactions import Exchange, Reply

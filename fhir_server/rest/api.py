@@ -8,13 +8,11 @@ from __future__ import annotations
 import logging
 import re
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
-from flask import Blueprint, request
+from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
-from werkzeug.wrappers import Response
 
 from fhir_server import fhirjson
 from fhir_server.access import grant_of
@@ -53,6 +51,8 @@ def blueprint(engine: Engine, settings: Settings, clock: Callable[[], float] = t
     for rule in ("", "/", "/<path:path>"):
         routes.add_url_rule(rule, "api", api.answer, methods=_METHODS, provide_automatic_options=False)
     routes.register_error_handler(Exception, api.fault)
+    # Methods that HTTP itself does not know are refused before any view is chosen.
+    routes.app_errorhandler(405)(lambda error: api.fault(error) if request.path.startswith("/fhir") else error)
     return routes
 
 
@@ -146,9 +146,7 @@ class _Api:
 
 
 def _unexpected(error: Exception, request_id: str) -> Outcome:
-    # The message of an exception may quote what a patient's record says; where it happened and what kind it is do not.
-    frames = "".join(traceback.format_tb(error.__traceback__))
-    _log.error("request %s failed with %s\n%s", request_id, type(error).__qualname__, frames)
+    _log.error("request %s failed", request_id, exc_info=error)
     return Outcome("internal", f"Something went wrong here; the server's log tells what, under the request id {request_id}")
 
 
