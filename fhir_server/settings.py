@@ -187,6 +187,10 @@ def _url(*schemes: str) -> Callable[[str], str]:
     return read
 
 
+def _database_url(value: str) -> str:
+    return _url("postgresql", "postgres")(value).replace("postgres://", "postgresql://", 1)
+
+
 def _public_url(value: str) -> str:
     parts = urlsplit(_url("http", "https")(value))
     if not parts.hostname or parts.query or parts.fragment:
@@ -241,7 +245,7 @@ def _list(value: str) -> tuple[str, ...]:
 
 
 _READERS: Final[dict[str, Callable[[str], Any]]] = {
-    "DATABASE_URL": _url("postgresql", "postgres"),
+    "DATABASE_URL": _database_url,
     "BROKER_URL": _url(),
     "JWT_SECRET": _secret_text,
     "PUBLIC_URL": _public_url,

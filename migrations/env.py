@@ -1,12 +1,12 @@
 """Runs migrations against the URL that `fhir_server.store.migrate` hands over."""
 
 from alembic import context
-from sqlalchemy import create_engine
+from sqlalchemy import NullPool, create_engine
 
 from fhir_server.store.tables import metadata
 
 url = context.config.attributes["url"].replace("postgresql://", "postgresql+psycopg://", 1)
-with create_engine(url).connect() as connection:
+with create_engine(url, poolclass=NullPool).connect() as connection:
     context.configure(connection=connection, target_metadata=metadata, compare_server_default=True)
     with context.begin_transaction():
         context.run_migrations()

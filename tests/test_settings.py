@@ -44,6 +44,7 @@ def test_values_are_read_and_empty_ones_count_as_unset() -> None:
     assert settings.public_url == "https://fhir.example.org"
     assert settings.mllp_allow == ("10.0.0.1", "10.0.0.2")
     assert settings.currency == "EUR"
+    assert read(DATABASE_URL="postgres://u@h/d").database_url == read(DATABASE_URL="postgresql://u@h/d").database_url == "postgresql://u@h/d"
 
 
 @pytest.mark.parametrize(
