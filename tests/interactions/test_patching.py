@@ -26,6 +26,7 @@ PATIENT: dict[str, Any] = {
     "_birthDate": {"extension": [{"url": "http://x.org/time", "valueTime": "10:00:00"}]},
     "name": [{"use": "official", "given": ["Anna", "Berta"], "_given": [None, {"id": "g"}]}, {"use": "nickname", "text": "A"}],
     "maritalStatus": {"coding": [{"code": "M"}]},
+    "generalPractitioner": [{"reference": "Practitioner/1"}],
 }
 
 
@@ -336,6 +337,8 @@ def test_fhirpath_patch_keeps_the_text_of_numbers() -> None:
         (operation("replace", "Patient", value={"valueString": "x"}), 422),
         (operation("move", "Patient.name", source=0, destination=2), 422),
         (operation("move", "Patient.name", source=2, destination=0), 422),
+        (operation("delete", "Patient.generalPractitioner.resolve().name"), 400),
+        (operation("replace", "Patient.name.given.first().substring(1)", value="x"), 400),
         (operation("replace", "Patient.id", value={"valueId": "q"}), 422),
         (operation("delete", "Patient.id"), 422),
         (operation("replace", "Patient.meta.versionId", value={"valueId": "4"}), 422),
