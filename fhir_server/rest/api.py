@@ -51,8 +51,8 @@ def blueprint(engine: Engine, settings: Settings, clock: Callable[[], float] = t
     for rule in ("", "/", "/<path:path>"):
         routes.add_url_rule(rule, "api", api.answer, methods=_METHODS, provide_automatic_options=False)
     routes.register_error_handler(Exception, api.fault)
-    # Methods that HTTP itself does not know are refused before any view is chosen.
-    routes.app_errorhandler(405)(lambda error: api.fault(error) if request.path.startswith("/fhir") else error)
+    for status in (404, 405):
+        routes.app_errorhandler(status)(api.unrouted)
     return routes
 
 
@@ -127,6 +127,16 @@ class _Api:
             prefer.returning,
             environ.get(REQUEST_ID, ""),
         )
+
+    def unrouted(self, error: HTTPException) -> Response | HTTPException:
+        """What Flask refuses before any view is chosen, as unknown methods; what is not below the base is left to others."""
+        if not (request.path + "/").startswith("/fhir/"):
+            return error
+        try:
+            self._grant(request.environ)
+        except Outcome as outcome:
+            return self.fault(outcome)
+        return self.fault(error)
 
     def fault(self, error: Exception) -> Response:
         environ = request.environ
