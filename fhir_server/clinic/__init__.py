@@ -1,0 +1,1 @@
+"""Scheduling, queue, billing and payments: workflows over the store."""

@@ -1,0 +1,1 @@
+"""What happens after the commit, and at set times."""

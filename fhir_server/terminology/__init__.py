@@ -1,0 +1,1 @@
+"""Value sets and code systems: which codes belong, and how they are called."""
