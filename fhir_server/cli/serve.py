@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -85,7 +86,7 @@ def _serve(settings: Settings, host: str, port: int, processes: int | None, *, d
     def ready() -> None:
         click.echo(f"pages       {address}/", err=True)
         click.echo(f"FHIR        {address}/fhir  (open to all: {address}/fhir/metadata)", err=True)
-        click.echo(f"token       fhir-server token --data {settings.data}", err=True)
+        click.echo(f"token       {_program()} token --data {settings.data}", err=True)
         if demo:
             click.echo("demo        demo accounts are not available yet; a token has all rights meanwhile", err=True)
         click.echo(f"ready {address}/fhir")
@@ -94,6 +95,11 @@ def _serve(settings: Settings, host: str, port: int, processes: int | None, *, d
     # The stop goes on with the database; asking once more does not hurry it.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+def _program() -> str:
+    """How this program was called, so that a hint can be copied: it need not be on the PATH."""
+    return sys.argv[0] if Path(sys.argv[0]).name == "fhir-server" else "fhir-server"
 
 
 def _end_on_signals() -> None:
