@@ -14,7 +14,8 @@ from fhir_server.spec import Constraint, Spec
 
 from .faults import MAX_DEPTH, Fault, Scope
 
-Holds = Callable[[Any, Scope], bool]
+Holds = Callable[[Any, Scope], bool | str]
+"""Whether an invariant holds; a text says why that cannot be decided, which is a fault too."""
 _ZONE_AT: Final = 19
 """Where a dateTime has its fraction and zone."""
 
@@ -25,6 +26,10 @@ class Rule(NamedTuple):
     holds: Holds
     severity: str
     fault: Fault
+
+    def report(self, verdict: bool | str) -> list[Fault]:  # noqa: FBT001 - what `holds` returned
+        """The fault of an invariant whose verdict is not True."""
+        return [self.fault if verdict is False else self.fault._replace(text=f"{self.fault.text.partition(' ')[0]} cannot be decided: {verdict}")]
 
 
 IMPLIED: Final = {
@@ -82,11 +87,11 @@ def _evaluated(text: str, spec: Spec, context: str) -> Holds:
     expression = fhirpath.compile(text, spec, context)
     true = expression.true
 
-    def holds(value: Any, scope: Scope) -> bool:
+    def holds(value: Any, scope: Scope) -> bool | str:
         try:
             return true(value, resource=scope.resource, root=scope.root)
-        except fhirpath.FhirPathError:
-            return False
+        except fhirpath.FhirPathError as error:
+            return error.message
 
     return holds
 
@@ -98,7 +103,7 @@ def _extension(value: dict[str, Any], _scope: Scope) -> bool:
 
 
 def _period(evaluated: Holds) -> Holds:
-    def holds(value: dict[str, Any], scope: Scope) -> bool:
+    def holds(value: dict[str, Any], scope: Scope) -> bool | str:
         start, end = value.get("start"), value.get("end")
         if type(start) is not str or type(end) is not str:
             return True

@@ -62,8 +62,8 @@ def object_check(  # noqa: C901 - one closure, see the figures above
             if keys.isdisjoint(value):
                 faults = place(faults, f".{name}", fault("required", f"{definition.name}.{name}[x] is required"))
         for rule in rules:
-            if (rule.severity == "error" or scope.warnings) and not rule.holds(value, scope):
-                faults = place(faults, "", [rule.fault])
+            if (rule.severity == "error" or scope.warnings) and (verdict := rule.holds(value, scope)) is not True:
+                faults = place(faults, "", rule.report(verdict))
         scope.depth = depth
         return faults
 
@@ -113,8 +113,8 @@ def ruled(inner: Check, rules: Sequence[Rule]) -> Check:
     def check(value: Any, scope: Scope) -> Faults | None:
         faults = inner(value, scope)
         for rule in rules:
-            if (rule.severity == "error" or scope.warnings) and not rule.holds(value, scope):
-                faults = place(faults, "", [rule.fault])
+            if (rule.severity == "error" or scope.warnings) and (verdict := rule.holds(value, scope)) is not True:
+                faults = place(faults, "", rule.report(verdict))
         return faults
 
     return check

@@ -137,6 +137,14 @@ def test_every_invariant_of_every_type_compiles() -> None:
     assert known >= {*IMPLIED, *CORRECTED}
 
 
+def test_what_takes_too_long_to_decide_is_refused_as_such() -> None:
+    codes = [{"code": str(n)} for n in range(3_000)]
+    resource = observation(valueBoolean=True, component=[{"code": {"coding": [coding]}} for coding in codes])
+    resource["code"] = {"coding": codes}
+    issues = VALIDATOR.check(resource)
+    assert [issue.diagnostics.partition(":")[0] for issue in issues] == ["obs-7 cannot be decided"]
+
+
 def test_twenty_thousand_entries_are_compared_once_each() -> None:
     entries = [{"fullUrl": f"urn:uuid:{n:08x}-0000-4000-8000-000000000000", "resource": patient(), **REQUEST} for n in range(20_000)]
     assert broken(bundle("transaction", *entries)) == set()
