@@ -25,7 +25,7 @@ test: install  ## runs every check and test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadfile
 
 bench: install  ## measures speed and memory
 	$(BIN)/python -m bench
