@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Final
 
 from .ast import Binary, Call, Index, Literal, Member, TypeOp, Unary, Variable
 from .ast import Node as Syntax
 from .errors import FhirPathError
 from .functions import FUNCTIONS, Function, Lambda
-from .functions.collections import contains, integer, negated, union
+from .functions.collections import contains, descending, integer, union
 from .model import Env, Item, Model, Node, Run
 from .operators import all_equal, all_equivalent, arithmetic, boolean, compare, in_range, single, text, type_name
 from .quantity import Quantity
@@ -123,7 +124,12 @@ def _call(node: Call, model: Model) -> Run:
         expected = str(function.least) if function.least == function.most else f"{function.least} to {function.most}"
         raise FhirPathError(f"{node.name}() takes {expected} arguments, not {len(node.args)}", node.position)
     target = _target(node.target, model)
-    args = [translate(arg, model) for arg in node.args]
+    if node.name == "sort":
+        # Only here a minus sign fits everything that has an order: it turns the order round.
+        keys = [(arg.operand, True) if isinstance(arg, Unary) and arg.op == "-" else (arg, False) for arg in node.args]
+        args = [descending(translate(arg, model)) if down else translate(arg, model) for arg, down in keys]
+    else:
+        args = [translate(arg, model) for arg in node.args]
     if isinstance(function, Lambda):
         return _lambda(function, target, args)
     return _function(function, target, args)
@@ -200,14 +206,11 @@ def _unary(node: Unary, model: Model) -> Run:
         value = single(operand(this, env), env, f"'{node.op}'")
         if value is None:
             return []
-        if isinstance(value, bool) or value.__class__ is Node:
+        if isinstance(value, bool) or not isinstance(value, int | Decimal | Quantity):
             raise FhirPathError(f"'{node.op}' does not fit {type_name(value)}")
         if node.op == "+":
             return [value]
-        if isinstance(value, Quantity):
-            return [Quantity(-value.value, value.unit)]
-        negative = negated(value)
-        return in_range(negative) if isinstance(negative, int) else [negative]
+        return [Quantity(-value.value, value.unit)] if isinstance(value, Quantity) else in_range(-value)
 
     return run
 

@@ -97,6 +97,8 @@ def evaluate(text: str, focus: Any = PATIENT, context: str = "Patient", **rest: 
         ("%nothing", FhirPathError),
         ("now()", FhirPathError),
         ("-name", FhirPathError),
+        ("-'a'", FhirPathError),
+        ("-birthDate", FhirPathError),
         ("'a' > 1", FhirPathError),
         ("name[active]", FhirPathError),
     ],

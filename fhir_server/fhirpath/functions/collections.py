@@ -6,7 +6,6 @@ https://hl7.org/fhirpath/N1/#existence, #filtering-and-projection, #subsetting, 
 from __future__ import annotations
 
 from collections.abc import Hashable
-from decimal import Decimal
 from functools import cmp_to_key
 from typing import Final
 
@@ -121,13 +120,23 @@ def _sort(env: Env, items: list[Item], _this: list[Item], *keys: Run) -> list[It
 
 
 class Descending:
-    """A string or date with a minus sign before it, which only `sort` understands."""
+    """A sort key whose order is turned round."""
 
     __slots__ = ("value",)
 
     def __init__(self, value: Item) -> None:
         """Takes a System value."""
         self.value = value
+
+
+def descending(expression: Run) -> Run:
+    """The expression as a key that `sort` orders from the greatest to the least."""
+
+    def run(this: list[Item], env: Env) -> list[Item]:
+        value = single(expression(this, env), env, "sort()")
+        return [] if value is None else [Descending(value)]
+
+    return run
 
 
 def _booleans(items: list[Item], name: str) -> list[bool]:
@@ -255,10 +264,3 @@ FUNCTIONS: Final[dict[str, Function | Lambda]] = {
     "children": Function(_children),
     "descendants": Function(_descendants),
 }
-
-
-def negated(value: Item) -> Item:
-    """A value with a minus sign: numbers and quantities as numbers, strings and dates as `sort` orders them descending."""
-    if isinstance(value, int | Decimal) and not isinstance(value, bool):
-        return -value
-    return Descending(value)

@@ -20,7 +20,6 @@ from fhir_server.fhirpath.regex import compile_pattern
 
 from .signature import Function, Lambda
 
-
 _HALF: Final = re.compile("[\ud800-\udfff]")
 """Half a character, which no UTF-8 can hold."""
 
