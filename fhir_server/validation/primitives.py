@@ -32,8 +32,9 @@ _match_id = re.compile(r"[A-Za-z0-9\-.]{1,64}").fullmatch
 _match_oid = re.compile(r"urn:oid:[0-2](?:\.(?:0|[1-9][0-9]*))+").fullmatch
 _match_uuid = re.compile(r"urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 _find_control = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]").search
-_find_space = re.compile(r"\s").search
-_match_code = re.compile(r"\S+(?:\s\S+)*").fullmatch
+# White space is what XML calls so: codes with U+00A0 stand in the specification's own code systems.
+_find_space = re.compile(r"\s", re.ASCII).search
+_match_code = re.compile(r"\S+(?:\s\S+)*", re.ASCII).fullmatch
 _SHORTEST_LAST_DAY = "28"
 
 

@@ -27,6 +27,8 @@ def problems(div: object) -> list[tuple[str, str]]:
         '<img src="data:image/png;base64,AAAA" alt="x"/>',
         '<a href="https://example.org/a?b=c#d">x</a><a name="here">y</a><a href="Patient/1">z</a>',
         "<!-- a comment --> text",
+        '<p style="background: white url(tbl_bck1.png)">x</p>',
+        """<p style="background: url('data:image/png;base64,AAAA')">x</p>""",
         '<p lang="en" xml:lang="en">x</p>',
     ],
 )
@@ -50,6 +52,9 @@ def test_formatting_is_allowed(inner: str) -> None:
         "<style>p {}</style>x",
         '<link href="x"/>x',
         '<p style="background: url(http://x.org)">x</p>',
+        '<p style="background: url( //x.org/a.png)">x</p>',
+        '<p style="background: url(javascript:alert(1))">x</p>',
+        '<p style="background: u\\rl(http://x.org)">x</p>',
         '<p style="width: expression(alert(1))">x</p>',
         '<svg xmlns="http://www.w3.org/2000/svg">x</svg>',
         '<a xmlns:xlink="http://www.w3.org/1999/xlink" xlink:href="javascript:alert(1)">x</a>',

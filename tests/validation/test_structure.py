@@ -149,7 +149,7 @@ def test_valid_patients_have_no_fault(elements: dict[str, Any]) -> None:
         ("UnsignedInt", [0], [-1]),
         ("Boolean", [True, False], [0, "false"]),
         ("Code", ["a", "a b"], ["a  b", " a", "a\n", ""]),
-        ("Uri", ["http://x.org", "a", "#b", "urn:oid:1"], ["a b", "a\u00a0b", ""]),
+        ("Uri", ["http://x.org", "a", "#b", "urn:oid:1", "a\u00a0b"], ["a b", "a\tb", ""]),
         ("Oid", ["urn:oid:1.2.3"], ["1.2.3", "urn:oid:3.1", "urn:oid:1.02"]),
         (
             "Uuid",
