@@ -23,10 +23,10 @@ from .server import Server
 
 _STATIC = """
 from flask import Flask, Response
-app = Flask(__name__)
+app = Flask(__name__, static_folder=None)
 BODY = open({path!r}, "rb").read()
 @app.get("/fhir/<name>")
-def static(name):
+def answer(name):
     return Response(BODY, content_type="application/fhir+json; charset=utf-8")
 """
 _PORT = 8766

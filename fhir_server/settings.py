@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 T = TypeVar("T")
 
-THREADS: Final = 8
+THREADS: Final = 4
 """Requests one API process works on at the same time; its pool of database connections is as large."""
 
 _UTC: Final = ZoneInfo("UTC")

@@ -35,13 +35,16 @@ class Store:
         Raises Outcome `unavailable` when the database is away or not migrated.
         """
         self._database = Database(url, connections=connections)
-        self._dictionary = Dictionary(self._database)
+        # A session of its own: whoever holds one of the others for a transaction must not wait for a second of them.
+        self._numbers = Database(url, connections=1)
+        self._dictionary = Dictionary(self._numbers)
         self.registry = Registry(r4(), types=self._dictionary.types, pids=self._dictionary.parameters, zone=zone, base_url_prefixes=tuple(bases))
         self._writer = Writer(self._database, self.registry, self._dictionary, utc_now, new_id, referential_integrity)
 
     def close(self) -> None:
         """Lets running work end and closes the connections."""
         self._database.close()
+        self._numbers.close()
 
     def ready(self) -> bool:
         """Whether the database answers and is at the newest schema."""
