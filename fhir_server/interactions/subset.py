@@ -74,11 +74,22 @@ def _summarised(spec: Spec, definition: TypeDef, node: _Node) -> _Node:
             inner = spec.types[element.type] if element is not None else None
             if inner is None or not _narrows(inner):
                 part[key] = value
-            elif type(value) is list:
-                part[key] = [_summarised(spec, inner, child) for child in value]
             else:
-                part[key] = _summarised(spec, inner, value)
+                _put(part, key, [_summarised(spec, inner, child) for child in _listed(value)], value, element)
     return part
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if type(value) is list else [value]
+
+
+def _put(part: _Node, key: str, narrowed: list[_Node], value: Any, element: Element | None) -> None:
+    """Keeps what is left of a value: FHIR has no empty objects, so that a mandatory one of which nothing is left stays whole."""
+    left = [node for node in narrowed if node]
+    if left:
+        part[key] = left if type(value) is list else left[0]
+    elif _stays(element, key):
+        part[key] = value
 
 
 def _narrows(definition: TypeDef) -> bool:
@@ -116,8 +127,6 @@ def _selected(spec: Spec, definition: TypeDef, node: _Node, wanted: _Wanted) -> 
         if not below or inner is None or inner.kind == "primitive":
             if below is not None or _stays(element, key):
                 part[key] = value
-        elif type(value) is list:
-            part[key] = [_selected(spec, inner, child, below) for child in value]
         else:
-            part[key] = _selected(spec, inner, value, below)
+            _put(part, key, [_selected(spec, inner, child, below) for child in _listed(value)], value, element)
     return part

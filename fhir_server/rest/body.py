@@ -8,9 +8,6 @@ from __future__ import annotations
 import zlib
 from typing import Any, Final
 
-from werkzeug.exceptions import RequestEntityTooLarge
-from werkzeug.wsgi import get_input_stream
-
 from fhir_server import fhirjson
 from fhir_server.interactions.engine import parse_parameters
 from fhir_server.outcome import Outcome
@@ -19,6 +16,7 @@ from fhir_server.spec import Spec
 from .negotiate import BodyKind, body_kind
 from .xml import from_xml
 
+_DIGITS: Final = 15  # Of a Content-Length that is worth reading as a number.
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _RESOURCE: Final[frozenset[BodyKind]] = frozenset({"json", "xml"})
 _PATCH: Final[frozenset[BodyKind]] = frozenset({"json", "xml", "json-patch"})
@@ -72,11 +70,33 @@ def _read(environ: dict[str, Any], limit: int) -> bytes:
     coding = environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower()
     if coding not in {"identity", "gzip", "x-gzip", ""}:
         raise Outcome("media-type", f"The Content-Encoding {coding[:40]} is not known here; gzip is")
-    try:
-        data = get_input_stream(environ, max_content_length=limit).read()
-    except RequestEntityTooLarge:
-        raise _too_large(limit) from None
+    declared = environ.get("CONTENT_LENGTH") or None
+    if declared is not None and not (declared.isascii() and declared.isdigit()):
+        raise Outcome("malformed", "The Content-Length is not a number")
+    if declared is not None and (len(declared) > _DIGITS or int(declared) > limit):
+        raise _too_large(limit)
+    if declared is None and not environ.get("wsgi.input_terminated"):
+        return b""
+    data = _take(environ["wsgi.input"], limit + 1 if declared is None else int(declared))
+    if len(data) > limit:
+        raise _too_large(limit)
+    if declared is not None and len(data) < int(declared):
+        raise Outcome("malformed", "The body is shorter than its Content-Length says")
     return data if coding in {"identity", ""} else _inflate(data, limit)
+
+
+def _take(stream: Any, most: int) -> bytes:
+    parts = []
+    while most > 0:
+        try:
+            part = stream.read(most)
+        except (OSError, ValueError):
+            raise Outcome("malformed", "The connection ended within the body") from None
+        if not part:
+            break
+        parts.append(part)
+        most -= len(part)
+    return b"".join(parts)
 
 
 def _inflate(data: bytes, limit: int) -> bytes:

@@ -6,10 +6,11 @@ https://hl7.org/fhir/R4/xml.html, https://hl7.org/fhir/R4/json.html#xml, https:/
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from copy import deepcopy
 from difflib import get_close_matches
 from itertools import zip_longest
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from lxml import etree
 
@@ -24,6 +25,10 @@ _BOOLEAN: Final = {"true": True, "false": False}
 _DECIMAL: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _INTEGER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)")
 _FORBIDDEN: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_DIV_MARKUP: Final = re.compile(
+    rb"""<!--.*?-->|<!\[CDATA\[.*?\]\]>|<\?.*?\?>|<div(?=[\s/>])(?:[^>"']++|"[^"]*"|'[^']*')*+>|</div\s*>""",
+    re.DOTALL,
+)
 # A newline or tab that stands bare in an attribute reaches the reader as a space.
 _ESCAPES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "\n": "&#10;", "\r": "&#13;", "\t": "&#9;"})
 
@@ -41,7 +46,7 @@ def from_xml(spec: Spec, data: bytes) -> dict[str, Any]:
     if root.getroottree().docinfo.doctype:
         raise Outcome("malformed", "The body has a document type declaration, which FHIR XML may not have")
     try:
-        return _read_resource(spec, root)
+        return _read_resource(_Source(spec, _divs(data)), root)
     except RecursionError:
         raise Outcome("malformed", "The XML is nested too deeply", code="too-long") from None
 
@@ -62,6 +67,13 @@ def to_xml(spec: Spec, resource: dict[str, Any], *, pretty: bool = False) -> byt
     return text.encode()
 
 
+class _Source(NamedTuple):
+    """What the reader goes by: the specification, and the letters of the narratives to come."""
+
+    spec: Spec
+    divs: Iterator[bytes]
+
+
 def _parser() -> etree.XMLParser:
     # Without huge_tree libxml2 itself refuses more than 256 levels and entities that multiply.
     return etree.XMLParser(encoding="utf-8", resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True, remove_pis=True)
@@ -71,17 +83,17 @@ def _fault(node: Any, message: str) -> Outcome:
     return Outcome("malformed", f"Line {node.sourceline}: {message}")
 
 
-def _read_resource(spec: Spec, node: Any) -> dict[str, Any]:
+def _read_resource(source: _Source, node: Any) -> dict[str, Any]:
     name = node.tag.removeprefix(_FHIR) if isinstance(node.tag, str) and node.tag.startswith(_FHIR) else None
     if name is None:
         raise _fault(node, f"a resource in the namespace http://hl7.org/fhir belongs here, not '{node.tag}'")
-    definition = spec.types.get(name)
+    definition = source.spec.types.get(name)
     if definition is None or definition.kind != "resource" or definition.abstract:
-        raise _fault(node, f"'{name}' is not a resource type of R4{_meant(name, spec.resource_types)}")
-    return {"resourceType": name, **_read(spec, definition, node)}
+        raise _fault(node, f"'{name}' is not a resource type of R4{_meant(name, source.spec.resource_types)}")
+    return {"resourceType": name, **_read(source, definition, node)}
 
 
-def _read(spec: Spec, definition: TypeDef, node: Any) -> dict[str, Any]:
+def _read(source: _Source, definition: TypeDef, node: Any) -> dict[str, Any]:
     """The JSON object of an element; of a primitive, the object that stands beside its value."""
     found: dict[str, Any] = {}
     for name, text in node.attrib.items():
@@ -99,7 +111,7 @@ def _read(spec: Spec, definition: TypeDef, node: Any) -> dict[str, Any]:
         element = definition.elements[key]
         if len(children) > 1 and not element.many:
             raise _fault(children[1], f"'{key}' stands more than once in {definition.name}")
-        _read_repeats(spec, element, children, found)
+        _read_repeats(source, element, children, found)
     return found
 
 
@@ -114,22 +126,22 @@ def _key(definition: TypeDef, child: Any) -> str:
     return name
 
 
-def _read_repeats(spec: Spec, element: Element, children: list[Any], found: dict[str, Any]) -> None:
-    definition = spec.types[element.type]
+def _read_repeats(source: _Source, element: Element, children: list[Any], found: dict[str, Any]) -> None:
+    definition = source.spec.types[element.type]
     key, values = element.key, []
     if definition.kind == "primitive" and definition.name != "xhtml":
         values = [_primitive(definition.name, child) for child in children]
-        beside = [_read(spec, definition, child) or None for child in children]
+        beside = [_read(source, definition, child) or None for child in children]
         if any(beside):
             found["_" + key] = beside if element.many else beside[0]
         if all(value is None for value in values):
             return
     elif definition.name == "xhtml":
-        values = [_xhtml(child) for child in children]
+        values = [_xhtml(source, child) for child in children]
     elif element.type == "Resource":
-        values = [_read_resource(spec, _only_child(child)) for child in children]
+        values = [_read_resource(source, _only_child(child)) for child in children]
     else:
-        values = [_read(spec, definition, child) for child in children]
+        values = [_read(source, definition, child) for child in children]
     found[key] = values if element.many else values[0]
 
 
@@ -157,14 +169,37 @@ def _primitive(name: str, node: Any) -> Any:
         raise _fault(node, str(error)) from None
 
 
-def _xhtml(node: Any) -> str:
+def _xhtml(source: _Source, node: Any) -> str:
+    """The div as it is written, where that says the same by itself; else as the parser writes it."""
     if node.prefix is not None:
         raise _fault(node, 'the narrative is to be written as <div xmlns="http://www.w3.org/1999/xhtml">, without a prefix')
     if len(node.nsmap) > 1:
         # Declarations of the document around it would be copied onto the div.
         node = deepcopy(node)
         etree.cleanup_namespaces(node)
-    return etree.tostring(node, encoding="unicode", with_tail=False)
+    plain = etree.tostring(node, encoding="unicode", with_tail=False)
+    written = next(source.divs, b"")
+    try:
+        same = b"<!" not in written and b"<?" not in written and etree.tostring(etree.fromstring(written, _parser()), encoding="unicode") == plain
+    except etree.XMLSyntaxError:
+        same = False
+    return written.decode() if same else plain
+
+
+def _divs(data: bytes) -> Iterator[bytes]:
+    """The outermost div elements in document order, letter for letter."""
+    depth = start = 0
+    for match in _DIV_MARKUP.finditer(data):
+        token = match[0]
+        if token.startswith(b"<div"):
+            start = start if depth else match.start()
+            depth += not token.endswith(b"/>")
+        elif token.startswith(b"</div"):
+            depth -= 1
+        else:
+            continue
+        if depth == 0:
+            yield data[start : match.end()]
 
 
 def _meant(name: str, known: Any) -> str:

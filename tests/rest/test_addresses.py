@@ -114,7 +114,9 @@ def test_options_lists_the_methods(door: Door) -> None:
     assert answer.headers["Allow"] == "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"
 
 
-@pytest.mark.parametrize(("method", "path"), [(method, path) for method, path, expected in ROUTES if expected[0] not in {"capabilities", "discovery"}])
+@pytest.mark.parametrize(
+    ("method", "path"), [(method, path) for method, path, expected in ROUTES if expected[0] not in {"capabilities", "discovery"}]
+)
 @pytest.mark.parametrize("credentials", [None, "Basic dTpw", "Bearer", "Bearer ", "Bearer nonsense", "Bearer a.b.c"])
 def test_nothing_without_a_token(door: Door, method: str, path: str, credentials: str | None) -> None:
     headers = {"Authorization": credentials} if credentials else {}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.rest.conftest import PATIENT, Door, MakeDoor
 
 AT = datetime(2024, 2, 29, 23, 59, 58, 765000, UTC)
 STORED = Reply(200, PATIENT, "Patient", "1", "3", AT)
-BODY = {"data": PATIENT, "content_type": "application/fhir+json"}
+BODY: dict[str, Any] = {"data": PATIENT, "content_type": "application/fhir+json"}
 
 
 @pytest.mark.parametrize(("text", "version"), [('W/"3"', "3"), ('"3"', "3"), (' W/"3" ', "3"), ('W/"a-b.C"', "a-b.C")])
@@ -76,7 +77,11 @@ def test_preconditions_reach_the_interactions(door: Door) -> None:
     assert (door.last.if_match, door.last.if_none_match) == ("2", ("*",))
     door("POST", "/fhir/Patient", headers={"If-None-Exist": "identifier=a%7Cb"}, **BODY)
     assert door.last.if_none_exist == "identifier=a%7Cb"
-    door("GET", "/fhir/Patient/1", headers={"If-None-Match": 'W/"2"', "If-Modified-Since": "Thu, 29 Feb 2024 23:59:58 GMT", "Prefer": "handling=lenient"})
+    door(
+        "GET",
+        "/fhir/Patient/1",
+        headers={"If-None-Match": 'W/"2"', "If-Modified-Since": "Thu, 29 Feb 2024 23:59:58 GMT", "Prefer": "handling=lenient"},
+    )
     assert (door.last.if_none_match, door.last.if_modified_since, door.last.strict) == (("2",), AT.replace(microsecond=0), False)
     door("GET", "/fhir/Patient/1")
     assert (door.last.if_match, door.last.if_none_match, door.last.if_modified_since, door.last.strict) == (None, (), None, True)

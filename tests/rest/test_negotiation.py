@@ -106,7 +106,16 @@ def test_bodies_that_are_not_read(content_type: str) -> None:
 
 @pytest.mark.parametrize(
     ("header", "expected"),
-    [("gzip", True), ("gzip, deflate, br", True), ("*", True), ("gzip;q=0", False), ("gzip;q=0, *", False), ("br", False), ("identity", False), ("", False)],
+    [
+        ("gzip", True),
+        ("gzip, deflate, br", True),
+        ("*", True),
+        ("gzip;q=0", False),
+        ("gzip;q=0, *", False),
+        ("br", False),
+        ("identity", False),
+        ("", False),
+    ],
 )
 def test_gzip_when_welcome(header: str, expected: bool) -> None:  # noqa: FBT001 - a table of expectations
     assert accepts_gzip(header) is expected
