@@ -1,17 +1,25 @@
-"""`migrate` and `load`: the database and what is in it."""
+"""`migrate`, `load` and `export`: the database and what is in it."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from fhir_server.settings import SetupError
+
 from .common import data_option, settings_of, with_database
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from fhir_server.operations.load import Loaded
     from fhir_server.settings import Settings
+    from fhir_server.store import Store
 
 _SHOWN = 1000
 
@@ -47,27 +55,64 @@ def load(paths: tuple[Path, ...], data: Path) -> int:
     return 1 if loaded.refused else 0
 
 
-def _load(settings: Settings, paths: tuple[Path, ...]) -> Loaded:
-    import rich.console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@data_option
+def export(folder: Path, data: Path) -> None:
+    """Write every resource to DIR as NDJSON, one file per type.
 
+    All files show the same moment, also while the server works. They hold current versions only: no history, nothing deleted.
+    DIR is made if it is not there, and has to be empty. `fhir-server load DIR` brings everything into another server.
+    """
+    from fhir_server.operations import export as everything
+
+    start = time.monotonic()
+    with with_database(settings_of(data)) as settings, _store(settings) as store, _progress("resources") as bar:
+        task = bar.add_task("", total=None)
+        try:
+            written = everything(store, folder, lambda name, done, total: bar.update(task, completed=done, total=total, description=name))
+        except OSError as error:
+            hint = (
+                "name a folder that is empty or not there yet" if isinstance(error, FileExistsError | NotADirectoryError) else "nothing was exported"
+            )
+            raise SetupError(f"cannot write to {folder} ({error.strerror or error}); {hint}") from None
+    seconds = time.monotonic() - start
+    click.echo(f"{sum(written.values())} resources of {len(written)} types in {seconds:.1f} s")
+
+
+def _load(settings: Settings, paths: tuple[Path, ...]) -> Loaded:
     from fhir_server.interactions import Engine
     from fhir_server.operations.load import files_of, load_paths
+
+    with _store(settings) as store, _progress("files") as bar:
+        task = bar.add_task("", total=sum(1 for _ in files_of(paths)))
+
+        def progress(path: Path, loaded: Loaded) -> None:
+            rate = loaded.resources / loaded.seconds if loaded.seconds else 0.0
+            bar.update(task, completed=loaded.files, description=f"{loaded.resources} resources, {rate:.0f}/s  {path.name}")
+
+        return load_paths(Engine.build(store, settings), paths, progress)
+
+
+@contextmanager
+def _store(settings: Settings) -> Iterator[Store]:
     from fhir_server.store import Store
 
     store = Store(str(settings.database_url), zone=settings.clinic_timezone, connections=2, referential_integrity=settings.reference_integrity)
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("files"), TimeRemainingColumn(), TextColumn("{task.description}"))
     try:
-        with Progress(*columns, console=rich.console.Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("", total=sum(1 for _ in files_of(paths)))
-
-            def progress(path: Path, loaded: Loaded) -> None:
-                rate = loaded.resources / loaded.seconds if loaded.seconds else 0.0
-                bar.update(task, completed=loaded.files, description=f"{loaded.resources} resources, {rate:.0f}/s  {path.name}")
-
-            return load_paths(Engine.build(store, settings), paths, progress)
+        yield store
     finally:
         store.close()
 
 
-COMMANDS = (migrate, load)
+def _progress(unit: str) -> Progress:
+    import rich.console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn(), TextColumn("{task.description}"))
+    console = rich.console.Console(stderr=True)
+    # Without a terminal nobody watches, and stderr is for faults.
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+COMMANDS = (migrate, load, export)

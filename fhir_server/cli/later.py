@@ -8,7 +8,6 @@ _COMING = {
     "mllp": "HL7 v2 over MLLP",
     "worker": "background work",
     "scheduler": "timed work",
-    "export": "NDJSON files per type",
     "backup": "a consistent backup of everything",
     "restore": "the restore of a backup",
     "package": "FHIR packages",
