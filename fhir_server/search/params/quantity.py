@@ -112,7 +112,7 @@ def ends(row: Row) -> tuple[Decimal, Decimal]:
 
 def matches(value: Amount, row: Row) -> bool:
     """Number and unit agree."""
-    _, _, system, code, unit = row
+    system, code, unit = row[2:5]
     if value.system is not None:
         same = system == value.system and (value.unit is None or code == value.unit)
     else:

@@ -1,0 +1,87 @@
+"""A registry without a database, and a database whose rows are written straight from the registry and taken back after each use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from fhir_server import fhirjson
+from fhir_server.search import Registry, Statement
+from fhir_server.search.tables import metadata
+from fhir_server.spec import r4
+
+BASE = "http://localhost/fhir"
+ZONE = ZoneInfo("Europe/Berlin")
+
+Json = dict[str, Any]
+Rows = list[tuple[Any, ...]]
+
+
+class Database:
+    """Resources with their index rows, numbered 1, 2, … in the order given."""
+
+    def __init__(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+        self.connection = connection
+        types = {name: tid for tid, name in connection.execute("SELECT tid, name FROM resource_type")}
+        pids = {(name, code): pid for name, code, pid in connection.execute("SELECT type, code, pid FROM search_param")}
+        self.registry = Registry(r4(), types=types, pids=pids, zone=ZONE, base_url_prefixes=(BASE,))
+        self.systems: dict[str, int] = {"": 0}
+
+    @contextmanager
+    def holding(self, resources: Sequence[Json]) -> Iterator[Callable[[Statement], Rows]]:
+        """Runs statements while these resources are there."""
+        with self.connection.transaction(force_rollback=True):
+            self.systems = {"": 0}
+            for rid, resource in enumerate(resources, start=1):
+                self._insert(rid, resource)
+            yield self.run
+
+    def run(self, statement: Statement) -> Rows:
+        return self.connection.execute(statement.text, statement.params).fetchall()
+
+    def _insert(self, rid: int, resource: Json) -> None:
+        tid, updated = self.registry.types[resource["resourceType"]], resource["meta"]["lastUpdated"]
+        self.connection.execute("INSERT INTO resource VALUES (%s, %s, %s, %s, 1, false, %s)", (rid, tid, resource["id"], rid, updated))
+        self.connection.execute(
+            "INSERT INTO resource_version (vid, rid, type, version, method, at, txn, body) OVERRIDING SYSTEM VALUE VALUES (%s, %s, %s, 1, 'P', %s, 1, %s)",
+            (rid, rid, tid, updated, fhirjson.dumps(resource).decode()),
+        )
+        for table, rows in self.registry.rows(resource).items():
+            names = [column.name for column in metadata.tables[table].columns if column.name != "rid"]
+            at = names.index("system") if "system" in names else None
+            statement = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
+                sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, [*names, "rid"])), sql.SQL(", ").join([sql.Placeholder()] * (len(names) + 1))
+            )
+            for row in rows:
+                stored = row if at is None else (*row[:at], self._system(row[at]), *row[at + 1 :])
+                self.connection.execute(statement, (*stored, rid))
+
+    def _system(self, url: str) -> int:
+        if url not in self.systems:
+            found = self.connection.execute("INSERT INTO token_system (url) VALUES (%s) RETURNING sid", (url,)).fetchone()
+            assert found is not None
+            self.systems[url] = found[0]
+        return self.systems[url]
+
+
+Holding = Callable[[Sequence[Json]], AbstractContextManager[Callable[[Statement], Rows]]]
+
+
+@pytest.fixture(scope="session")
+def database(fresh_database: Callable[[], str]) -> Iterator[Database]:
+    with psycopg.connect(fresh_database(), autocommit=True) as connection:
+        yield Database(connection)
+
+
+@pytest.fixture(scope="session")
+def registry() -> Registry:
+    spec = r4()
+    pairs = [(name, code) for name in spec.resource_types for code in spec.search_params(name)]
+    types = {name: number for number, name in enumerate(spec.resource_types, start=1)}
+    return Registry(spec, types=types, pids={pair: number for number, pair in enumerate(pairs, start=1)}, zone=ZONE, base_url_prefixes=(BASE,))
