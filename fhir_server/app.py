@@ -17,6 +17,7 @@ from flask import Flask, Response, request
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from fhir_server import operations
 from fhir_server.interactions import Engine
 from fhir_server.outcome import Outcome
 from fhir_server.rest import ACTION, REQUEST_ID, blueprint
@@ -56,12 +57,13 @@ def create_app(settings: Settings) -> Flask:
         connections=THREADS,
         referential_integrity=settings.reference_integrity,
     )
-    return build_app(Engine.build(store, settings), settings)
+    return build_app(Engine.build(store, settings, operations.names()), settings)
 
 
 def build_app(engine: Engine, settings: Settings) -> Flask:
-    """The application over an engine."""
+    """The application over an engine; its store is in `app.extensions`, for whoever ends the process to close."""
     app = Flask(__name__, static_folder=None)
+    app.extensions["store"] = engine.store
     # An address with two slashes means nothing; it is not redirected to one that does.
     app.url_map.merge_slashes = False
     app.register_blueprint(blueprint(engine, settings))

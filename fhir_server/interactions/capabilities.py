@@ -9,7 +9,6 @@ from typing import Any
 
 from fhir_server import fhirjson
 from fhir_server.search import Registry
-from fhir_server.spec import Spec
 from fhir_server.store import instant
 
 from .engine import Engine
@@ -21,11 +20,12 @@ _INTERACTIONS = ("read", "vread", "update", "patch", "delete", "history-instance
 
 def capabilities(engine: Engine, exchange: Exchange) -> Reply:
     """200 and the CapabilityStatement of this server at the base it was asked at."""
-    return Reply(200, _statement(engine.spec, engine.registry, exchange.base))
+    return Reply(200, _statement(engine.registry, tuple(sorted(engine.operations.items())), exchange.base))
 
 
 @lru_cache(maxsize=16)
-def _statement(spec: Spec, registry: Registry, base: str) -> bytes:
+def _statement(registry: Registry, operations: tuple[tuple[str, str], ...], base: str) -> bytes:
+    spec = registry.spec
     statement = {
         "resourceType": "CapabilityStatement",
         "status": "active",
@@ -42,7 +42,7 @@ def _statement(spec: Spec, registry: Registry, base: str) -> bytes:
                 "security": {"cors": False, "description": "Every request but this one needs a bearer token."},
                 "resource": [_resource(registry, name) for name in spec.resource_types],
                 "interaction": [{"code": code} for code in ("transaction", "batch", "history-system")],
-                "operation": [{"name": "validate", "definition": "http://hl7.org/fhir/OperationDefinition/Resource-validate"}],
+                "operation": [{"name": name, "definition": definition} for name, definition in operations],
             }
         ],
     }

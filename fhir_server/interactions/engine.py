@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -17,19 +18,20 @@ from fhir_server.validation import Validator
 
 @dataclass(frozen=True)
 class Engine:
-    """The record, the rules of the specification, and the key that signs page links."""
+    """The record, the rules of the specification, the key that signs page links, and what operations there are."""
 
     spec: Spec
     store: Store
     registry: Registry
     validator: Validator
     page_key: bytes
+    operations: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def build(cls, store: Store, settings: Settings) -> Engine:
-        """An engine over a store; nothing is compiled until it is used."""
+    def build(cls, store: Store, settings: Settings, operations: Mapping[str, str] | None = None) -> Engine:
+        """An engine over a store; nothing is compiled until it is used. `operations` are the URLs of the operations that are offered, by name."""
         key = hashlib.blake2b(settings.jwt_secret.encode(), person=b"page-links").digest()
-        return cls(r4(), store, store.registry, Validator(r4()), key)
+        return cls(r4(), store, store.registry, Validator(r4()), key, operations or {})
 
     def known_type(self, name: str | None) -> str:
         """The resource type itself. Raises Outcome `not-found` for what is none."""
