@@ -17,7 +17,7 @@ from flask import Flask, Response, request
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from fhir_server import operations
+from fhir_server import operations, process
 from fhir_server.interactions import Engine
 from fhir_server.outcome import Outcome
 from fhir_server.rest import ACTION, REQUEST_ID, blueprint
@@ -57,7 +57,9 @@ def create_app(settings: Settings) -> Flask:
         connections=THREADS,
         referential_integrity=settings.reference_integrity,
     )
-    return build_app(Engine.build(store, settings, operations.names()), settings)
+    app = build_app(Engine.build(store, settings, operations.names()), settings)
+    process.settle()
+    return app
 
 
 def build_app(engine: Engine, settings: Settings) -> Flask:

@@ -81,6 +81,7 @@ def export(folder: Path, data: Path) -> None:
 
 
 def _load(settings: Settings, paths: tuple[Path, ...]) -> Loaded:
+    from fhir_server import process
     from fhir_server.interactions import Engine
     from fhir_server.operations.load import files_of, load_paths
 
@@ -91,7 +92,9 @@ def _load(settings: Settings, paths: tuple[Path, ...]) -> Loaded:
             rate = loaded.resources / loaded.seconds if loaded.seconds else 0.0
             bar.update(task, completed=loaded.files, description=f"{loaded.resources} resources, {rate:.0f}/s  {path.name}")
 
-        return load_paths(Engine.build(store, settings), paths, progress)
+        engine = Engine.build(store, settings)
+        process.settle()
+        return load_paths(engine, paths, progress)
 
 
 @contextmanager
