@@ -40,9 +40,16 @@ def _config(url: str) -> Config:
 def _fill_dictionaries(connection: psycopg.Connection[tuple[object, ...]]) -> None:
     spec = r4()
     parameters = [(name, param.code, param.url) for name in spec.resource_types for param in spec.search_params(name).values()]
+    # Only what is missing is offered: ON CONFLICT would take a number for each row anyway, and a small integer has 32,767 of them.
     with connection.transaction():
-        connection.execute("INSERT INTO resource_type (name) SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING", (list(spec.resource_types),))
         connection.execute(
-            "INSERT INTO search_param (type, code, url) SELECT * FROM unnest(%s::text[], %s::text[], %s::text[]) ON CONFLICT (type, code) DO NOTHING",
+            "INSERT INTO resource_type (name) SELECT name FROM unnest(%s::text[]) AS new (name)"
+            " WHERE NOT EXISTS (SELECT FROM resource_type old WHERE old.name = new.name)",
+            (list(spec.resource_types),),
+        )
+        connection.execute(
+            "INSERT INTO search_param (type, code, url)"
+            " SELECT type, code, url FROM unnest(%s::text[], %s::text[], %s::text[]) AS new (type, code, url)"
+            " WHERE NOT EXISTS (SELECT FROM search_param old WHERE old.type = new.type AND old.code = new.code)",
             tuple(map(list, zip(*parameters, strict=True))),
         )
