@@ -55,24 +55,33 @@ v AS (
     SELECT rid, type, version, method, at, txn, body FROM w RETURNING vid, rid),
 r AS (
     INSERT INTO resource (rid, type, id, vid, version, deleted, updated)
-    SELECT w.rid, w.type, w.id, v.vid, w.version, w.method = 'D', w.at FROM w JOIN v USING (rid)
+    SELECT w.rid, w.type, w.id, v.vid, w.version, w.method = 'D', w.at FROM w JOIN v USING (rid) ORDER BY w.type, w.id
     ON CONFLICT (rid) DO UPDATE SET vid = excluded.vid, version = excluded.version, deleted = excluded.deleted, updated = excluded.updated),
 {", ".join(f"i{n} AS ({_insert(table)})" for n, table in enumerate(INDEX_TABLES))}
 SELECT 1
 """
-"""Arguments: the versions, the transaction (an empty list after the first chunk), then the rows of each index table."""
+"""Arguments: the versions, the transaction (an empty list after the first chunk), then the rows of each index table.
+
+Pointers are inserted in one order for everybody: two transactions that bring the same new ids wait for each other in a line, not in a ring.
+"""
 
 UNINDEX: Final = f"WITH {', '.join(f'i{n} AS ({_delete(table)})' for n, table in enumerate(INDEX_TABLES))} SELECT 1"
 """Arguments: the rows to take away, for each index table."""
 
 LOCK: Final = """
-SELECT r.type, r.id, r.rid, r.version, r.deleted, r.updated, v.body
+SELECT r.type, r.id, r.rid, r.version, r.deleted, r.updated, v.body, r.vid
 FROM unnest(%s::smallint[], %s::text[]) AS x(type, id)
 JOIN resource r ON r.type = x.type AND r.id = x.id
-JOIN resource_version v ON v.vid = r.vid
+LEFT JOIN resource_version v ON v.vid = r.vid
 ORDER BY r.type, r.id FOR UPDATE OF r
 """
-"""Locks in one order for everybody, so that transactions over the same resources wait instead of deadlocking."""
+"""Locks in one order for everybody, so that transactions over the same resources wait instead of deadlocking.
+
+Whoever has waited sees the row as the other left it, but not the version that the other added: then the body is NULL, and BODIES brings it. With an
+inner join the row would be missing, as if there were no such resource.
+"""
+
+BODIES: Final = "SELECT v.vid, v.body FROM resource_version v WHERE v.vid = ANY(%s::bigint[])"
 
 EXISTING: Final = """
 SELECT r.type, r.id FROM unnest(%s::smallint[], %s::text[]) AS x(type, id)

@@ -15,18 +15,19 @@ from typing import Any, Final
 
 from fhir_server import fhirjson
 from fhir_server.outcome import Outcome
-from fhir_server.search import Grant, Registry
+from fhir_server.search import Grant, Query, Registry
 from fhir_server.search.grant import Permission
+from fhir_server.search.query import Criterion
 
 from .conditions import Match, lock_conditions, match_all
-from .database import Connection, Database
+from .database import Changed, Connection, Database
 from .dictionary import Dictionary
 from .index import IndexRows, difference, merge, write_rows
 from .integrity import check_deletes, check_references
 from .links import relink
 from .ops import Commit, Create, Delete, Lookup, Op, Patch, Put, Resource, Version, Written
 from .snapshot import METHODS, Snapshot
-from .statements import LOCK, WRITE
+from .statements import BODIES, LOCK, WRITE
 
 CHUNK: Final = 500
 
@@ -50,11 +51,12 @@ class _Current:
     deleted: bool
     updated: datetime
     body: str | None
+    vid: int
 
 
 @dataclass(slots=True)
 class _Target:
-    """One resource that an op writes: what is there now, and what will be."""
+    """One resource that an op writes: what is there now, and what will be. `met` is the version number that met the op's condition."""
 
     op: int
     type: str
@@ -67,6 +69,7 @@ class _Target:
     resource: Resource | None = None
     body: bytes | None = None
     unmatched: bool = False
+    met: int | None = None
 
 
 @dataclass(slots=True)
@@ -168,17 +171,20 @@ def _identify(writer: Writer, connection: Connection, plan: _Plan, ops: Sequence
     criteria = [(n, query) for n, op in enumerate(ops) if (query := op.if_none_exist if isinstance(op, Create) else op.criteria) is not None]
     lock_conditions(connection, [query for _, query in criteria])
     queries = [query for _, query in criteria] + [lookup.query for lookup in lookups]
-    limits = [_limit(ops[n]) for n, _ in criteria] + [2] * len(lookups)
+    # Two matches are one too many, unless some of them are deleted here.
+    several = 2 + sum(isinstance(op, Delete) for op in ops)
+    limits = [_MAX_DELETED + 1 if _takes_all(ops[n]) else several for n, _ in criteria] + [several] * len(lookups)
     found = match_all(connection, writer.registry, grant, queries, limits)
     matches = {n: found[i] for i, (n, _) in enumerate(criteria)}
     # Deletes come first in a transaction: what they take away, no other condition may find.
-    gone = {(m.type, m.id) for n, op in enumerate(ops) if isinstance(op, Delete) for m in matches.get(n, [Match(op.type, op.id or "")])}
+    gone = {(m.type, m.id) for n, op in enumerate(ops) if isinstance(op, Delete) for m in matches.get(n, [Match(op.type, op.id or "", 0)])}
     if gone:
         for n, match in matches.items():
             if not isinstance(ops[n], Delete):
                 matches[n] = [m for m in match if (m.type, m.id) not in gone]
     for lookup, match in zip(lookups, found[len(criteria) :], strict=True):
-        plan.links[lookup.text] = _one_reference(lookup, match)
+        plan.links[lookup.text] = _one_reference(lookup, [m for m in match if (m.type, m.id) not in gone])
+    _refuse_same_condition([query for n, query in criteria if isinstance(ops[n], (Create, Put)) and not matches[n]])
     for number, op in enumerate(ops):
         _identify_one(writer, plan, number, op, matches.get(number))
     _refuse_twice(plan.targets)
@@ -187,8 +193,18 @@ def _identify(writer: Writer, connection: Connection, plan: _Plan, ops: Sequence
 _MAX_DELETED: Final = 10_000
 
 
-def _limit(op: Op) -> int:
-    return _MAX_DELETED + 1 if isinstance(op, Delete) and op.multiple else 2
+def _takes_all(op: Op) -> bool:
+    return isinstance(op, Delete) and op.multiple
+
+
+def _refuse_same_condition(unmatched: list[Query]) -> None:
+    """Two writes that would each make what both ask for would make it twice."""
+    seen: set[tuple[str, frozenset[Criterion]]] = set()
+    for query in unmatched:
+        key = (query.type, frozenset(query.filters))
+        if key in seen:
+            raise Outcome("parameter", f"The transaction has two entries with the condition '{query.text}', which nothing matches", code="duplicate")
+        seen.add(key)
 
 
 def _one_reference(lookup: Lookup, match: list[Match]) -> str:
@@ -200,31 +216,34 @@ def _one_reference(lookup: Lookup, match: list[Match]) -> str:
 
 
 def _identify_one(writer: Writer, plan: _Plan, number: int, op: Op, match: list[Match] | None) -> None:
-    if match is not None and len(match) > 1 and not (isinstance(op, Delete) and op.multiple):
-        raise Outcome("multiple-matches", "The condition has more than one match")
+    if match is not None and len(match) > (_MAX_DELETED if _takes_all(op) else 1):
+        raise Outcome("multiple-matches", f"The condition has more than {f'{_MAX_DELETED:,} matches' if _takes_all(op) else 'one match'}")
+    met = match[0].vid if match else None
     if isinstance(op, Create):
         if match:
             _link(plan, op.link, match[0].type, match[0].id)
-            plan.targets.append(_Target(number, match[0].type, match[0].id, "F"))
+            plan.targets.append(_Target(number, match[0].type, match[0].id, "F", met=met))
         else:
             _plan_create(writer, plan, number, op)
     elif isinstance(op, Delete):
-        for m in match if match is not None else [Match(op.type, op.id or "")]:
-            plan.targets.append(_Target(number, m.type, m.id, "D"))
+        if match is None:
+            plan.targets.append(_Target(number, op.type, op.id or "", "D"))
+        for m in match or ():
+            plan.targets.append(_Target(number, m.type, m.id, "D", met=m.vid))
         if not match and match is not None:
             plan.written[number] = Written("nothing", None)
     elif isinstance(op, Patch):
         if match is not None and not match:
             raise Outcome("not-found", "Nothing matches the condition of the patch")
         identity = match[0].id if match else op.id or ""
-        plan.targets.append(_Target(number, op.type, identity, "A"))
+        plan.targets.append(_Target(number, op.type, identity, "A", met=met))
         _link(plan, op.link, op.type, identity)
     else:
         name, own = op.resource["resourceType"], op.resource.get("id")
         if match and own is not None and own != match[0].id:
             raise Outcome("parameter", f"The condition matches {name}/{match[0].id}, but the body has the id '{own}'", expression=f"{name}.id")
         identity = match[0].id if match else op.id or own or writer.new_id()
-        plan.targets.append(_Target(number, name, identity, "U", resource=op.resource, unmatched=match is not None and not match))
+        plan.targets.append(_Target(number, name, identity, "U", resource=op.resource, unmatched=match is not None and not match, met=met))
         _link(plan, op.link, name, identity)
 
 
@@ -254,9 +273,13 @@ def _load_current(writer: Writer, connection: Connection, plan: _Plan) -> None:
         return
     types = [writer.dictionary.types[t.type] for t in wanted]
     rows = connection.execute(LOCK, (types, [t.id for t in wanted])).fetchall()
-    current = {(writer.dictionary.names[row[0]], row[1]): _Current(*row[2:]) for row in rows}
+    unseen = [row[7] for row in rows if row[6] is None and not row[4]]
+    bodies = dict(connection.execute(BODIES, (unseen,)).fetchall()) if unseen else {}
+    current = {(writer.dictionary.names[row[0]], row[1]): _Current(*row[2:6], row[6] or bodies.get(row[7]), row[7]) for row in rows}
     for target in wanted:
-        target.current = current.get((target.type, target.id))
+        target.current = found = current.get((target.type, target.id))
+        if target.met is not None and (found is None or found.vid != target.met):
+            raise Changed
 
 
 def _apply(plan: _Plan, ops: Sequence[Op], at: datetime) -> None:
@@ -266,8 +289,7 @@ def _apply(plan: _Plan, ops: Sequence[Op], at: datetime) -> None:
         op, current = ops[target.op], target.current
         alive = current is not None and not current.deleted
         if target.method == "F":
-            if current is None:
-                raise Outcome("conflict", "The match of If-None-Exist has just gone; try again")
+            assert current is not None
             plan.written[target.op] = Written("found", _version_of(target, current))
             continue
         _check_preconditions(target, op, current, alive=alive)
@@ -361,7 +383,9 @@ def _write(writer: Writer, connection: Connection, targets: list[_Target], at: d
         return
     txn = writer.dictionary.transaction_number()
     transaction: list[dict[str, Any]] = [{"txn": txn, "at": at, "actor": grant.actor, "request_id": request_id}]
-    remaining = iter(targets)
+    # New ids that callers chose come last and in order, over all chunks; see WRITE.
+    types = writer.dictionary.types
+    remaining = iter(sorted(targets, key=lambda t: (types[t.type], t.id) if t.method == "U" and t.current is None else (0, "")))
     while chunk := list(islice(remaining, CHUNK)):
         removed, added = _index_changes(writer, chunk)
         versions = [_row(writer, target, txn) for target in chunk]
