@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fhir_server.outcome import Issue
-from fhir_server.store.ops import Delete
+from fhir_server.store.ops import Delete, Written
 
 from .engine import Engine
 from .exchange import Exchange, Reply
@@ -13,9 +13,14 @@ from .update import conditions
 def delete(engine: Engine, exchange: Exchange) -> Reply:
     """204, also where there was nothing to delete. Raises Outcome `precondition`, `conflict` (others refer to it, with integrity on)."""
     (written,) = engine.store.transact([delete_op(engine, exchange)], exchange.grant, request_id=exchange.request_id).written
-    notice = Issue("information", "informational", f"{written.deleted} deleted" if written.deleted else "There was nothing to delete")
-    version = written.version
-    return Reply(204, None, version.type if version else None, None, str(version.version) if version else None, issues=(notice,))
+    return deleted_reply(written, one=exchange.id is not None)
+
+
+def deleted_reply(written: Written, *, one: bool) -> Reply:
+    """The answer to a delete; with the version that the deletion is where it was asked for `one` resource, not for all that meet a condition."""
+    text = f"Resources deleted: {written.deleted}" if written.deleted else "There was nothing to delete"
+    version = str(written.version.version) if one and written.version else None
+    return Reply(204, version=version, issues=(Issue("information", "informational", text),))
 
 
 def delete_op(engine: Engine, exchange: Exchange) -> Delete:

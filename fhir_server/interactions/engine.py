@@ -47,8 +47,8 @@ class Engine:
     def checked(self, resource: Any, resource_type: str) -> dict[str, Any]:
         """The resource, known to be valid and of the type. Raises Outcome `malformed` (400) or `invalid` (422) with every fault."""
         found = resource.get("resourceType") if isinstance(resource, dict) else None
-        if found is not None and found != resource_type:
-            raise Outcome("malformed", f"The body is a {found}, but the address is that of a {resource_type}", expression=f"{found}")
+        if isinstance(found, str) and found != resource_type:
+            raise Outcome("malformed", f"The body is a {found[:64]}, but the address is that of a {resource_type}", expression=found[:64])
         self.validator.require(resource)
         return dict(resource)
 

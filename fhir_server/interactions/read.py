@@ -50,7 +50,7 @@ def _unchanged(exchange: Exchange, found: Version, version: str) -> bool:
         return version in exchange.if_none_match or "*" in exchange.if_none_match
     # HTTP dates have whole seconds: the version of 10:00:00.7 counts as that of 10:00:00.
     since = exchange.if_modified_since
-    return since is not None and found.at < since + timedelta(seconds=1)
+    return since is not None and found.at - timedelta(seconds=1) < since
 
 
 def shaped(engine: Engine, exchange: Exchange, body: bytes) -> bytes:

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from fhir_server import fhirjson
 from fhir_server.interactions import Engine, Exchange, Reply
 from fhir_server.outcome import Issue, Outcome, operation_outcome
 
+_MODES: Final = ("create", "update", "delete", "profile")
+
 
 def validate(engine: Engine, exchange: Exchange) -> Reply:
-    """200 and an OperationOutcome, with errors in it where the resource is not valid. Raises Outcome `malformed` where there is none."""
+    """200 and an OperationOutcome, with errors in it where the resource is not valid.
+
+    Raises Outcome `malformed` where there is no resource, `parameter` for a profile that is not at hand, `not-found` and `gone` for what is not stored.
+    """
     name = engine.known_type(exchange.type)
-    resource, mode = _input(engine, exchange)
+    resource, mode, profile = _input(exchange)
+    if mode is not None and mode not in _MODES:
+        raise Outcome("parameter", f"mode is one of {', '.join(_MODES)}, not '{str(mode)[:80]}'", code="value")
+    if profile is not None and profile != f"http://hl7.org/fhir/StructureDefinition/{name}":
+        raise Outcome("parameter", f"The profile '{str(profile)[:200]}' is not at hand to validate by", code="not-supported")
+    if resource is None and exchange.id is not None:
+        resource = _stored(engine, exchange, name)
+    if mode == "delete" and exchange.id is not None:
+        return Reply(200, fhirjson.dumps(operation_outcome(())))
+    if resource is None:
+        raise Outcome("malformed", "There is no resource to validate: send it as the body, or as the parameter 'resource'", code="required")
     issues = engine.validator.check(resource, warnings=True)
     if resource["resourceType"] != name:
         issues = [Issue("error", "invalid", f"The resource is a {resource['resourceType']}, but the address is that of a {name}"), *issues]
@@ -25,18 +40,34 @@ def validate(engine: Engine, exchange: Exchange) -> Reply:
     return Reply(200, fhirjson.dumps(operation_outcome(issues)))
 
 
-def _input(engine: Engine, exchange: Exchange) -> tuple[dict[str, Any], str | None]:
-    """The resource to validate and the mode: from a Parameters body, from a bare resource, or what is stored."""
-    mode = next((value for key, value in exchange.params if key == "mode"), None)
+def _input(exchange: Exchange) -> tuple[Any, Any, Any]:
+    """Resource, mode and profile, None where not given: from a Parameters body, or from a bare resource and the query."""
+    given = dict(exchange.params)
     body = exchange.body
-    if isinstance(body, dict) and body.get("resourceType") == "Parameters" and exchange.type != "Parameters":
-        parts = {part.get("name"): part for part in body.get("parameter", ()) if isinstance(part, dict)}
+    if isinstance(body, dict) and body.get("resourceType") == "Parameters" and (exchange.type != "Parameters" or _holds_resource(body)):
+        parts = {part["name"]: part for part in _parts(body) if isinstance(part.get("name"), str)}
         body = parts.get("resource", {}).get("resource")
-        mode = parts.get("mode", {}).get("valueCode", mode)
-    if body is None and exchange.id is not None:
-        with engine.store.latest(exchange.grant) as db:
-            found = db.read(engine.known_type(exchange.type), exchange.id)
-        body = fhirjson.loads(found.body) if found is not None and found.body is not None else None
-    if not isinstance(body, dict) or "resourceType" not in body:
-        raise Outcome("malformed", "There is no resource to validate: send it as the body, or as the parameter 'resource'", code="required")
-    return body, mode
+        mode = parts.get("mode", {})
+        profile = parts.get("profile", {})
+        return body, mode.get("valueCode", given.get("mode")), profile.get("valueUri", profile.get("valueCanonical", given.get("profile")))
+    return body, given.get("mode"), given.get("profile")
+
+
+def _parts(body: dict[str, Any]) -> list[dict[str, Any]]:
+    parts = body.get("parameter")
+    return [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+
+
+def _holds_resource(body: dict[str, Any]) -> bool:
+    """Whether Parameters sent to the address of Parameters are those of the operation, and not themselves what is to be validated."""
+    return any(part.get("name") == "resource" and isinstance(part.get("resource"), dict) for part in _parts(body))
+
+
+def _stored(engine: Engine, exchange: Exchange, name: str) -> Any:
+    with engine.store.latest(exchange.grant) as db:
+        found = db.read(name, str(exchange.id))
+    if found is None:
+        raise Outcome("not-found", f"{name}/{exchange.id} does not exist")
+    if found.body is None:
+        raise Outcome("gone", f"{name}/{exchange.id} was deleted")
+    return fhirjson.loads(found.body)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -34,7 +33,8 @@ _WRITES: Final[dict[tuple[str, str], Interaction]] = {
     ("DELETE", "x"): "delete",
     ("DELETE", "x/x"): "delete",
 }
-_ETAG: Final = re.compile(r'(?:W/)?"([^"]+)"')
+_ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+_ETAG: Final = re.compile(r'(?:W/)?"([A-Za-z0-9\-.]{1,64})"')
 
 
 def exchange_of(entry: Mapping[str, Any], parent: Exchange, at: str) -> Exchange:
@@ -42,31 +42,47 @@ def exchange_of(entry: Mapping[str, Any], parent: Exchange, at: str) -> Exchange
     request = entry.get("request")
     if not isinstance(request, dict):
         raise Outcome("malformed", "The entry has no request", code="required", expression=f"{at}.request")
-    method, url = request.get("method"), request.get("url")
-    if not isinstance(method, str) or not isinstance(url, str):
+    method, url = text_of(request, "method", f"{at}.request"), text_of(request, "url", f"{at}.request")
+    if method is None or url is None:
         raise Outcome("malformed", "The request of an entry needs a method and a url", code="required", expression=f"{at}.request")
     path, _, query = url.removeprefix(parent.base + "/").partition("?")
     segments = [unquote(part) for part in path.strip("/").split("/") if part]
     if ":" in path or any(part.startswith("$") for part in segments):
-        raise Outcome("not-implemented", f"'{url}' cannot be asked for in a Bundle", expression=f"{at}.request.url")
+        raise Outcome("malformed", f"'{url[:200]}' cannot be asked for in a Bundle", code="not-supported", expression=f"{at}.request.url")
     exchange = replace(
         parent,
         interaction=_interaction(method, segments, at),
         type=_segment(segments, 0),
-        id=_segment(segments, 1),
+        id=_identity(_segment(segments, 1), at),
         version=_segment(segments, 3),
-        params=tuple(parse_parameters(query)),
+        params=tuple(pair for pair in parse_parameters(query) if pair[0] not in {"_format", "_pretty"}),
         body=entry.get("resource"),
         if_match=_etag(request.get("ifMatch"), f"{at}.request.ifMatch"),
         if_none_match=_etags(request.get("ifNoneMatch"), f"{at}.request.ifNoneMatch"),
         if_modified_since=_since(request.get("ifModifiedSince"), f"{at}.request.ifModifiedSince"),
-        if_none_exist=request.get("ifNoneExist"),
+        if_none_exist=text_of(request, "ifNoneExist", f"{at}.request"),
     )
     if exchange.interaction == "patch":
         return replace(exchange, body=_patch_body(exchange.body, f"{at}.resource"))
     if exchange.interaction in ("create", "update") and not isinstance(exchange.body, dict):
         raise Outcome("malformed", f"The entry has no resource to {exchange.interaction}", code="required", expression=f"{at}.resource")
     return exchange
+
+
+def text_of(node: Mapping[str, Any], name: str, at: str) -> str | None:
+    """A property that is text or not there: entries are read before anything validates them. Raises Outcome `malformed` for anything else."""
+    value = node.get(name)
+    if value is not None and not isinstance(value, str):
+        raise Outcome("malformed", f"The property '{name}' is a {type(value).__name__} where text belongs", code="value", expression=f"{at}.{name}")
+    return value
+
+
+def _identity(text: str | None, at: str) -> str | None:
+    if text is None or _ID.fullmatch(text):
+        return text
+    raise Outcome(
+        "not-found", f"{ascii(text[:80])} is not an id: 1 to 64 of A-Z, a-z, 0-9, '-' and '.'", code="value", expression=f"{at}.request.url"
+    )
 
 
 def _segment(segments: list[str], place: int) -> str | None:
@@ -80,7 +96,7 @@ def _interaction(method: str, segments: list[str], at: str) -> Interaction:
     if segments == ["metadata"] and found == "search":
         found = "capabilities"
     if found is None:
-        raise Outcome("malformed", f"{method} {'/'.join(segments) or '/'} is not an interaction", code="value", expression=f"{at}.request")
+        raise Outcome("malformed", f"{method[:20]} {'/'.join(segments)[:200] or '/'} is not an interaction", code="value", expression=f"{at}.request")
     return found
 
 
@@ -89,7 +105,7 @@ def _etag(value: Any, at: str) -> str | None:
         return None
     match = _ETAG.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise Outcome("malformed", f"'{value}' is not an ETag such as W/\"1\"", code="value", expression=at)
+        raise Outcome("malformed", f"'{str(value)[:80]}' is not an ETag such as W/\"1\"", code="value", expression=at)
     return match[1]
 
 
@@ -107,7 +123,7 @@ def _since(value: Any, at: str) -> datetime | None:
     except (TypeError, ValueError):
         found = None
     if found is None or found.tzinfo is None:
-        raise Outcome("malformed", f"'{value}' is not an instant", code="value", expression=at)
+        raise Outcome("malformed", f"'{str(value)[:80]}' is not an instant", code="value", expression=at)
     return found
 
 
@@ -116,6 +132,6 @@ def _patch_body(body: Any, at: str) -> Any:
     if isinstance(body, dict) and body.get("resourceType") == "Binary":
         try:
             return fhirjson.loads(base64.b64decode(body.get("data", ""), validate=True))
-        except (binascii.Error, TypeError):
+        except (ValueError, TypeError):
             raise Outcome("malformed", "The Binary of a patch is not base64", code="value", expression=f"{at}.data") from None
     return body

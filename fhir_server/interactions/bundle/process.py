@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from fhir_server.interactions.create import create_op, written_reply
-from fhir_server.interactions.delete import delete_op
+from fhir_server.interactions.delete import delete_op, deleted_reply
 from fhir_server.interactions.engine import Engine
 from fhir_server.interactions.exchange import Exchange, Reply
 from fhir_server.interactions.patch import patch_op
@@ -19,7 +19,7 @@ from fhir_server.outcome import Issue, Outcome
 from fhir_server.store import Snapshot, conditional_references
 from fhir_server.store.ops import Commit, Lookup, Op
 
-from .entries import exchange_of
+from .entries import exchange_of, text_of
 from .render import bundle_response, entry_response, failed_entry
 
 Dispatch = Callable[[Engine, Exchange], Reply]
@@ -80,7 +80,8 @@ def transaction(
     if commit.repeated:
         return [], [], True
     for (number, _), written in zip(ops, commit.written, strict=True):
-        replies[number] = written_reply(written)
+        exchange = exchanges[number]
+        replies[number] = deleted_reply(written, one=exchange.id is not None) if exchange.interaction == "delete" else written_reply(written)
     return exchanges, [replies[number] for number in range(len(exchanges))], False
 
 
@@ -98,7 +99,7 @@ def _prepare(engine: Engine, parent: Exchange, entries: list[dict[str, Any]]) ->
             make = _OPS.get(exchange.interaction)
             if make is not None:
                 op = make(engine, exchange)
-                op.link = entry.get("fullUrl")
+                op.link = text_of(entry, "fullUrl", at)
                 ops.append((number, op))
         except Outcome as outcome:
             faults.append(outcome)
