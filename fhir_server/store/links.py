@@ -26,6 +26,9 @@ def relink(resource: dict[str, Any], links: Mapping[str, str]) -> dict[str, Any]
     What is handed in stays as it was (a retried transaction starts from it again); what needs no change is shared, not copied.
     """
 
+    if not links:
+        return resource
+
     def resolve(text: str) -> str | None:
         found = links.get(text)
         if found is not None:

@@ -299,7 +299,8 @@ def _apply(plan: _Plan, ops: Sequence[Op], at: datetime) -> None:
                 continue
             plan.deleted[target.op] = plan.deleted.get(target.op, 0) + 1
         elif isinstance(op, Patch):
-            target.resource = _patched(target, op, current)
+            # What a patch brings in may point to other entries, too.
+            target.resource = relink(_patched(target, op, current), plan.links)
         elif isinstance(op, Put) and alive and current is not None and current.body is not None:
             target.resource = carry_labels(fhirjson.loads(current.body.encode()), target.resource or op.resource)
         if current is not None:
