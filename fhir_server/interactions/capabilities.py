@@ -26,6 +26,7 @@ def capabilities(engine: Engine, exchange: Exchange) -> Reply:
 @lru_cache(maxsize=16)
 def _statement(registry: Registry, operations: tuple[tuple[str, str], ...], base: str) -> bytes:
     spec = registry.spec
+    offered = {"operation": [{"name": name, "definition": definition} for name, definition in operations]} if operations else {}
     statement = {
         "resourceType": "CapabilityStatement",
         "status": "active",
@@ -40,9 +41,8 @@ def _statement(registry: Registry, operations: tuple[tuple[str, str], ...], base
             {
                 "mode": "server",
                 "security": {"cors": False, "description": "Every request but this one needs a bearer token."},
-                "resource": [_resource(registry, name) for name in spec.resource_types],
+                "resource": [_resource(registry, name) | offered for name in spec.resource_types],
                 "interaction": [{"code": code} for code in ("transaction", "batch", "history-system")],
-                "operation": [{"name": name, "definition": definition} for name, definition in operations],
             }
         ],
     }

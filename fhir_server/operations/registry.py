@@ -32,8 +32,8 @@ _OPERATIONS: Final = {
 
 
 def names() -> dict[str, str]:
-    """The operations by name, with the URL of each definition."""
-    return {name: operation.definition for name, operation in _OPERATIONS.items()}
+    """The operations on every resource type by name, with the URL of each definition."""
+    return {name: operation.definition for name, operation in _OPERATIONS.items() if "type" in operation.levels}
 
 
 def dispatch_operation(engine: Engine, level: Level, exchange: Exchange, name: str) -> Reply:

@@ -19,6 +19,7 @@ from fhir_server import fhirjson
 from fhir_server.access import issue
 from fhir_server.app import build_app
 from fhir_server.interactions import Engine
+from fhir_server.operations import names
 from fhir_server.settings import Settings
 from fhir_server.store import Store
 
@@ -106,7 +107,7 @@ def make_fhir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeFhir]:
         store = Store(url, zone=ZONE, bases=(BASE,), connections=8, **options)
         opened.append(store)
         settings = Settings(data=Path(tmp_path_factory.mktemp("data")), jwt_secret=SECRET, clinic_timezone=ZONE, max_body_mb=max_body_mb)
-        return Fhir(build_app(Engine.build(store, settings), settings), token())
+        return Fhir(build_app(Engine.build(store, settings, names()), settings), token())
 
     yield make
     for store in opened:

@@ -62,6 +62,7 @@ def exchange_of(entry: Mapping[str, Any], parent: Exchange, at: str) -> Exchange
         if_modified_since=_since(request.get("ifModifiedSince"), f"{at}.request.ifModifiedSince"),
         if_none_exist=text_of(request, "ifNoneExist", f"{at}.request"),
     )
+    text_of(entry, "fullUrl", at)
     if exchange.interaction == "patch":
         return replace(exchange, body=_patch_body(exchange.body, f"{at}.resource"))
     if exchange.interaction in ("create", "update") and not isinstance(exchange.body, dict):

@@ -5,6 +5,7 @@ https://hl7.org/fhir/R4/http.html#transaction, https://hl7.org/fhir/R4/http.html
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
@@ -17,9 +18,10 @@ from fhir_server.interactions.patch import patch_op
 from fhir_server.interactions.update import update_op
 from fhir_server.outcome import Issue, Outcome
 from fhir_server.store import Snapshot, conditional_references
-from fhir_server.store.ops import Commit, Lookup, Op
+from fhir_server.store.links import relink
+from fhir_server.store.ops import Commit, Create, Delete, Lookup, Op, Patch, Put
 
-from .entries import exchange_of, text_of
+from .entries import exchange_of
 from .render import bundle_response, entry_response, failed_entry
 
 Dispatch = Callable[[Engine, Exchange], Reply]
@@ -29,6 +31,7 @@ _OPS: Final[dict[str, Callable[[Engine, Exchange], Op]]] = {"create": create_op,
 # Deletes come first, then creates, then updates and patches, then reads, whatever the order sent (http.html, rules of transactions).
 _ORDER: Final = {"delete": 0, "create": 1, "update": 2, "patch": 2}
 _MAX_ISSUES: Final = 100
+_RESTFUL: Final = re.compile(r"(https?://\S{1,1000})/([A-Z][A-Za-z]{1,63}/[A-Za-z0-9\-.]{1,64})")
 
 
 def process(engine: Engine, exchange: Exchange, dispatch: Dispatch, read: Read) -> Reply:
@@ -99,7 +102,7 @@ def _prepare(engine: Engine, parent: Exchange, entries: list[dict[str, Any]]) ->
             make = _OPS.get(exchange.interaction)
             if make is not None:
                 op = make(engine, exchange)
-                op.link = text_of(entry, "fullUrl", at)
+                op.link = entry.get("fullUrl")
                 ops.append((number, op))
         except Outcome as outcome:
             faults.append(outcome)
@@ -111,6 +114,7 @@ def _prepare(engine: Engine, parent: Exchange, entries: list[dict[str, Any]]) ->
         worst = min(faults, key=lambda outcome: outcome.status)
         raise Outcome(worst.category, issues=issues, headers=worst.headers)
     _refuse_same_link([op for _, op in ops])
+    _make_absolute([op for _, op in ops])
     ops.sort(key=lambda pair: _ORDER[exchanges[pair[0]].interaction])
     return exchanges, ops
 
@@ -138,6 +142,23 @@ def _inside(place: str, at: str) -> str:
         return place
     _, dot, rest = place.partition(".")
     return f"{at}.resource{dot}{rest}"
+
+
+def _make_absolute(ops: list[Op]) -> None:
+    """Reads relative references against the fullUrl of the entry that they stand in: in one of `http://x/fhir/Observation/5`, `Patient/7` means
+    `http://x/fhir/Patient/7`, where that is an entry here. https://hl7.org/fhir/R4/bundle.html#references
+    """
+    bases: dict[str, dict[str, str]] = {}
+    placed: list[tuple[Create | Put, dict[str, str]]] = []
+    for op in ops:
+        match = _RESTFUL.fullmatch(op.link) if op.link is not None else None
+        if match is not None and op.link is not None and not isinstance(op, Delete):
+            links = bases.setdefault(match[1], {})
+            links[match[2]] = op.link
+            if not isinstance(op, Patch):
+                placed.append((op, links))
+    for op, links in placed:
+        op.resource = relink(op.resource, links)
 
 
 def _refuse_same_link(ops: list[Op]) -> None:
