@@ -18,25 +18,32 @@ from fhir_server.search import Grant, Query, Registry, compile_matching
 from .database import Connection
 
 _UNION = 50
+_MAX_TOKENS = 250
+"""Tokens of one type that a transaction locks one by one: PostgreSQL has room for 6,400 locks of all sessions. Beyond, it locks the type."""
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A resource that a condition found."""
+    """A resource that a condition found, and the version number that met the condition."""
 
     type: str
     id: str
+    vid: int
 
 
 def lock_conditions(connection: Connection, queries: Sequence[Query]) -> None:
     """Waits until no other transaction holds a condition that could meet one of these."""
+    tokens: dict[str, set[str | None]] = {}
+    for query in queries:
+        tokens.setdefault(query.type, set()).add(query.lock_token())
     exclusive: set[int] = set()
     shared: set[int] = set()
-    for query in queries:
-        token = query.lock_token()
-        (exclusive if token is None else shared).add(_key(str(query.type)))
-        if token is not None:
-            exclusive.add(_key(f"{query.type}\0{token}"))
+    for name, named in tokens.items():
+        if None in named or len(named) > _MAX_TOKENS:
+            exclusive.add(_key(name))
+        else:
+            shared.add(_key(name))
+            exclusive.update(_key(f"{name}\0{token}") for token in named)
     locks = sorted({**dict.fromkeys(shared, True), **dict.fromkeys(exclusive, False)}.items())
     if locks:
         connection.execute(
@@ -61,8 +68,8 @@ def match_all(connection: Connection, registry: Registry, grant: Grant, queries:
             if not query.filters:
                 raise Outcome("precondition", "A condition needs at least one search parameter")
             statement = compile_matching(query, registry, grant, limits[number])
-            parts.append(f"SELECT {number} AS n, m.type, m.id FROM ({statement.text}) AS m")
+            parts.append(f"SELECT {number} AS n, m.type, m.id, m.vid FROM ({statement.text}) AS m")
             arguments += statement.params
-        for number, tid, identity in connection.execute(" UNION ALL ".join(parts), arguments):
-            found[number].append(Match(registry.type_name(tid), identity))
+        for number, tid, identity, vid in connection.execute(" UNION ALL ".join(parts), arguments):
+            found[number].append(Match(registry.type_name(tid), identity, vid))
     return found

@@ -22,8 +22,19 @@ T = TypeVar("T")
 RETRY_AFTER: Final = {"Retry-After": "2"}
 _ATTEMPTS: Final = 6
 _SESSION: Final = "-c jit=off -c TimeZone=UTC -c statement_timeout=60000 -c idle_in_transaction_session_timeout=60000 -c application_name=fhir-server"
+# Without these a session over a network that swallows packets would hang for hours; they do nothing on a Unix socket.
+_NETWORK: Final = {"connect_timeout": 3, "tcp_user_timeout": 20_000, "keepalives_idle": 20, "keepalives_interval": 5, "keepalives_count": 3}
+
+
+class Changed(Exception):  # noqa: N818 - an event, not a fault: the transaction starts again
+    """What a transaction has found was changed by another one before it was locked."""
+
+
 # 40001 and 40P01: the transaction lost against another; 23505: another made the same thing in between. All are settled by trying again.
-_LOST: Final = (errors.SerializationFailure, errors.DeadlockDetected, errors.UniqueViolation)
+_LOST: Final = (errors.SerializationFailure, errors.DeadlockDetected, errors.UniqueViolation, Changed)
+_TOO_LARGE: Final = (errors.ProgramLimitExceeded, errors.StatementTooComplex, errors.TooManyArguments, errors.TooManyColumns)
+# 25006: a server that has become a standby; 25P03: it ended the session of a transaction that did nothing for a minute.
+_AWAY: Final = (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction, errors.IdleInTransactionSessionTimeout)
 
 
 class Database:
@@ -38,7 +49,7 @@ class Database:
             timeout=wait,
             reconnect_timeout=10,
             open=True,
-            kwargs={"autocommit": True, "options": _SESSION, "prepare_threshold": 3, "connect_timeout": 3},
+            kwargs={"autocommit": True, "options": _SESSION, "prepare_threshold": 3, **_NETWORK},
         )
 
     def close(self) -> None:
@@ -46,8 +57,11 @@ class Database:
         self._pool.close()
 
     @contextmanager
-    def connection(self) -> Iterator[Connection]:
-        """One session. Raises Outcome `unavailable` when the database is away or none becomes free in time."""
+    def connection(self, *, retried: bool = False) -> Iterator[Connection]:
+        """One session. Raises Outcome `unavailable` when the database is away or none becomes free in time.
+
+        What the database cannot hold is `parameter` or `too-large`. What a lost race raises is left to the caller if the work is `retried`.
+        """
         try:
             # Without the pool's own context manager, which ends a transaction that in autocommit mode is never there: 10 µs of a read's 180.
             connection = self._pool.getconn()
@@ -55,29 +69,34 @@ class Database:
             raise Outcome("unavailable", "The database is not reachable, or busier than it can serve; try again", headers=RETRY_AFTER) from None
         try:
             yield connection
+        except _LOST:
+            if retried:
+                raise
+            raise _conflict() from None
         except errors.QueryCanceled:
             raise Outcome("unavailable", "The request took longer than a minute in the database", code="timeout", headers=RETRY_AFTER) from None
-        except (errors.SerializationFailure, errors.DeadlockDetected):
-            raise
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            self._forget(error)
+        except _TOO_LARGE:
+            raise Outcome("too-large", "The request is too large or too complex for the database") from None
+        except psycopg.DataError as error:
+            raise Outcome("parameter", f"A value cannot be stored or compared: {error.diag.message_primary or error}", code="value") from None
+        except _AWAY as error:
+            if not connection.closed and isinstance(error, errors.ReadOnlySqlTransaction):
+                connection.close()  # A new session may find the server that takes writes.
+            elif connection.closed:
+                self._pool.check()  # Sessions that died with the server are found out now rather than by one request each.
+            raise Outcome("unavailable", "The database is away, or has no room; try again", headers=RETRY_AFTER) from error
         finally:
             self._pool.putconn(connection)
-
-    def _forget(self, error: Exception) -> None:
-        # Sessions that died with the server are found out now rather than by one request each.
-        self._pool.check()
-        raise Outcome("unavailable", "The database is away; try again", headers=RETRY_AFTER) from error
 
     def retrying(self, work: Callable[[Connection], T]) -> T:
         """Runs a whole transaction, again from its start when it lost against another one; Outcome `conflict` after six losses."""
         for _ in range(_ATTEMPTS):
             try:
-                with self.connection() as connection:
+                with self.connection(retried=True) as connection:
                     return work(connection)
             except _LOST:
                 continue
-        raise Outcome("conflict", "Others keep changing the same resources; try again", code="transient", headers=RETRY_AFTER)
+        raise _conflict()
 
     def answers(self) -> bool:
         """Whether a statement goes through within three seconds."""
@@ -87,6 +106,10 @@ class Database:
         except (psycopg.Error, PoolTimeout):
             return False
         return True
+
+
+def _conflict() -> Outcome:
+    return Outcome("conflict", "Others keep changing the same resources; try again", code="transient", headers=RETRY_AFTER)
 
 
 def scalar(connection: Connection, statement: str, *arguments: Any) -> Any:

@@ -9,19 +9,24 @@ import threading
 from collections.abc import Iterator, Mapping
 from itertools import islice
 
-from .database import Connection, Database, scalar
+from fhir_server.outcome import Outcome
+
+from .database import RETRY_AFTER, Connection, Database, scalar
 from .tables import BLOCK
 
 _MAX_SYSTEMS = 200_000
+_SYSTEMS = "SELECT url, sid FROM token_system WHERE url = ANY(%s::text[])"
 
 
 class Dictionary:
     """The dictionaries of one database, as one process knows them."""
 
     def __init__(self, database: Database) -> None:
-        """Reads types and parameters. Raises Outcome `unavailable` when the database is away."""
+        """Reads types and parameters. Raises Outcome `unavailable` when the database is away or not migrated."""
         self._database = database
         with database.connection() as connection:
+            if schema_version(connection) is None:
+                raise Outcome("unavailable", "The database is empty; `fhir-server migrate` makes its tables", headers=RETRY_AFTER)
             self.types: Mapping[str, int] = {name: tid for tid, name in connection.execute("SELECT tid, name FROM resource_type")}
             parameters = connection.execute("SELECT type, code, pid FROM search_param").fetchall()
         self.names: Mapping[int, str] = {tid: name for name, tid in self.types.items()}
@@ -32,17 +37,20 @@ class Dictionary:
 
     def systems(self, urls: set[str]) -> Mapping[str, int]:
         """Numbers of code systems; unknown ones are added, in a transaction of their own so that no writer waits for another."""
-        missing = sorted(urls - self._systems.keys())
-        if missing:
-            with self._database.connection() as connection:
-                connection.execute("INSERT INTO token_system (url) SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING", (missing,))
-                rows = connection.execute("SELECT url, sid FROM token_system WHERE url = ANY(%s)", (missing,)).fetchall()
-            found = dict(rows)
-            if len(self._systems) + len(found) > _MAX_SYSTEMS:
-                self._systems = {"": 0}
-                return self.systems(urls)
-            self._systems = {**self._systems, **found}
-        return self._systems
+        known = self._systems
+        missing = sorted(urls - known.keys())
+        if not missing:
+            return known
+        with self._database.connection() as connection:
+            found = dict(connection.execute(_SYSTEMS, (missing,)).fetchall())
+            if len(found) < len(missing):
+                new = sorted(set(missing) - found.keys())
+                connection.execute("INSERT INTO token_system (url) SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING", (new,))
+                found = dict(connection.execute(_SYSTEMS, (missing,)).fetchall())
+        merged = {**known, **found}
+        # What this call was asked for it answers, however much that is; what is kept has a bound.
+        self._systems = merged if len(merged) <= _MAX_SYSTEMS else {"": 0}
+        return merged
 
     def resource_numbers(self, count: int) -> list[int]:
         """Numbers for new resources."""

@@ -37,7 +37,11 @@ class Store:
         self._database = Database(url, connections=connections)
         # A session of its own: whoever holds one of the others for a transaction must not wait for a second of them.
         self._numbers = Database(url, connections=1)
-        self._dictionary = Dictionary(self._numbers)
+        try:
+            self._dictionary = Dictionary(self._numbers)
+        except BaseException:
+            self.close()
+            raise
         self.registry = Registry(r4(), types=self._dictionary.types, pids=self._dictionary.parameters, zone=zone, base_url_prefixes=tuple(bases))
         self._writer = Writer(self._database, self.registry, self._dictionary, utc_now, new_id, referential_integrity)
 

@@ -197,6 +197,13 @@ def _takes_all(op: Op) -> bool:
     return isinstance(op, Delete) and op.multiple
 
 
+def _only(op: Op, match: list[Match] | None) -> int | None:
+    """The version number of the one match, None without one. Raises Outcome where there are more than the op may have."""
+    if match is not None and len(match) > (_MAX_DELETED if _takes_all(op) else 1):
+        raise Outcome("multiple-matches", f"The condition has more than {f'{_MAX_DELETED:,} matches' if _takes_all(op) else 'one match'}")
+    return match[0].vid if match else None
+
+
 def _refuse_same_condition(unmatched: list[Query]) -> None:
     """Two writes that would each make what both ask for would make it twice."""
     seen: set[tuple[str, frozenset[Criterion]]] = set()
@@ -216,9 +223,7 @@ def _one_reference(lookup: Lookup, match: list[Match]) -> str:
 
 
 def _identify_one(writer: Writer, plan: _Plan, number: int, op: Op, match: list[Match] | None) -> None:
-    if match is not None and len(match) > (_MAX_DELETED if _takes_all(op) else 1):
-        raise Outcome("multiple-matches", f"The condition has more than {f'{_MAX_DELETED:,} matches' if _takes_all(op) else 'one match'}")
-    met = match[0].vid if match else None
+    met = _only(op, match)
     if isinstance(op, Create):
         if match:
             _link(plan, op.link, match[0].type, match[0].id)
@@ -274,8 +279,10 @@ def _load_current(writer: Writer, connection: Connection, plan: _Plan) -> None:
     types = [writer.dictionary.types[t.type] for t in wanted]
     rows = connection.execute(LOCK, (types, [t.id for t in wanted])).fetchall()
     unseen = [row[7] for row in rows if row[6] is None and not row[4]]
-    bodies = dict(connection.execute(BODIES, (unseen,)).fetchall()) if unseen else {}
-    current = {(writer.dictionary.names[row[0]], row[1]): _Current(*row[2:6], row[6] or bodies.get(row[7]), row[7]) for row in rows}
+    bodies: dict[int, str] = dict(connection.execute(BODIES, (unseen,)).fetchall()) if unseen else {}
+    current: dict[tuple[str, str], _Current] = {}
+    for tid, identity, rid, version, deleted, updated, body, vid in rows:
+        current[writer.dictionary.names[tid], identity] = _Current(rid, version, deleted, updated, body or bodies.get(vid), vid)
     for target in wanted:
         target.current = found = current.get((target.type, target.id))
         if target.met is not None and (found is None or found.vid != target.met):
