@@ -1,0 +1,97 @@
+"""What is stated works. https://hl7.org/fhir/R4/http.html#capabilities"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.interactions.conftest import BASE, Fhir, Json, entry, patient
+
+VALUES = {
+    "string": "ann",
+    "token": "urn:s|code",
+    "date": "ge2020-01-01",
+    "reference": "Patient/1",
+    "number": "1.5",
+    "quantity": "1.5|http://unitsofmeasure.org|kg",
+    "uri": "http://example.org/x",
+}
+
+
+@pytest.fixture(scope="module")
+def statement(fhir: Fhir) -> Json:
+    found: Json = fhir.get("metadata")
+    return found
+
+
+def test_the_statement_needs_no_token_and_is_valid(fhir: Fhir, statement: Json) -> None:
+    answer = fhir.app.test_client().get("/fhir/metadata")
+    assert answer.status_code == 200
+    assert answer.get_json() == statement
+    assert (statement["fhirVersion"], statement["implementation"]["url"]) == ("4.0.1", BASE)
+    outcome = fhir.post("CapabilityStatement/$validate", statement, 200)
+    assert [issue for issue in outcome["issue"] if issue["severity"] == "error"] == []
+
+
+def test_every_type_is_stated_and_answers(fhir: Fhir, statement: Json) -> None:
+    stated = [each["type"] for each in statement["rest"][0]["resource"]]
+    assert len(stated) == len(set(stated)) >= 146
+    assert {"Patient", "Observation", "Binary", "Bundle", "Parameters", "VisionPrescription"} <= set(stated)
+    for name in stated:
+        assert fhir("GET", f"{name}?_count=1").status_code == 200, name
+
+
+@pytest.mark.parametrize("name", ["Patient", "Observation", "Encounter", "RiskAssessment", "ValueSet", "ChargeItem", "Appointment"])
+def test_every_stated_parameter_finds_and_filters(fhir: Fhir, statement: Json, name: str) -> None:
+    stated = next(each for each in statement["rest"][0]["resource"] if each["type"] == name)
+    assert len(stated["searchParam"]) > 5
+    for param in stated["searchParam"]:
+        answer = fhir("GET", f"{name}?{param['name']}={VALUES[param['type']]}")
+        assert answer.status_code == 200, (param, answer.data)
+        if param["type"] != "token":
+            continue
+        missing = fhir("GET", f"{name}?{param['name']}:missing=true&_count=1")
+        assert missing.status_code == 200, param
+    for include in stated["searchInclude"]:
+        assert fhir("GET", f"{name}?_count=1&_include={include}").status_code == 200, include
+    for include in stated["searchRevInclude"]:
+        assert fhir("GET", f"{name}?_count=1&_revinclude={include}").status_code == 200, include
+
+
+@pytest.mark.parametrize("name", ["Patient", "Basic"])
+def test_every_stated_interaction_answers(fhir: Fhir, statement: Json, name: str) -> None:
+    stated = next(each for each in statement["rest"][0]["resource"] if each["type"] == name)
+    body = patient() if name == "Patient" else {"resourceType": "Basic", "code": {"text": "x"}}
+    made = fhir.post(name, body)
+    path = f"{name}/{made['id']}"
+    calls = {
+        "read": fhir("GET", path),
+        "vread": fhir("GET", f"{path}/_history/1"),
+        "update": fhir("PUT", path, made),
+        "patch": fhir("PATCH", path, [{"op": "test", "path": "/id", "value": made["id"]}]),
+        "history-instance": fhir("GET", f"{path}/_history"),
+        "history-type": fhir("GET", f"{name}/_history"),
+        "create": fhir("POST", name, body),
+        "search-type": fhir("GET", f"{name}?_id={made['id']}"),
+        "delete": fhir("DELETE", path),
+    }
+    assert {each["code"] for each in stated["interaction"]} == set(calls)
+    assert {name: answer.status_code for name, answer in calls.items() if answer.status_code >= 300} == {}
+    for operation in stated["operation"]:
+        assert fhir("POST", f"{name}/${operation['name']}", body).status_code == 200
+
+
+def test_every_stated_system_interaction_answers(fhir: Fhir, statement: Json) -> None:
+    rest = statement["rest"][0]
+    assert {each["code"] for each in rest["interaction"]} == {"transaction", "batch", "history-system"}
+    for kind in ("transaction", "batch"):
+        fhir.bundle(kind, entry("GET", "metadata"))
+    fhir.get("_history?_count=1")
+    assert "operation" not in rest
+
+
+def test_formats_stated_are_spoken(fhir: Fhir, statement: Json) -> None:
+    made = fhir.post("Patient", patient())
+    for name in statement["format"]:
+        answer = fhir("GET", f"Patient/{made['id']}?_format={name.replace('+', '%2B')}")
+        assert answer.status_code == 200, name
+    assert "application/json-patch+json" in statement["patchFormat"]
