@@ -29,7 +29,7 @@ class Engine:
 
     @classmethod
     def build(cls, store: Store, settings: Settings, operations: Mapping[str, str] | None = None) -> Engine:
-        """An engine over a store; nothing is compiled until it is used. `operations` are the URLs of the operations on types and resources, by name."""
+        """An engine over a store; nothing is compiled until it is used. `operations` are the URLs of the operations on types, by name."""
         key = hashlib.blake2b(settings.jwt_secret.encode(), person=b"page-links").digest()
         return cls(r4(), store, store.registry, Validator(r4()), key, operations or {})
 

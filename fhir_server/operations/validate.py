@@ -14,7 +14,7 @@ _MODES: Final = ("create", "update", "delete", "profile")
 def validate(engine: Engine, exchange: Exchange) -> Reply:
     """200 and an OperationOutcome, with errors in it where the resource is not valid.
 
-    Raises Outcome `malformed` where there is no resource, `parameter` for a profile that is not at hand, `not-found` and `gone` for what is not stored.
+    Raises Outcome `malformed` where there is no resource, `parameter` for an unknown mode or profile, `not-found` and `gone`.
     """
     name = engine.known_type(exchange.type)
     resource, mode, profile = _input(exchange)

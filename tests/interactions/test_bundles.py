@@ -237,7 +237,12 @@ def test_links_may_form_a_circle_and_point_to_themselves(fhir: Fhir) -> None:
     answer = fhir.bundle(
         "transaction",
         entry("POST", "Patient", patient(link=[{"other": {"reference": OTHER}, "type": "seealso"}]), LINK),
-        entry("POST", "Patient", patient(link=[{"other": {"reference": LINK}, "type": "seealso"}, {"other": {"reference": OTHER}, "type": "refer"}]), OTHER),
+        entry(
+            "POST",
+            "Patient",
+            patient(link=[{"other": {"reference": LINK}, "type": "seealso"}, {"other": {"reference": OTHER}, "type": "refer"}]),
+            OTHER,
+        ),
     )
     one, two = written(answer, 0), written(answer, 1)
     assert fhir.get(one)["link"][0]["other"]["reference"] == two
@@ -475,7 +480,9 @@ def test_entries_that_are_no_list(fhir: Fhir, entries: Any) -> None:
 
 def test_a_bundle_of_2000_entries(fhir: Fhir) -> None:
     value = unique()
-    patients = [entry("POST", "Patient", identified(value, birthDate="1990-01-01"), f"urn:uuid:00000000-0000-4000-8000-{n:012}") for n in range(1_000)]
+    patients = [
+        entry("POST", "Patient", identified(value, birthDate="1990-01-01"), f"urn:uuid:00000000-0000-4000-8000-{n:012}") for n in range(1_000)
+    ]
     seen = [entry("POST", "Observation", observation(subject={"reference": each["fullUrl"]}, identifier=[{"value": value}])) for each in patients]
     answer = fhir.bundle("transaction", *seen, *patients)
     assert set(statuses(answer)) == {"201"}
@@ -544,7 +551,8 @@ def test_a_transaction_in_xml(fhir: Fhir) -> None:
         '<Bundle xmlns="http://hl7.org/fhir"><type value="transaction"/>'
         f'<entry><fullUrl value="{LINK}"/><resource><Patient><name><family value="Xml"/></name></Patient></resource>'
         '<request><method value="POST"/><url value="Patient"/></request></entry>'
-        f'<entry><resource><Observation><status value="final"/><code><text value="x"/></code><subject><reference value="{LINK}"/></subject></Observation>'
+        f'<entry><resource><Observation><status value="final"/><code><text value="x"/></code>'
+        f'<subject><reference value="{LINK}"/></subject></Observation>'
         '</resource><request><method value="POST"/><url value="Observation"/></request></entry></Bundle>'
     )
     answer = fhir("POST", "", sent, {"Content-Type": "application/fhir+xml", "Accept": "application/fhir+json"})

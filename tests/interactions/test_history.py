@@ -128,8 +128,23 @@ def test_count_of_history(fhir: Fhir) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["_count=-1", "_count=x", "_count=1.5", "_count=", "_count=99999999999", "_since=x", "_since=2020-02-30", "_at=2020-13-01", "_nope=1", "_count=1&_count=2"]
-    + ["_cursor=x", "_cursor=" + "A" * 500, "_since=%00", "_at=%ff", "_since=99999-01-01"],
+    [
+        "_count=-1",
+        "_count=x",
+        "_count=1.5",
+        "_count=",
+        "_count=99999999999",
+        "_since=x",
+        "_since=2020-02-30",
+        "_at=2020-13-01",
+        "_nope=1",
+        "_count=1&_count=2",
+        "_cursor=x",
+        "_cursor=" + "A" * 500,
+        "_since=%00",
+        "_at=%ff",
+        "_since=99999-01-01",
+    ],
 )
 def test_bad_parameters_of_history(fhir: Fhir, query: str) -> None:
     path = three_lives(fhir)

@@ -26,7 +26,13 @@ def test_read_tells_version_and_time(fhir: Fhir) -> None:
 
 def test_head_is_get_without_the_body(fhir: Fhir) -> None:
     made = fhir.post("Patient", patient())
-    for path in (f"Patient/{made['id']}", f"Patient/{made['id']}/_history/1", f"Patient?_id={made['id']}", "metadata", f"Patient/{made['id']}/_history"):
+    for path in (
+        f"Patient/{made['id']}",
+        f"Patient/{made['id']}/_history/1",
+        f"Patient?_id={made['id']}",
+        "metadata",
+        f"Patient/{made['id']}/_history",
+    ):
         full, head = fhir("GET", path), fhir("HEAD", path)
         assert (head.status_code, head.data) == (200, b"")
         for header in ("ETag", "Last-Modified", "Content-Type", "Content-Length"):
@@ -180,7 +186,8 @@ def test_numbers_and_times_come_back_letter_for_letter(fhir: Fhir) -> None:
 
 def test_xml_in_json_out_and_back(fhir: Fhir) -> None:
     sent = (
-        '<Patient xmlns="http://hl7.org/fhir"><text><status value="generated"/><div xmlns="http://www.w3.org/1999/xhtml"><p>Ann &amp; Bob</p></div></text>'
+        '<Patient xmlns="http://hl7.org/fhir"><text><status value="generated"/>'
+        '<div xmlns="http://www.w3.org/1999/xhtml"><p>Ann &amp; Bob</p></div></text>'
         '<name id="n1"><family value="M&#252;ller &lt;&quot;&gt;"/><given value="Ann"/><given value="Bea"/></name>'
         '<birthDate value="1990-05-04"><extension url="http://hl7.org/fhir/StructureDefinition/patient-birthTime">'
         '<valueDateTime value="1990-05-04T04:00:00.50Z"/></extension></birthDate>'

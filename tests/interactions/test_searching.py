@@ -24,7 +24,9 @@ def link(bundle: Json, relation: str) -> str | None:
 # --- pages ----------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sort", ["", "&_sort=birthdate", "&_sort=-birthdate", "&_sort=family,-birthdate", "&_sort=_lastUpdated", "&_sort=-_lastUpdated", "&_sort=_id"])
+@pytest.mark.parametrize(
+    "sort", ["", "&_sort=birthdate", "&_sort=-birthdate", "&_sort=family,-birthdate", "&_sort=_lastUpdated", "&_sort=-_lastUpdated", "&_sort=_id"]
+)
 def test_pages_under_ties_are_complete_and_without_repeats(fhir: Fhir, sort: str) -> None:
     value = unique()
     made = load(fhir, *(identified(value, **({"birthDate": f"199{n % 3}"} if n % 4 else {})) for n in range(23)))
@@ -129,7 +131,12 @@ def test_totals(fhir: Fhir) -> None:
     second = fhir.get(str(link(fhir.get(f"{query}&_count=2&_total=accurate"), "next")))
     assert second["total"] == 5
     nothing = f"Patient?identifier={unique()}"
-    assert fhir.get(nothing) == {"resourceType": "Bundle", "type": "searchset", "total": 0, "link": [{"relation": "self", "url": f"{BASE}/{nothing}"}]}
+    assert fhir.get(nothing) == {
+        "resourceType": "Bundle",
+        "type": "searchset",
+        "total": 0,
+        "link": [{"relation": "self", "url": f"{BASE}/{nothing}"}],
+    }
 
 
 def test_includes_are_complete_and_never_doubled(fhir: Fhir) -> None:
@@ -138,7 +145,10 @@ def test_includes_are_complete_and_never_doubled(fhir: Fhir) -> None:
     who = fhir.post("Patient", identified(value, managingOrganization={"reference": f"Organization/{org}"}))["id"]
     load(
         fhir,
-        *(observation(identifier=[{"value": value}], subject={"reference": f"Patient/{who}"}, performer=[{"reference": f"Patient/{who}"}]) for _ in range(3)),
+        *(
+            observation(identifier=[{"value": value}], subject={"reference": f"Patient/{who}"}, performer=[{"reference": f"Patient/{who}"}])
+            for _ in range(3)
+        ),
         observation(identifier=[{"value": value}], subject={"reference": f"{BASE}/Patient/{who}"}, focus=[{"reference": "Patient/never-was"}]),
     )
     bundle = fhir.get(f"Observation?identifier={value}&_include=Observation:subject&_include=Observation:performer&_include=*")
@@ -150,7 +160,9 @@ def test_includes_are_complete_and_never_doubled(fhir: Fhir) -> None:
     modes = Counter((each["search"]["mode"], each["resource"]["resourceType"]) for each in back["entry"])
     assert modes == {("match", "Patient"): 1, ("include", "Observation"): 4, ("include", "Organization"): 1}
     # What matches is not included again.
-    both = fhir.put(f"Patient/{who}", patient(id=who, identifier=[{"value": value}], link=[{"type": "refer", "other": {"reference": f"Patient/{who}"}}]))
+    both = fhir.put(
+        f"Patient/{who}", patient(id=who, identifier=[{"value": value}], link=[{"type": "refer", "other": {"reference": f"Patient/{who}"}}])
+    )
     alone = fhir.get(f"Patient?_id={both['id']}&_include=Patient:link&_revinclude=Patient:link")
     assert [each["search"]["mode"] for each in alone["entry"]] == ["match"]
     outcome = fhir.post("Bundle/$validate", bundle, 200)
@@ -251,12 +263,54 @@ def test_page_links_serve_one_query_and_one_caller(fhir: Fhir) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["_count=-1", "_count=1.5", "_count=x", "_count=99999999999", "_count=1&_count=2", "_summary=foo", "_total=foo", "_sort=nope", "_sort=-", "_elements=<"]
-    + ["birthdate=2020-02-30", "birthdate=2020-13", "birthdate=xx2020", "birthdate=20", "birthdate=0000", "birthdate=gt", "_lastUpdated=x", "_id:exact=1"]
-    + ["name:foo=1", "birthdate:exact=2020", "gender:contains=m", "name:missing=maybe", "_include=Patient", "_include=Nope:x", "_include=Patient:name"]
-    + ["_revinclude=*", "_include:iterate=Patient:link", "_has:Observation:subject:code=1", "organization.name=x", "general-practitioner:Nope=1"]
-    + ["identifier=a|b|c", "identifier=|", "name=%00", "name=%ff", "%00=1", "name=%ed%a0%80", "_text=x", "_content=x", "_filter=x", "_query=x", "_list=x"]
-    + ["name=" + "a" * 3_000, "name=" + ",".join(["a"] * 2_000), "&".join(["name=a"] * 200), "&".join(["name=a"] * 2_000), "_sort=" + ",".join(["name"] * 9)],
+    [
+        "_count=-1",
+        "_count=1.5",
+        "_count=x",
+        "_count=99999999999",
+        "_count=1&_count=2",
+        "_summary=foo",
+        "_total=foo",
+        "_sort=nope",
+        "_sort=-",
+        "_elements=<",
+        "birthdate=2020-02-30",
+        "birthdate=2020-13",
+        "birthdate=xx2020",
+        "birthdate=20",
+        "birthdate=0000",
+        "birthdate=gt",
+        "_lastUpdated=x",
+        "_id:exact=1",
+        "name:foo=1",
+        "birthdate:exact=2020",
+        "gender:contains=m",
+        "name:missing=maybe",
+        "_include=Patient",
+        "_include=Nope:x",
+        "_include=Patient:name",
+        "_revinclude=*",
+        "_include:iterate=Patient:link",
+        "_has:Observation:subject:code=1",
+        "organization.name=x",
+        "general-practitioner:Nope=1",
+        "identifier=a|b|c",
+        "identifier=|",
+        "name=%00",
+        "name=%ff",
+        "%00=1",
+        "name=%ed%a0%80",
+        "_text=x",
+        "_content=x",
+        "_filter=x",
+        "_query=x",
+        "_list=x",
+        "name=" + "a" * 3000,
+        "name=" + ",".join(["a"] * 2000),
+        "&".join(["name=a"] * 200),
+        "&".join(["name=a"] * 2000),
+        "_sort=" + ",".join(["name"] * 9),
+    ],
 )
 def test_bad_queries_are_refused(fhir: Fhir, query: str) -> None:
     issues(fhir.get(f"Patient?{query}", 400))

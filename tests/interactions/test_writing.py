@@ -40,7 +40,9 @@ def test_create_unless_it_exists(fhir: Fhir) -> None:
     assert len(fhir.ids(f"Patient?identifier=urn:mrn|{value}")) == 2
 
 
-@pytest.mark.parametrize("condition", ["", "nonsense=1", "identifier", "_count=1", "identifier=", "birthdate=2020-02-30", "_sort=name", "identifier:foo=1"])
+@pytest.mark.parametrize(
+    "condition", ["", "nonsense=1", "identifier", "_count=1", "identifier=", "birthdate=2020-02-30", "_sort=name", "identifier:foo=1"]
+)
 def test_a_condition_that_says_nothing_or_nonsense_is_refused(fhir: Fhir, condition: str) -> None:
     value = unique()
     answer = fhir("POST", "Patient", identified(value), {"If-None-Exist": condition})

@@ -81,9 +81,7 @@ def text_of(node: Mapping[str, Any], name: str, at: str) -> str | None:
 def _identity(text: str | None, at: str) -> str | None:
     if text is None or _ID.fullmatch(text):
         return text
-    raise Outcome(
-        "not-found", f"{ascii(text[:80])} is not an id: 1 to 64 of A-Z, a-z, 0-9, '-' and '.'", code="value", expression=f"{at}.request.url"
-    )
+    raise Outcome("not-found", f"{text[:80]!a} is not an id: 1 to 64 of A-Z, a-z, 0-9, '-' and '.'", code="value", expression=f"{at}.request.url")
 
 
 def _segment(segments: list[str], place: int) -> str | None:

@@ -145,8 +145,9 @@ def _inside(place: str, at: str) -> str:
 
 
 def _make_absolute(ops: list[Op]) -> None:
-    """Reads relative references against the fullUrl of the entry that they stand in: in one of `http://x/fhir/Observation/5`, `Patient/7` means
-    `http://x/fhir/Patient/7`, where that is an entry here. https://hl7.org/fhir/R4/bundle.html#references
+    """Reads relative references against the fullUrl of the entry that they stand in. https://hl7.org/fhir/R4/bundle.html#references
+
+    In the entry of `http://x/fhir/Observation/5`, `Patient/7` means `http://x/fhir/Patient/7`, where that is an entry here.
     """
     bases: dict[str, dict[str, str]] = {}
     placed: list[tuple[Create | Put, dict[str, str]]] = []

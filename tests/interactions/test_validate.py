@@ -1,0 +1,105 @@
+"""The operation `$validate`. https://hl7.org/fhir/R4/resource-operation-validate.html"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.interactions.conftest import Fhir, Json, identified, issues, patient, unique
+
+
+def severities(outcome: Json) -> set[str]:
+    assert outcome["resourceType"] == "OperationOutcome"
+    return {issue["severity"] for issue in outcome["issue"]}
+
+
+def parameters(resource: Any, **more: str) -> Json:
+    parts: list[Json] = [{"name": "resource", "resource": resource}]
+    parts += [{"name": name, "valueCode" if name == "mode" else "valueUri": value} for name, value in more.items()]
+    return {"resourceType": "Parameters", "parameter": parts}
+
+
+def test_a_valid_resource_gets_no_errors_and_is_not_stored(fhir: Fhir) -> None:
+    value = unique()
+    for body in (identified(value), parameters(identified(value)), parameters(identified(value), mode="create")):
+        outcome = fhir.post("Patient/$validate", body, 200)
+        assert severities(outcome) <= {"information", "warning"}
+        assert outcome["issue"]
+    assert fhir.ids(f"Patient?identifier={value}") == []
+
+
+def test_every_fault_is_told_with_its_place(fhir: Fhir) -> None:
+    wrong = {"resourceType": "Patient", "gender": "foo", "birthDate": "2020-02-30", "name": {}}
+    for body in (wrong, parameters(wrong)):
+        outcome = fhir.post("Patient/$validate", body, 200)
+        errors = [issue for issue in outcome["issue"] if issue["severity"] == "error"]
+        assert {"Patient.gender", "Patient.birthDate", "Patient.name"} <= {place for issue in errors for place in issue["expression"]}
+
+
+def test_on_an_instance(fhir: Fhir) -> None:
+    made = fhir.post("Patient", patient())
+    path = f"Patient/{made['id']}"
+    assert "error" not in severities(fhir.get(f"{path}/$validate"))
+    assert "error" not in severities(fhir.post(f"{path}/$validate", parameters(made, mode="update"), 200))
+    assert "error" in severities(fhir.post(f"{path}/$validate", parameters(patient(id="another"), mode="update"), 200))
+    assert "error" in severities(fhir.post(f"{path}/$validate?mode=update", patient(), 200))
+    assert "error" not in severities(
+        fhir.post(f"{path}/$validate", {"resourceType": "Parameters", "parameter": [{"name": "mode", "valueCode": "delete"}]}, 200)
+    )
+    fhir.get("Patient/never-was/$validate", 404)
+    fhir("DELETE", path)
+    fhir.get(f"{path}/$validate", 410)
+
+
+def test_a_resource_of_another_type(fhir: Fhir) -> None:
+    assert "error" in severities(fhir.post("Observation/$validate", patient(), 200))
+
+
+def test_parameters_may_be_validated_themselves(fhir: Fhir) -> None:
+    own = {"resourceType": "Parameters", "parameter": [{"name": "x", "valueString": "y"}]}
+    assert "error" not in severities(fhir.post("Parameters/$validate", own, 200))
+    assert "error" not in severities(fhir.post("Parameters/$validate", parameters(own), 200))
+
+
+def test_profiles(fhir: Fhir) -> None:
+    fhir.post("Patient/$validate", parameters(patient(), profile="http://hl7.org/fhir/StructureDefinition/Patient"), 200)
+    assert "not at hand" in issues(fhir.post("Patient/$validate", parameters(patient(), profile="http://example.org/unknown"), 400))
+    assert "not at hand" in issues(fhir.post("Patient/$validate?profile=http://example.org/unknown", patient(), 400))
+
+
+def test_xml(fhir: Fhir) -> None:
+    sent = '<Patient xmlns="http://hl7.org/fhir"><gender value="foo"/></Patient>'
+    outcome = fhir.post("Patient/$validate", sent, 200, {"Content-Type": "application/fhir+xml", "Accept": "application/fhir+json"})
+    assert severities(outcome) >= {"error"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"resourceType": "Parameters"},
+        {"resourceType": "Parameters", "parameter": None},
+        {"resourceType": "Parameters", "parameter": 7},
+        {"resourceType": "Parameters", "parameter": [7, None]},
+        {"resourceType": "Parameters", "parameter": [{"name": ["resource"]}]},
+        {"resourceType": "Parameters", "parameter": [{"name": {}, "resource": {}}]},
+        parameters(7),
+        parameters(None),
+        parameters({}),
+        parameters({"resourceType": 7}),
+        parameters({"resourceType": "Nonsense"}),
+        parameters(patient(), mode="nonsense"),
+        {"resourceType": ["Patient"]},
+        {},
+        {"resourceType": "Nonsense"},
+    ],
+)
+def test_what_cannot_be_validated_is_refused(fhir: Fhir, body: Any) -> None:
+    issues(fhir.post("Patient/$validate", body, 400))
+
+
+def test_only_where_it_is_offered(fhir: Fhir) -> None:
+    issues(fhir.post("$validate", patient(), 404))
+    issues(fhir.post("Patient/$nonsense", patient(), 404))
+    assert fhir("DELETE", "Patient/$validate").status_code == 405
+    fhir.post("Patient/$validate", None, 400)
