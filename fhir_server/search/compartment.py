@@ -41,11 +41,9 @@ def grant_predicate(grant: Grant, registry: Registry, resource_type: str, alias:
     pids = compartment_pids(registry, resource_type)
     if not pids:
         return NEVER
-    listed = ", ".join(map(str, pids))
-    return Statement(
-        f"EXISTS (SELECT FROM sp_reference g WHERE g.rid = {alias}.rid AND g.pid IN ({listed}) AND g.id = %s AND g.type = {registry.types['Patient']})",
-        (grant.patient,),
-    )
+    listed, patient = ", ".join(map(str, pids)), registry.types["Patient"]
+    text = f"EXISTS (SELECT FROM sp_reference g WHERE g.rid = {alias}.rid AND g.pid IN ({listed}) AND g.id = %s AND g.type = {patient})"
+    return Statement(text, (grant.patient,))
 
 
 def compartment_pids(registry: Registry, resource_type: str) -> list[int]:

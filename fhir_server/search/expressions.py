@@ -15,6 +15,7 @@ from fhir_server.fhirpath import parse
 from fhir_server.fhirpath.ast import Binary, Call, Index, Literal, Member, Node, TypeOp
 from fhir_server.spec import Spec
 
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """An element by name."""
@@ -97,7 +98,7 @@ def _is_condition(node: Node) -> bool:
     return isinstance(node, Binary) and node.op in {"and", "or", "=", "!="}
 
 
-def _steps(node: Node | None, spec: Spec) -> list[Step]:
+def _steps(node: Node | None, spec: Spec) -> list[Step]:  # noqa: PLR0911 - one per kind of node
     match node:
         case Member(None, name):
             return [] if name in spec.types else [Key(name)]

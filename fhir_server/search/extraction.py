@@ -18,6 +18,8 @@ from .params import reference as references
 
 Rows = dict[str, list[Row]]
 Leaf = Callable[[Any, Rows], None]
+_Laid = dict[tuple[int, str, str, str | None], tuple["Place", list[int]]]
+"""Places by branch, parameter type, FHIR type and the type pointed to, each with the parameters that meet there."""
 
 _TABLES: Final = tuple(kind.TABLE for kind in KINDS.values())
 _ORDERED: Final[Mapping[str, Kind]] = {kind.TABLE: kind for kind in KINDS.values() if kind.ORDER is not None}
@@ -39,22 +41,27 @@ class Branch:
         if self.children:
             find = self.children.get
             for key, below in value.items():
-                child = find(key)
-                if child is not None:
-                    if type(below) is list:
-                        for item in below:
-                            if item is not None:
-                                child.visit(item, out)
-                    else:
-                        child.visit(below, out)
-        if self.firsts:
-            for key, child in self.firsts.items():
-                for item in value.get(key, ())[:1]:
-                    child.visit(item, out)
-        if self.whens:
-            for (key, expected), child in self.whens.items():
-                if value.get(key) == expected:
-                    child.visit(value, out)
+                if (child := find(key)) is not None:
+                    child.visit_each(below, out)
+        if self.firsts or self.whens:
+            self._visit_some(value, out)
+
+    def visit_each(self, value: Any, out: Rows) -> None:
+        """The same for every item of an array; null stands where a primitive has nothing but extensions."""
+        if type(value) is list:
+            for item in value:
+                if item is not None:
+                    self.visit(item, out)
+        else:
+            self.visit(value, out)
+
+    def _visit_some(self, value: Any, out: Rows) -> None:
+        for key, child in self.firsts.items():
+            for item in value.get(key, ())[:1]:
+                child.visit(item, out)
+        for (key, expected), child in self.whens.items():
+            if value.get(key) == expected:
+                child.visit(value, out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +90,7 @@ class Extractor:
         self._conditions: list[tuple[int, Callable[..., bool]]] = []
         self._main_date = main_date
         self._patient = context.types.get("Patient")
-        leaves: dict[tuple[int, str, str, str | None], tuple[Place, list[int]]] = {}
+        leaves: _Laid = {}
         for pid, param in params:
             reason = self._lay(resource_type, pid, param, leaves)
             if reason is not None:
@@ -93,7 +100,7 @@ class Extractor:
             if maker is not None:
                 place.branch.leaves.append(_leaf(KINDS[type_name].TABLE, maker, tuple(dict.fromkeys(pids)), place.points_to, context))
 
-    def _lay(self, resource_type: str, pid: int, param: SearchParam, leaves: dict[tuple[int, str, str, str | None], tuple[Place, list[int]]]) -> str | None:
+    def _lay(self, resource_type: str, pid: int, param: SearchParam, leaves: _Laid) -> str | None:
         """Lays one parameter into the tree; the reason why not, if it cannot be."""
         if param.type not in KINDS:
             return f"{param.type} parameters are not supported"

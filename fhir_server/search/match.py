@@ -27,14 +27,14 @@ def _holds(criterion: Criterion, resource: dict[str, Any], rows: Rows, registry:
     kind = KINDS[criterion.param.type]
     own = [row[1:] for row in rows.get(kind.TABLE, ()) if row[0] == criterion.param.pid]
     if criterion.modifier == "missing":
-        return bool(own) != criterion.values[0]
+        return bool(own) is not criterion.values[0]
     found = any(kind.matches(value, row) for value in criterion.values for row in own)
-    return found != (criterion.modifier == "not")
+    return found is (criterion.modifier != "not")
 
 
 def _of_the_pointer(criterion: Criterion, resource: dict[str, Any], registry: Registry) -> bool:
     if criterion.modifier == "missing":
-        return not criterion.values[0]
+        return criterion.values[0] is False
     if criterion.param.code == "_id":
         return (resource.get("id") in criterion.values) != (criterion.modifier == "not")
     updated = date.span(resource["meta"]["lastUpdated"], registry.zone)[0]

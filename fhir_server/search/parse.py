@@ -134,7 +134,8 @@ class _Reader:
             if param.targets and modifier not in param.targets:
                 raise _refused(name, f"cannot point to {modifier}, only to {', '.join(param.targets)}")
             return modifier
-        raise Outcome("parameter", f"The modifier ':{modifier[:80]}' of the {param.type} parameter '{param.code}' is not supported", code="not-supported")
+        said = f"The modifier ':{modifier[:80]}' of the {param.type} parameter '{param.code}' is not supported"
+        raise Outcome("parameter", said, code="not-supported")
 
     def _value(self, param: Param, text: str, modifier: str | None) -> Any:
         if param.code == "_id":
@@ -228,7 +229,7 @@ def _elements(value: str) -> list[str]:
 def _refuse_unprintable(name: str, value: str) -> None:
     for text in (name, value):
         if "\0" in text or not _is_unicode(text):
-            raise Outcome("parameter", f"The parameter '{ascii(name[:80])}' contains characters that no text has")
+            raise Outcome("parameter", f"The parameter {name[:80]!a} contains characters that no text has")
 
 
 def _is_unicode(text: str) -> bool:

@@ -20,8 +20,8 @@ from .parse import parse
 from .query import OF_THE_POINTER, Param, Query
 
 _MAIN_DATES: Final = (
-    *("date", "authoredon", "authored-on", "effective-time", "effective", "recorded-date", "onset-date", "period", "started", "occurrence"),
-    *("performed", "created", "issued", "sent", "whenhandedover", "authored", "start-date", "birthdate"),
+    *("authoredon", "date", "authored-on", "authored", "effective-time", "effective", "recorded-date", "recorded", "onset-date", "period", "started"),
+    *("occurrence", "performed", "created", "issued", "sent", "whenhandedover", "datetime", "datewritten", "identified", "collected", "start-date"),
 )
 """The date that a resource is looked at by, in the order of preference."""
 

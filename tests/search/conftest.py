@@ -49,14 +49,17 @@ class Database:
         tid, updated = self.registry.types[resource["resourceType"]], resource["meta"]["lastUpdated"]
         self.connection.execute("INSERT INTO resource VALUES (%s, %s, %s, %s, 1, false, %s)", (rid, tid, resource["id"], rid, updated))
         self.connection.execute(
-            "INSERT INTO resource_version (vid, rid, type, version, method, at, txn, body) OVERRIDING SYSTEM VALUE VALUES (%s, %s, %s, 1, 'P', %s, 1, %s)",
+            "INSERT INTO resource_version (vid, rid, type, version, method, at, txn, body) OVERRIDING SYSTEM VALUE"
+            " VALUES (%s, %s, %s, 1, 'P', %s, 1, %s)",
             (rid, rid, tid, updated, fhirjson.dumps(resource).decode()),
         )
         for table, rows in self.registry.rows(resource).items():
             names = [column.name for column in metadata.tables[table].columns if column.name != "rid"]
             at = names.index("system") if "system" in names else None
             statement = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
-                sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, [*names, "rid"])), sql.SQL(", ").join([sql.Placeholder()] * (len(names) + 1))
+                sql.Identifier(table),
+                sql.SQL(", ").join(map(sql.Identifier, [*names, "rid"])),
+                sql.SQL(", ").join([sql.Placeholder()] * (len(names) + 1)),
             )
             for row in rows:
                 stored = row if at is None else (*row[:at], self._system(row[at]), *row[at + 1 :])

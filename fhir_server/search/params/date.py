@@ -15,9 +15,9 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
+from fhir_server.search.statement import Statement, any_of
 from fhir_server.spec import Element
 
-from ..statement import Statement, any_of
 from .kind import Context, Maker, Row
 
 TABLE: Final = "sp_date"
@@ -157,7 +157,7 @@ def predicate(values: Sequence[Span], alias: str) -> Statement:
     return any_of(_condition(value, alias) for value in dict.fromkeys(values))
 
 
-def _condition(value: Span, alias: str) -> Statement:
+def _condition(value: Span, alias: str) -> Statement:  # noqa: PLR0911 - one per prefix
     lo, hi = f"{alias}.lo", f"{alias}.hi"
     match value.prefix:
         case "eq":

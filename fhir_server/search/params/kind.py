@@ -9,9 +9,8 @@ from datetime import datetime
 from typing import Any, Final, Protocol
 from zoneinfo import ZoneInfo
 
+from fhir_server.search.statement import Statement
 from fhir_server.spec import Element, Spec
-
-from ..statement import Statement
 
 Row = tuple[Any, ...]
 Maker = Callable[[Any], Iterable[Row]]
@@ -39,11 +38,17 @@ class Context:
 class Kind(Protocol):
     """A parameter type; the modules of this package are such values."""
 
-    TABLE: Final[str]
-    MODIFIERS: Final[frozenset[str]]
-    """Modifiers it understands beside `missing`, which every type has, and those of `reference`, which are type names."""
-    ORDER: Final[tuple[str, str, str] | None]
-    """The columns that order ascending and descending, and their SQL type; None where the table has no row that stands for a resource in sorting."""
+    @property
+    def TABLE(self) -> str:  # noqa: N802 - a constant of a module
+        """The table of its rows."""
+
+    @property
+    def MODIFIERS(self) -> frozenset[str]:  # noqa: N802
+        """Modifiers it understands beside `missing`, which every type has, and those of `reference`, which are type names."""
+
+    @property
+    def ORDER(self) -> tuple[str, str, str] | None:  # noqa: N802
+        """The columns that order ascending and descending, and their SQL type; None where no row of the table stands for its resource in sorting."""
 
     def maker(self, fhir_type: str, element: Element | None, context: Context) -> Maker | None:
         """The maker for elements of a FHIR type, None if the parameter type cannot index them."""
@@ -62,7 +67,7 @@ class Kind(Protocol):
 
 
 def capped(text: str) -> str:
-    """The text as it is stored in an index: beyond 200 bytes the first 160 and a SHA-256, so that equality still holds and an index row fits its page."""
+    """The text as an index holds it: beyond 200 bytes the first 160 and a SHA-256, so that equality still holds and an index row fits its page."""
     if len(text) * 4 <= _LONG or len(data := text.encode()) <= _LONG:
         return text
     return data[:_KEPT].decode(errors="ignore") + hashlib.sha256(data).hexdigest()

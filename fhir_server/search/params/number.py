@@ -14,9 +14,9 @@ from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from fhir_server.fhirjson import Number
+from fhir_server.search.statement import Statement, any_of
 from fhir_server.spec import Element
 
-from ..statement import Statement, any_of
 from .kind import Context, Maker, Row
 
 TABLE: Final = "sp_number"

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
+from fhir_server.search.statement import Statement, any_of
 from fhir_server.spec import Element
 
-from ..statement import Statement, any_of
 from . import number, token
 from .kind import Context, Maker, Row, capped, split, unescape
 

@@ -13,9 +13,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
+from fhir_server.search.statement import Statement, any_of, equals
 from fhir_server.spec import Element
 
-from ..statement import Statement, any_of, equals
 from .kind import Context, Maker, Row, capped, unescape
 
 TABLE: Final = "sp_reference"

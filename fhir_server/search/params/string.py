@@ -9,9 +9,9 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
+from fhir_server.search.statement import Statement, any_of
 from fhir_server.spec import Element
 
-from ..statement import Statement, any_of
 from .kind import Context, Maker, Row, capped, unescape
 
 TABLE: Final = "sp_string"

@@ -9,9 +9,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
+from fhir_server.search.statement import Statement, any_of, equals
 from fhir_server.spec import Element
 
-from ..statement import Statement, any_of, equals
 from .kind import Context, Maker, Row, capped, split, unescape
 
 TABLE: Final = "sp_token"
@@ -122,7 +122,7 @@ def in_system(system: str, alias: str) -> Statement:
     """The row's system is this URL, or there is none for an empty one. A URL nobody has used yet matches nothing."""
     if not system:
         return Statement(f"{alias}.system = 0")
-    return Statement(f"{alias}.system = (SELECT sid FROM token_system WHERE url = %s)", (system,))
+    return Statement(f"{alias}.system = (SELECT sid FROM token_system WHERE url = %s)", (system,))  # noqa: S608 - our own names
 
 
 def ends(row: Row) -> tuple[str, str]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from fhir_server.search.statement import Statement, equals
 from fhir_server.spec import Element
 
-from ..statement import Statement, equals
 from .kind import Context, Maker, Row, capped, unescape
 
 TABLE: Final = "sp_uri"

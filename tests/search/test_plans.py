@@ -1,0 +1,113 @@
+"""Each predicate finds its index, and newest-first pages stop early."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from fhir_server.search import SYSTEM, compile_revinclude, compile_search, cursor
+from fhir_server.search.query import Include
+
+ROWS = 20_000
+
+
+@pytest.fixture(scope="module")
+def filled(database: Any) -> Iterator[Any]:
+    """20,000 Observations of 100 patients with 100 codes, one a minute."""
+    registry, execute = database.registry, database.connection.execute
+    pid = {code: param.pid for code, param in registry.supported_params("Observation").items()}
+    tid, patient = registry.types["Observation"], registry.types["Patient"]
+    series = f"FROM generate_series(1, {ROWS}) g"
+    at = "timestamptz '2020-01-01' + make_interval(mins => g)"
+    with database.connection.transaction(force_rollback=True):
+        execute(f"INSERT INTO resource SELECT g, {tid}, 'o' || g, g, 1, false, {at} {series}")
+        execute(
+            "INSERT INTO resource_version (vid, rid, type, version, method, at, txn, body) OVERRIDING SYSTEM VALUE"
+            f" SELECT g, g, {tid}, 1, 'P', {at}, g, '{{}}' {series}"
+        )
+        execute("INSERT INTO token_system (sid, url) OVERRIDING SYSTEM VALUE VALUES (1000000, 'http://s')")
+        execute(f"INSERT INTO sp_token SELECT {pid['code']}, 'c' || g % 100, 1000000, g {series}")
+        execute(f"INSERT INTO sp_date SELECT {pid['date']}, {at}, {at} + interval '1 s', g, true, true {series}")
+        execute(f"INSERT INTO sp_quantity SELECT {pid['value-quantity']}, g, g, 0, 'mg', 'mg', g, true, true {series}")
+        execute(f"INSERT INTO sp_string SELECT {pid['value-string']}, 'text' || g, 'Text' || g, g, true, true {series}")
+        execute(f"INSERT INTO sp_uri SELECT {pid['_source']}, 'urn:s:' || g % 1000, g {series}")
+        execute(f"INSERT INTO sp_reference SELECT {pid['patient']}, 'p' || g / 200, {patient}, g, {at} + interval '1 s' {series}")
+        for table in ("resource", "resource_version", "sp_token", "sp_date", "sp_quantity", "sp_string", "sp_uri", "sp_reference"):
+            execute(f"ANALYZE {table}")
+        yield database
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from nodes(below)
+
+
+def explain(database: Any, statement: Any) -> list[dict[str, Any]]:
+    """The nodes of a plan that ran."""
+    found = database.connection.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + statement.text, statement.params).fetchone()[0]
+    return [node for node in nodes(found[0]["Plan"]) if node["Actual Loops"]]
+
+
+def touched(plan: list[dict[str, Any]]) -> float:
+    """Rows that scans gave, filtered ones included."""
+    scans = [node for node in plan if "Relation Name" in node]
+    return float(sum((node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"] for node in scans))
+
+
+@pytest.mark.parametrize(
+    ("params", "index", "most"),
+    [
+        ([("code", "c7")], "sp_token_code", 100),
+        ([("code", "http://s|c7")], "sp_token_code", 100),
+        ([("patient", "p7")], "sp_reference_id", 100),
+        ([("patient", "Patient/p7"), ("code", "c7")], "sp_token_code", 400),
+        ([("patient", "p7"), ("_sort", "-date")], "sp_reference_clinical", 100),
+        ([("patient", "p7"), ("code", "c7"), ("_sort", "-date")], "sp_reference_id", 700),
+        ([("date", "2020-01-05T10:00")], "sp_date", 100),
+        ([("date", "ge2020-01-14T10:00")], "sp_date", 2_000),
+        ([("date", "lt2020-01-01T01:00")], "sp_date", 1_000),
+        ([("_sort", "-date")], "sp_date_hi", 100),
+        ([("_sort", "date")], "sp_date_lo", 100),
+        ([("value-quantity", "100")], "sp_quantity_lo", 100),
+        ([("value-quantity", "gt19990")], "sp_quantity_hi", 100),
+        ([("value-string", "text1999")], "sp_string_folded", 100),
+        ([("value-string:exact", "Text19")], "sp_string_folded", 100),
+        ([("_sort", "value-string")], "sp_string_folded", 100),
+        ([("_source", "urn:s:5")], "sp_uri_value", 100),
+        ([("_id", "o5,o6")], "resource_", 100),
+        ([("_lastUpdated", "ge2020-01-14"), ("_sort", "-_lastUpdated")], "resource_updated", 100),
+        ([("code:not", "c7")], "resource_", 200),
+        ([], "resource_", 100),
+    ],
+)
+def test_each_predicate_uses_its_index(filled: Any, params: list[tuple[str, str]], index: str, most: int) -> None:
+    query = filled.registry.parse("Observation", params, strict=True)
+    plan = explain(filled, compile_search(query, filled.registry, SYSTEM))
+    assert any(node.get("Index Name", "").startswith(index) for node in plan), [node.get("Index Name") for node in plan]
+    # The dictionary of systems and a table of 20,000 rows may be read whole only by mistake.
+    assert not [node["Relation Name"] for node in plan if node["Node Type"] == "Seq Scan" and node["Relation Name"] != "token_system"]
+    assert touched(plan) <= most
+
+
+@pytest.mark.parametrize("params", [[("code", "c7")], [("patient", "p7"), ("_sort", "-date")], [("_sort", "-date")], [], [("date", "ge2020-01-02")]])
+def test_a_late_page_touches_no_more_than_the_first(filled: Any, params: list[tuple[str, str]]) -> None:
+    query = filled.registry.parse("Observation", params, strict=True)
+    costs, position = [], None
+    for _ in range(9):
+        statement = compile_search(query, filled.registry, SYSTEM, position)
+        costs.append(touched(explain(filled, statement)))
+        last = filled.run(statement)[query.count - 1]
+        position = cursor.Position(tuple(last[6:]), last[0])
+    assert max(costs[1:]) <= costs[0] * 1.1
+
+
+def test_reverse_includes_use_the_index(filled: Any) -> None:
+    statement = compile_revinclude(Include("Observation", "patient"), filled.registry, SYSTEM, ("Patient", ["p3", "p4"]), 50)
+    assert any(node.get("Index Name") == "sp_reference_id" for node in explain(filled, statement))
+    rows = filled.run(statement)
+    assert len(rows) == 50
+    assert [row[0] for row in rows] == sorted((row[0] for row in rows), reverse=True)
+    assert all(3 <= row[0] // 200 <= 4 for row in rows)
