@@ -68,26 +68,31 @@ Pointers are inserted in one order for everybody: two transactions that bring th
 UNINDEX: Final = f"WITH {', '.join(f'i{n} AS ({_delete(table)})' for n, table in enumerate(INDEX_TABLES))} SELECT 1"
 """Arguments: the rows to take away, for each index table."""
 
-LOCK: Final = """
+_LOCK: Final = """
 SELECT r.type, r.id, r.rid, r.version, r.deleted, r.updated, v.body, r.vid
 FROM unnest(%s::smallint[], %s::text[]) AS x(type, id)
 JOIN resource r ON r.type = x.type AND r.id = x.id
 LEFT JOIN resource_version v ON v.vid = r.vid
-ORDER BY r.type, r.id FOR UPDATE OF r
+ORDER BY r.type, r.id FOR {} OF r
 """
+LOCK: Final = _LOCK.format("NO KEY UPDATE")
 """Locks in one order for everybody, so that transactions over the same resources wait instead of deadlocking.
 
 Whoever has waited sees the row as the other left it, but not the version that the other added: then the body is NULL, and BODIES brings it. With an
 inner join the row would be missing, as if there were no such resource.
 """
 
+LOCK_TO_DELETE: Final = _LOCK.format("UPDATE")
+"""The same where some are to be deleted: excludes those who refer to them too, which a mere update need not wait for (see EXISTING)."""
+
 BODIES: Final = "SELECT v.vid, v.body FROM resource_version v WHERE v.vid = ANY(%s::bigint[])"
 
 EXISTING: Final = """
 SELECT r.type, r.id FROM unnest(%s::smallint[], %s::text[]) AS x(type, id)
 JOIN resource r ON r.type = x.type AND r.id = x.id
-WHERE NOT r.deleted ORDER BY r.type, r.id FOR SHARE OF r
+WHERE NOT r.deleted ORDER BY r.type, r.id FOR KEY SHARE OF r
 """
+"""Which of these references exist, and keeps them from being deleted until the transaction ends."""
 
 REFERRING: Final = """
 SELECT r.type, r.id, x.id FROM unnest(%s::smallint[], %s::text[]) AS x(type, id)

@@ -27,7 +27,7 @@ from .integrity import check_deletes, check_references
 from .links import relink
 from .ops import Commit, Create, Delete, Lookup, Op, Patch, Put, Resource, Version, Written
 from .snapshot import METHODS, Snapshot
-from .statements import BODIES, LOCK, WRITE
+from .statements import BODIES, LOCK, LOCK_TO_DELETE, WRITE
 
 CHUNK: Final = 500
 
@@ -277,7 +277,8 @@ def _load_current(writer: Writer, connection: Connection, plan: _Plan) -> None:
     if not wanted:
         return
     types = [writer.dictionary.types[t.type] for t in wanted]
-    rows = connection.execute(LOCK, (types, [t.id for t in wanted])).fetchall()
+    statement = LOCK_TO_DELETE if any(t.method == "D" for t in wanted) else LOCK
+    rows = connection.execute(statement, (types, [t.id for t in wanted])).fetchall()
     unseen = [row[7] for row in rows if row[6] is None and not row[4]]
     bodies: dict[int, str] = dict(connection.execute(BODIES, (unseen,)).fetchall()) if unseen else {}
     current: dict[tuple[str, str], _Current] = {}
