@@ -1,0 +1,218 @@
+"""What README and docs say is tried: the commands run, and what they name exists."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Final
+
+import pytest
+import requests
+
+from fhir_server import settings as settings_module
+from fhir_server.cli import later, root
+from fhir_server.search.tables import metadata
+from fhir_server.settings import Settings
+from fhir_server.store import tables
+
+ROOT: Final = Path(__file__).parents[1]
+README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES: Final = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# Decisions tell how things were; the others how they are.
+CURRENT: Final = [page for page in PAGES if page.parent.name != "decisions"]
+BLOCKS: Final = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+COMING: Final = {command.name for command in later.COMMANDS}
+
+
+def text_of(pages: list[Path]) -> str:
+    return "\n".join(page.read_text(encoding="utf-8") for page in pages)
+
+
+def section(title: str) -> str:
+    return README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def environ() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in settings_module.NAMES}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+    data = tmp_path_factory.mktemp("readme") / "data"
+    program = str(Path(sys.executable).with_name("fhir-server"))
+    command = [program, "serve", "--data", str(data), "--port", "0", "--mllp-port", "0", "--processes", "2", "--demo"]
+    log = data.with_name("serve.log")
+    with log.open("wb") as stream, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stream, text=True, env=environ(), cwd=ROOT) as process:
+        try:
+            assert process.stdout is not None
+            words = process.stdout.readline().split()
+            assert words[:1] == ["ready"], log.read_text()
+            done = subprocess.run([program, "token", "--data", str(data)], capture_output=True, text=True, check=True, env=environ(), cwd=ROOT)
+            yield SimpleNamespace(base=words[1], data=data, headers={"Authorization": f"Bearer {done.stdout.strip()}"})
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="module")
+def outputs(server: SimpleNamespace) -> list[str]:
+    """What each block of the README prints, all run in order in one shell that stops at the first fault."""
+    script = "set -euo pipefail\n" + "printf '\\036'\n".join(f"{block}\n" for block in BLOCKS)
+    folder = str(Path(sys.executable).parent)
+    own = {"DATA": str(server.data), "FHIR": server.base, "TMPDIR": str(server.data.parent), "PATH": f"{folder}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=300, check=False, env=environ() | own, cwd=ROOT)
+    found = done.stdout.split("\x1e")
+    assert done.returncode == 0, f"block {len(found)}: {found[-1]}\n{done.stderr}"
+    assert len(found) == len(BLOCKS)
+    return found
+
+
+def output_of(outputs: list[str], words: str) -> str:
+    (found,) = [output for block, output in zip(BLOCKS, outputs, strict=True) if words in block]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("/metadata", "FHIR 4.0.1\n"),
+        ('"Chidi"', '"birthDate": "1990-05-17"'),
+        ("name=okaf", '"total": 1'),
+        ("load examples", "71 resources of 3 files"),
+        ("_count=20", "20 observations\n20 observations\n5 observations\n"),
+        ("If-Match", '"versionId":"2"'),
+        ("/_history?", '"total": 2'),
+        ("urn:uuid", '"status":"201 Created","location":"Observation/'),
+        ("fhir+xml", '<family value="Rivera"/>'),
+        ("$validate", '"Patient.birthDate"'),
+        ("mktemp", "Practitioner.ndjson"),
+    ],
+)
+def test_the_first_five_minutes(outputs: list[str], words: str, expected: str) -> None:
+    assert expected in output_of(outputs, words)
+
+
+def test_the_two_commands_are_targets_of_make() -> None:
+    for target, command in (("run", "fhir-server serve --demo"), ("test", "pytest")):
+        assert f"make {target}" in README
+        done = subprocess.run(["make", "-n", target], capture_output=True, text=True, check=True, cwd=ROOT)
+        assert command in done.stdout
+
+
+def test_every_setting_is_described_and_every_one_described_is_read() -> None:
+    described = set(re.findall(r"`([A-Z][A-Z0-9_]{5,})`", section("Settings")))
+    assert described == set(settings_module.NAMES)
+    assert set(re.findall(r"`([A-Z][A-Z0-9_]{5,})`", text_of(CURRENT))) == set(settings_module.NAMES)
+
+
+def test_the_defaults_are_those_of_the_program(tmp_path: Path) -> None:
+    actual = dict(Settings(tmp_path, "x" * 32).listed())
+    stated = dict(re.findall(r"^\| `([A-Z_]+)` \| `([^`]+)` \|", section("Settings"), re.MULTILINE))
+    stated |= dict(re.findall(r"`([A-Z_]+)` \(`([^`]+)`\)", section("Settings")))
+    assert len(stated) >= 7
+    assert stated == {name: actual[name] for name in stated}
+    assert {name for name in actual if actual[name] not in {"unset", "set"}} - {"data"} == set(stated)
+
+
+def test_every_command_is_described_and_every_one_described_exists() -> None:
+    there, _, coming = section("Commands").rpartition("\n\n`mllp`")
+    rows = dict(re.findall(r"^\| `([a-z]+)[^`]*` \| (.*) \|$", there, re.MULTILINE))
+    assert set(rows) == set(root.commands) - COMING
+    assert set(re.findall(r"`([a-z]+)`", "`mllp`" + coming)) == COMING
+    for name, text in rows.items():
+        known = {option for param in root.commands[name].params for option in param.opts}
+        assert set(re.findall(r"`(--[a-z-]+)`", text)) <= known
+    assert set(re.findall(r"fhir-server ([a-z]+)", text_of(CURRENT))) <= set(root.commands)
+
+
+def test_every_address_answers(server: SimpleNamespace) -> None:
+    named = set(re.findall(r"`(/[a-z.\-/0-9]*)`", text_of(CURRENT))) - {"/tmp"}
+    assert {"/", "/fhir", "/fhir/metadata", "/health/live", "/health/ready", "/metrics"} <= named
+    for path in named:
+        status = requests.get(server.base.removesuffix("/fhir") + path, timeout=30).status_code
+        assert status == (401 if path == "/fhir" else 200), path
+
+
+def test_what_is_said_of_tokens_and_metrics(server: SimpleNamespace) -> None:
+    top = server.base.removesuffix("/fhir")
+    assert requests.get(f"{top}/metrics", headers={"X-Forwarded-For": "192.0.2.1"}, timeout=30).status_code == 403
+    assert "fhir_requests_total{" in requests.get(f"{top}/metrics", timeout=30).text
+    assert "fhir_request_seconds_bucket{" in requests.get(f"{top}/metrics", timeout=30).text
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "organization.name=x",
+        "_has:Observation:patient:code=x",
+        "_text=x",
+        "_content=x",
+        "_filter=x",
+        "_list=x",
+        "_contained=true",
+        "identifier:of-type=a|b|c",
+        "identifier:text=x",
+        "identifier:in=x",
+        "identifier:not-in=x",
+        "identifier:above=x",
+        "identifier:below=x",
+        "organization:identifier=x",
+        "_include:iterate=Patient:organization",
+        "near=1|2",
+    ],
+)
+def test_what_search_has_not_is_refused(server: SimpleNamespace, query: str) -> None:
+    answer = requests.get(f"{server.base}/{'Location' if query.startswith('near') else 'Patient'}?{query}", headers=server.headers, timeout=30)
+    assert answer.status_code == 400
+    assert answer.json()["resourceType"] == "OperationOutcome"
+
+
+def test_validate_is_the_only_operation(server: SimpleNamespace) -> None:
+    (rest,) = requests.get(f"{server.base}/metadata", timeout=30).json()["rest"]
+    named = {operation["name"] for level in (rest, *rest["resource"]) for operation in level.get("operation", ())}
+    assert named == {"validate"}
+    assert len(rest["resource"]) == int(re.findall(r"all (\d+) resource types", README)[0])
+    assert {resource["conditionalDelete"] for resource in rest["resource"]} == {"multiple"}
+
+
+def test_the_figures_of_fhirpath_are_those_of_the_suite() -> None:
+    spec = importlib.util.spec_from_file_location("official", ROOT / "tests" / "fhirpath" / "test_official.py")
+    assert spec is not None
+    assert spec.loader is not None
+    official = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(official)
+    cases = [case.values[0].get("name") for case in official.cases()]
+    failed = sum(name in official.NOT_PASSED for name in cases)
+    assert f"of the {len(cases)} cases of the official R4 suite {len(cases) - failed} pass" in README
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", found.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in titles}, target
+
+
+def test_folders_packages_and_tables_that_are_named_are_there() -> None:
+    rows = re.findall(r"^\| (`[^|]*`) \|", section("Where things are"), re.MULTILINE)
+    folders = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+    empty = set(re.findall(r"`([a-z0-9]+)`", re.findall(r"The packages (.*) are empty", README)[0]))
+    assert all((ROOT / folder).is_dir() for folder in folders)
+    packages = {path.parent.name for path in (ROOT / "fhir_server").glob("*/__init__.py")}
+    assert {folder.partition("/")[2] for folder in folders if "/" in folder} | empty == packages
+    assert all(len(list((ROOT / "fhir_server" / name).glob("*.py"))) == 1 for name in empty)
+    architecture = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| (`[a-z_`, ]+`) \|", architecture, re.MULTILINE)
+    assert {name for row in named for name in re.findall(r"`([a-z_]+)`", row)} == set(metadata.tables)
+    assert tables.resource.name in metadata.tables
