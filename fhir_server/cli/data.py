@@ -67,7 +67,10 @@ def export(folder: Path, data: Path) -> None:
     from fhir_server.operations import export as everything
 
     start = time.monotonic()
-    with with_database(settings_of(data)) as settings, _store(settings) as store, _progress("resources") as bar:
+    chosen = settings_of(data)
+    if chosen.database_url is None and not (chosen.data / "postgres").exists():
+        raise SetupError(f"there is no database in {data}; name the data directory of a server with --data")
+    with with_database(chosen) as settings, _store(settings) as store, _progress("resources") as bar:
         task = bar.add_task("", total=None)
         try:
             written = everything(store, folder, lambda name, done, total: bar.update(task, completed=done, total=total, description=name))

@@ -28,7 +28,7 @@ _PROCESSES = click.option("--processes", type=click.IntRange(1, 10), show_defaul
 @click.option("--mllp-port", type=click.IntRange(0, 65535), default=2575, show_default=True, help="The port for HL7 v2 (not available yet).")
 @data_option
 @_PROCESSES
-@click.option("--demo", is_flag=True, help="With a demo clinic.")
+@click.option("--demo", is_flag=True, help="With a demo clinic (not available yet).")
 def serve(host: str, port: int, mllp_port: int, data: Path, processes: int | None, *, demo: bool) -> None:  # noqa: ARG001 - options of the command
     """Run everything in the foreground: database, migrations, HTTP.
 
@@ -88,7 +88,7 @@ def _serve(settings: Settings, host: str, port: int, processes: int | None, *, d
         click.echo(f"FHIR        {address}/fhir  (open to all: {address}/fhir/metadata)", err=True)
         click.echo(f"token       {_program()} token --data {settings.data}", err=True)
         if demo:
-            click.echo("demo        demo accounts are not available yet; a token has all rights meanwhile", err=True)
+            click.echo("demo        the demo clinic is not available yet; work with a token, it has all rights, and `load examples`", err=True)
         click.echo(f"ready {address}/fhir")
 
     supervisor.run(settings, host, port, processes or supervisor.default_processes(), ready)

@@ -22,14 +22,22 @@ _TEN_YEARS = 10 * 366 * 24 * 3600
 @click.option("--ttl", type=click.IntRange(1, _TEN_YEARS), metavar="SECONDS", default=3600, show_default=True, help="How long it is good.")
 @data_option
 def token(role: str | None, user: str | None, patient: str | None, scope: str | None, ttl: int, data: Path) -> None:
-    """Print one bearer token and nothing else."""
+    """Print one bearer token and nothing else.
+
+    It is good for the server that runs, or will run, on the same data directory, or with the same JWT_SECRET.
+    """
     from fhir_server.access import ROLES, issue
 
     if role is None and scope is None:
         role = "admin"
     chosen = next((name for name in ROLES if name == role), None)
-    secret = settings_of(data).jwt_secret
-    click.echo(issue(secret, role=chosen, user=user, patient=patient, scope=scope, ttl=ttl, now=time.time()))
+    known = data.exists()
+    settings = settings_of(data)
+    made = issue(settings.jwt_secret, role=chosen, user=user, patient=patient, scope=scope, ttl=ttl, now=time.time())
+    if not known and settings.data.exists():
+        # A slip in --data would otherwise show only as a token that no server takes.
+        click.echo(f"fhir-server: {data} was not there; the token is good for a server that will run on it", err=True)
+    click.echo(made)
 
 
 COMMANDS = (token,)
