@@ -142,3 +142,15 @@ def test_its_own_kind_of_patch_is_refused_and_changes_nothing(client: Any) -> No
     with pytest.raises(OperationOutcome, match="JSON Patch"):
         client.reference("Patient", patient.id).patch(active=False)
     assert client.reference("Patient", patient.id).to_resource()["meta"]["versionId"] == "1"
+
+
+def test_the_other_gaps_that_the_readme_names(client: Any, live: SimpleNamespace) -> None:
+    """When one of these is closed, the README changes with it."""
+    identifier = [{"system": "https://fhirpy.example.org", "value": "8"}]
+    search = client.resources("Patient").search(identifier="https://fhirpy.example.org|8")
+    patient, _ = search.get_or_create(client.resource("Patient", identifier=identifier))
+    assert search.get_or_create(client.resource("Patient", identifier=identifier))[1]
+    with pytest.raises(OperationOutcome, match="ETag"):
+        patient.refresh()
+    with pytest.raises(OperationOutcome, match="_totalMethod"):
+        SyncFHIRClient(live.base, authorization=f"Bearer {live.token}").resources("Patient").count()
