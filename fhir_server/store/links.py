@@ -23,9 +23,9 @@ Resolve = Callable[[str], str | None]
 def relink(resource: dict[str, Any], links: Mapping[str, str]) -> dict[str, Any]:
     """The resource with every link that is a key of `links` replaced, `#fragment` and `|version` behind it kept.
 
-    What is handed in stays as it was (a retried transaction starts from it again); what needs no change is shared, not copied.
+    What is handed in stays as it was (a retried transaction starts from it again); what needs no change is shared, not copied. The entries of a
+    Bundle that is stored as such, a document for one, are a world of their own and stay, too.
     """
-
     if not links:
         return resource
 
@@ -72,7 +72,7 @@ def _plan(type_name: str) -> dict[str, tuple[bool, str]]:
 
 
 def _visit(node: dict[str, Any], type_name: str, resolve: Resolve, depth: int) -> dict[str, Any]:
-    if depth > _MAX_DEPTH:
+    if depth > _MAX_DEPTH or node.get("resourceType") == "Bundle":
         return node
     plan = _plan(node.get("resourceType", type_name))
     changed: dict[str, Any] = {}

@@ -304,6 +304,16 @@ def test_a_conditional_reference_does_not_find_what_is_deleted_beside_it(fhir: F
     assert fhir.get(f"Patient/{there}")["id"] == there
 
 
+def test_a_stored_bundle_is_left_as_it_is(fhir: Fhir) -> None:
+    seen = observation(id="o", subject={"reference": LINK}, performer=[{"reference": "Patient?identifier=urn:mrn|nobody-has-this"}])
+    inside = [{"fullUrl": LINK, "resource": patient(id="p")}, {"fullUrl": OTHER, "resource": seen}]
+    stored = {"resourceType": "Bundle", "type": "collection", "link": [{"relation": "self", "url": "Patient?name=x"}], "entry": inside}
+    asked = {"resourceType": "Bundle", "type": "batch", "entry": [entry("GET", "Patient?identifier=nobody-has-this")]}
+    answer = fhir.bundle("transaction", entry("POST", "Bundle", stored), entry("POST", "Bundle", asked), entry("POST", "Patient", patient(), LINK))
+    assert fhir.get(written(answer, 0))["entry"] == inside
+    assert fhir.get(written(answer, 1))["entry"] == asked["entry"]
+
+
 def test_links_inside_a_patch(fhir: Fhir) -> None:
     made = fhir.post("Observation", observation())
     patch = {

@@ -60,6 +60,41 @@ def test_racing_conditional_creates_make_one_resource(fhir: Fhir) -> None:
     assert len(fhir.ids(f"Patient?identifier={value}")) == 1
 
 
+@pytest.mark.parametrize("conditions", [["identifier=urn:mrn|{}"], ["family={}"], ["identifier=urn:mrn|{}", "identifier={}", "family={}"]])
+def test_racing_conditional_updates_make_one_resource(fhir: Fhir, conditions: list[str]) -> None:
+    value = unique()
+
+    def put(number: int) -> int:
+        condition = conditions[number % len(conditions)].format(value)
+        return fhir("PUT", f"Patient?{condition}", identified(value, name=[{"family": value}])).status_code
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sorted(pool.map(put, range(6))) == [200] * 5 + [201]
+    assert len(fhir.ids(f"Patient?identifier={value}")) == 1
+
+
+def test_long_values_are_stored_or_refused(fhir: Fhir) -> None:
+    letters = "".join(chr(97 + (n * n * 7 + n // 3) % 26) for n in range(200_000))
+    for size in (2_000, 3_000, 200_000):
+        text = letters[:size]
+        for body in (
+            patient(name=[{"family": text}]),
+            patient(identifier=[{"system": "urn:x", "value": text}]),
+            patient(identifier=[{"system": f"urn:{text}", "value": "x"}]),
+            patient(meta={"source": f"urn:{text}", "profile": [f"http://{text}"], "tag": [{"system": f"urn:{text}", "code": text}]}),
+            observation(subject={"reference": f"http://{text}"}, valueQuantity={"value": 1, "unit": text, "code": text, "system": "urn:x"}),
+            {"resourceType": "ValueSet", "status": "draft", "url": f"http://{text}"},
+        ):
+            answer = fhir("POST", body["resourceType"], body)
+            assert answer.status_code in {201, 413, 422}, answer.data[:500]
+            if answer.status_code == 201:
+                assert fhir.get(f"{body['resourceType']}/{answer.get_json()['id']}")["meta"]["versionId"] == "1"
+            else:
+                issues(answer.get_json())
+    found = fhir.post("Patient", patient(name=[{"family": letters}]))
+    assert found["id"] in fhir.ids(f"Patient?family={letters[:60]}&_count=100")
+
+
 def test_the_type_of_the_body_is_that_of_the_address(fhir: Fhir) -> None:
     answer = fhir.post("Observation", patient(), 400)
     assert "Patient" in issues(answer)
