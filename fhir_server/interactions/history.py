@@ -82,6 +82,8 @@ def _parameters(exchange: Exchange) -> dict[str, str]:
 
 
 def _count(params: dict[str, str]) -> int:
+    if params.get("_summary") == "count":
+        return 0
     text = params.get("_count", str(DEFAULT_COUNT))
     if not _COUNT.fullmatch(text):
         raise Outcome("parameter", f"_count is a whole number from 0, not '{text}'")

@@ -124,6 +124,8 @@ def test_count_of_history(fhir: Fhir) -> None:
         "link": [{"relation": "self", "url": f"{BASE}/{path}/_history?_count=0"}],
     }
     assert len(fhir.get(f"{path}/_history?_count=999999999")["entry"]) == 4
+    counted = fhir.get(f"{path}/_history?_summary=count")
+    assert (counted["total"], "entry" in counted) == (4, False)
 
 
 @pytest.mark.parametrize(
