@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import version
@@ -19,12 +20,16 @@ _INTERACTIONS = ("read", "vread", "update", "patch", "delete", "history-instance
 
 
 def capabilities(engine: Engine, exchange: Exchange) -> Reply:
-    """200 and the CapabilityStatement of this server at the base it was asked at."""
-    return Reply(200, _statement(engine.registry, tuple(sorted(engine.operations.items())), exchange.base))
+    """200 and the CapabilityStatement of this server at the base it was asked at; 304 where the caller has it."""
+    body, tag = _statement(engine.registry, tuple(sorted(engine.operations.items())), exchange.base)
+    if tag in exchange.if_none_match or "*" in exchange.if_none_match:
+        return Reply(304, version=tag)
+    return Reply(200, body, version=tag)
 
 
 @lru_cache(maxsize=16)
-def _statement(registry: Registry, operations: tuple[tuple[str, str], ...], base: str) -> bytes:
+def _statement(registry: Registry, operations: tuple[tuple[str, str], ...], base: str) -> tuple[bytes, str]:
+    """The JSON, and a tag that is the same in every process that states the same."""
     spec = registry.spec
     offered = {"operation": [{"name": name, "definition": definition} for name, definition in operations]} if operations else {}
     statement = {
@@ -46,7 +51,8 @@ def _statement(registry: Registry, operations: tuple[tuple[str, str], ...], base
             }
         ],
     }
-    return fhirjson.dumps(statement)
+    tag = hashlib.blake2b(fhirjson.dumps({**statement, "date": ""}), digest_size=8).hexdigest()
+    return fhirjson.dumps(statement), tag
 
 
 def _resource(registry: Registry, name: str) -> dict[str, Any]:

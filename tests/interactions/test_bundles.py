@@ -304,6 +304,17 @@ def test_a_conditional_reference_does_not_find_what_is_deleted_beside_it(fhir: F
     assert fhir.get(f"Patient/{there}")["id"] == there
 
 
+def test_a_reference_to_one_version_stays_one(fhir: Fhir) -> None:
+    there = fhir.post("Patient", patient())["id"]
+    versioned = f"Patient/{there}/_history/1"
+    answer = fhir.bundle(
+        "transaction",
+        entry("POST", "Observation", observation(subject={"reference": versioned})),
+        entry("PUT", f"Patient/{there}", patient(id=there), f"{BASE}/Patient/{there}"),
+    )
+    assert fhir.get(written(answer, 0))["subject"]["reference"] == versioned
+
+
 def test_a_stored_bundle_is_left_as_it_is(fhir: Fhir) -> None:
     seen = observation(id="o", subject={"reference": LINK}, performer=[{"reference": "Patient?identifier=urn:mrn|nobody-has-this"}])
     inside = [{"fullUrl": LINK, "resource": patient(id="p")}, {"fullUrl": OTHER, "resource": seen}]

@@ -32,6 +32,13 @@ def test_the_statement_needs_no_token_and_is_valid(fhir: Fhir, statement: Json) 
     assert [issue for issue in outcome["issue"] if issue["severity"] == "error"] == []
 
 
+def test_who_has_the_statement_is_told_so(fhir: Fhir) -> None:
+    tag = fhir("GET", "metadata").headers["ETag"]
+    assert fhir("GET", "metadata", headers={"If-None-Match": tag}).status_code == 304
+    assert fhir("GET", "metadata", headers={"If-None-Match": 'W/"other"'}).status_code == 200
+    assert fhir("GET", "metadata", headers={"Host": "elsewhere.example.org"}).headers["ETag"] != tag
+
+
 def test_every_type_is_stated_and_answers(fhir: Fhir, statement: Json) -> None:
     stated = [each["type"] for each in statement["rest"][0]["resource"]]
     assert len(stated) == len(set(stated)) >= 146
