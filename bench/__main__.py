@@ -1,6 +1,6 @@
 """Runs every benchmark and prints the table of `docs/performance.md`.
 
-    python -m bench [--synthea FOLDER] [--only NAME]
+    python -m bench [--synthea FOLDER] [--bundles N] [--million]
 
 Without a folder of Synthea bundles the rows that need one are left out. Takes about five minutes.
 """
@@ -21,7 +21,7 @@ from fhir_server.spec import r4
 from fhir_server.store.postgres import connect_to_running
 from fhir_server.validation import Validator
 
-from . import limits, workloads
+from . import limits, million, workloads
 from .clients import Client, Figures
 from .server import Server, serving
 
@@ -31,6 +31,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(prog="python -m bench")
     arguments.add_argument("--synthea", type=Path, help="a folder of Synthea bundles (.json.bz2)")
     arguments.add_argument("--bundles", type=int, default=20, help="how many of them go in over HTTP (default: 20)")
+    arguments.add_argument("--million", action="store_true", help="also measure the SQL of searches over a million Observations (two minutes)")
     chosen = arguments.parse_args()
     print(f"{platform.machine()}, {platform.python_implementation()} {platform.python_version()}, {datetime.now(UTC):%Y-%m-%d}\n")
     print("| work | CPU-ms | requests/s | p50 ms | p99 ms | note |\n|---|--:|--:|--:|--:|---|")
@@ -43,6 +44,10 @@ def main() -> None:
         with serving() as server:
             _loaded(server, chosen.synthea)
         _validation(chosen.synthea)
+    if chosen.million:
+        with serving() as server, connect_to_running(server.data) as url:
+            for name, milliseconds in million.measure(url):
+                _say(f"SQL of a search by {name}, a million Observations", f"{milliseconds:.2f} ms")
 
 
 def _row(figures: Figures) -> None:

@@ -66,3 +66,5 @@ once: Final = Table(
     Column("key", BYTEA, primary_key=True),
 )
 """Keys of work that is done once however often it is asked for: digests of loaded files, Idempotency-Keys."""
+
+__all__ = ["BLOCK", "INDEX_TABLES", "metadata", "once", "resource", "resource_rid", "resource_version", "transaction", "transaction_txn"]
