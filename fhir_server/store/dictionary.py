@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 
 from fhir_server.outcome import Outcome
+from fhir_server.search.params.kind import capped
 
 from .database import RETRY_AFTER, Connection, Database, scalar
 from .tables import BLOCK
@@ -38,16 +39,18 @@ class Dictionary:
     def systems(self, urls: set[str]) -> Mapping[str, int]:
         """Numbers of code systems; unknown ones are added, in a transaction of their own so that no writer waits for another."""
         known = self._systems
-        missing = sorted(urls - known.keys())
+        missing = urls - known.keys()
         if not missing:
             return known
+        # In order, so that sessions that add the same ones wait in a line; a URL may be longer than an index row.
+        stored = {url: capped(url) for url in missing}
+        wanted = sorted(stored.values())
         with self._database.connection() as connection:
-            found = dict(connection.execute(_SYSTEMS, (missing,)).fetchall())
-            if len(found) < len(missing):
-                new = sorted(set(missing) - found.keys())
+            found = dict(connection.execute(_SYSTEMS, (wanted,)).fetchall())
+            if new := [text for text in wanted if text not in found]:
                 connection.execute("INSERT INTO token_system (url) SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING", (new,))
-                found = dict(connection.execute(_SYSTEMS, (missing,)).fetchall())
-        merged = {**known, **found}
+                found = dict(connection.execute(_SYSTEMS, (wanted,)).fetchall())
+        merged = {**known, **{url: found[text] for url, text in stored.items()}}
         # What this call was asked for it answers, however much that is; what is kept has a bound.
         self._systems = merged if len(merged) <= _MAX_SYSTEMS else {"": 0}
         return merged

@@ -148,7 +148,8 @@ def _transaction(writer: Writer, connection: Connection, ops: Sequence[Op], gran
 
 
 def _new_rows(writer: Writer, plan: _Plan) -> IndexRows:
-    return merge((writer.registry.rows(t.resource), t.rid) for t in plan.targets if t.resource is not None)
+    # The reference rows of a Bundle name resources that stand in the Bundle itself.
+    return merge((writer.registry.rows(t.resource), t.rid) for t in plan.targets if t.resource is not None and t.type != "Bundle")
 
 
 # --- who is written -------------------------------------------------------------------------------------------------------------

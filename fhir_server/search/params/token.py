@@ -122,7 +122,7 @@ def in_system(system: str, alias: str) -> Statement:
     """The row's system is this URL, or there is none for an empty one. A URL nobody has used yet matches nothing."""
     if not system:
         return Statement(f"{alias}.system = 0")
-    return Statement(f"{alias}.system = (SELECT sid FROM token_system WHERE url = %s)", (system,))  # noqa: S608 - our own names
+    return Statement(f"{alias}.system = (SELECT sid FROM token_system WHERE url = %s)", (capped(system),))  # noqa: S608 - our own names
 
 
 def ends(row: Row) -> tuple[str, str]:
