@@ -20,12 +20,15 @@ _RUNS = 100
 _FILL = """
 INSERT INTO token_system (url) VALUES ('http://loinc.org');
 CREATE TEMPORARY TABLE o AS
-SELECT n + 10000000 AS rid, 'obs-' || n AS id, 'p-' || (hashint4(n) & 16777215) %% {patients} AS patient, 'code-' || (hashint4(n + 7) & 65535) %% 50 AS code,
+SELECT n + 10000000 AS rid, 'obs-' || n AS id,
+       'p-' || (hashint4(n) & 16777215) %% {patients} AS patient,
+       'code-' || (hashint4(n + 7) & 65535) %% 50 AS code,
        timestamptz '2010-01-01Z' + (hashint4(n + 3) & 16777215) %% 5000 * interval '1 day' + n * interval '1 ms' AS at
 FROM generate_series(1, {observations}) n;
 INSERT INTO resource (rid, type, id, vid, version, deleted, updated) SELECT rid, {type}, id, rid, 1, false, at FROM o ORDER BY rid;
 INSERT INTO resource_version (vid, rid, type, version, method, at, txn, body) OVERRIDING SYSTEM VALUE
-SELECT rid, rid, {type}, 1, 'P', at, 0, '{{"resourceType":"Observation","id":"' || id || '","note":[{{"text":"' || repeat('x', 700) || '"}}]}}' FROM o ORDER BY rid;
+SELECT rid, rid, {type}, 1, 'P', at, 0,
+       '{{"resourceType":"Observation","id":"' || id || '","note":[{{"text":"' || repeat('x', 700) || '"}}]}}' FROM o ORDER BY rid;
 INSERT INTO sp_token (pid, code, system, rid) SELECT {code}, code, 1, rid FROM o ORDER BY rid;
 INSERT INTO sp_token (pid, code, system, rid) SELECT {status}, 'final', 1, rid FROM o ORDER BY rid;
 INSERT INTO sp_reference (pid, id, type, rid, clinical) SELECT {patient}, patient, {patient_type}, rid, at FROM o ORDER BY rid;
@@ -51,9 +54,9 @@ def measure(url: str) -> Iterator[tuple[str, float]]:
     types = store.registry.types
     text = _FILL.format(observations=OBSERVATIONS, patients=PATIENTS, type=types["Observation"], patient_type=types["Patient"], **pids)
     with psycopg.connect(url, autocommit=True) as connection:
-        for statement in text.replace("%%", "%").split(";\n"):
-            if statement.strip():
-                connection.execute(statement)
+        for step in text.replace("%%", "%").split(";\n"):
+            if step.strip():
+                connection.execute(step)
         connection.execute("VACUUM ANALYZE")
     for name, query in QUERIES.items():
         statement = compile_search(store.registry.parse("Observation", query, strict=True), store.registry, SYSTEM)

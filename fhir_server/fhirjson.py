@@ -5,6 +5,7 @@ https://hl7.org/fhir/R4/json.html, https://hl7.org/fhir/R4/datatypes.html#decima
 
 from __future__ import annotations
 
+import json
 import re
 from decimal import Decimal
 from typing import Any, Final, Self
@@ -46,6 +47,7 @@ def _encode_number(value: object) -> msgspec.Raw:
 _decoder = msgspec.json.Decoder(float_hook=Number)
 _encoder = msgspec.json.Encoder(enc_hook=_encode_number, decimal_format="number")
 _KEY_END: Final = re.compile(rb'"[ \t\r\n]*:')
+_MINUS_ZERO: Final = re.compile(rb"[:,\[][ \t\r\n]*-0[ \t\r\n]*[,}\]]")
 _LONG_INTEGER: Final = re.compile(rb"[:,\[][ \t\r\n]*-?[0-9]{19}")
 
 
@@ -56,7 +58,7 @@ def loads(data: bytes) -> Any:
     Costs about 20 µs for 1.4 kB.
     """
     try:
-        value = _decoder.decode(data)
+        value = json.loads(data, parse_float=Number, parse_int=_integer) if _MINUS_ZERO.search(data) else _decoder.decode(data)
         keys = _count_keys(value)
     except RecursionError:
         raise Outcome("malformed", "The JSON is nested too deeply", code="too-long") from None
@@ -83,6 +85,11 @@ def pretty(data: bytes) -> bytes:
     return msgspec.json.format(data, indent=2)
 
 
+def _integer(text: str) -> int | Number:
+    # msgspec reads -0 as 0.
+    return Number(text) if text == "-0" else int(text)
+
+
 def _count_keys(value: Any) -> int:
     if type(value) is dict:
         total = len(value)
@@ -100,8 +107,6 @@ def _count_keys(value: Any) -> int:
 
 def _refuse_duplicates(data: bytes) -> None:
     # The count of `":` also differs for a key that ends in an escaped quote, so the slow way has the last word.
-    import json  # noqa: PLC0415 - needed on this path only
-
     def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in found:

@@ -14,6 +14,7 @@ from fhir_server.store import instant
 
 from .engine import Engine
 from .exchange import Exchange, Reply
+from .read import shaped
 
 _STARTED = datetime.now(UTC)
 _INTERACTIONS = ("read", "vread", "update", "patch", "delete", "history-instance", "history-type", "create", "search-type")
@@ -24,7 +25,7 @@ def capabilities(engine: Engine, exchange: Exchange) -> Reply:
     body, tag = _statement(engine.registry, tuple(sorted(engine.operations.items())), exchange.base)
     if tag in exchange.if_none_match or "*" in exchange.if_none_match:
         return Reply(304, version=tag)
-    return Reply(200, body, version=tag)
+    return Reply(200, shaped(engine, exchange, body), version=tag)
 
 
 @lru_cache(maxsize=16)

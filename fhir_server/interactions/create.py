@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fhir_server.store.ops import Create, Written
 
+from .conditions import sought
 from .engine import Engine
 from .exchange import Exchange, Reply
 
@@ -18,8 +19,9 @@ def create(engine: Engine, exchange: Exchange) -> Reply:
 def create_op(engine: Engine, exchange: Exchange) -> Create:
     """The write that a create asks for, its resource checked."""
     name = engine.known_type(exchange.type)
-    condition = engine.criteria(name, exchange.if_none_exist) if exchange.if_none_exist is not None else None
-    return Create(engine.checked(exchange.body, name), condition)
+    # Search parameters in the address of a create are no part of R4, but clients that send them mean If-None-Exist; to drop them makes duplicates.
+    condition = exchange.if_none_exist if exchange.if_none_exist is not None else sought(exchange) or None
+    return Create(engine.checked(exchange.body, name), engine.criteria(name, condition) if condition is not None else None)
 
 
 def written_reply(written: Written) -> Reply:

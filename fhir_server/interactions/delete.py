@@ -5,9 +5,9 @@ from __future__ import annotations
 from fhir_server.outcome import Issue
 from fhir_server.store.ops import Delete, Written
 
+from .conditions import conditions
 from .engine import Engine
 from .exchange import Exchange, Reply
-from .update import conditions
 
 
 def delete(engine: Engine, exchange: Exchange) -> Reply:

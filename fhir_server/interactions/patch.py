@@ -7,11 +7,11 @@ from typing import Any
 from fhir_server.outcome import Outcome
 from fhir_server.store.ops import Patch
 
+from .conditions import conditions
 from .create import written_reply
 from .engine import Engine
 from .exchange import Exchange, Reply
 from .patching import fhirpath_patch, json_patch
-from .update import conditions
 
 
 def patch(engine: Engine, exchange: Exchange) -> Reply:

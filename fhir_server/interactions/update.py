@@ -8,6 +8,7 @@ from typing import Final
 from fhir_server.outcome import Outcome
 from fhir_server.store.ops import Put
 
+from .conditions import conditions
 from .create import written_reply
 from .engine import Engine
 from .exchange import Exchange, Reply
@@ -34,11 +35,3 @@ def update_op(engine: Engine, exchange: Exchange) -> Put:
         given = f"'{resource['id']}'" if "id" in resource else "none"
         raise Outcome("malformed", f"The id in the address is '{exchange.id}', that of the body is {given}; they must agree", expression=f"{name}.id")
     return Put(resource, exchange.id, if_match=exchange.if_match, absent=absent)
-
-
-def conditions(exchange: Exchange) -> list[tuple[str, str]]:
-    """The search parameters of a conditional write. Raises Outcome `parameter` where there are none: that would mean every resource."""
-    found = [(name, value) for name, value in exchange.params if name not in ("_summary", "_elements")]
-    if not found:
-        raise Outcome("parameter", f"A conditional {exchange.interaction} needs search parameters")
-    return found

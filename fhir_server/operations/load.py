@@ -41,7 +41,10 @@ Progress = Callable[[Path, Loaded], None]
 
 
 def load_paths(engine: Engine, paths: Iterable[Path], progress: Progress) -> Loaded:
-    """Loads files and whole folders, in the order of their names; `progress` is called after each file. A refusal does not stop the rest."""
+    """Loads files and whole folders, in the order of their names; `progress` is called after each file.
+
+    A refusal does not stop the rest; a database that goes away does.
+    """
     loaded = Loaded()
     start = time.monotonic()
     for path in files_of(paths):
@@ -49,6 +52,8 @@ def load_paths(engine: Engine, paths: Iterable[Path], progress: Progress) -> Loa
             _load_file(engine, path, loaded)
         except Outcome as outcome:
             _refuse(loaded, path, outcome)
+            if outcome.category == "unavailable":
+                break
         except (OSError, EOFError) as error:
             loaded.refused.append(f"{path}: cannot be read: {error}")
         loaded.files += 1
@@ -102,13 +107,15 @@ def _load_batch(engine: Engine, path: Path, parent: Exchange, entries: list[dict
     """All entries of a batch at once; where that is refused, one by one, so that each stands for itself."""
     try:
         _, _, repeated = transaction(engine, parent, entries, read_in, once=digest)
-    except Outcome:
+    except Outcome as whole:
+        _pass_on_absence(whole)
         for number, entry in enumerate(entries):
             try:
                 _, _, repeated = transaction(engine, parent, [entry], read_in, once=hashlib.sha256(digest + number.to_bytes(4, "big")).digest())
                 loaded.repeated += repeated
                 loaded.resources += not repeated
             except Outcome as outcome:
+                _pass_on_absence(outcome)
                 _refuse(loaded, path, outcome, f" entry {number}")
         return
     loaded.repeated += len(entries) * repeated
@@ -133,13 +140,14 @@ def _load_lines(engine: Engine, path: Path, lines: Iterable[bytes], loaded: Load
 
 def _load_resources(engine: Engine, path: Path, resources: list[Any], loaded: Loaded, where: str) -> None:
     """Writes resources by their ids, all at once; where that is refused, one by one."""
-    entries = [_as_entry(resource) for resource in resources]
     parent = Exchange("bundle", SYSTEM, _BASE)
     digest = hashlib.sha256(fhirjson.dumps(resources)).digest()
     try:
+        entries = [_as_entry(resource) for resource in resources]
         _, _, repeated = transaction(engine, parent, entries, read_in, once=digest)
     except Outcome as outcome:
-        if len(entries) == 1:
+        _pass_on_absence(outcome)
+        if len(resources) == 1:
             _refuse(loaded, path, outcome, where)
             return
         for resource in resources:
@@ -147,6 +155,12 @@ def _load_resources(engine: Engine, path: Path, resources: list[Any], loaded: Lo
         return
     loaded.repeated += len(entries) * repeated
     loaded.resources += len(entries) * (not repeated)
+
+
+def _pass_on_absence(outcome: Outcome) -> None:
+    """A database that is away refuses nothing: the load ends, and is repeated when it is back."""
+    if outcome.category == "unavailable":
+        raise outcome
 
 
 def _as_entry(resource: Any) -> dict[str, Any]:

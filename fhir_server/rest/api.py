@@ -51,7 +51,7 @@ def blueprint(engine: Engine, settings: Settings, clock: Callable[[], float] = t
     for rule in ("", "/", "/<path:path>"):
         routes.add_url_rule(rule, "api", api.answer, methods=_METHODS, provide_automatic_options=False)
     routes.register_error_handler(Exception, api.fault)
-    for status in (404, 405):
+    for status in (400, 404, 405):
         routes.app_errorhandler(status)(api.unrouted)
     return routes
 

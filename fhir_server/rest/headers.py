@@ -15,6 +15,7 @@ from fhir_server.interactions.exchange import Returning
 from fhir_server.outcome import Outcome
 
 _ETAG: Final = re.compile(r'(?:W/)?"([A-Za-z0-9\-.]{1,64})"')
+_BARE: Final = re.compile(r"[0-9]{1,9}")
 _MAX_TAGS: Final = 50
 _RETURNS: Final[dict[str, Returning]] = {"minimal": "minimal", "representation": "representation", "operationoutcome": "OperationOutcome"}
 
@@ -35,13 +36,14 @@ def version_tag(text: str, header: str) -> str:
 
 
 def version_tags(text: str, header: str) -> tuple[str, ...]:
-    """The version ids in a list of ETags; `*` alone stands for itself. Raises Outcome `parameter` for anything else, and beyond 50."""
+    """The version ids in a list of ETags or bare numbers; `*` alone stands for itself. Raises Outcome `parameter` otherwise, and beyond 50."""
     if text.strip() == "*":
         return ("*",)
     parts = text.split(",")
     if len(parts) > _MAX_TAGS:
         raise Outcome("parameter", f"{header} lists more than {_MAX_TAGS} ETags")
-    return tuple(version_tag(part, header) for part in parts)
+    # A bare number is no ETag, but clients send what meta.versionId says, and a read can only gain by it.
+    return tuple(part.strip() if _BARE.fullmatch(part.strip()) else version_tag(part, header) for part in parts)
 
 
 def http_date(text: str, header: str) -> datetime:

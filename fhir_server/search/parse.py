@@ -27,6 +27,8 @@ MAX_VALUE: Final = 2_048
 MAX_SORT_KEYS: Final = 8
 
 _NOT_FOR_SEARCH: Final = frozenset({"_format", "_pretty"})
+# What clients in wide use send to every server, and what means nothing wrong when it is left aside.
+_OF_OTHER_SERVERS: Final = {"_totalMethod": "the total is asked for with _total"}
 _LATER: Final = frozenset({"_has", "_list", "_type", "_contained", "_containedType"})
 _ONCE: Final = frozenset({"_count", "_total", "_summary", "_sort", "_cursor"})
 _ELEMENT: Final = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:\.[A-Za-z][A-Za-z0-9]*)*", re.ASCII)
@@ -64,6 +66,9 @@ class _Reader:
     def read(self, name: str, value: str) -> None:
         """Takes one parameter in."""
         if name in _NOT_FOR_SEARCH:
+            return
+        if name in _OF_OTHER_SERVERS:
+            self.ignored.append((name, _OF_OTHER_SERVERS[name]))
             return
         if not value.strip(","):
             self.ignored.append((name, "it has no value"))

@@ -144,13 +144,23 @@ def test_its_own_kind_of_patch_is_refused_and_changes_nothing(client: Any) -> No
     assert client.reference("Patient", patient.id).to_resource()["meta"]["versionId"] == "1"
 
 
-def test_the_other_gaps_that_the_readme_names(client: Any, live: SimpleNamespace) -> None:
-    """When one of these is closed, the README changes with it."""
+def test_get_or_create_makes_one(client: Any) -> None:
     identifier = [{"system": "https://fhirpy.example.org", "value": "8"}]
     search = client.resources("Patient").search(identifier="https://fhirpy.example.org|8")
-    patient, _ = search.get_or_create(client.resource("Patient", identifier=identifier))
-    assert search.get_or_create(client.resource("Patient", identifier=identifier))[1]
-    with pytest.raises(OperationOutcome, match="ETag"):
-        patient.refresh()
-    with pytest.raises(OperationOutcome, match="_totalMethod"):
-        SyncFHIRClient(live.base, authorization=f"Bearer {live.token}").resources("Patient").count()
+    first, created = search.get_or_create(client.resource("Patient", identifier=identifier))
+    assert created
+    second, created = search.get_or_create(client.resource("Patient", identifier=identifier))
+    assert (second.id, created) == (first.id, False)
+
+
+def test_refresh_brings_what_another_wrote(client: Any) -> None:
+    patient = client.resource("Patient", active=True)
+    patient.save()
+    client.resource("Patient", id=patient.id, active=False).save()
+    patient.refresh()
+    assert patient["active"] is False
+
+
+def test_count_under_strict_handling(live: SimpleNamespace) -> None:
+    strict = SyncFHIRClient(live.base, authorization=f"Bearer {live.token}")
+    assert strict.resources("Observation").search(patient="ana-rivera", code=WEIGHT).count() == 45
