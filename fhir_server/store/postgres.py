@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import logging
 import os
 import pwd
 import shutil
@@ -18,6 +19,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -37,7 +39,10 @@ _START_SECONDS: Final = 600  # Replaying 4 GB of log after a crash takes a minut
 _WAIT_SECONDS: Final = 30  # For the process that holds the directory to have its server up.
 _STOP_SECONDS: Final = 5  # Of the 15 that a stop of everything may take.
 _SOCKET_PATH: Final = 100  # Characters: sun_path has 108 on Linux, 104 on macOS.
+_GUARD_SECONDS: Final = 0.5
 _WRITTEN: Final = "ready"
+
+_log = logging.getLogger("fhir_server.postgres")
 
 _CONFIG: Final[dict[str, str]] = {
     # A clinic's box: 4 GB of memory or more, a solid-state disk, few connections, everything durable.
@@ -96,7 +101,8 @@ def locked(data: Path) -> Iterator[None]:
 def embedded(data: Path, config: Mapping[str, str] | None = None) -> Iterator[str]:
     """The URL of the cluster in `data`, which runs until the block is left; it is made if there is none. `config` goes over the defaults.
 
-    What a killed predecessor left running is stopped first. Making a cluster takes about 0.5 s, starting one 0.2 s, more after a crash.
+    A server that ends by itself is started again. What a killed predecessor left running is stopped first.
+    Making a cluster takes about 0.5 s, starting one 0.2 s, more after a crash.
     Raises SetupError where the directory is in use or the server cannot run.
     """
     with locked(data):
@@ -108,13 +114,38 @@ def embedded(data: Path, config: Mapping[str, str] | None = None) -> Iterator[st
             _initialise(cluster, account)
         with _socket_directory(cluster, account) as sockets:
             options = _CONFIG | _access_files(data.absolute()) | {"unix_socket_directories": str(sockets)} | dict(config or {})
-            server = _start(cluster, account, options)
-            try:
+            with _kept_running(cluster, lambda: _start(cluster, account, options)):
                 url = _url(sockets)
                 _make_database(url)
                 yield url
-            finally:
-                _stop(server)
+
+
+@contextmanager
+def _kept_running(cluster: Path, start: Callable[[], subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Runs the server until the block is left, and starts it again when it ends by itself: killed for want of memory, or by a full disk."""
+    server = start()
+    leaving = threading.Event()
+
+    def guard() -> None:
+        nonlocal server
+        # The thread that starts a server also stops it: on Linux the server ends with the thread that is its parent.
+        while not leaving.wait(_GUARD_SECONDS):
+            if server.poll() is not None:
+                try:
+                    _stop_leftover(cluster)
+                    server = start()
+                    _log.warning("PostgreSQL had ended and was started again")
+                except (SetupError, OSError) as error:
+                    _log.error("PostgreSQL has ended and does not start", extra={"reason": str(error)})
+        _stop(server)
+
+    thread = threading.Thread(target=guard, name="postgres", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        leaving.set()
+        thread.join()
 
 
 @contextmanager
@@ -356,7 +387,7 @@ def _start(cluster: Path, account: pwd.struct_passwd, options: Mapping[str, str]
                 cwd="/",
                 env=_environment(),
                 start_new_session=True,  # An interrupt at the terminal is for us; the database stops last.
-                preexec_fn=_end_with_parent(),  # noqa: PLW1509 - one call into libc, and no other thread runs yet
+                preexec_fn=_end_with_parent(),  # noqa: PLW1509 - one call into libc
                 user=user,
                 group=group,
                 extra_groups=None if user is None else [],

@@ -157,3 +157,22 @@ def test_nothing_is_left_running(data: Path) -> None:
     while psutil.pid_exists(server) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not psutil.pid_exists(server)
+
+
+def test_a_server_that_ends_by_itself_is_started_again(data: Path) -> None:
+    with postgres.embedded(data) as url:
+        before = execute(url, "SELECT count(*) FROM kept")
+        first = server_of(data)
+        os.kill(first, signal.SIGKILL)
+        deadline = time.monotonic() + 30
+        after = None
+        while after is None:
+            try:
+                after = execute(url, "SELECT count(*) FROM kept")
+            except psycopg.OperationalError:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        second = server_of(data)
+        assert after == before
+        assert second != first
+    assert not psutil.pid_exists(second)
