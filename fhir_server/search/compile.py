@@ -83,13 +83,13 @@ def compile_search(query: Query, registry: Registry, grant: Grant, position: Pos
     texts = "".join(f", p.k{number}::text" for number in range(len(keys)))
     order = [f"p.k{number}{' DESC' if key.descending else ''} NULLS LAST" for number, key in enumerate(keys)]
     order.append("p.rid" + ("" if keys and not keys[0].descending else " DESC"))
-    return Statement(f"SELECT {_PAGE}{texts} FROM ({page.text}) p {_FETCH} ORDER BY {', '.join(order)}", page.params)
+    return Statement(f"SELECT {_PAGE}{texts} FROM ({page.text}) p {_FETCH} ORDER BY {', '.join(order)}", page.params, _by_value(query))
 
 
 def compile_count(query: Query, registry: Registry, grant: Grant) -> Statement:
     """One row with the number of matches that the grant may see. Its cost grows with that number. Raises Outcome `forbidden`."""
     shape = _shape(query, registry, grant)
-    return shape.select("count(*)" if shape.unique() else f"count(DISTINCT {shape.rids[0]})")
+    return shape.select("count(*)" if shape.unique() else f"count(DISTINCT {shape.rids[0]})")._replace(by_value=_by_value(query))
 
 
 def compile_matching(query: Query, registry: Registry, grant: Grant, limit: int) -> Statement:
@@ -113,6 +113,10 @@ def compile_revinclude(include: Include, registry: Registry, grant: Grant, targe
         f" ORDER BY r.rid DESC LIMIT {limit}) p {_FETCH} ORDER BY p.rid DESC",
         (*wanted.params, *allowed.params),
     )
+
+
+def _by_value(query: Query) -> bool:
+    return not all(_is_equation(criterion) for criterion in query.filters)
 
 
 def _demand(grant: Grant, resource_type: str) -> None:
