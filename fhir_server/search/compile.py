@@ -176,7 +176,9 @@ def _anchor(query: Query, registry: Registry, grant: Grant) -> tuple[int | None,
     patient = registry.types["Patient"]
     equations = [n for n, c in enumerate(query.filters) if _is_equation(c)]
     naming = [n for n in equations if query.filters[n].param.type == "reference" and [v.type for v in query.filters[n].values] == [patient]]
-    implied = any(query.filters[n].values[0].id == grant.patient and query.filters[n].param.code in _compartment(query, registry) for n in naming)
+    # Of Patients the grant opens one, not the compartment: another one's link to it opens nothing.
+    within = () if query.type == "Patient" else _compartment(query, registry)
+    implied = any(query.filters[n].values[0].id == grant.patient and query.filters[n].param.code in within for n in naming)
     others = [n for n in equations if naming and n != naming[0]]
     return (naming[0], others[0], implied) if others else (None, None, implied)
 
