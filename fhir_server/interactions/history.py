@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 from urllib.parse import urlencode
 
 from fhir_server import fhirjson
 from fhir_server.outcome import Outcome
-from fhir_server.search import cursor, parse_date
+from fhir_server.search import Grant, cursor, parse_date
+from fhir_server.search.compartment import PUBLIC
 from fhir_server.store import HistoryScope, Snapshot, instant
 from fhir_server.store.ops import Version
 
 from .engine import Engine
 from .exchange import Exchange, Reply
-from .read import shaped
+from .read import shaped, was_open
 
 DEFAULT_COUNT: Final = 50
 MAX_COUNT: Final = 1_000
@@ -27,9 +29,11 @@ _STATUS: Final = {"POST": "201 Created", "PUT": "200 OK", "PATCH": "200 OK", "DE
 def history(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
     """200 and a history Bundle, newest version first. Raises Outcome `not-found` for a resource that never was, `parameter` for what is unclear.
 
-    A page costs as many rows as it shows, wherever it is: links carry the number of the last version shown, signed.
+    The history of a type or of everything finds resources whose ids the caller did not know, so that it takes the right to search as well:
+    `forbidden` without it. A page costs as many rows as it shows, wherever it is: links carry the number of the last version shown, signed.
     """
     name = engine.known_type(exchange.type) if exchange.type is not None else None
+    _demand_search(engine, exchange.grant, name, exchange.id)
     params = _parameters(exchange)
     before = None
     if "_cursor" in params:
@@ -38,10 +42,10 @@ def history(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
     scope = HistoryScope(name, exchange.id, since[0] if since else None, _bounds(engine, params, "_at"), before)
     count = _count(params)
     # One resource's versions are few; those of a type or of everything are counted only where the caller asks.
-    total = db.history_total(scope) if count == 0 or exchange.id is not None or params.get("_total") == "accurate" else None
+    total = _total(engine, exchange, db, scope) if count == 0 or exchange.id is not None or params.get("_total") == "accurate" else None
     if exchange.id is not None and total == 0 and scope.since is None and scope.at is None:
         raise Outcome("not-found", f"{name}/{exchange.id} does not exist")
-    rows, more = db.history(scope, count) if count else ([], False)
+    rows, more = _page(engine, exchange, db, scope, count) if count else ([], False)
     links = [{"relation": "self", "url": _url(exchange, params)}]
     if more:
         link = cursor.encode(cursor.Position((), rows[-1][0]), key=engine.page_key, query=_address(exchange), actor=exchange.grant.actor)
@@ -50,6 +54,42 @@ def history(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
     entries = [_entry(engine, exchange, version) for _, version in rows]
     body = fhirjson.dumps(head)
     return Reply(200, body[:-1] + b',"entry":[' + b",".join(entries) + b"]}" if entries else body)
+
+
+def _demand_search(engine: Engine, grant: Grant, name: str | None, identity: str | None) -> None:
+    if identity is not None:
+        return
+    for each in engine.registry.types if name is None else (name,):
+        if grant.allows(each, "r") and not grant.allows(each, "s"):
+            raise Outcome("forbidden", f"The token allows to read {each} but not to search it, as the history of more than one resource does")
+
+
+def _page(engine: Engine, exchange: Exchange, db: Snapshot, scope: HistoryScope, count: int) -> tuple[list[tuple[int, Version]], bool]:
+    """Up to `count` versions that the caller may see, and whether there are more."""
+    if exchange.grant.patient is None:
+        return db.history(scope, count)
+    kept: list[tuple[int, Version]] = []
+    more = True
+    while more and len(kept) <= count:
+        rows, more = db.history(scope, count + 1)
+        kept += [row for row in rows if was_open(engine, exchange.grant, row[1])]
+        scope = replace(scope, before=rows[-1][0]) if rows else scope
+    return kept[:count], len(kept) > count
+
+
+def _total(engine: Engine, exchange: Exchange, db: Snapshot, scope: HistoryScope) -> int:
+    """How many versions there are in all that the caller may see: counted where the grant tells it, looked at where they were misfiled once."""
+    grant = exchange.grant
+    if scope.type is None and grant.patient is not None:
+        return sum(_total(engine, exchange, db, replace(scope, type=name)) for name in engine.registry.types if grant.allows(name, "r"))
+    if grant.patient is None or scope.type == "Patient" or scope.type in PUBLIC:
+        return db.history_total(scope)
+    found, more, scope = 0, True, replace(scope, before=None)
+    while more:
+        rows, more = _page(engine, exchange, db, scope, MAX_COUNT)
+        found += len(rows)
+        scope = replace(scope, before=rows[-1][0]) if rows else scope
+    return found
 
 
 def _entry(engine: Engine, exchange: Exchange, version: Version) -> bytes:

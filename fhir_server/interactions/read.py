@@ -8,6 +8,8 @@ from typing import Final
 
 from fhir_server import fhirjson
 from fhir_server.outcome import Outcome
+from fhir_server.search import Grant
+from fhir_server.search.compartment import PUBLIC, permits
 from fhir_server.store import Snapshot
 from fhir_server.store.ops import Version
 
@@ -31,9 +33,19 @@ def vread(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
     """One version, current or not: 200. Raises Outcome `not-found`, or `gone` where the version is a deletion."""
     name, identity, wanted = engine.known_type(exchange.type), str(exchange.id), str(exchange.version)
     found = db.version(name, identity, int(wanted)) if _VERSION.fullmatch(wanted) else None
-    if found is None:
+    if found is None or not was_open(engine, exchange.grant, found):
         raise Outcome("not-found", f"{name}/{identity} has no version '{wanted}'")
     return _reply(engine, exchange, found)
+
+
+def was_open(engine: Engine, grant: Grant, version: Version) -> bool:
+    """Whether a version that the store gives was itself of the one patient whom the caller is held to.
+
+    The store goes by where a resource belongs now. One that was filed under the wrong patient and put right has versions of both.
+    """
+    if grant.patient is None or version.body is None or version.type in PUBLIC or version.type == "Patient":
+        return True
+    return permits(grant, engine.registry, fhirjson.loads(version.body))
 
 
 def _reply(engine: Engine, exchange: Exchange, found: Version) -> Reply:
