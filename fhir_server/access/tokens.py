@@ -106,10 +106,11 @@ def _verified(secret: str, token: str) -> tuple[int, int, Grant]:
 def _grant(claims: dict[str, Any]) -> Grant:
     roles = [role for role in ROLES if role in claims["roles"]]
     asked = parse_scopes(claims["scope"])
-    open_to_roles = tuple(scope for role in roles for scope in role_scopes(role))
+    # What the role patient opens is open within the patient's own compartment only: beside another role and unbound it opens nothing.
+    bound = roles == ["patient"] or "patient" in asked.levels
+    open_to_roles = tuple(scope for role in roles if bound or role != "patient" for scope in role_scopes(role))
     scopes = asked.resources if not roles else narrow(open_to_roles, asked.resources) if asked.resources else open_to_roles
     patient = claims.get("patient")
-    bound = roles == ["patient"] or "patient" in asked.levels
     if bound and not (isinstance(patient, str) and _ID.fullmatch(patient)):
         raise _refused("The token lacks the patient it is bound to")
     return Grant(claims["sub"], frozenset(roles), scopes, patient if bound else None)
