@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fhir_server.search import Grant
 from fhir_server.store.ops import Create, Written
 
 from .conditions import sought
@@ -13,7 +14,7 @@ def create(engine: Engine, exchange: Exchange) -> Reply:
     """201 and the new version; with If-None-Exist 200 and the one match if there is one. Raises Outcome `invalid`, `multiple-matches` and others."""
     op = create_op(engine, exchange)
     (written,) = engine.store.transact([op], exchange.grant, request_id=exchange.request_id).written
-    return written_reply(written)
+    return written_reply(written, exchange.grant)
 
 
 def create_op(engine: Engine, exchange: Exchange) -> Create:
@@ -24,10 +25,19 @@ def create_op(engine: Engine, exchange: Exchange) -> Create:
     return Create(engine.checked(exchange.body, name), engine.criteria(name, condition) if condition is not None else None)
 
 
-def written_reply(written: Written) -> Reply:
-    """The answer to a write: 201 where something came to be, 204 where it went, else 200."""
+def written_reply(written: Written, grant: Grant) -> Reply:
+    """The answer to a write: 201 where something came to be, 204 where it went, else 200.
+
+    What was there before shows in an update's result (all that a patch leaves, the labels that a put keeps), so only readers get to see it.
+    """
     version = written.version
     if version is None:
         return Reply(204)
     status = {"created": 201, "deleted": 204}.get(written.outcome, 200)
-    return Reply(status, version.body, version.type, version.id, str(version.version), version.at)
+    body = version.body if written.outcome == "created" or sees(grant, version.type) else None
+    return Reply(status, body, version.type, version.id, str(version.version), version.at)
+
+
+def sees(grant: Grant, resource_type: str) -> bool:
+    """Whether the content of some resource of a type may come before the caller's eyes."""
+    return grant.allows(resource_type, "r") or grant.allows(resource_type, "s")

@@ -8,7 +8,7 @@ from fhir_server.outcome import Outcome
 from fhir_server.store.ops import Patch
 
 from .conditions import conditions
-from .create import written_reply
+from .create import sees, written_reply
 from .engine import Engine
 from .exchange import Exchange, Reply
 from .patching import fhirpath_patch, json_patch
@@ -20,7 +20,7 @@ def patch(engine: Engine, exchange: Exchange) -> Reply:
     Raises Outcome `not-found`, `gone`, `precondition`, `malformed` (no patch at all), `invalid` (what it makes is not valid).
     """
     (written,) = engine.store.transact([patch_op(engine, exchange)], exchange.grant, request_id=exchange.request_id).written
-    return written_reply(written)
+    return written_reply(written, exchange.grant)
 
 
 def patch_op(engine: Engine, exchange: Exchange) -> Patch:
@@ -33,6 +33,14 @@ def patch_op(engine: Engine, exchange: Exchange) -> Patch:
         changed = json_patch.apply(body, resource) if isinstance(body, list) else fhirpath_patch.apply(body, resource, engine.spec)
         return engine.checked(changed, name)
 
+    def apply_unseen(resource: dict[str, Any]) -> dict[str, Any]:
+        # Faults repeat values, of places that the patch may have copied from.
+        try:
+            return apply(resource)
+        except Outcome as fault:
+            raise Outcome(fault.category, f"The patch cannot be applied, or makes no valid {name}; only who may read it is told why") from None
+
+    change = apply if sees(exchange.grant, name) else apply_unseen
     if exchange.id is None:
-        return Patch(name, apply, criteria=engine.criteria(name, conditions(exchange)), if_match=exchange.if_match)
-    return Patch(name, apply, exchange.id, if_match=exchange.if_match)
+        return Patch(name, change, criteria=engine.criteria(name, conditions(exchange)), if_match=exchange.if_match)
+    return Patch(name, change, exchange.id, if_match=exchange.if_match)
