@@ -31,6 +31,8 @@ _COMMON: Final = (
     ("Cache-Control", "private, no-cache"),
     ("Vary", "Accept, Accept-Encoding, Authorization, Prefer"),
     ("X-Content-Type-Options", "nosniff"),
+    # A browser shows XML with the narratives in it: nothing there may run, load or be framed.
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; sandbox"),
 )
 _WRITES: Final = frozenset({"create", "update", "patch", "delete"})
 _READS: Final = frozenset({"read", "vread"})

@@ -10,8 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 from urllib.parse import unquote
 
-from fhir_server import fhirjson
-from fhir_server.interactions.engine import parse_parameters
+from fhir_server.interactions.engine import parse_parameters, read_json
 from fhir_server.interactions.exchange import Exchange, Interaction
 from fhir_server.outcome import Outcome
 
@@ -130,7 +129,7 @@ def _patch_body(body: Any, at: str) -> Any:
     """A Parameters resource stays; a Binary with a JSON Patch is opened."""
     if isinstance(body, dict) and body.get("resourceType") == "Binary":
         try:
-            return fhirjson.loads(base64.b64decode(body.get("data", ""), validate=True))
+            return read_json(base64.b64decode(body.get("data", ""), validate=True))
         except (ValueError, TypeError):
             raise Outcome("malformed", "The Binary of a patch is not base64", code="value", expression=f"{at}.data") from None
     return body

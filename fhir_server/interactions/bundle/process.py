@@ -30,6 +30,8 @@ Read = Callable[[Engine, Exchange, Snapshot], Reply]
 _OPS: Final[dict[str, Callable[[Engine, Exchange], Op]]] = {"create": create_op, "update": update_op, "patch": patch_op, "delete": delete_op}
 # Deletes come first, then creates, then updates and patches, then reads, whatever the order sent (http.html, rules of transactions).
 _ORDER: Final = {"delete": 0, "create": 1, "update": 2, "patch": 2}
+MAX_ENTRIES: Final = 50_000
+"""Entries of a batch or transaction: 64 MB hold a million reads, which took minutes."""
 _MAX_ISSUES: Final = 100
 _RESTFUL: Final = re.compile(r"(https?://\S{1,1000})/([A-Z][A-Za-z]{1,63}/[A-Za-z0-9\-.]{1,64})")
 
@@ -41,6 +43,8 @@ def process(engine: Engine, exchange: Exchange, dispatch: Dispatch, read: Read) 
     `dispatch` runs one Exchange, `read` one that reads, in a given snapshot.
     """
     kind, entries = bundle_entries(exchange.body)
+    if len(entries) > MAX_ENTRIES:
+        raise Outcome("too-large", f"A Bundle may have {MAX_ENTRIES:,} entries here; this one has {len(entries):,}", expression="Bundle.entry")
     if kind == "batch":
         return bundle_response("batch-response", [_batch_entry(engine, exchange, entry, n, dispatch) for n, entry in enumerate(entries)])
     if kind == "transaction":
@@ -84,7 +88,9 @@ def transaction(
         return [], [], True
     for (number, _), written in zip(ops, commit.written, strict=True):
         exchange = exchanges[number]
-        replies[number] = deleted_reply(written, one=exchange.id is not None) if exchange.interaction == "delete" else written_reply(written)
+        replies[number] = (
+            deleted_reply(written, one=exchange.id is not None) if exchange.interaction == "delete" else written_reply(written, parent.grant)
+        )
     return exchanges, [replies[number] for number in range(len(exchanges))], False
 
 
