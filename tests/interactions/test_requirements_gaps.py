@@ -76,6 +76,13 @@ def test_format_is_of_the_answer_and_not_of_the_body(fhir: Fhir) -> None:
     assert (refused.status_code, refused.data[:5]) == (400, b"<?xml")
 
 
+def test_the_older_media_types_are_understood(fhir: Fhir) -> None:
+    answer = fhir("POST", "Patient", patient(), {"Content-Type": "application/json+fhir", "Accept": "application/xml+fhir"})
+    assert (answer.status_code, answer.content_type) == (201, "application/fhir+xml; charset=utf-8")
+    answer = fhir("POST", "Patient", answer.data, {"Content-Type": "application/xml+fhir", "Accept": "application/json+fhir"})
+    assert (answer.status_code, answer.content_type) == (201, "application/fhir+json; charset=utf-8")
+
+
 def test_an_update_has_the_servers_version_and_time(fhir: Fhir) -> None:
     first = fhir.post("Patient", patient())
     claimed = {**first, "meta": {"versionId": "77", "lastUpdated": "2001-01-01T00:00:00Z"}}
