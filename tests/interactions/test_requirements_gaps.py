@@ -434,3 +434,13 @@ def test_searches_in_a_batch_answer_as_alone(fhir: Fhir) -> None:
     answer: Any = fhir.bundle("batch", entry("GET", f"Patient?identifier={value}"), entry("GET", "Patient?nope=1"))
     assert [each["resource"]["id"] for each in answer["entry"][0]["resource"]["entry"]] == [identity]
     assert answer["entry"][1]["response"]["status"].startswith("400")
+
+
+@pytest.mark.parametrize("kind", ["batch", "transaction"])
+def test_a_head_entry_answers_without_the_resource(fhir: Fhir, kind: str) -> None:
+    path = f"Patient/{made(fhir, patient())}"
+    bundle = fhir.bundle(kind, entry("HEAD", path), entry("GET", path), entry("HEAD", f"{path}/_history"))
+    head, full, history = bundle["entry"]
+    assert (head.keys(), head["response"]) == ({"response"}, full["response"])
+    assert full["resource"]["resourceType"] == "Patient"
+    assert (history.keys(), history["response"]["status"]) == ({"response"}, "200 OK")

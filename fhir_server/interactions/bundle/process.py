@@ -66,7 +66,7 @@ def bundle_entries(bundle: Any) -> tuple[str | None, list[dict[str, Any]]]:
 def _batch_entry(engine: Engine, parent: Exchange, entry: dict[str, Any], number: int, dispatch: Dispatch) -> bytes:
     try:
         exchange = exchange_of(entry, parent, f"Bundle.entry[{number}]")
-        return entry_response(exchange, dispatch(engine, exchange))
+        return entry_response(exchange, _as_asked(entry, dispatch(engine, exchange)))
     except Outcome as outcome:
         return failed_entry(outcome)
 
@@ -81,7 +81,7 @@ def transaction(
     def reads(db: Snapshot) -> None:
         for number, exchange in enumerate(exchanges):
             if exchange.interaction not in _OPS:
-                replies[number] = _placed_read(engine, exchange, db, read, number)
+                replies[number] = _as_asked(entries[number], _placed_read(engine, exchange, db, read, number))
 
     commit = _commit(engine, parent, [op for _, op in ops], None if len(ops) == len(exchanges) else reads, once)
     if commit.repeated:
@@ -129,6 +129,11 @@ def _commit(engine: Engine, parent: Exchange, ops: list[Op], reads: Callable[[Sn
     texts = dict.fromkeys(text for op in ops if (resource := getattr(op, "resource", None)) is not None for text in conditional_references(resource))
     lookups = [Lookup(text, engine.criteria(engine.known_type(text.partition("?")[0]), text.partition("?")[2])) for text in texts]
     return engine.store.transact(ops, parent.grant, request_id=parent.request_id, lookups=lookups, once=once, then=reads)
+
+
+def _as_asked(entry: dict[str, Any], reply: Reply) -> Reply:
+    """HEAD is answered as GET is, without the body. https://hl7.org/fhir/R4/http.html#head"""
+    return replace(reply, body=None) if entry["request"]["method"] == "HEAD" else reply
 
 
 def _placed_read(engine: Engine, exchange: Exchange, db: Snapshot, read: Read, number: int) -> Reply:
