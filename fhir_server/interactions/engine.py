@@ -60,8 +60,9 @@ class Engine:
 
 def read_json(data: bytes) -> Any:
     """The values of a JSON text that a caller sent. Raises Outcome `malformed` as `fhirjson.loads` does, `too-large` beyond MAX_VALUES."""
-    if sum(map(data.count, (b"{", b"[", b","))) > MAX_VALUES:
-        raise Outcome("too-large", f"The body has more than {MAX_VALUES:,} values; send less at a time")
+    # Narratives are read as XML, whose tags may hide behind escapes.
+    if max(sum(map(data.count, counted)) for counted in ((b"{", b"[", b","), (b"<", b"\\u003"))) > MAX_VALUES:
+        raise Outcome("too-large", f"The body has more than {MAX_VALUES:,} values or tags; send less at a time")
     try:
         return fhirjson.loads(data)
     except RecursionError:

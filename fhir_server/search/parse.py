@@ -22,6 +22,8 @@ from .query import DEFAULT_COUNT, MAX_COUNT, Criterion, Include, Param, Query, S
 
 MAX_PARAMETERS: Final = 100
 MAX_ALTERNATIVES: Final = 1_000
+MAX_COMPARED: Final = 10_000
+"""Alternatives of all parameters together: a statement has room for 65,535 values, and some alternatives take four."""
 MAX_VALUE: Final = 2_048
 """Characters of one alternative."""
 MAX_SORT_KEYS: Final = 8
@@ -123,6 +125,8 @@ class _Reader:
         alternatives = [text for text in split(value, ",") if text]
         if len(alternatives) > MAX_ALTERNATIVES:
             raise _refused(name, f"has {len(alternatives)} alternatives; {MAX_ALTERNATIVES} are the most")
+        if len(alternatives) + sum(len(criterion.values) for criterion in self.filters) > MAX_COMPARED:
+            raise Outcome("parameter", f"A search compares with at most {MAX_COMPARED:,} values", code="too-long")
         if max(map(len, alternatives)) > MAX_VALUE:
             raise _refused(name, f"has a value longer than {MAX_VALUE} characters")
         how = self._modifier(name, param, modifier)

@@ -391,15 +391,30 @@ def test_answers_are_neither_kept_nor_run_nor_framed(doors: Doors) -> None:
     ("method", "path", "kind", "body"),
     [
         ("POST", "Patient", "application/fhir+json", b'{"resourceType":"Patient","name":[' + b"{}," * 1_100_000 + b"{}]}"),
+        (
+            "POST",
+            "Patient",
+            "application/fhir+json",
+            b'{"resourceType":"Patient","text":{"div":"' + b"\\u003cp/>" * 1_600_000 + b"<p/>" * 400_001 + b'"}}',
+        ),
+        ("POST", "Patient", "application/fhir+xml", b'<Patient xmlns="http://hl7.org/fhir">' + b"<name/>" * 1_500_000 + b"</Patient>"),
         ("POST", "Patient/_search", "application/x-www-form-urlencoded", b"name=" + b"%41" * 1_500_000),
         ("POST", "", "application/fhir+json", b'{"resourceType":"Bundle","type":"batch","entry":[' + b"{}," * 50_000 + b"{}]}"),
     ],
-    ids=["values", "form", "entries"],
+    ids=["values", "tags", "xml", "form", "entries"],
 )
 def test_bodies_that_would_cost_too_much_are_too_large(doors: Doors, method: str, path: str, kind: str, body: bytes) -> None:
     headers = doors.admin | {"Content-Type": kind}
     answer = doors.app.test_client(use_cookies=False).open(f"/fhir/{path}".removesuffix("/"), method=method, headers=headers, data=body)
     assert answer.status_code == 413
+
+
+def test_a_search_compares_with_a_bounded_number_of_values(doors: Doors) -> None:
+    headers = doors.admin | {"Content-Type": "application/x-www-form-urlencoded"}
+    body = "&".join(["name=" + ",".join(f"{number}" for number in range(1_000))] * 11)
+    answer = doors.app.test_client(use_cookies=False).post("/fhir/Patient/_search", headers=headers, data=body)
+    assert answer.status_code == 400
+    assert b"at most 10,000 values" in answer.data
 
 
 @pytest.mark.parametrize("leaf", ['"\\u0000"', '{"a\\":":1}', "1" * 5_000, '{"a":1,"a":2}'])
