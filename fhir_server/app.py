@@ -9,7 +9,7 @@ import hmac
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -43,21 +43,16 @@ what it can do is told without one by its <a href="/fhir/metadata?_format=json">
 """
 
 
-def create_app(settings: Settings, addresses: Sequence[str] = ()) -> Flask:
+def create_app(settings: Settings) -> Flask:
     """The application over a migrated database, connected when this returns; one per process.
 
-    `addresses` are URLs that the server is reached at besides PUBLIC_URL: absolute references below them are local.
-    Raises Outcome `unavailable` when the database is away or not migrated, ValueError where the settings name none.
+    Raises Outcome `unavailable` when the database is away, not migrated, or has index rows made under other settings; ValueError where the
+    settings name none.
     """
     if settings.database_url is None:
         raise ValueError("settings.database_url is needed")
-    store = Store(
-        settings.database_url,
-        zone=settings.clinic_timezone,
-        bases=tuple(f"{address}/fhir" for address in (settings.public_url, *addresses) if address),
-        connections=THREADS,
-        referential_integrity=settings.reference_integrity,
-    )
+    store = Store.of(settings, connections=THREADS)
+    store.check_fit()
     app = build_app(Engine.build(store, settings, operations.names()), settings)
     process.settle()
     return app

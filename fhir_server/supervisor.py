@@ -91,7 +91,7 @@ def run(settings: Settings, host: str, port: int, processes: int, ready: Callabl
             workers_kill_timeout=STOP_SECONDS,
         )
         try:
-            server.serve(target_loader=partial(load, settings, _addresses(host, port), start), wrap_loader=False)
+            server.serve(target_loader=partial(load, settings, start), wrap_loader=False)
         except SystemExit:
             # Granian gives up when two workers die within seconds; one patient clerk's server goes on.
             now = time.monotonic()
@@ -115,7 +115,7 @@ class Start:
     failed: Event
 
 
-def load(settings: Settings, addresses: tuple[str, ...], start: Start) -> Wsgi:
+def load(settings: Settings, start: Start) -> Wsgi:
     """The application, in a worker. A worker ends with its parent, and keeps no secrets in its environment, which WSGI hands to every request.
 
     Where the application cannot be made, the parent stops too if it is the first try; later it may be the database's absence, which passes.
@@ -129,7 +129,7 @@ def load(settings: Settings, addresses: tuple[str, ...], start: Start) -> Wsgi:
     from fhir_server.app import create_app  # noqa: PLC0415 - the supervising process never needs it
 
     try:
-        application: Wsgi = create_app(settings, addresses)
+        application: Wsgi = create_app(settings)
     except Exception as error:  # noqa: BLE001 - told in one line, then the worker ends
         structlog.get_logger().error("the application does not start", reason=str(error), exc_info=error)
         if start.done.is_set():
@@ -139,12 +139,6 @@ def load(settings: Settings, addresses: tuple[str, ...], start: Start) -> Wsgi:
             os.kill(os.getppid(), signal.SIGTERM)
         raise SystemExit(1) from None
     return application
-
-
-def _addresses(host: str, port: int) -> tuple[str, ...]:
-    """What clients on this machine call the server by: absolute references below these are references to its own resources."""
-    named = f"[{host}]" if ":" in host else host
-    return tuple(dict.fromkeys(f"http://{name}:{port}" for name in (named, "localhost", "127.0.0.1")))
 
 
 def _end_with(sentinel: int) -> None:

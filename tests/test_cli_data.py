@@ -12,8 +12,8 @@ PROGRAM = Path(sys.executable).with_name("fhir-server")
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def call(*arguments: object) -> subprocess.CompletedProcess[str]:
-    environ = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "JWT_SECRET"}}
+def call(*arguments: object, zone: str = "UTC") -> subprocess.CompletedProcess[str]:
+    environ = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "JWT_SECRET"}} | {"CLINIC_TIMEZONE": zone}
     command = [str(PROGRAM), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environ)
 
@@ -63,3 +63,19 @@ def test_a_token_for_a_directory_that_was_not_there_comes_with_a_word(tmp_path: 
     assert first.stderr.startswith("fhir-server: ")
     assert "was not there" in first.stderr
     assert second.stderr == ""
+
+
+def test_a_change_of_zone_makes_search_rows_anew_on_purpose_only(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    assert call("load", EXAMPLES, "--data", data).returncode == 0
+    refused = call("load", EXAMPLES, "--data", data, zone="Asia/Tokyo")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "CLINIC_TIMEZONE=UTC there, CLINIC_TIMEZONE=Asia/Tokyo here" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    done = call("migrate", "--data", data, zone="Asia/Tokyo")
+    assert done.returncode == 0
+    assert done.stderr.startswith("search rows made anew for 71 resources in ")
+    assert call("load", EXAMPLES, "--data", data, zone="Asia/Tokyo").returncode == 0
+    again = call("reindex", "--data", data, zone="Asia/Tokyo")
+    assert (again.returncode, again.stdout) == (0, "")
+    assert again.stderr.startswith("search rows made anew for 71 resources in ")

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from fhir_server.settings import Settings, environment
+from fhir_server.settings import Settings, SetupError, environment
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from fhir_server.store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,6 +37,61 @@ def data_option(function: F) -> F:
 def settings_of(data: Path) -> Settings:
     """The settings of this process with the `.env` of the working directory. Raises SetupError."""
     return Settings.read(environment(Path.cwd()), data.absolute())
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[Store]:
+    """A store on the database of the settings, for one command. Raises Outcome."""
+    from fhir_server.store import Store
+
+    store = Store.of(settings, connections=2)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def fit(settings: Settings, addresses: Sequence[str] = (), *, change: bool = True, force: bool = False) -> None:
+    """Sees that the search rows fit the settings, with a bar and a line on stderr if that takes making them anew. Raises SetupError, Outcome.
+
+    Beside a `serve` on the same data directory, and without `change`, it refuses settings other than those that rows were made under.
+    """
+    with opened(settings) as store, progress_bar("resources") as bar:
+        if not change or _is_served(settings):
+            store.check_fit()
+        task = bar.add_task("search rows", total=None)
+        start = time.monotonic()
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        count = (store.rebuild(show) if force else store.fit(addresses, show)) or 0
+    seconds = time.monotonic() - start
+    if count or force:
+        click.echo(f"search rows made anew for {count} resources in {seconds:.1f} s ({count / max(seconds, 0.001):.0f}/s)", err=True)
+
+
+def _is_served(settings: Settings) -> bool:
+    """Whether another process holds the data directory; its lock names its last holder, which may be this one."""
+    from fhir_server.store import postgres
+
+    if (settings.data / "lock").exists() and (settings.data / "lock").read_text(encoding="ascii").strip() != str(os.getpid()):
+        try:
+            with postgres.locked(settings.data):
+                return False
+        except SetupError:
+            return True
+    return False
+
+
+def progress_bar(unit: str) -> Progress:
+    """A bar on stderr, gone when its block is left; none without a terminal, where nobody watches and stderr is for faults."""
+    import rich.console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn(), TextColumn("{task.description}"))
+    console = rich.console.Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 @contextmanager

@@ -1,10 +1,8 @@
-"""`migrate`, `load` and `export`: the database and what is in it."""
+"""`migrate`, `load`, `export` and `reindex`: the database and what is in it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,14 +10,11 @@ import click
 
 from fhir_server.settings import SetupError
 
-from .common import data_option, settings_of, with_database
+from .common import data_option, fit, opened, progress_bar, settings_of, with_database
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from fhir_server.operations.load import Loaded
     from fhir_server.settings import Settings
-    from fhir_server.store import Store
 
 _SHOWN = 1000
 
@@ -27,8 +22,9 @@ _SHOWN = 1000
 @click.command()
 @data_option
 def migrate(data: Path) -> None:
-    """Bring the database to the newest schema; safe to repeat."""
-    with with_database(settings_of(data)):
+    """Bring the database to the newest schema, and its search rows to the settings; safe to repeat."""
+    with with_database(settings_of(data)) as settings:
+        fit(settings)
         click.echo("the database is at the newest schema", err=True)
 
 
@@ -42,6 +38,7 @@ def load(paths: tuple[Path, ...], data: Path) -> int:
     Prints each refusal with its file, and exits with 1 if there is any.
     """
     with with_database(settings_of(data)) as settings:
+        fit(settings, change=False)
         loaded = _load(settings, paths)
     for refusal in loaded.refused[:_SHOWN]:
         click.echo(refusal, err=True)
@@ -70,7 +67,7 @@ def export(folder: Path, data: Path) -> None:
     chosen = settings_of(data)
     if chosen.database_url is None and not (chosen.data / "postgres").exists():
         raise SetupError(f"there is no database in {data}; name the data directory of a server with --data")
-    with with_database(chosen) as settings, _store(settings) as store, _progress("resources") as bar:
+    with with_database(chosen) as settings, opened(settings) as store, progress_bar("resources") as bar:
         task = bar.add_task("", total=None)
         try:
             written = everything(store, folder, lambda name, done, total: bar.update(task, completed=done, total=total, description=name))
@@ -88,7 +85,7 @@ def _load(settings: Settings, paths: tuple[Path, ...]) -> Loaded:
     from fhir_server.interactions import Engine
     from fhir_server.operations.load import files_of, load_paths
 
-    with _store(settings) as store, _progress("files") as bar:
+    with opened(settings) as store, progress_bar("files") as bar:
         task = bar.add_task("", total=sum(1 for _ in files_of(paths)))
 
         def progress(path: Path, loaded: Loaded) -> None:
@@ -100,25 +97,17 @@ def _load(settings: Settings, paths: tuple[Path, ...]) -> Loaded:
         return load_paths(engine, paths, progress)
 
 
-@contextmanager
-def _store(settings: Settings) -> Iterator[Store]:
-    from fhir_server.store import Store
+@click.command()
+@data_option
+def reindex(data: Path) -> None:
+    """Make all search rows anew.
 
-    store = Store(str(settings.database_url), zone=settings.clinic_timezone, connections=2, referential_integrity=settings.reference_integrity)
-    try:
-        yield store
-    finally:
-        store.close()
-
-
-def _progress(unit: str) -> Progress:
-    import rich.console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn(), TextColumn("{task.description}"))
-    console = rich.console.Console(stderr=True)
-    # Without a terminal nobody watches, and stderr is for faults.
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    This is never needed after a change of settings or program: `serve` and `migrate` see to that. While it runs, searches and writes of a `serve` on
+    the same data wait, for a minute at the most, and then get 503 with Retry-After; a rebuild that fails changes nothing. `--type` and `--param`, and
+    a rebuild that nobody waits for, are not available yet.
+    """
+    with with_database(settings_of(data)) as settings:
+        fit(settings, force=True)
 
 
-COMMANDS = (migrate, load, export)
+COMMANDS = (migrate, load, export, reindex)

@@ -11,7 +11,6 @@ _COMING = {
     "backup": "a consistent backup of everything",
     "restore": "the restore of a backup",
     "package": "FHIR packages",
-    "reindex": "rebuilding search rows with the server running",
     "user": "accounts",
     "audit": "verifying the audit chain",
 }

@@ -15,7 +15,7 @@ import click
 
 from fhir_server.settings import Settings, SetupError
 
-from .common import data_option, settings_of
+from .common import data_option, fit, settings_of
 
 _HOST = click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 _PORT = click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="The port for HTTP; 0 takes a free one.")
@@ -43,6 +43,7 @@ def serve(host: str, port: int, mllp_port: int, data: Path, processes: int | Non
         from fhir_server.store import migrate
 
         migrate(str(settings.database_url))
+        fit(settings, _addresses(host, port))
         _serve(settings, host, port, processes, demo=demo)
 
 
@@ -54,7 +55,8 @@ def serve(host: str, port: int, mllp_port: int, data: Path, processes: int | Non
 def api(host: str, port: int, data: Path, processes: int | None) -> None:
     """Run the HTTP part alone, for several hosts on one database.
 
-    Needs DATABASE_URL (migrated by `fhir-server migrate`) and, with more than one host, the same JWT_SECRET on each.
+    Needs DATABASE_URL, migrated by `fhir-server migrate` under the same CLINIC_TIMEZONE and PUBLIC_URL, and with more than one host the same
+    JWT_SECRET on each.
     """
     _end_on_signals()
     settings = settings_of(data)
@@ -95,6 +97,12 @@ def _serve(settings: Settings, host: str, port: int, processes: int | None, *, d
     # The stop goes on with the database; asking once more does not hurry it.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+def _addresses(host: str, port: int) -> tuple[str, ...]:
+    """The FHIR bases that clients on this machine know the server by: references below these are references to its own resources."""
+    named = f"[{host}]" if ":" in host else host
+    return tuple(dict.fromkeys(f"http://{name}:{port}/fhir" for name in (named, "localhost", "127.0.0.1")))
 
 
 def _program() -> str:

@@ -3,6 +3,7 @@
 from . import cursor
 from .compartment import grant_predicate
 from .compile import compile_count, compile_matching, compile_revinclude, compile_search
+from .extraction import INDEX_VERSION
 from .grant import SYSTEM, Grant, Scope
 from .match import matches
 from .params.date import parse_date
@@ -11,6 +12,7 @@ from .registry import Registry
 from .statement import Statement
 
 __all__ = [
+    "INDEX_VERSION",
     "SYSTEM",
     "Grant",
     "Query",

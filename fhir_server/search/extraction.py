@@ -21,6 +21,9 @@ Leaf = Callable[[Any, Rows], None]
 _Laid = dict[tuple[int, str, str, str | None], tuple["Place", list[int]]]
 """Places by branch, parameter type, FHIR type and the type pointed to, each with the parameters that meet there."""
 
+INDEX_VERSION: Final = 1
+"""Goes up with every change of this package that gives a resource other rows than before: what is stored is then indexed anew."""
+
 _TABLES: Final = tuple(kind.TABLE for kind in KINDS.values())
 _ORDERED: Final[Mapping[str, Kind]] = {kind.TABLE: kind for kind in KINDS.values() if kind.ORDER is not None}
 

@@ -5,7 +5,7 @@ https://hl7.org/fhir/R4/searchparameter-registry.html
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
@@ -39,11 +39,17 @@ class Registry:
         self.spec = spec
         self.types = types
         self.zone = zone
-        self.context = Context(spec, types, zone, tuple(base.rstrip("/") + "/" for base in base_url_prefixes))
+        self._bases: set[str] = set()
+        self.context = Context(spec, types, zone, self._bases)
+        self.add_bases(base_url_prefixes)
         self._names = {number: name for name, number in types.items()}
         self._pids = pids
         self._compiled: dict[str, tuple[Extractor, Mapping[str, Param]]] = {}
         self._references: dict[str, Extractor] = {}
+
+    def add_bases(self, base_url_prefixes: Iterable[str]) -> None:
+        """Makes references below further FHIR base URLs local, from the next resource or query on."""
+        self._bases.update(base.rstrip("/") + "/" for base in base_url_prefixes)
 
     def type_name(self, number: int) -> str:
         """The resource type of a number."""

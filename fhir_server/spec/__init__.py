@@ -1,6 +1,6 @@
 """FHIR R4 4.0.1 as data, compiled from the official package by `python -m fhir_server.spec.build`."""
 
-from .load import r4
+from .load import digest, r4
 from .model import Binding, Component, Constraint, Element, SearchParam, Spec, TypeDef
 
-__all__ = ["Binding", "Component", "Constraint", "Element", "SearchParam", "Spec", "TypeDef", "r4"]
+__all__ = ["Binding", "Component", "Constraint", "Element", "SearchParam", "Spec", "TypeDef", "digest", "r4"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,12 @@ def r4() -> Spec:
         value_sets={url: {system: tuple(codes) for system, codes in systems.items()} for url, systems in facts["valueSets"].items()},
         displays=facts["displays"],
     )
+
+
+@cache
+def digest() -> str:
+    """Sixteen hexadecimal digits that change with the facts."""
+    return hashlib.sha256(_DATA.read_bytes()).hexdigest()[:16]
 
 
 def _type(fact: dict[str, Any]) -> TypeDef:

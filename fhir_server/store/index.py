@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from psycopg import sql
+from psycopg import errors, sql
 
 from .database import Connection
 from .dictionary import Dictionary
-from .statements import UNINDEX, columns
+from .statements import UNINDEX, WRITE, columns
 from .tables import INDEX_TABLES
+
+
+@dataclass(slots=True)
+class Fit:
+    """What one process makes index rows under: the settings' fingerprint, and how many of the recorded addresses it knows as its own."""
+
+    fingerprint: str
+    addresses: int = 0
+
+
+class Stale(Exception):  # noqa: N818 - an event, not a fault: the process looks again at what is recorded
+    """The index rows in the database were made under other settings than this process has, or knows."""
+
 
 Row = tuple[Any, ...]
 IndexRows = dict[str, list[Row]]
@@ -47,18 +61,22 @@ def difference(old: IndexRows, new: IndexRows) -> tuple[IndexRows, IndexRows]:
 
 
 def write_rows(
-    connection: Connection, dictionary: Dictionary, statement: str, head: Sequence[Any], removed: IndexRows, added: IndexRows, *, inside: bool
+    connection: Connection, dictionary: Dictionary, fit: Fit, head: Sequence[Any], removed: IndexRows, added: IndexRows, *, inside: bool
 ) -> None:
     """Takes old rows away, then runs the write statement with the new ones, behind its first arguments `head`.
 
-    Many rows go by COPY, if `inside` a transaction.
+    Many rows go by COPY, if `inside` a transaction. Raises Stale where the rows that are there were made under other settings than `fit`.
     """
     if any(removed.values()):
         connection.execute(UNINDEX, [_encode(part).decode() for part in _as_json(dictionary, removed)])
     many = inside and sum(map(len, added.values())) >= COPY_FROM
-    connection.execute(statement, [_encode(part).decode() for part in (*head, *_as_json(dictionary, {} if many else added))])
+    texts = [_encode(part).decode() for part in (*head, *_as_json(dictionary, {} if many else added))]
+    try:
+        connection.execute(WRITE, (*texts, fit.fingerprint, fit.addresses))
+    except errors.DivisionByZero:
+        raise Stale from None
     if many:
-        _copy(connection, dictionary, added)
+        copy_rows(connection, dictionary, added)
 
 
 def _as_json(dictionary: Dictionary, rows: IndexRows) -> list[list[dict[str, Any]]]:
@@ -76,7 +94,8 @@ def _numbered(dictionary: Dictionary, rows: IndexRows) -> IndexRows:
     return numbered
 
 
-def _copy(connection: Connection, dictionary: Dictionary, rows: IndexRows) -> None:
+def copy_rows(connection: Connection, dictionary: Dictionary, rows: IndexRows) -> None:
+    """Adds merged rows by COPY, one per table that has any."""
     for table, made in _numbered(dictionary, rows).items():
         if made:
             names = sql.SQL(", ").join(map(sql.Identifier, _KEYS[table]))

@@ -7,8 +7,23 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, Identity, Index, Integer, Sequence, SmallInteger, Table, Text, UniqueConstraint, text
-from sqlalchemy.dialects.postgresql import BYTEA
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    Sequence,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, BYTEA
 
 from fhir_server.search.tables import metadata
 
@@ -67,4 +82,25 @@ once: Final = Table(
 )
 """Keys of work that is done once however often it is asked for: digests of loaded files, Idempotency-Keys."""
 
-__all__ = ["BLOCK", "INDEX_TABLES", "metadata", "once", "resource", "resource_rid", "resource_version", "transaction", "transaction_txn"]
+index_settings: Final = Table(
+    "index_settings",
+    metadata,
+    # One row at the most; none says that nobody knows how the index rows were made.
+    Column("single", Boolean, CheckConstraint("single", name="index_settings_single"), primary_key=True, server_default=text("true")),
+    Column("fingerprint", Text, nullable=False),
+    Column("addresses", ARRAY(Text), nullable=False),
+)
+"""What the index rows were made under; see `rebuild`."""
+
+__all__ = [
+    "BLOCK",
+    "INDEX_TABLES",
+    "index_settings",
+    "metadata",
+    "once",
+    "resource",
+    "resource_rid",
+    "resource_version",
+    "transaction",
+    "transaction_txn",
+]

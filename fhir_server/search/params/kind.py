@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol
@@ -31,7 +31,7 @@ class Context:
     spec: Spec
     types: Mapping[str, int]
     zone: ZoneInfo
-    bases: tuple[str, ...] = ()
+    bases: Collection[str] = ()
     now: datetime | None = None
 
 

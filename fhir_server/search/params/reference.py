@@ -74,11 +74,11 @@ def locate(text: str, context: Context) -> tuple[str, int] | None:
     """(id, type number) of a reference to this server, (URL, 0) of one elsewhere, None for what points to nothing of its own."""
     found = _LOCAL.fullmatch(text)
     if found is None and ":" in text:
-        for base in context.bases:
-            if text.startswith(base) and (found := _LOCAL.fullmatch(text, len(base))):
-                break
-        else:
-            return capped(text.partition("/_history/")[0]), ABSOLUTE
+        whole = text.partition("/_history/")[0]
+        base = "/".join(whole.rsplit("/", 2)[:-2]) + "/"
+        found = _LOCAL.fullmatch(text, len(base)) if base in context.bases else None
+        if found is None:
+            return capped(whole), ABSOLUTE
     if found is not None and found[1] in context.types:
         return found[2], context.types[found[1]]
     return None
