@@ -173,6 +173,10 @@ def test_searches_show_what_the_model_shows_and_count_no_more(doors: Doors, call
         assert shown == []
         return
     assert counted.json is not None
+    if doors(who, "GET", path).status_code == 403:
+        # A type that the caller may not search stands in a _revinclude.
+        assert shown == []
+        return
     matches = {entry["resource"]["id"] for entry in _entries(doors, who, path) if entry["search"]["mode"] == "match"}
     assert counted.json["total"] == len(matches)
 
