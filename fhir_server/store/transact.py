@@ -8,76 +8,28 @@ a list of plain creates that fits one chunk is a single statement.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, Final
 
 from fhir_server import fhirjson
 from fhir_server.outcome import Outcome
-from fhir_server.search import Grant, Query, Registry
+from fhir_server.search import Grant
 from fhir_server.search.grant import Permission
-from fhir_server.search.query import Criterion
 
-from .conditions import Match, lock_conditions, match_all
-from .database import Changed, Connection, Database
-from .dictionary import Dictionary
+from .content import carry_labels, stamp
+from .database import Changed, Connection
+from .identify import identify, plan_create
 from .index import IndexRows, difference, merge, write_rows
 from .integrity import check_deletes, check_references
 from .links import relink
 from .ops import Commit, Create, Delete, Lookup, Op, Patch, Put, Resource, Version, Written
+from .plan import Current, Plan, Target, Writer
 from .snapshot import METHODS, Snapshot
-from .statements import BODIES, LOCK, LOCK_TO_DELETE, WRITE
+from .statements import BODIES, LOCK, LOCK_TO_DELETE
 
 CHUNK: Final = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Writer:
-    """What a transaction needs besides its ops."""
-
-    database: Database
-    registry: Registry
-    dictionary: Dictionary
-    clock: Callable[[], datetime]
-    new_id: Callable[[], str]
-    referential_integrity: bool
-
-
-@dataclass(slots=True)
-class _Current:
-    rid: int
-    version: int
-    deleted: bool
-    updated: datetime
-    body: str | None
-    vid: int
-
-
-@dataclass(slots=True)
-class _Target:
-    """One resource that an op writes: what is there now, and what will be. `met` is the version number that met the op's condition."""
-
-    op: int
-    type: str
-    id: str
-    method: str
-    rid: int = 0
-    version: int = 1
-    at: datetime | None = None
-    current: _Current | None = None
-    resource: Resource | None = None
-    body: bytes | None = None
-    unmatched: bool = False
-    met: int | None = None
-
-
-@dataclass(slots=True)
-class _Plan:
-    targets: list[_Target] = field(default_factory=list)
-    written: dict[int, Written] = field(default_factory=dict)
-    links: dict[str, str] = field(default_factory=dict)
-    deleted: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +64,10 @@ def _check_grant(ops: Sequence[Op], grant: Grant) -> None:
 
 def _create(writer: Writer, connection: Connection, ops: Sequence[Op], grant: Grant, request_id: str) -> Commit:
     """Creates with nothing to look up first: one statement, committed by itself."""
-    plan = _Plan()
+    plan = Plan()
     for number, op in enumerate(ops):
         assert isinstance(op, Create)
-        _plan_create(writer, plan, number, op)
+        plan_create(writer, plan, number, op)
     _relink(plan)
     at = writer.clock()
     _finish(writer, plan, at)
@@ -124,13 +76,13 @@ def _create(writer: Writer, connection: Connection, ops: Sequence[Op], grant: Gr
 
 
 def _transaction(writer: Writer, connection: Connection, ops: Sequence[Op], grant: Grant, extras: Extras) -> Commit:
-    plan = _Plan()
+    plan = Plan()
     with connection.transaction():
         if extras.once is not None:
             new = connection.execute("INSERT INTO once (key) VALUES (%s) ON CONFLICT DO NOTHING RETURNING key", (extras.once,)).fetchone()
             if new is None:
                 return Commit((), writer.clock(), repeated=True)
-        _identify(writer, connection, plan, ops, grant, extras.lookups)
+        identify(writer, connection, plan, ops, grant, extras.lookups)
         _relink(plan)
         _load_current(writer, connection, plan)
         at = writer.clock()
@@ -147,133 +99,19 @@ def _transaction(writer: Writer, connection: Connection, ops: Sequence[Op], gran
     return _commit(plan, len(ops), at)
 
 
-def _new_rows(writer: Writer, plan: _Plan) -> IndexRows:
+def _new_rows(writer: Writer, plan: Plan) -> IndexRows:
     # The reference rows of a Bundle name resources that stand in the Bundle itself.
     return merge((writer.registry.rows(t.resource), t.rid) for t in plan.targets if t.resource is not None and t.type != "Bundle")
 
 
-# --- who is written -------------------------------------------------------------------------------------------------------------
-
-
-def _plan_create(writer: Writer, plan: _Plan, number: int, op: Create) -> None:
-    name = op.resource["resourceType"]
-    target = _Target(number, name, writer.new_id(), "P", resource=op.resource)
-    plan.targets.append(target)
-    _link(plan, op.link, name, target.id)
-
-
-def _link(plan: _Plan, link: str | None, name: str, identity: str) -> None:
-    if link is not None:
-        plan.links[link] = f"{name}/{identity}"
-
-
-def _identify(writer: Writer, connection: Connection, plan: _Plan, ops: Sequence[Op], grant: Grant, lookups: Sequence[Lookup]) -> None:
-    """Finds out which resource each op is about, and where conditional references point."""
-    criteria = [(n, query) for n, op in enumerate(ops) if (query := op.if_none_exist if isinstance(op, Create) else op.criteria) is not None]
-    lock_conditions(connection, [query for _, query in criteria])
-    queries = [query for _, query in criteria] + [lookup.query for lookup in lookups]
-    # Two matches are one too many, unless some of them are deleted here.
-    several = 2 + sum(isinstance(op, Delete) for op in ops)
-    limits = [_MAX_DELETED + 1 if _takes_all(ops[n]) else several for n, _ in criteria] + [several] * len(lookups)
-    found = match_all(connection, writer.registry, grant, queries, limits)
-    matches = {n: found[i] for i, (n, _) in enumerate(criteria)}
-    # Deletes come first in a transaction: what they take away, no other condition may find.
-    gone = {(m.type, m.id) for n, op in enumerate(ops) if isinstance(op, Delete) for m in matches.get(n, [Match(op.type, op.id or "", 0)])}
-    if gone:
-        for n, match in matches.items():
-            if not isinstance(ops[n], Delete):
-                matches[n] = [m for m in match if (m.type, m.id) not in gone]
-    for lookup, match in zip(lookups, found[len(criteria) :], strict=True):
-        plan.links[lookup.text] = _one_reference(lookup, [m for m in match if (m.type, m.id) not in gone])
-    _refuse_same_condition([query for n, query in criteria if isinstance(ops[n], (Create, Put)) and not matches[n]])
-    for number, op in enumerate(ops):
-        _identify_one(writer, plan, number, op, matches.get(number))
-    _refuse_twice(plan.targets)
-
-
-_MAX_DELETED: Final = 10_000
-
-
-def _takes_all(op: Op) -> bool:
-    return isinstance(op, Delete) and op.multiple
-
-
-def _only(op: Op, match: list[Match] | None) -> int | None:
-    """The version number of the one match, None without one. Raises Outcome where there are more than the op may have."""
-    if match is not None and len(match) > (_MAX_DELETED if _takes_all(op) else 1):
-        raise Outcome("multiple-matches", f"The condition has more than {f'{_MAX_DELETED:,} matches' if _takes_all(op) else 'one match'}")
-    return match[0].vid if match else None
-
-
-def _refuse_same_condition(unmatched: list[Query]) -> None:
-    """Two writes that would each make what both ask for would make it twice."""
-    seen: set[tuple[str, frozenset[Criterion]]] = set()
-    for query in unmatched:
-        key = (query.type, frozenset(query.filters))
-        if key in seen:
-            raise Outcome("parameter", f"The transaction has two entries with the condition '{query.text}', which nothing matches", code="duplicate")
-        seen.add(key)
-
-
-def _one_reference(lookup: Lookup, match: list[Match]) -> str:
-    if len(match) == 1:
-        return f"{match[0].type}/{match[0].id}"
-    if match:
-        raise Outcome("multiple-matches", f"The conditional reference '{lookup.text}' has more than one match")
-    raise Outcome("precondition", f"The conditional reference '{lookup.text}' has no match", code="not-found")
-
-
-def _identify_one(writer: Writer, plan: _Plan, number: int, op: Op, match: list[Match] | None) -> None:
-    met = _only(op, match)
-    if isinstance(op, Create):
-        if match:
-            _link(plan, op.link, match[0].type, match[0].id)
-            plan.targets.append(_Target(number, match[0].type, match[0].id, "F", met=met))
-        else:
-            _plan_create(writer, plan, number, op)
-    elif isinstance(op, Delete):
-        if match is None:
-            plan.targets.append(_Target(number, op.type, op.id or "", "D"))
-        for m in match or ():
-            plan.targets.append(_Target(number, m.type, m.id, "D", met=m.vid))
-        if not match and match is not None:
-            plan.written[number] = Written("nothing", None)
-    elif isinstance(op, Patch):
-        if match is not None and not match:
-            raise Outcome("not-found", "Nothing matches the condition of the patch")
-        identity = match[0].id if match else op.id or ""
-        plan.targets.append(_Target(number, op.type, identity, "A", met=met))
-        _link(plan, op.link, op.type, identity)
-    else:
-        name, own = op.resource["resourceType"], op.resource.get("id")
-        if match and own is not None and own != match[0].id:
-            raise Outcome("parameter", f"The condition matches {name}/{match[0].id}, but the body has the id '{own}'", expression=f"{name}.id")
-        identity = match[0].id if match else op.id or own or writer.new_id()
-        plan.targets.append(_Target(number, name, identity, "U", resource=op.resource, unmatched=match is not None and not match, met=met))
-        _link(plan, op.link, name, identity)
-
-
-def _refuse_twice(targets: list[_Target]) -> None:
-    seen: set[tuple[str, str]] = set()
-    for target in targets:
-        if target.method == "F":
-            continue
-        if (target.type, target.id) in seen:
-            raise Outcome("parameter", f"The transaction writes {target.type}/{target.id} more than once", code="duplicate")
-        seen.add((target.type, target.id))
-
-
-def _relink(plan: _Plan) -> None:
+def _relink(plan: Plan) -> None:
     if plan.links:
         for target in plan.targets:
             if target.resource is not None:
                 target.resource = relink(target.resource, plan.links)
 
 
-# --- what is there, and what will be -----------------------------------------------------------------------------------------------
-
-
-def _load_current(writer: Writer, connection: Connection, plan: _Plan) -> None:
+def _load_current(writer: Writer, connection: Connection, plan: Plan) -> None:
     wanted = [t for t in plan.targets if t.method != "P"]
     if not wanted:
         return
@@ -282,16 +120,16 @@ def _load_current(writer: Writer, connection: Connection, plan: _Plan) -> None:
     rows = connection.execute(statement, (types, [t.id for t in wanted])).fetchall()
     unseen = [row[7] for row in rows if row[6] is None and not row[4]]
     bodies: dict[int, str] = dict(connection.execute(BODIES, (unseen,)).fetchall()) if unseen else {}
-    current: dict[tuple[str, str], _Current] = {}
+    current: dict[tuple[str, str], Current] = {}
     for tid, identity, rid, version, deleted, updated, body, vid in rows:
-        current[writer.dictionary.names[tid], identity] = _Current(rid, version, deleted, updated, body or bodies.get(vid), vid)
+        current[writer.dictionary.names[tid], identity] = Current(rid, version, deleted, updated, body or bodies.get(vid), vid)
     for target in wanted:
         target.current = found = current.get((target.type, target.id))
         if target.met is not None and (found is None or found.vid != target.met):
             raise Changed
 
 
-def _apply(plan: _Plan, ops: Sequence[Op], at: datetime) -> None:
+def _apply(plan: Plan, ops: Sequence[Op], at: datetime) -> None:
     """Checks each op against what is there; leaves the targets that are to be written."""
     kept = []
     for target in plan.targets:
@@ -320,7 +158,7 @@ def _apply(plan: _Plan, ops: Sequence[Op], at: datetime) -> None:
     plan.targets = kept
 
 
-def _check_preconditions(target: _Target, op: Op, current: _Current | None, *, alive: bool) -> None:
+def _check_preconditions(target: Target, op: Op, current: Current | None, *, alive: bool) -> None:
     if not isinstance(op, Create) and op.if_match is not None:
         _check_version(target, op.if_match, current)
     if isinstance(op, Put) and op.absent and alive:
@@ -329,14 +167,14 @@ def _check_preconditions(target: _Target, op: Op, current: _Current | None, *, a
         raise Outcome("conflict", f"{target.type}/{target.id} exists, but the condition does not match it")
 
 
-def _check_version(target: _Target, wanted: str, current: _Current | None) -> None:
+def _check_version(target: Target, wanted: str, current: Current | None) -> None:
     if current is None:
         raise Outcome("precondition", f"{target.type}/{target.id} does not exist, so it has no version {wanted}")
     if str(current.version) != wanted:
         raise Outcome("precondition", f"{target.type}/{target.id} is at version {current.version}, not {wanted}; read it again before changing it")
 
 
-def _patched(target: _Target, op: Patch, current: _Current | None) -> Resource:
+def _patched(target: Target, op: Patch, current: Current | None) -> Resource:
     if current is None:
         raise Outcome("not-found", f"{target.type}/{target.id} does not exist")
     if current.deleted or current.body is None:
@@ -344,23 +182,7 @@ def _patched(target: _Target, op: Patch, current: _Current | None) -> Resource:
     return op.apply(fhirjson.loads(current.body.encode()))
 
 
-def carry_labels(before: Resource, after: Resource) -> Resource:
-    """The new content with the tags and security labels of the old one that it does not mention: a patch takes labels off, silence does not.
-
-    https://hl7.org/fhir/R4/resource.html#Meta
-    """
-    old = before.get("meta", {})
-    meta = dict(after.get("meta", {}))
-    for name in ("security", "tag"):
-        labels = meta.get(name, [])
-        known = {(label.get("system"), label.get("code")) for label in labels}
-        missing = [label for label in old.get(name, ()) if (label.get("system"), label.get("code")) not in known]
-        if missing:
-            meta[name] = labels + missing
-    return {**after, "meta": meta} if meta else after
-
-
-def _finish(writer: Writer, plan: _Plan, at: datetime) -> None:
+def _finish(writer: Writer, plan: Plan, at: datetime) -> None:
     """Gives every new version its number, time and body."""
     new = [t for t in plan.targets if t.rid == 0]
     for target, rid in zip(new, writer.dictionary.resource_numbers(len(new)), strict=True):
@@ -372,23 +194,7 @@ def _finish(writer: Writer, plan: _Plan, at: datetime) -> None:
             target.body = fhirjson.dumps(target.resource)
 
 
-def stamp(resource: Resource, identity: str, version: int, at: datetime) -> Resource:
-    """The resource with the server's id and meta, both in front; what else `meta` holds is kept."""
-    own = ("versionId", "lastUpdated", "_versionId", "_lastUpdated")
-    meta = {"versionId": str(version), "lastUpdated": instant(at)} | {key: value for key, value in resource.get("meta", {}).items() if key not in own}
-    front = {"resourceType": resource["resourceType"], "id": identity, "meta": meta}
-    return front | {key: value for key, value in resource.items() if key not in front}
-
-
-def instant(at: datetime) -> str:
-    """A time in UTC as a FHIR instant with milliseconds."""
-    return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
-
-
-# --- the writing -------------------------------------------------------------------------------------------------------------------
-
-
-def _write(writer: Writer, connection: Connection, targets: list[_Target], at: datetime, grant: Grant, request_id: str, *, inside: bool) -> None:
+def _write(writer: Writer, connection: Connection, targets: list[Target], at: datetime, grant: Grant, request_id: str, *, inside: bool) -> None:
     if not targets:
         return
     txn = writer.dictionary.transaction_number()
@@ -399,11 +205,11 @@ def _write(writer: Writer, connection: Connection, targets: list[_Target], at: d
     while chunk := list(islice(remaining, CHUNK)):
         removed, added = _index_changes(writer, chunk)
         versions = [_row(writer, target, txn) for target in chunk]
-        write_rows(connection, writer.dictionary, WRITE, (versions, transaction), removed, added, inside=inside)
+        write_rows(connection, writer.dictionary, writer.fit, (versions, transaction), removed, added, inside=inside)
         transaction = []
 
 
-def _index_changes(writer: Writer, chunk: list[_Target]) -> tuple[IndexRows, IndexRows]:
+def _index_changes(writer: Writer, chunk: list[Target]) -> tuple[IndexRows, IndexRows]:
     removed: list[tuple[IndexRows, int]] = []
     added: list[tuple[IndexRows, int]] = []
     for target in chunk:
@@ -417,7 +223,7 @@ def _index_changes(writer: Writer, chunk: list[_Target]) -> tuple[IndexRows, Ind
     return merge(removed), merge(added)
 
 
-def _row(writer: Writer, target: _Target, txn: int) -> dict[str, Any]:
+def _row(writer: Writer, target: Target, txn: int) -> dict[str, Any]:
     return {
         "rid": target.rid,
         "type": writer.dictionary.types[target.type],
@@ -430,7 +236,7 @@ def _row(writer: Writer, target: _Target, txn: int) -> dict[str, Any]:
     }
 
 
-def _commit(plan: _Plan, count: int, at: datetime) -> Commit:
+def _commit(plan: Plan, count: int, at: datetime) -> Commit:
     for target in plan.targets:
         version = Version(target.type, target.id, target.version, target.at or at, METHODS[target.method], target.body)
         created = target.current is None or target.current.deleted
@@ -439,5 +245,5 @@ def _commit(plan: _Plan, count: int, at: datetime) -> Commit:
     return Commit(tuple(plan.written[n] for n in range(count)), at, plan.links)
 
 
-def _version_of(target: _Target, current: _Current) -> Version:
+def _version_of(target: Target, current: Current) -> Version:
     return Version(target.type, target.id, current.version, current.updated, "POST", current.body.encode() if current.body else None)

@@ -1,0 +1,68 @@
+"""What a transaction is about to do: the resources it writes, each with what is there now and what will be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from fhir_server.search import Registry
+
+from .database import Database
+from .dictionary import Dictionary
+from .index import Fit
+from .index import Fit
+from .ops import Resource, Written
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """What a transaction needs besides its ops."""
+
+    database: Database
+    registry: Registry
+    dictionary: Dictionary
+    fit: Fit
+    clock: Callable[[], datetime]
+    new_id: Callable[[], str]
+    referential_integrity: bool
+
+
+@dataclass(slots=True)
+class Current:
+    """The current version of a resource, locked. `body` is None for a deletion."""
+
+    rid: int
+    version: int
+    deleted: bool
+    updated: datetime
+    body: str | None
+    vid: int
+
+
+@dataclass(slots=True)
+class Target:
+    """One resource that an op writes: what is there now, and what will be. `met` is the version number that met the op's condition."""
+
+    op: int
+    type: str
+    id: str
+    method: str
+    rid: int = 0
+    version: int = 1
+    at: datetime | None = None
+    current: Current | None = None
+    resource: Resource | None = None
+    body: bytes | None = None
+    unmatched: bool = False
+    met: int | None = None
+
+
+@dataclass(slots=True)
+class Plan:
+    """All of a transaction: its targets, what became of ops that write nothing, where links lead, and how many each delete took."""
+
+    targets: list[Target] = field(default_factory=list)
+    written: dict[int, Written] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
+    deleted: dict[int, int] = field(default_factory=dict)
