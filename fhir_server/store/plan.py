@@ -11,7 +11,6 @@ from fhir_server.search import Registry
 from .database import Database
 from .dictionary import Dictionary
 from .index import Fit
-from .index import Fit
 from .ops import Resource, Written
 
 
