@@ -399,3 +399,11 @@ def test_a_move_and_its_reverse_change_nothing(resource: dict[str, Any], data: s
 
 def _extended(kind: str) -> dict[str, Any]:
     return operation("add", kind, name="extension", value={"valueExtension": {"url": "http://x.org", "valueBoolean": True}})
+
+
+def test_a_json_patch_stays_as_it_was_sent() -> None:
+    patch = [{"op": "add", "path": "/name", "value": [{"family": "A"}]}, {"op": "replace", "path": "/name/0/family", "value": "B"}]
+    sent = copy.deepcopy(patch)
+    for _ in range(2):
+        assert json_patch.apply(patch, {"resourceType": "Patient"})["name"] == [{"family": "B"}]
+    assert patch == sent
