@@ -35,8 +35,6 @@ def apply(patch: Any, resource: dict[str, Any]) -> dict[str, Any]:
                 room -= measure(jsonpointer.resolve_pointer(document, operation["from"]), limit=max(room, 0))
             elif operation["op"] in ("add", "replace"):
                 room -= measure(operation["value"], limit=max(room, 0))
-                # A later operation may change what this one brings in; the patch itself stays as sent, for a transaction that is run again.
-                operation = {**operation, "value": copy.deepcopy(operation["value"])}  # noqa: PLW2901 - the same operation with a value of its own
             document = jsonpatch.JsonPatch([operation]).apply(document, in_place=True)
         except jsonpatch.InvalidJsonPatch as error:
             raise Outcome("malformed", f"Operation {index} of the patch: {_short(str(error))}") from None
