@@ -27,6 +27,8 @@ from .query import OF_THE_POINTER, Criterion, Include, Query, SortKey
 from .registry import Registry
 from .statement import NEVER, Statement, any_of, equals, join
 
+_EQUATIONS: Final = frozenset({"token", "reference", "uri"})
+"""Types whose values are found by an equation, in page order."""
 _PAGE: Final = "r.rid, r.type, r.id, r.version, r.updated, v.body"
 _FETCH: Final = "JOIN resource r ON r.rid = p.rid JOIN resource_version v ON v.vid = r.vid"
 
@@ -106,7 +108,7 @@ def compile_revinclude(include: Include, registry: Registry, grant: Grant, targe
     params = registry.supported_params(include.source)
     codes = [code for code, param in params.items() if param.type == "reference"] if include.code == "*" else [include.code]
     allowed = grant_predicate(grant, registry, include.source, "r")
-    wanted = reference.predicate([reference.Target(identity, registry.types[target_type]) for identity in ids], "f")
+    wanted = reference.predicate([reference.Target(identity, registry.types[target_type]) for identity in ids], "f.")
     return Statement(
         f"SELECT {_PAGE} FROM (SELECT DISTINCT r.rid FROM sp_reference f JOIN resource r ON r.rid = f.rid"
         f" WHERE f.pid IN ({', '.join(str(params[code].pid) for code in codes)}) AND {wanted.text} AND {allowed.text}"
@@ -188,12 +190,12 @@ def _compartment(query: Query, registry: Registry) -> tuple[str, ...]:
 
 
 def _is_equation(criterion: Criterion) -> bool:
-    return criterion.modifier is None and criterion.param.code not in OF_THE_POINTER and KINDS[criterion.param.type].ORDER is None
+    return criterion.modifier is None and criterion.param.code not in OF_THE_POINTER and criterion.param.type in _EQUATIONS
 
 
 def _row(criterion: Criterion, alias: str) -> Statement:
     """The condition on a row of the criterion's table."""
-    return Statement(f"{alias}.pid = {criterion.param.pid}").and_(KINDS[criterion.param.type].predicate(criterion.values, alias))
+    return Statement(f"{alias}.pid = {criterion.param.pid}").and_(KINDS[criterion.param.type].predicate(criterion.values, f"{alias}."))
 
 
 def _joined(criterion: Criterion, alias: str, base: str) -> Statement:

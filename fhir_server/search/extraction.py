@@ -81,10 +81,17 @@ class Extractor:
     """Makes the rows of some parameters of one resource type.
 
     `targets` are the resource types that each reference parameter may point to, empty for any; `failures` says of each parameter that cannot be
-    indexed why. `main_date` is the number of the parameter whose latest end goes with references to patients.
+    indexed why. `main_date` and `main_code` are the numbers of the parameters whose latest end and whose codes go with references to patients.
     """
 
-    def __init__(self, resource_type: str, params: Iterable[tuple[int, SearchParam]], context: Context, main_date: int | None = None) -> None:
+    def __init__(
+        self,
+        resource_type: str,
+        params: Iterable[tuple[int, SearchParam]],
+        context: Context,
+        main_date: int | None = None,
+        main_code: int | None = None,
+    ) -> None:
         """Compiles the expressions of parameters with their numbers."""
         self.targets: dict[str, tuple[str, ...]] = {}
         self.failures: dict[str, str] = {}
@@ -92,6 +99,7 @@ class Extractor:
         self._root = Branch()
         self._conditions: list[tuple[int, Callable[..., bool]]] = []
         self._main_date = main_date
+        self._main_code = main_code
         self._patient = context.types.get("Patient")
         leaves: _Laid = {}
         for pid, param in params:
@@ -133,8 +141,15 @@ class Extractor:
         dates = [row[2] for row in out["sp_date"] if row[0] == self._main_date]
         clinical = max(dates) if dates else None
         patient = self._patient
-        out["sp_reference"] = [(*row, clinical if row[2] == patient else None) for row in out["sp_reference"]]
+        codes = _array(row[1] for row in out["sp_token"] if row[0] == self._main_code)
+        out["sp_reference"] = [(*row, clinical, codes) if row[2] == patient else (*row, None, None) for row in out["sp_reference"]]
         return {table: _finished(table, rows) for table, rows in out.items() if rows}
+
+
+def _array(codes: Iterable[str]) -> str | None:
+    """A PostgreSQL array literal; None for none."""
+    quoted = ['"' + code.replace("\\", "\\\\").replace('"', '\\"') + '"' for code in dict.fromkeys(codes) if code]
+    return "{" + ",".join(quoted) + "}" if quoted else None
 
 
 def _leaf(table: str, maker: Maker, pids: tuple[int, ...], points_to: str | None, context: Context) -> Leaf:

@@ -24,17 +24,27 @@ _MAIN_DATES: Final = (
     *("occurrence", "performed", "created", "issued", "sent", "whenhandedover", "datetime", "datewritten", "identified", "collected", "start-date"),
 )
 """The date that a resource is looked at by, in the order of preference."""
+_MAIN_CODES: Final = ("code", "vaccine-code", "class", "type", "category")
+"""The token that a resource is looked for by, in the order of preference."""
 
 
 class Registry:
     """The search parameters of the specification as one server knows them. Types are compiled when first used."""
 
     def __init__(
-        self, spec: Spec, *, types: Mapping[str, int], pids: Mapping[tuple[str, str], int], zone: ZoneInfo, base_url_prefixes: tuple[str, ...] = ()
+        self,
+        spec: Spec,
+        *,
+        types: Mapping[str, int],
+        pids: Mapping[tuple[str, str], int],
+        zone: ZoneInfo,
+        base_url_prefixes: tuple[str, ...] = (),
+        added: Mapping[str, Mapping[str, SearchParam]] | None = None,
     ) -> None:
         """Takes the numbers that the database gave to types and to parameters by type and code; parameters without one are left out.
 
-        `base_url_prefixes` are the server's own FHIR base URLs: references below them are local.
+        `base_url_prefixes` are the server's own FHIR base URLs: references below them are local. `added` are parameters beside those of the
+        specification, by type and code; they go before those of the same code.
         """
         self.spec = spec
         self.types = types
@@ -44,6 +54,7 @@ class Registry:
         self.add_bases(base_url_prefixes)
         self._names = {number: name for name, number in types.items()}
         self._pids = pids
+        self._added = added or {}
         self._compiled: dict[str, tuple[Extractor, Mapping[str, Param]]] = {}
         self._references: dict[str, Extractor] = {}
 
@@ -55,6 +66,10 @@ class Registry:
         """The resource type of a number."""
         return self._names[number]
 
+    def params(self, resource_type: str) -> Mapping[str, SearchParam]:
+        """The definitions of a type's parameters by code, whether they work or not."""
+        return {**self.spec.search_params(resource_type), **self._added.get(resource_type, {})}
+
     def supported_params(self, resource_type: str) -> Mapping[str, Param]:
         """The parameters of a type that work, by code."""
         return self._of(resource_type)[1]
@@ -65,8 +80,13 @@ class Registry:
 
     def main_date(self, resource_type: str) -> str | None:
         """The code of the date parameter that rows pointing to a patient carry, None for types without one."""
-        params = self.spec.search_params(resource_type)
+        params = self.params(resource_type)
         return next((code for code in _MAIN_DATES if code in params and params[code].type == "date" and (resource_type, code) in self._pids), None)
+
+    def main_code(self, resource_type: str) -> str | None:
+        """The code of the token parameter that rows pointing to a patient carry, None for types without one."""
+        params = self.params(resource_type)
+        return next((code for code in _MAIN_CODES if code in params and params[code].type == "token" and (resource_type, code) in self._pids), None)
 
     def rows(self, resource: Mapping[str, Any]) -> Rows:
         """The index rows of a valid resource: by table, in the order of its columns without `rid`, systems as their URLs, no two alike.
@@ -89,7 +109,7 @@ class Registry:
         return [
             f"{name}:{code}"
             for name in self.types
-            for code, param in self.spec.search_params(name).items()
+            for code, param in self.params(name).items()
             if param.type == "reference" and (not param.targets or resource_type in param.targets) and (name, code) in self._pids
         ]
 
@@ -110,22 +130,22 @@ class Registry:
         return found
 
     def _compile(self, resource_type: str) -> tuple[Extractor, Mapping[str, Param]]:
-        main_date = self.main_date(resource_type)
         numbered = self._numbered(resource_type)
-        extractor = Extractor(resource_type, numbered, self.context, self._pids[resource_type, main_date] if main_date else None)
+        main = [self._pids[resource_type, code] if code else None for code in (self.main_date(resource_type), self.main_code(resource_type))]
+        extractor = Extractor(resource_type, numbered, self.context, *main)
         params = {
             param.code: Param(pid, param.code, param.type, param.url, extractor.targets.get(param.code, ()))
             for pid, param in numbered
             if param.code not in extractor.failures
         }
         for code in OF_THE_POINTER:
-            param = self.spec.search_params(resource_type)[code]
+            param = self.params(resource_type)[code]
             params[code] = Param(0, code, param.type, param.url)
         return extractor, params
 
     def _numbered(self, resource_type: str) -> list[tuple[int, SearchParam]]:
         return [
             (self._pids[resource_type, code], param)
-            for code, param in self.spec.search_params(resource_type).items()
+            for code, param in self.params(resource_type).items()
             if code not in OF_THE_POINTER and (resource_type, code) in self._pids
         ]

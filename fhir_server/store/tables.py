@@ -61,6 +61,9 @@ resource_version: Final = Table(
     Column("at", DateTime(timezone=True), nullable=False),
     Column("txn", BigInteger, nullable=False),
     Column("body", Text),
+    # The writing transaction's, by which a page link tells what it has seen; 0 for what came from another cluster.
+    Column("xid", BigInteger, nullable=False, server_default=text("pg_current_xact_id()::text::bigint")),
+    Index("resource_version_xid", "xid"),
     Index("resource_version_instance", "rid", "version", unique=True),
     Index("resource_version_type", "type", "vid"),
     Index("resource_version_at", "at", postgresql_using="brin"),

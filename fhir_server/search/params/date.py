@@ -152,13 +152,13 @@ def _approximate(lo: str, hi: str, now: datetime | None) -> Span:
     return Span("ap", _text(lambda: start - margin, MINUS_INFINITY), _text(lambda: end + margin, INFINITY))
 
 
-def predicate(values: Sequence[Span], alias: str) -> Statement:
+def predicate(values: Sequence[Span], at: str) -> Statement:
     """Ranges of the indexes by either end."""
-    return any_of(_condition(value, alias) for value in dict.fromkeys(values))
+    return any_of(_condition(value, at) for value in dict.fromkeys(values))
 
 
-def _condition(value: Span, alias: str) -> Statement:  # noqa: PLR0911 - one per prefix
-    lo, hi = f"{alias}.lo", f"{alias}.hi"
+def _condition(value: Span, at: str) -> Statement:  # noqa: PLR0911 - one per prefix
+    lo, hi = f"{at}lo", f"{at}hi"
     match value.prefix:
         case "eq":
             # Where a condition follows from the others here and below, it gives the range in the index its other end.

@@ -59,8 +59,8 @@ class Kind(Protocol):
     def ends(self, row: Row) -> tuple[Any, Any]:
         """What a row sorts by, ascending and descending."""
 
-    def predicate(self, values: Sequence[Any], alias: str) -> Statement:
-        """The condition that a row of the table satisfies one of the values."""
+    def predicate(self, values: Sequence[Any], at: str) -> Statement:
+        """The condition that a row of the table satisfies one of the values; `at` is what stands before the names of its columns, such as `f1.`."""
 
     def matches(self, value: Any, row: Row) -> bool:
         """Whether a row satisfies a value: the same answer as the predicate's."""

@@ -88,14 +88,14 @@ def bounds(text: str) -> Bounds:
     return Bounds(prefix, _EXACT.subtract(value, margin), _EXACT.add(value, margin), value)
 
 
-def predicate(values: Sequence[Bounds], alias: str) -> Statement:
+def predicate(values: Sequence[Bounds], at: str) -> Statement:
     """Ranges of the indexes by either end."""
-    return any_of(condition(value, alias) for value in dict.fromkeys(values))
+    return any_of(condition(value, at) for value in dict.fromkeys(values))
 
 
-def condition(value: Bounds, alias: str) -> Statement:
+def condition(value: Bounds, at: str) -> Statement:
     """The condition on `lo` and `hi` for one value."""
-    lo, hi = f"{alias}.lo", f"{alias}.hi"
+    lo, hi = f"{at}lo", f"{at}hi"
     match value.prefix:
         case "eq":
             # That lo lies below the upper bound follows, but gives the index range its other end.
@@ -106,7 +106,7 @@ def condition(value: Bounds, alias: str) -> Statement:
             return Statement(f"{lo} <= %s AND {hi} >= %s", (value.hi, value.lo))
         case prefix:
             column, operator = _COMPARISONS[prefix]
-            return Statement(f"{alias}.{column} {operator} %s", (value.value,))
+            return Statement(f"{at}{column} {operator} %s", (value.value,))
 
 
 _COMPARISONS: Final = {"gt": ("hi", ">"), "ge": ("hi", ">="), "lt": ("lo", "<"), "le": ("lo", "<="), "sa": ("lo", ">"), "eb": ("hi", "<")}

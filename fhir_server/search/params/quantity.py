@@ -39,7 +39,7 @@ def maker(fhir_type: str, element: Element | None, context: Context) -> Maker | 
 
 
 def _unit(value: dict[str, Any]) -> Row:
-    return value.get("system", ""), capped(value.get("code", "")), capped(value.get("unit", ""))
+    return value.get("system", ""), capped(value.get("code", "")), capped(value.get("unit", "")), None, None, None
 
 
 def _quantity(value: dict[str, Any]) -> Iterator[Row]:
@@ -61,7 +61,7 @@ def _range(value: dict[str, Any]) -> Iterator[Row]:
 def _money(value: dict[str, Any]) -> Iterator[Row]:
     if "value" in value:
         exact, currency = number.canonical(value["value"]), value.get("currency", "")
-        yield exact, exact, _CURRENCY if currency else "", currency, currency
+        yield exact, exact, _CURRENCY if currency else "", currency, currency, None, None, None
 
 
 def _samples(value: dict[str, Any]) -> Iterator[Row]:
@@ -89,19 +89,19 @@ def parse(text: str, modifier: str | None, targets: tuple[str, ...], context: Co
     return Amount(number.bounds(digits), system, unit)
 
 
-def predicate(values: Sequence[Amount], alias: str) -> Statement:
+def predicate(values: Sequence[Amount], at: str) -> Statement:
     """A range of the index by number; the unit filters what it holds."""
-    return any_of(_condition(value, alias) for value in dict.fromkeys(values))
+    return any_of(_condition(value, at) for value in dict.fromkeys(values))
 
 
-def _condition(value: Amount, alias: str) -> Statement:
-    condition = number.condition(value.bounds, alias)
+def _condition(value: Amount, at: str) -> Statement:
+    condition = number.condition(value.bounds, at)
     if value.system is not None:
-        condition = condition.and_(token.in_system(value.system, alias))
+        condition = condition.and_(token.in_system(value.system, at))
         if value.unit is not None:
-            condition = condition.and_(Statement(f"{alias}.code = %s", (value.unit,)))
+            condition = condition.and_(Statement(f"{at}code = %s", (value.unit,)))
     elif value.unit is not None:
-        condition = condition.and_(Statement(f"({alias}.code = %s OR {alias}.unit = %s)", (value.unit, value.unit)))
+        condition = condition.and_(Statement(f"({at}code = %s OR {at}unit = %s)", (value.unit, value.unit)))
     return condition
 
 

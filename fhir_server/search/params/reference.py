@@ -20,7 +20,7 @@ from .kind import Context, Maker, Row, capped, unescape
 
 TABLE: Final = "sp_reference"
 MODIFIERS: Final[frozenset[str]] = frozenset()
-ORDER: Final = None
+ORDER: Final = ("id", "id", 'text COLLATE "C"')
 
 ABSOLUTE: Final = 0
 """The type of rows that hold a URL."""
@@ -113,17 +113,17 @@ def parse(text: str, modifier: str | None, targets: tuple[str, ...], context: Co
     return Target(plain, context.types[only] if only else None)
 
 
-def predicate(values: Sequence[Target], alias: str) -> Statement:
+def predicate(values: Sequence[Target], at: str) -> Statement:
     """One equation per type."""
     by_type: defaultdict[int | None, list[str]] = defaultdict(list)
     for target in dict.fromkeys(values):
         by_type[target.type].append(target.id)
-    return any_of(_of_type(number, ids, alias) for number, ids in by_type.items())
+    return any_of(_of_type(number, ids, at) for number, ids in by_type.items())
 
 
-def _of_type(number: int | None, ids: list[str], alias: str) -> Statement:
-    condition = equals(f"{alias}.id", list(ids))
-    return condition if number is None else condition.and_(Statement(f"{alias}.type = {number}"))
+def _of_type(number: int | None, ids: list[str], at: str) -> Statement:
+    condition = equals(f"{at}id", list(ids))
+    return condition if number is None else condition.and_(Statement(f"{at}type = {number}"))
 
 
 def ends(row: Row) -> tuple[str, str]:

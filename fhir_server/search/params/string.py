@@ -81,18 +81,18 @@ def parse(text: str, modifier: str | None, targets: tuple[str, ...], context: Co
     return Text(fold(plain), capped(plain), modifier)
 
 
-def predicate(values: Sequence[Text], alias: str) -> Statement:
+def predicate(values: Sequence[Text], at: str) -> Statement:
     """Beginnings and exact values are ranges of the index; `contains` reads all values of the parameter."""
-    return any_of(_condition(value, alias) for value in dict.fromkeys(values))
+    return any_of(_condition(value, at) for value in dict.fromkeys(values))
 
 
-def _condition(value: Text, alias: str) -> Statement:
+def _condition(value: Text, at: str) -> Statement:
     if value.how == "exact":
-        return Statement(f"{alias}.folded = %s AND {alias}.value = %s", (value.folded, value.value))
+        return Statement(f"{at}folded = %s AND {at}value = %s", (value.folded, value.value))
     if value.how == "contains":
-        return Statement(f"strpos({alias}.folded, %s) > 0", (value.folded,))
+        return Statement(f"strpos({at}folded, %s) > 0", (value.folded,))
     # A range rather than LIKE, which a prepared statement cannot turn into one. No text holds the last code point of Unicode, a non-character.
-    return Statement(f"{alias}.folded >= %s AND {alias}.folded < %s", (value.folded, value.folded + _LAST))
+    return Statement(f"{at}folded >= %s AND {at}folded < %s", (value.folded, value.folded + _LAST))
 
 
 def ends(row: Row) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from .kind import Context, Maker, Row, capped, split, unescape
 
 TABLE: Final = "sp_token"
 MODIFIERS: Final = frozenset({"not"})
-ORDER: Final = None
+ORDER: Final = ("code", "code", 'text COLLATE "C"')
 
 
 class Token(NamedTuple):
@@ -103,26 +103,26 @@ def parse(text: str, modifier: str | None, targets: tuple[str, ...], context: Co
     return Token(folded(code) if code else None, unescape(system))
 
 
-def predicate(values: Sequence[Token], alias: str) -> Statement:
+def predicate(values: Sequence[Token], at: str) -> Statement:
     """One equation per system."""
     by_system: defaultdict[str | None, list[str | None]] = defaultdict(list)
     for code, system in dict.fromkeys(values):
         by_system[system].append(code)
-    return any_of(_in_system(system, codes, alias) for system, codes in by_system.items())
+    return any_of(_in_system(system, codes, at) for system, codes in by_system.items())
 
 
-def _in_system(system: str | None, codes: list[str | None], alias: str) -> Statement:
+def _in_system(system: str | None, codes: list[str | None], at: str) -> Statement:
     if system is None:
-        return equals(f"{alias}.code", codes)
-    within = in_system(system, alias)
-    return within if None in codes else equals(f"{alias}.code", codes).and_(within)
+        return equals(f"{at}code", codes)
+    within = in_system(system, at)
+    return within if None in codes else equals(f"{at}code", codes).and_(within)
 
 
-def in_system(system: str, alias: str) -> Statement:
+def in_system(system: str, at: str) -> Statement:
     """The row's system is this URL, or there is none for an empty one. A URL nobody has used yet matches nothing."""
     if not system:
-        return Statement(f"{alias}.system = 0")
-    return Statement(f"{alias}.system = (SELECT sid FROM token_system WHERE url = %s)", (capped(system),))  # noqa: S608 - our own names
+        return Statement(f"{at}system = 0")
+    return Statement(f"{at}system = (SELECT sid FROM token_system WHERE url = %s)", (capped(system),))  # noqa: S608 - our own names
 
 
 def ends(row: Row) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from .kind import Context, Maker, Row, capped, unescape
 
 TABLE: Final = "sp_uri"
 MODIFIERS: Final[frozenset[str]] = frozenset()
-ORDER: Final = None
+ORDER: Final = ("value", "value", 'text COLLATE "C"')
 
 
 def maker(fhir_type: str, element: Element | None, context: Context) -> Maker | None:
@@ -43,9 +43,9 @@ def parse(text: str, modifier: str | None, targets: tuple[str, ...], context: Co
     return capped(unescape(text))
 
 
-def predicate(values: Sequence[str], alias: str) -> Statement:
+def predicate(values: Sequence[str], at: str) -> Statement:
     """An equation."""
-    return equals(f"{alias}.value", list(dict.fromkeys(values)))
+    return equals(f"{at}value", list(dict.fromkeys(values)))
 
 
 def ends(row: Row) -> tuple[str, str]:
