@@ -6,19 +6,17 @@ Compiling a type costs about a millisecond; a resource of 1.5 kB then about 30 Â
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from fhir_server.fhirpath import compile as compile_fhirpath
-from fhir_server.spec import Element, SearchParam, Spec
+from fhir_server.spec import SearchParam
 
-from .expressions import As, First, Key, PointsTo, Step, Truth, When, paths
+from .expressions import Truth, paths
 from .params import KINDS, Context, Kind, Maker, Row
 from .params import reference as references
+from .tree import Branch, Leaf, Place, Rows, places
 
-Rows = dict[str, list[Row]]
-Leaf = Callable[[Any, Rows], None]
-_Laid = dict[tuple[int, str, str, str | None], tuple["Place", list[int]]]
+_Laid = dict[tuple[int, str, str, str | None], tuple[Place, list[int]]]
 """Places by branch, parameter type, FHIR type and the type pointed to, each with the parameters that meet there."""
 
 INDEX_VERSION: Final = 1
@@ -26,55 +24,6 @@ INDEX_VERSION: Final = 1
 
 _TABLES: Final = tuple(kind.TABLE for kind in KINDS.values())
 _ORDERED: Final[Mapping[str, Kind]] = {kind.TABLE: kind for kind in KINDS.values() if kind.ORDER is not None}
-
-
-@dataclass(slots=True)
-class Branch:
-    """What to do at one place of the JSON tree: `leaves` take the value there, the rest leads on."""
-
-    leaves: list[Leaf] = field(default_factory=list)
-    children: dict[str, Branch] = field(default_factory=dict)
-    firsts: dict[str, Branch] = field(default_factory=dict)
-    whens: dict[tuple[str, str], Branch] = field(default_factory=dict)
-
-    def visit(self, value: Any, out: Rows) -> None:
-        """Hands the value, and what lies below it, to the leaves that wait there."""
-        for leaf in self.leaves:
-            leaf(value, out)
-        if self.children:
-            find = self.children.get
-            for key, below in value.items():
-                if (child := find(key)) is not None:
-                    child.visit_each(below, out)
-        if self.firsts or self.whens:
-            self._visit_some(value, out)
-
-    def visit_each(self, value: Any, out: Rows) -> None:
-        """The same for every item of an array; null stands where a primitive has nothing but extensions."""
-        if type(value) is list:
-            for item in value:
-                if item is not None:
-                    self.visit(item, out)
-        else:
-            self.visit(value, out)
-
-    def _visit_some(self, value: Any, out: Rows) -> None:
-        for key, child in self.firsts.items():
-            for item in value.get(key, ())[:1]:
-                child.visit(item, out)
-        for (key, expected), child in self.whens.items():
-            if value.get(key) == expected:
-                child.visit(value, out)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a path leads: a branch, the type of the values there, their element, and the type that references must point to."""
-
-    branch: Branch
-    type: str
-    element: Element | None = None
-    points_to: str | None = None
 
 
 class Extractor:
@@ -195,32 +144,3 @@ def _marked(group: list[Row], kind: Kind) -> Iterator[Row]:
     greatest = max(group, key=lambda row: (kind.ends(row[1:])[1], row))
     for row in group:
         yield *row, row is least, row is greatest
-
-
-def places(root: Branch, resource_type: str, steps: list[Step], spec: Spec) -> list[Place]:
-    """The places that a path leads to, one per allowed type of its value; none for a path that the type does not have."""
-    found = [Place(root, resource_type)]
-    for number, step in enumerate(steps):
-        first = number + 1 < len(steps) and isinstance(steps[number + 1], First)
-        found = [after for place in found for after in _follow(place, step, spec, first=first)]
-    return found
-
-
-def _follow(place: Place, step: Step, spec: Spec, *, first: bool) -> Iterator[Place]:
-    match step:
-        case Key(name):
-            for element in spec.types[place.type].elements.values():
-                if element.name == name:
-                    edges = place.branch.firsts if first else place.branch.children
-                    yield Place(edges.setdefault(element.key, Branch()), element.type, element)
-        case As(name):
-            if spec.is_a(place.type, name):
-                yield place
-        case When(key, value):
-            yield Place(place.branch.whens.setdefault((key, value), Branch()), place.type, place.element)
-        case PointsTo(name):
-            yield Place(place.branch, place.type, place.element, name)
-        case First():
-            yield place
-        case Truth():
-            raise ValueError("a condition has no place")
