@@ -1,0 +1,8 @@
+"""Units of measure: what a UCUM code means, and quantities brought to base units exactly.
+
+https://ucum.org/ucum
+"""
+
+from .units import Powers, Unit, canonical, unit
+
+__all__ = ["Powers", "Unit", "canonical", "unit"]
