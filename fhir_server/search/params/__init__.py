@@ -3,15 +3,18 @@
 https://hl7.org/fhir/R4/search.html#ptypes
 
 Every module has the same five names, so that the registry, the parser, the compiler and `matches` need no case per type.
-A row here is without `pid` at its head and `rid` at its tail. Composite and special parameters have no module yet.
+A row here is without `pid` at its head and `rid` at its tail.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Protocol
 
-from . import date, number, quantity, reference, string, token, uri
+from fhir_server.spec.model import SearchType
+
+from . import date, number, quantity, reference, string, token, uri, words
+from .derived import DERIVED
 from .kind import Context, Kind, Maker, Row
 
 KINDS: Final[Mapping[str, Kind]] = {
@@ -24,4 +27,27 @@ KINDS: Final[Mapping[str, Kind]] = {
     "uri": uri,
 }
 
-__all__ = ["KINDS", "Context", "Kind", "Maker", "Row"]
+
+class Named(Protocol):
+    """A parameter as far as its kind depends on it: a Param or a SearchParam."""
+
+    @property
+    def code(self) -> str:
+        """Its name in queries."""
+
+    @property
+    def type(self) -> SearchType:
+        """Its type."""
+
+
+def kind_of(param: Named) -> Kind:
+    """How a parameter's rows are made and asked for: by its type, but for full text and for what a modifier asks for, such as `code:text`.
+
+    KeyError for what has no kind.
+    """
+    if param.code in (words.CONTENT, words.NARRATIVE):
+        return words
+    return DERIVED[param.code.partition(":")[2]] if ":" in param.code else KINDS[param.type]
+
+
+__all__ = ["DERIVED", "KINDS", "Context", "Kind", "Maker", "Row", "kind_of"]

@@ -35,10 +35,15 @@ class Text(NamedTuple):
 
 def fold(text: str) -> str:
     """Lower case without marks, at most 200 characters."""
+    return text[:_INDEXED].lower() if text.isascii() else folded(text[: _INDEXED * 4])[:_INDEXED]
+
+
+def folded(text: str) -> str:
+    """Lower case without marks, however long."""
     if text.isascii():
-        return text[:_INDEXED].lower()
-    decomposed = unicodedata.normalize("NFKD", text[: _INDEXED * 4])
-    return "".join(c for c in decomposed if not unicodedata.combining(c)).casefold()[:_INDEXED]
+        return text.lower()
+    decomposed = unicodedata.normalize("NFKD", text)
+    return "".join(c for c in decomposed if not unicodedata.combining(c)).casefold()
 
 
 def maker(fhir_type: str, element: Element | None, context: Context) -> Maker | None:

@@ -1,6 +1,10 @@
 """Token parameters: codes with their system, compared without regard to case.
 
 https://hl7.org/fhir/R4/search.html#token
+
+All four forms work on every element: `code`, `system|code`, `|code` for one without system, `system|` for any of a system. An element of type `code`
+has the system that its required binding implies, so that `|code` does not find it; booleans, texts and URIs have none. Nor have contact points: what
+they call their system is a kind, and `phone=`, `email=` ask for it.
 """
 
 from __future__ import annotations
