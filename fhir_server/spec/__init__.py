@@ -1,6 +1,18 @@
 """FHIR R4 4.0.1 as data, compiled from the official package by `python -m fhir_server.spec.build`."""
 
-from .load import digest, r4
-from .model import Binding, Component, Constraint, Element, SearchParam, Spec, TypeDef
+from .load import digest, r4, terminology
+from .model import Binding, Component, Constraint, Element, SearchParam, ShippedTerminology, Spec, TypeDef
 
-__all__ = ["Binding", "Component", "Constraint", "Element", "SearchParam", "Spec", "TypeDef", "digest", "r4"]
+__all__ = [
+    "Binding",
+    "Component",
+    "Constraint",
+    "Element",
+    "SearchParam",
+    "ShippedTerminology",
+    "Spec",
+    "TypeDef",
+    "digest",
+    "r4",
+    "terminology",
+]

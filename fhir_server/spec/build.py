@@ -3,6 +3,7 @@
     python -m fhir_server.spec.build hl7.fhir.r4.core-4.0.1.tgz
 
 Facts only: paths, types, cardinalities, bindings, invariants, search parameters, compartments, codes and displays; no prose.
+What every request needs is in one file; code systems and value sets as a whole are in another, which is read once somebody asks for them.
 The output is byte for byte the same for the same package, so that a rebuild shows no difference.
 """
 
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 DATA = Path(__file__).parent / "data" / "r4.json.gz"
+TERMINOLOGY = DATA.with_name("terminology.json.gz")
 FHIR = "http://hl7.org/fhir/"
 _STRUCTURE = FHIR + "StructureDefinition/"
 _FHIR_TYPE = _STRUCTURE + "structuredefinition-fhir-type"
@@ -27,7 +29,7 @@ Json = dict[str, Any]
 
 
 def main(package: str) -> None:
-    """Reads the package and writes the data file; prints what it holds."""
+    """Reads the package and writes the data files; prints what they hold."""
     resources = list(_read(Path(package)))
     definitions = [r for r in resources if r["resourceType"] == "StructureDefinition" and _is_base(r)]
     types = [fact for definition in sorted(definitions, key=lambda d: d["name"]) for fact in _type_facts(definition)]
@@ -40,11 +42,16 @@ def main(package: str) -> None:
         "valueSets": value_sets,
         "displays": displays,
     }
+    _write(DATA, facts)
+    _write(TERMINOLOGY, _terminology(resources))
+
+
+def _write(path: Path, facts: Json) -> None:
     text = json.dumps(facts, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-    DATA.parent.mkdir(exist_ok=True)
-    DATA.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
     sizes = {name: len(value) for name, value in facts.items()}
-    print(f"{DATA.name}: {DATA.stat().st_size} bytes, {sizes}")
+    print(f"{path.name}: {path.stat().st_size} bytes, {sizes}")
 
 
 def _read(package: Path) -> Iterator[Json]:
@@ -258,6 +265,42 @@ def _concepts(concepts: list[Json], parent: str | None = None) -> Iterator[Json]
     for concept in concepts:
         yield {**concept, "_parent": parent}
         yield from _concepts(concept.get("concept", []), concept["code"])
+
+
+def _terminology(resources: list[Json]) -> Json:
+    """Code systems that are here with all their codes, and value sets, as FHIR writes them but without texts for people other than displays."""
+    facts: Json = {"codeSystems": {}, "valueSets": {}}
+    for r in resources:
+        if r["resourceType"] == "CodeSystem" and r["content"] == "complete" and "concept" in r:
+            fact = _only(r, "resourceType", "url", "version", "name", "content", "caseSensitive", "hierarchyMeaning")
+            if "property" in r:
+                fact["property"] = [_only(p, "code", "uri", "type") for p in r["property"]]
+            facts["codeSystems"][r["url"]] = fact | {"concept": [_concept(c) for c in r["concept"]]}
+        elif r["resourceType"] == "ValueSet":
+            compose = _only(r["compose"], "inactive")
+            compose |= {kind: [_part(part) for part in r["compose"][kind]] for kind in ("include", "exclude") if kind in r["compose"]}
+            facts["valueSets"][r["url"]] = _only(r, "resourceType", "url", "version", "name") | {"compose": compose}
+    return facts
+
+
+def _concept(concept: Json) -> Json:
+    fact = _only(concept, "code", "display", "property")
+    if "concept" in concept:
+        fact["concept"] = [_concept(c) for c in concept["concept"]]
+    return fact
+
+
+def _part(part: Json) -> Json:
+    fact = _only(part, "system", "version", "valueSet")
+    if "concept" in part:
+        fact["concept"] = [_only(c, "code", "display") for c in part["concept"]]
+    if "filter" in part:
+        fact["filter"] = [_only(f, "property", "op", "value") for f in part["filter"]]
+    return fact
+
+
+def _only(fact: Json, *names: str) -> Json:
+    return {name: fact[name] for name in names if name in fact}
 
 
 if __name__ == "__main__":

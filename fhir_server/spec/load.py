@@ -10,9 +10,10 @@ from typing import Any
 
 import msgspec
 
-from .model import Binding, Component, Constraint, Element, SearchParam, Spec, TypeDef
+from .model import Binding, Component, Constraint, Element, SearchParam, ShippedTerminology, Spec, TypeDef
 
 _DATA = Path(__file__).parent / "data" / "r4.json.gz"
+_TERMINOLOGY = _DATA.with_name("terminology.json.gz")
 
 
 @cache
@@ -27,6 +28,13 @@ def r4() -> Spec:
         value_sets={url: {system: tuple(codes) for system, codes in systems.items()} for url, systems in facts["valueSets"].items()},
         displays=facts["displays"],
     )
+
+
+@cache
+def terminology() -> ShippedTerminology:
+    """Code systems and value sets of FHIR R4 4.0.1: 10 ms, and 3 MB of memory for as long as the process lives."""
+    facts = msgspec.json.decode(gzip.decompress(_TERMINOLOGY.read_bytes()), type=dict[str, dict[str, msgspec.Raw]])
+    return ShippedTerminology(facts["codeSystems"], facts["valueSets"])
 
 
 @cache

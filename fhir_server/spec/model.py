@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
+
+import msgspec
 
 Kind = Literal["resource", "datatype", "primitive", "backbone"]
 SearchType = Literal["number", "date", "string", "token", "reference", "composite", "quantity", "uri", "special"]
@@ -136,3 +138,23 @@ class Spec:
     def codes(self, value_set: str) -> Mapping[str, tuple[str, ...]] | None:
         """Codes of a value set by system, or None where it cannot be listed (all of UCUM, any MIME type)."""
         return self.value_sets.get(value_set)
+
+
+@dataclass(frozen=True, eq=False)
+class ShippedTerminology:
+    """The code systems of FHIR R4 4.0.1 that are complete in its package, and its value sets with what they are composed of.
+
+    They are CodeSystem and ValueSet resources, still as JSON, without texts for people other than names and displays.
+    """
+
+    code_systems: Mapping[str, msgspec.Raw] = field(repr=False)
+    value_sets: Mapping[str, msgspec.Raw] = field(repr=False)
+
+    def find(self, kind: Literal["CodeSystem", "ValueSet"], canonical: str) -> dict[str, Any] | None:
+        """The resource of a URL, or of `url|version`; None where there is none, or one of another version. At most 2 ms."""
+        url, _, version = canonical.partition("|")
+        raw = (self.code_systems if kind == "CodeSystem" else self.value_sets).get(url)
+        if raw is None:
+            return None
+        resource: dict[str, Any] = msgspec.json.decode(raw)
+        return resource if version in ("", resource.get("version")) else None

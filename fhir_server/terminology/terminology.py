@@ -1,0 +1,103 @@
+"""The terminology that a request sees: what is stored goes before what ships, of the same URL.
+
+https://hl7.org/fhir/R4/terminology-service.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from fhir_server.outcome import Outcome
+from fhir_server.spec import ShippedTerminology
+
+from .code_system import CodeSystem, usable
+from .expansion import MAX_CODES, Expander, Expansion, Find, unknown_system
+
+
+class Terminology:
+    """Made for one request: what it has found it keeps, so that a resource is found and read once.
+
+    Canonicals are `url` or `url|version`. A code that differs in case only from the system's own is taken for that one, as search compares codes.
+    """
+
+    def __init__(self, shipped: ShippedTerminology, find: Find) -> None:
+        """Takes the specification's resources, and what finds the stored ones, which are valid."""
+        self._shipped = shipped
+        self._find = find
+        self._systems: dict[str, CodeSystem | None] = {}
+        self._sets: dict[str, Mapping[str, Any]] = {}
+        self._expansions: dict[str, Expansion] = {}
+
+    def expand(self, value_set: str | Mapping[str, Any]) -> Expansion:
+        """The codes of a value set, named by its canonical or given as a valid resource.
+
+        Raises Outcome `parameter` for a value set, code system or code that is not known here, and `business-rule` for imports that go round,
+        filters that cannot be answered, and with the code `too-costly` for more than 10,000 codes or too much work on the way. At most 2 s.
+        """
+        if not isinstance(value_set, str):
+            return Expander(self.value_set, self._system).expand(value_set)
+        if value_set not in self._expansions:
+            self._expansions[value_set] = Expander(self.value_set, self._system).expand(self.value_set(value_set))
+        return self._expansions[value_set]
+
+    def contains(self, value_set: str | Mapping[str, Any], system: str, code: str) -> bool:
+        """Whether a code is in a value set. Raises what `expand` raises."""
+        return (system, code) in self.expand(value_set)
+
+    def subsumed_by(self, system: str, code: str) -> set[str]:
+        """The code and all below it, for `:below`.
+
+        Raises Outcome `parameter` for an unknown system or code, `business-rule` with the code `too-costly` for more than 10,000.
+        """
+        return _bounded(self.code_system(system).below(code), system, code)
+
+    def ancestors(self, system: str, code: str) -> set[str]:
+        """The code and all above it, for `:above`. Raises what `subsumed_by` raises."""
+        return _bounded(self.code_system(system).above(code), system, code)
+
+    def subsumes(self, system: str, a: str, b: str) -> bool:
+        """Whether `a` is `b` or above it. Raises Outcome `parameter` for an unknown system or code."""
+        known = self.code_system(system)
+        return not known.above(b).isdisjoint(known.known(a))
+
+    def code_system(self, canonical: str) -> CodeSystem:
+        """A code system with its concepts. Raises Outcome `parameter` where they are not known here."""
+        found = self._system(canonical)
+        if found is None:
+            raise unknown_system(canonical)
+        return found
+
+    def value_set(self, canonical: str) -> Mapping[str, Any]:
+        """A ValueSet resource. Raises Outcome `parameter` for an unknown one."""
+        if canonical not in self._sets:
+            found = self._find("ValueSet", canonical) or self._shipped.find("ValueSet", canonical)
+            if found is None:
+                text = f"The value set '{canonical[:200]}' is not known here; load it as a ValueSet resource"
+                raise Outcome("parameter", text, code="not-found")
+            self._sets[canonical] = found
+        return self._sets[canonical]
+
+    def _system(self, canonical: str) -> CodeSystem | None:
+        if canonical not in self._systems:
+            stored = self._find("CodeSystem", canonical)
+            if stored is not None and usable(stored):
+                self._systems[canonical] = CodeSystem.read(stored)
+            else:
+                url, _, version = canonical.partition("|")
+                shipped = _shipped_system(self._shipped, url) if url in self._shipped.code_systems else None
+                self._systems[canonical] = shipped if shipped is not None and version in ("", shipped.version) else None
+        return self._systems[canonical]
+
+
+@lru_cache(maxsize=64)
+def _shipped_system(shipped: ShippedTerminology, url: str) -> CodeSystem:
+    return CodeSystem.read(shipped.find("CodeSystem", url) or {})
+
+
+def _bounded(codes: set[str], system: str, code: str) -> set[str]:
+    if len(codes) > MAX_CODES:
+        text = f"The code '{code[:100]}' of '{system}' stands with more than {MAX_CODES:,} others in one line; {MAX_CODES:,} is the most"
+        raise Outcome("business-rule", text, code="too-costly")
+    return codes
