@@ -12,25 +12,26 @@ from fhir_server.fhirpath import compile as compile_fhirpath
 from fhir_server.spec import SearchParam
 
 from .expressions import Truth, paths
-from .params import KINDS, Context, Kind, Maker, Row
+from .params import KINDS, Context, Kind, Maker, Row, kind_of, words
 from .params import reference as references
 from .tree import Branch, Leaf, Place, Rows, places
 
-_Laid = dict[tuple[int, str, str, str | None], tuple[Place, list[int]]]
-"""Places by branch, parameter type, FHIR type and the type pointed to, each with the parameters that meet there."""
+_Laid = dict[tuple[int, int, str, str | None], tuple[Place, Kind, list[int]]]
+"""Places by branch, kind, FHIR type and the type pointed to, each with the parameters that meet there."""
 
-INDEX_VERSION: Final = 1
+INDEX_VERSION: Final = 2
 """Goes up with every change of this package that gives a resource other rows than before: what is stored is then indexed anew."""
 
-_TABLES: Final = tuple(kind.TABLE for kind in KINDS.values())
+_TABLES: Final = (*(kind.TABLE for kind in KINDS.values()), words.TABLE)
 _ORDERED: Final[Mapping[str, Kind]] = {kind.TABLE: kind for kind in KINDS.values() if kind.ORDER is not None}
 
 
 class Extractor:
     """Makes the rows of some parameters of one resource type.
 
-    `targets` are the resource types that each reference parameter may point to, empty for any; `failures` says of each parameter that cannot be
-    indexed why. `main_date` and `main_code` are the numbers of the parameters whose latest end and whose codes go with references to patients.
+    `targets` are the parameters that work, by code, each with the resource types that it may point to if it is a reference, empty for any, or that it
+    is asked of if it is full text. `failures` says of the others why they cannot be indexed; `code:modifier` is simply not there. `main_date` and
+    `main_code` are the numbers of the parameters whose latest end and whose codes go with references to patients.
     """
 
     def __init__(
@@ -40,8 +41,9 @@ class Extractor:
         context: Context,
         main_date: int | None = None,
         main_code: int | None = None,
+        coming: Iterable[tuple[int, SearchParam]] = (),
     ) -> None:
-        """Compiles the expressions of parameters with their numbers."""
+        """Compiles the expressions of parameters with their numbers; nothing is said of those that are `coming`, which only get rows."""
         self.targets: dict[str, tuple[str, ...]] = {}
         self.failures: dict[str, str] = {}
         self._context = context
@@ -52,47 +54,70 @@ class Extractor:
         self._patient = context.types.get("Patient")
         leaves: _Laid = {}
         for pid, param in params:
-            reason = self._lay(resource_type, pid, param, leaves)
-            if reason is not None:
-                self.failures[param.code] = reason
-        for (_, type_name, _, _), (place, pids) in leaves.items():
-            maker = KINDS[type_name].maker(place.type, place.element, context)
+            found = self._lay(resource_type, pid, param, leaves)
+            if not isinstance(found, str):
+                self.targets[param.code] = found
+            elif ":" not in param.code:
+                self.failures[param.code] = found
+        for pid, param in coming:
+            self._lay(resource_type, pid, param, leaves)
+        for place, kind, pids in leaves.values():
+            maker = kind.maker(place.type, place.element, context)
             if maker is not None:
-                place.branch.leaves.append(_leaf(KINDS[type_name].TABLE, maker, tuple(dict.fromkeys(pids)), place.points_to, context))
+                place.branch.leaves.append(_leaf(kind.TABLE, maker, tuple(dict.fromkeys(pids)), place.points_to, context))
 
-    def _lay(self, resource_type: str, pid: int, param: SearchParam, leaves: _Laid) -> str | None:
-        """Lays one parameter into the tree; the reason why not, if it cannot be."""
+    def _lay(self, resource_type: str, pid: int, param: SearchParam, leaves: _Laid) -> tuple[str, ...] | str:
+        """Lays one parameter into the tree; the types it may point to, or the reason why it cannot be laid."""
+        if param.code == words.CONTENT:
+            leaves[id(self._root), id(words), resource_type, None] = (Place(self._root, resource_type), words, [pid])
+            return (resource_type,)
         if param.type not in KINDS:
             return f"{param.type} parameters are not supported"
         if param.expression is None:
             return "it has no expression"
-        kind, spec, laid = KINDS[param.type], self._context.spec, False
+        kind, spec, laid = kind_of(param), self._context.spec, False
         targets: set[str] = set()
         for steps in paths(param.expression, resource_type, spec):
             if isinstance(steps[-1], Truth):
-                self._conditions.append((pid, compile_fhirpath(steps[-1].expression, spec, resource_type).true))
-                laid = True
+                if kind is KINDS["token"]:
+                    self._conditions.append((pid, compile_fhirpath(steps[-1].expression, spec, resource_type).true))
+                    laid = True
                 continue
             for place in places(self._root, resource_type, steps, spec):
                 if kind.maker(place.type, place.element, self._context) is not None:
                     laid = True
-                    leaves.setdefault((id(place.branch), param.type, place.type, place.points_to), (place, []))[1].append(pid)
+                    leaves.setdefault((id(place.branch), id(kind), place.type, place.points_to), (place, kind, []))[2].append(pid)
                     targets.update((place.points_to,) if place.points_to else place.element.targets if place.element else ())
-        self.targets[param.code] = tuple(sorted(targets & set(param.targets) if param.targets else targets))
-        return None if laid else "its expression leads to nothing that its type can hold"
+        if not laid:
+            return "its expression leads to nothing that its type can hold"
+        return tuple(sorted(targets & set(param.targets) if param.targets else targets))
 
-    def rows(self, resource: Mapping[str, Any]) -> Rows:
-        """Rows by table, in the order of its columns without `rid`, no two alike. The resource must be valid."""
-        out: Rows = {table: [] for table in _TABLES}
-        self._root.visit(resource, out)
-        for pid, holds in self._conditions:
-            out["sp_token"].append((pid, "true" if holds(resource, resource=resource) else "false", ""))
+    def rows(self, resource: Mapping[str, Any], contained: Iterable[tuple[Extractor, Mapping[str, Any]]] = ()) -> Rows:
+        """Rows by table, in the order of its columns without `rid`, no two alike. The resource must be valid.
+
+        `contained` are the resources inside of it, each with the extractor of its type: they have rows under negative numbers, but none of their own
+        for full text, which the container's has in it.
+        """
+        out = self._plain_rows(resource)
         dates = [row[2] for row in out["sp_date"] if row[0] == self._main_date]
         clinical = max(dates) if dates else None
         patient = self._patient
         codes = _array(row[1] for row in out["sp_token"] if row[0] == self._main_code)
         out["sp_reference"] = [(*row, clinical, codes) if row[2] == patient else (*row, None, None) for row in out["sp_reference"]]
+        for extractor, inner in contained:
+            for table, rows in extractor._plain_rows(inner).items():  # noqa: SLF001 - another one of the same class
+                if table != words.TABLE:
+                    rest = (None, None) if table == "sp_reference" else ()
+                    out[table] += [(-row[0], *row[1:], *rest) for row in rows]
         return {table: _finished(table, rows) for table, rows in out.items() if rows}
+
+    def _plain_rows(self, resource: Mapping[str, Any]) -> Rows:
+        """Rows as their kinds make them."""
+        out: Rows = {table: [] for table in _TABLES}
+        self._root.visit(resource, out)
+        for pid, holds in self._conditions:
+            out["sp_token"].append((pid, "true" if holds(resource, resource=resource) else "false", ""))
+        return out
 
 
 def _array(codes: Iterable[str]) -> str | None:

@@ -10,6 +10,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
+from fhir_server.search.params.derived import derived
 from fhir_server.spec import r4
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
@@ -39,7 +40,9 @@ def _config(url: str) -> Config:
 
 def _fill_dictionaries(connection: psycopg.Connection[tuple[object, ...]]) -> None:
     spec = r4()
-    parameters = [(name, param.code, param.url) for name in spec.resource_types for param in spec.search_params(name).values()]
+    stated = [(name, param) for name in spec.resource_types for param in spec.search_params(name).values()]
+    # 5,600 of them, each with those that its modifiers ask for.
+    parameters = [(name, each.code, each.url) for name, param in stated for each in (param, *derived(param))]
     # Only what is missing is offered: ON CONFLICT would take a number for each row anyway, and a small integer has 32,767 of them.
     with connection.transaction():
         connection.execute(

@@ -13,6 +13,7 @@ from psycopg import sql
 
 from fhir_server import fhirjson
 from fhir_server.search import Registry, Statement
+from fhir_server.search.params.derived import derived
 from fhir_server.search.tables import metadata
 from fhir_server.spec import r4
 
@@ -55,14 +56,14 @@ class Database:
         )
         for table, rows in self.registry.rows(resource).items():
             names = [column.name for column in metadata.tables[table].columns if column.name != "rid"]
-            at = names.index("system") if "system" in names else None
+            coded = [name.endswith("system") for name in names]
             statement = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
                 sql.Identifier(table),
                 sql.SQL(", ").join(map(sql.Identifier, [*names, "rid"])),
                 sql.SQL(", ").join([sql.Placeholder()] * (len(names) + 1)),
             )
             for row in rows:
-                stored = row if at is None else (*row[:at], self._system(row[at]), *row[at + 1 :])
+                stored = [self._system(value) if is_system else value for value, is_system in zip(row, coded, strict=True)]
                 self.connection.execute(statement, (*stored, rid))
 
     def _system(self, url: str) -> int:
@@ -85,6 +86,7 @@ def database(fresh_database: Callable[[], str]) -> Iterator[Database]:
 @pytest.fixture(scope="session")
 def registry() -> Registry:
     spec = r4()
-    pairs = [(name, code) for name in spec.resource_types for code in spec.search_params(name)]
+    stated = [(name, param) for name in spec.resource_types for param in spec.search_params(name).values()]
+    pairs = [(name, each.code) for name, param in stated for each in (param, *derived(param))]
     types = {name: number for number, name in enumerate(spec.resource_types, start=1)}
     return Registry(spec, types=types, pids={pair: number for number, pair in enumerate(pairs, start=1)}, zone=ZONE, base_url_prefixes=(BASE,))

@@ -8,7 +8,7 @@ They are made from the same elements as those of the parameter itself, and compa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from fhir_server.search.statement import Statement
@@ -63,10 +63,10 @@ class Derived:
         return self.like.matches(value, row)
 
 
-def codes(param: SearchParam) -> Iterator[str]:
-    """The codes of the parameters that go with one, such as `identifier:text` and `identifier:of-type`, whether or not its elements can have them."""
+def derived(param: SearchParam) -> Iterator[SearchParam]:
+    """The parameters that go with one, such as `identifier:text` and `identifier:of-type`, whether or not its elements can have them."""
     if param.code != "_id":
-        yield from (f"{param.code}:{modifier}" for modifier, kind in DERIVED.items() if kind.base == param.type)
+        yield from (replace(param, code=f"{param.code}:{modifier}") for modifier, kind in DERIVED.items() if kind.base == param.type)
 
 
 def _texts(*texts: Any) -> tuple[Row, ...]:

