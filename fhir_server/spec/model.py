@@ -152,9 +152,10 @@ class ShippedTerminology:
 
     def find(self, kind: Literal["CodeSystem", "ValueSet"], canonical: str) -> dict[str, Any] | None:
         """The resource of a URL, or of `url|version`; None where there is none, or one of another version. At most 2 ms."""
-        url, _, version = canonical.partition("|")
-        raw = (self.code_systems if kind == "CodeSystem" else self.value_sets).get(url)
-        if raw is None:
+        table = self.code_systems if kind == "CodeSystem" else self.value_sets
+        # Some tables of HL7 v2 have a bar in their own URL.
+        url, _, version = (canonical, "", "") if canonical in table else canonical.partition("|")
+        if url not in table:
             return None
-        resource: dict[str, Any] = msgspec.json.decode(raw)
+        resource: dict[str, Any] = msgspec.json.decode(table[url])
         return resource if version in ("", resource.get("version")) else None

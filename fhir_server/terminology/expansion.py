@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from fhir_server.fhirpath.regex import MAX_STEPS
 from fhir_server.outcome import Outcome
 
 from .code_system import CodeSystem
@@ -18,8 +17,10 @@ from .filters import select
 
 MAX_CODES: Final = 10_000
 """Codes that an expansion may list."""
-MAX_WORK: Final = 10_000_000
-"""Codes that may be handled on the way to it, all includes and imports together; a filter or reading a code system counts tenfold."""
+MAX_WORK: Final = 50_000_000
+"""Codes that may be handled on the way to it, all includes and imports together; one that a filter looks at counts tenfold. A second at most."""
+MAX_STEPS: Final = 1_000_000
+"""Steps that all regular expressions of an expansion may take together: half a second."""
 MAX_DEPTH: Final = 30
 """Value sets that import each other in one line."""
 MAX_RESOURCES: Final = 500

@@ -85,14 +85,19 @@ class Terminology:
             if stored is not None and usable(stored):
                 self._systems[canonical] = CodeSystem.read(stored)
             else:
-                url, _, version = canonical.partition("|")
-                shipped = _shipped_system(self._shipped, url) if url in self._shipped.code_systems else None
-                self._systems[canonical] = shipped if shipped is not None and version in ("", shipped.version) else None
+                self._systems[canonical] = self._shipped_system(canonical)
         return self._systems[canonical]
+
+    def _shipped_system(self, canonical: str) -> CodeSystem | None:
+        url = canonical if canonical in self._shipped.code_systems else canonical.partition("|")[0]
+        if url not in self._shipped.code_systems:
+            return None
+        system = _read(self._shipped, url)
+        return system if canonical in (url, f"{url}|{system.version}") else None
 
 
 @lru_cache(maxsize=64)
-def _shipped_system(shipped: ShippedTerminology, url: str) -> CodeSystem:
+def _read(shipped: ShippedTerminology, url: str) -> CodeSystem:
     return CodeSystem.read(shipped.find("CodeSystem", url) or {})
 
 
