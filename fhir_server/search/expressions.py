@@ -68,7 +68,7 @@ def paths(expression: str, resource_type: str, spec: Spec) -> Iterator[list[Step
     for node in _alternatives(parse(expression)):
         head = _head(node)
         if head is not None and (head not in spec.types or spec.is_a(resource_type, head)):
-            yield [Truth(expression)] if _is_condition(node) else _steps(node, spec)
+            yield [Truth(expression)] if _is_condition(node) else _to_the_end(node, spec)
 
 
 def _alternatives(node: Node) -> Iterator[Node]:
@@ -98,6 +98,12 @@ def _is_condition(node: Node) -> bool:
     return isinstance(node, Binary) and node.op in {"and", "or", "=", "!="}
 
 
+def _to_the_end(node: Node, spec: Spec) -> list[Step]:
+    """The steps; R4 leaves the value unsaid where an extension is the last, as in `Observation.extension('…/observation-geneticsGene')`."""
+    steps = _steps(node, spec)
+    return [*steps, Key("value")] if isinstance(node, Call) and node.name == "extension" else steps
+
+
 def _steps(node: Node | None, spec: Spec) -> list[Step]:  # noqa: PLR0911 - one per kind of node
     match node:
         case Member(None, name):
@@ -113,6 +119,6 @@ def _steps(node: Node | None, spec: Spec) -> list[Step]:  # noqa: PLR0911 - one 
         case Call(target, "where", (Binary("=", Member(None, key), Literal(str(value))),)):
             return [*_steps(target, spec), When(key, value)]
         case Call(target, "extension", (Literal(str(url)),)):
-            return [*_steps(target, spec), Key("extension"), When("url", url), Key("value")]
+            return [*_steps(target, spec), Key("extension"), When("url", url)]
         case _:
             raise ValueError(f"no path: {node}")

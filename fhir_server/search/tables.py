@@ -103,6 +103,12 @@ search_param: Final = Table(
     Column("definition", Text),
     # Whether its rows are complete; until then an older parameter of the same code answers.
     Column("ready", Boolean, nullable=False, server_default=text("true")),
+    # The id of the SearchParameter that it comes from; none for the specification's own, and for one whose resource no longer says so.
+    Column("source", Text(collation="C")),
+    # The resource number up to which rows have been made for what is not ready; -1 before the first.
+    Column("walked", BigInteger, nullable=False, server_default=text("-1")),
+    # When it ceased to be of use: its rows go, then it goes itself.
+    Column("retired", TIMESTAMP(timezone=True)),
     Index("search_param_type_code", "type", "code", unique=True, postgresql_where=text("ready")),
 )
 token_system: Final = Table(

@@ -1,16 +1,21 @@
 """Small integers for long names: resource types, search parameters, code systems; and blocks of resource and transaction numbers.
 
-Types and parameters are written by `migrate` and read once; systems are added as they are met.
+Types are written by `migrate` and read once; systems are added as they are met; parameters are read again when their generation has gone up.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 
+import msgspec
+
 from fhir_server.outcome import Outcome
+from fhir_server.search.params.derived import derived
 from fhir_server.search.params.kind import capped
+from fhir_server.spec import SearchParam, r4
 
 from .database import RETRY_AFTER, Connection, Database, scalar
 from .tables import BLOCK
@@ -19,19 +24,68 @@ _MAX_SYSTEMS = 200_000
 _SYSTEMS = "SELECT url, sid FROM token_system WHERE url = ANY(%s::text[])"
 
 
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """The search parameters of a database at one generation.
+
+    `numbers` are those that answer, by type and code; `added` the definitions of those among them that came at run time. `coming` are those whose
+    rows are still being made, by type and number.
+    """
+
+    generation: int
+    numbers: Mapping[tuple[str, str], int]
+    added: Mapping[str, Mapping[str, SearchParam]]
+    coming: Mapping[str, Mapping[int, SearchParam]]
+
+
+def parameters(connection: Connection) -> Parameters:
+    """What the database has. One statement, so that it is of one moment; 5 ms."""
+    # A row without a number brings the generation where there is no parameter.
+    rows = connection.execute(
+        "SELECT generation, pid, type, code, definition, ready FROM search_generation LEFT JOIN search_param ON retired IS NULL ORDER BY pid"
+    ).fetchall()
+    numbers: dict[tuple[str, str], int] = {}
+    added: dict[str, dict[str, SearchParam]] = {}
+    coming: dict[str, dict[int, SearchParam]] = {}
+    for _, pid, name, code, definition, ready in rows:
+        if pid is None:
+            continue
+        if ready:
+            numbers[name, code] = pid
+            if definition is not None and ":" not in code:
+                added.setdefault(name, {})[code] = decoded(definition)
+        elif (param := decoded(definition) if definition is not None else stated(name, code)) is not None:
+            coming.setdefault(name, {})[pid] = param
+    return Parameters(rows[0][0], numbers, added, coming)
+
+
+def stated(resource_type: str, code: str) -> SearchParam | None:
+    """The specification's own parameter of a type, or what is derived from one for a modifier, such as `code:text`."""
+    own = r4().search_params(resource_type).get(code.partition(":")[0])
+    return next((param for param in (own, *derived(own)) if param.code == code), None) if own is not None else None
+
+
+def encoded(param: SearchParam) -> str:
+    """A definition as `search_param` keeps it."""
+    return msgspec.json.encode(param).decode()
+
+
+def decoded(text: str) -> SearchParam:
+    """The same back."""
+    return msgspec.json.decode(text, type=SearchParam)
+
+
 class Dictionary:
     """The dictionaries of one database, as one process knows them."""
 
     def __init__(self, database: Database) -> None:
-        """Reads types and parameters. Raises Outcome `unavailable` when the database is away or not migrated."""
+        """Reads the types. Raises Outcome `unavailable` when the database is away or not migrated."""
         self._database = database
         with database.connection() as connection:
             if schema_version(connection) is None:
                 raise Outcome("unavailable", "The database is empty; `fhir-server migrate` makes its tables", headers=RETRY_AFTER)
             self.types: Mapping[str, int] = {name: tid for tid, name in connection.execute("SELECT tid, name FROM resource_type")}
-            parameters = connection.execute("SELECT type, code, pid FROM search_param").fetchall()
         self.names: Mapping[int, str] = {tid: name for name, tid in self.types.items()}
-        self.parameters: Mapping[tuple[str, str], int] = {(name, code): pid for name, code, pid in parameters}
         self._systems: dict[str, int] = {"": 0}
         self._numbers = {"resource_rid": iter(()), "transaction_txn": iter(())}  # type: dict[str, Iterator[int]]
         self._lock = threading.Lock()

@@ -15,16 +15,20 @@ from .statements import UNINDEX, WRITE, columns
 from .tables import INDEX_TABLES
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Fit:
-    """What one process makes index rows under: the settings' fingerprint, and how many of the recorded addresses it knows as its own."""
+    """What a process makes index rows under.
+
+    The settings' fingerprint, how many of the recorded addresses it knows as its own, and the generation of the search parameters that it knows.
+    """
 
     fingerprint: str
     addresses: int = 0
+    generation: int = 0
 
 
 class Stale(Exception):  # noqa: N818 - an event, not a fault: the process looks again at what is recorded
-    """The index rows in the database were made under other settings than this process has, or knows."""
+    """The index rows in the database were made under other settings, or with other search parameters, than this process has, or knows."""
 
 
 Row = tuple[Any, ...]
@@ -68,18 +72,19 @@ def write_rows(
     Many rows go by COPY, if `inside` a transaction. Raises Stale where the rows that are there were made under other settings than `fit`.
     """
     if any(removed.values()):
-        connection.execute(UNINDEX, [_encode(part).decode() for part in _as_json(dictionary, removed)])
+        connection.execute(UNINDEX, [_encode(part).decode() for part in as_json(dictionary, removed)])
     many = inside and sum(map(len, added.values())) >= COPY_FROM
-    texts = [_encode(part).decode() for part in (*head, *_as_json(dictionary, {} if many else added))]
+    texts = [_encode(part).decode() for part in (*head, *as_json(dictionary, {} if many else added))]
     try:
-        connection.execute(WRITE, (*texts, fit.fingerprint, fit.addresses))
+        connection.execute(WRITE, (*texts, fit.fingerprint, fit.addresses, fit.generation))
     except errors.DivisionByZero:
         raise Stale from None
     if many:
         copy_rows(connection, dictionary, added)
 
 
-def _as_json(dictionary: Dictionary, rows: IndexRows) -> list[list[dict[str, Any]]]:
+def as_json(dictionary: Dictionary, rows: IndexRows) -> list[list[dict[str, Any]]]:
+    """Merged rows as objects by column, for each index table in its turn."""
     numbered = _numbered(dictionary, rows)
     return [[dict(zip(_KEYS[table.name], row, strict=True)) for row in numbered.get(table.name, ())] for table in INDEX_TABLES]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fhir_server.outcome import Outcome
 from fhir_server.spec import r4
@@ -28,16 +28,21 @@ def check_references(
         raise Outcome("business-rule", f"References to resources that do not exist: {listed}", code="not-found")
 
 
-def check_deletes(connection: Connection, dictionary: Dictionary, deleted: Sequence[tuple[str, str]], gone: set[int]) -> None:
-    """Refuses to delete what others still refer to; `gone` are the numbers of all resources that this transaction writes."""
+def check_deletes(
+    connection: Connection, dictionary: Dictionary, numbers: Mapping[tuple[str, str], int], deleted: Sequence[tuple[str, str]], gone: set[int]
+) -> None:
+    """Refuses to delete what others still refer to.
+
+    `numbers` are those of the search parameters, `gone` those of all resources that this transaction writes.
+    """
     if not deleted:
         return
     spec = r4()
     pids = [
-        dictionary.parameters[name, code]
+        numbers[name, code]
         for name in spec.resource_types
         for code, param in spec.search_params(name).items()
-        if param.type == "reference"
+        if param.type == "reference" and (name, code) in numbers
     ]
     types = [dictionary.types[name] for name, _ in deleted]
     rows = connection.execute(REFERRING, (types, [identity for _, identity in deleted], pids, list(gone))).fetchall()

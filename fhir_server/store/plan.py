@@ -9,18 +9,19 @@ from datetime import datetime
 from fhir_server.search import Registry
 
 from .database import Database
-from .dictionary import Dictionary
+from .dictionary import Dictionary, Parameters
 from .index import Fit
 from .ops import Resource, Written
 
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """What a transaction needs besides its ops."""
+    """What a transaction needs besides its ops. `registry`, `parameters` and `fit` belong together: they change as one."""
 
     database: Database
     registry: Registry
     dictionary: Dictionary
+    parameters: Parameters
     fit: Fit
     clock: Callable[[], datetime]
     new_id: Callable[[], str]

@@ -23,7 +23,8 @@ from fhir_server.spec import digest
 
 from .database import RETRY_AFTER, Connection, scalar
 from .dictionary import Dictionary
-from .index import Fit, copy_rows, merge
+from .index import copy_rows, merge
+from .parameters import promote
 from .tables import INDEX_TABLES
 
 Progress = Callable[[int, int], None]
@@ -63,9 +64,19 @@ def recorded(connection: Connection) -> tuple[str, list[str]] | None:
 
 
 def renew(
-    connection: Connection, registry: Registry, dictionary: Dictionary, fit: Fit, addresses: Collection[str], progress: Progress, *, force: bool
+    connection: Connection,
+    registry: Callable[[Connection, Sequence[str]], Registry],
+    dictionary: Dictionary,
+    wanted: str,
+    addresses: Collection[str],
+    progress: Progress,
+    *,
+    force: bool,
 ) -> int | None:
     """Makes all rows anew if they do not fit, or by `force`, and records what they were made under; the number of resources, None where they fitted.
+
+    `registry` makes one of the parameters that the database has, with further addresses; `wanted` is the fingerprint that is to be. Parameters that
+    were on their way have arrived after this.
 
     One transaction: whoever searches or writes meanwhile waits, and sees the old rows if this fails. Of several callers one does the work. 5,000
     resources a second or so, in bounded memory. Raises Outcome `unavailable` where others keep the tables busy for a minute.
@@ -76,21 +87,28 @@ def renew(
         there = recorded(connection)
         known = there[1] if there else []
         new = [address for address in dict.fromkeys(addresses) if address not in known]
-        fits = there is not None and there[0] == fit.fingerprint and not force
+        fits = there is not None and there[0] == wanted and not force
         if fits and not new:
             return None
         _lock_out(connection)
-        registry.add_bases([*known, *new])
         count = None
         if not fits or scalar(connection, _BELOW, new):
-            count = _all_anew(connection, registry, dictionary, progress)
+            _settle(connection)
+            count = _all_anew(connection, registry(connection, [*known, *new]), dictionary, progress)
         connection.execute(
             "INSERT INTO index_settings (fingerprint, addresses) VALUES (%s, %s)"
             " ON CONFLICT (single) DO UPDATE SET fingerprint = excluded.fingerprint, addresses = excluded.addresses",
-            (fit.fingerprint, [*known, *new]),
+            (wanted, [*known, *new]),
         )
-    fit.addresses = len(known) + len(new)
     return count
+
+
+def _settle(connection: Connection) -> None:
+    """Lets parameters that are on their way answer, and forgets those that are retired: their rows are about to be made, and to go."""
+    coming = connection.execute("SELECT pid FROM search_param WHERE NOT ready AND retired IS NULL").fetchall()
+    if coming:
+        promote(connection, [pid for (pid,) in coming])
+    connection.execute("DELETE FROM search_param WHERE retired IS NOT NULL")
 
 
 def _lock_out(connection: Connection) -> None:

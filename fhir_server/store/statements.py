@@ -58,12 +58,13 @@ r AS (
     SELECT w.rid, w.type, w.id, v.vid, w.version, w.method = 'D', w.at FROM w JOIN v USING (rid) ORDER BY w.type, w.id
     ON CONFLICT (rid) DO UPDATE SET vid = excluded.vid, version = excluded.version, deleted = excluded.deleted, updated = excluded.updated),
 {", ".join(f"i{n} AS ({_insert(table)})" for n, table in enumerate(INDEX_TABLES))}
-SELECT 1 / (NOT EXISTS (SELECT FROM index_settings WHERE (fingerprint, cardinality(addresses)) <> (%s, %s::int)))::int
+SELECT 1 / (NOT EXISTS (SELECT FROM index_settings WHERE (fingerprint, cardinality(addresses)) <> (%s, %s::int))
+    AND EXISTS (SELECT FROM search_generation WHERE generation = %s::int))::int
 """
-"""Arguments: the versions, the transaction (an empty list after the first chunk), the rows of each index table, and what `rebuild.Fit` knows.
+"""Arguments: the versions, the transaction (an empty list after the first chunk), the rows of each index table, and what `index.Fit` knows.
 
-Divides by zero, and so writes nothing, where the index rows that are there were made under other settings. Who has waited for a rebuild sees what
-it has recorded: PostgreSQL takes a statement's locks before its snapshot.
+Divides by zero, and so writes nothing, where the index rows that are there were made under other settings, or with other search parameters. Who
+has waited for a rebuild sees what it has recorded: PostgreSQL takes a statement's locks before its snapshot.
 
 Pointers are inserted in one order for everybody: two transactions that bring the same new ids wait for each other in a line, not in a ring.
 """

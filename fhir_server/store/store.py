@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -13,19 +15,20 @@ from fhir_server.search import Grant, Registry
 from fhir_server.settings import Settings
 from fhir_server.spec import r4
 
-from .database import RETRY_AFTER, Database
-from .dictionary import Dictionary, schema_version
+from .database import RETRY_AFTER, Connection, Database, scalar
+from .dictionary import Dictionary, Parameters, parameters, schema_version
 from .ids import new_id
 from .index import Fit, Stale
 from .migrate import newest_revision
 from .ops import Commit, Lookup, Op
 from .plan import Writer
 from .rebuild import Progress, differences, fingerprint, recorded, renew
+from .reindex import Coming, Reindexer, coming
 from .snapshot import Snapshot
 from .tables import INDEX_TABLES
-from .transact import Extras, transact
+from .transact import Extras, defines_parameters, transact
 
-_ATTEMPTS: Final = 3
+_ATTEMPTS: Final = 6
 _SEARCHED: Final = ", ".join(table.name for table in INDEX_TABLES)
 
 
@@ -48,15 +51,22 @@ class Store:
         self._database = Database(url, connections=connections)
         # A session of its own: whoever holds one of the others for a transaction must not wait for a second of them.
         self._numbers = Database(url, connections=1)
+        self._zone, self._bases = zone, tuple(bases)
+        self._fingerprint = fingerprint(zone, bases)
+        self._learning = threading.Lock()
         try:
             self._dictionary = Dictionary(self._numbers)
-            self.registry = Registry(r4(), types=self._dictionary.types, pids=self._dictionary.parameters, zone=zone, base_url_prefixes=tuple(bases))
-            self._fit = Fit(fingerprint(zone, bases))
-            self._learn_addresses()
+            with self._numbers.connection() as connection:
+                if schema_version(connection) != newest_revision():
+                    raise Outcome("unavailable", "The database is not at this program's schema; run `fhir-server migrate`", headers=RETRY_AFTER)
+                there, known = recorded(connection), parameters(connection)
         except BaseException:
             self.close()
             raise
-        self._writer = Writer(self._database, self.registry, self._dictionary, self._fit, utc_now, new_id, referential_integrity)
+        addresses = there[1] if there is not None else []
+        fit = Fit(self._fingerprint, len(addresses), known.generation)
+        self._writer = Writer(self._database, self._registry(known, addresses), self._dictionary, known, fit, utc_now, new_id, referential_integrity)
+        self._reindexer = Reindexer(Database(url, connections=1), self._numbers, self._dictionary, self.refreshed)
 
     @classmethod
     def of(cls, settings: Settings, *, connections: int) -> Store:
@@ -71,6 +81,8 @@ class Store:
 
     def close(self) -> None:
         """Lets running work end and closes the connections."""
+        if hasattr(self, "_reindexer"):
+            self._reindexer.close()
         self._database.close()
         self._numbers.close()
 
@@ -82,16 +94,16 @@ class Store:
             if schema_version(connection) != newest_revision():
                 return False
             there = recorded(connection)
-        return there is None or there[0] == self._fit.fingerprint
+        return there is None or there[0] == self._fingerprint
 
     def check_fit(self) -> None:
         """Raises Outcome `unavailable`, which names the settings, where the index rows were made under others than this store's."""
         with self._numbers.connection() as connection:
             there = recorded(connection)
-        if there is not None and there[0] != self._fit.fingerprint:
+        if there is not None and there[0] != self._fingerprint:
             raise Outcome(
                 "unavailable",
-                f"The search rows were made under other settings ({differences(there[0], self._fit.fingerprint)}); start with the same settings, or"
+                f"The search rows were made under other settings ({differences(there[0], self._fingerprint)}); start with the same settings, or"
                 " let `fhir-server migrate` make the rows anew while no server works on the database",
                 headers=RETRY_AFTER,
             )
@@ -103,7 +115,9 @@ class Store:
         Rows that do not fit are made anew as by `rebuild`.
         """
         with self._database.connection() as connection:
-            return renew(connection, self.registry, self._dictionary, self._fit, addresses, progress, force=False)
+            count = renew(connection, self._registry_of, self._dictionary, self._fingerprint, addresses, progress, force=False)
+        self._learn()
+        return count
 
     def rebuild(self, progress: Progress) -> int:
         """Makes all index rows anew from the current versions, under this store's settings; the number of resources.
@@ -112,26 +126,90 @@ class Store:
         grow with the resources. Raises Outcome `unavailable` when the database is away, or others keep the tables busy for a minute.
         """
         with self._database.connection() as connection:
-            return renew(connection, self.registry, self._dictionary, self._fit, (), progress, force=True) or 0
+            count = renew(connection, self._registry_of, self._dictionary, self._fingerprint, (), progress, force=True)
+        self._learn()
+        return count or 0
 
-    def _learn_addresses(self) -> None:
+    def index_in_background(self) -> None:
+        """Has a thread of this process make the rows of search parameters that come at run time, and take away those of parameters that go.
+
+        Of several processes on one database one does the work. `close` ends it.
+        """
+        self._reindexer.start()
+
+    def index_now(self, *, patience: float = 0.0) -> None:
+        """Does all of that work that there is, unless another process is at it; rows of parameters that went stay for `patience` seconds."""
+        self._reindexer.work(patience=patience, pause=False)
+
+    def reindex(self, progress: Progress, *, resource_type: str | None = None, code: str | None = None) -> int:
+        """Makes the index rows of all resources, of one type's, or of one parameter anew while others read and write; the number of resources.
+
+        A few resources at a time, whose old rows answer until the new ones stand. Raises Outcome `not-found` for an unknown type or parameter.
+        """
+        return self._reindexer.renew(progress, resource_type, code)
+
+    def indexing(self) -> list[Coming]:
+        """The search parameters whose rows are still being made, and how far that is."""
         with self._numbers.connection() as connection:
-            if schema_version(connection) != newest_revision():
-                raise Outcome("unavailable", "The database is not at this program's schema; run `fhir-server migrate`", headers=RETRY_AFTER)
-            there = recorded(connection)
-        if there is not None:
-            self.registry.add_bases(there[1])
-            self._fit.addresses = len(there[1])
+            return coming(connection)
+
+    @property
+    def registry(self) -> Registry:
+        """The search parameters as this process knows them: a new one whenever their set has changed."""
+        return self._writer.registry
+
+    def refreshed(self, generation: int | None = None) -> Writer:
+        """What to make index rows with, of that generation of the search parameters if this process can have it; without one, of the newest."""
+        if generation is None:
+            with self._numbers.connection() as connection:
+                generation = scalar(connection, "SELECT generation FROM search_generation")
+        with self._learning:
+            if self._writer.parameters.generation != generation:
+                self._learn()
+            return self._writer
+
+    def _learn(self) -> None:
+        """Takes over the addresses and the search parameters that are recorded."""
+        with self._numbers.connection() as connection:
+            there, known = recorded(connection), parameters(connection)
+        addresses = there[1] if there is not None else []
+        fit = Fit(self._fingerprint, len(addresses), known.generation)
+        self._writer = replace(self._writer, registry=self._registry(known, addresses), parameters=known, fit=fit)
+
+    def _registry_of(self, connection: Connection, addresses: Sequence[str]) -> Registry:
+        return self._registry(parameters(connection), addresses)
+
+    def _registry(self, known: Parameters, addresses: Sequence[str]) -> Registry:
+        return Registry(
+            r4(),
+            types=self._dictionary.types,
+            pids=known.numbers,
+            zone=self._zone,
+            base_url_prefixes=(*self._bases, *addresses),
+            added=known.added,
+            coming=known.coming,
+            progress=self._progress,
+        )
+
+    def _progress(self, pid: int) -> str:
+        return next((f", {each.percent} % done" for each in self.indexing() if each.pid == pid), "")
 
     @contextmanager
     def snapshot(self, grant: Grant) -> Iterator[Snapshot]:
         """A read-only view of one moment, however many statements are run in it."""
         with self._database.connection() as connection, connection.transaction():
             # The lock, 15 µs, comes before the moment is chosen: to a moment before a rebuild the search tables would seem empty after it.
-            connection.execute(
-                f"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; LOCK TABLE {_SEARCHED} IN ACCESS SHARE MODE", prepare=False
+            found = connection.execute(
+                f"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; LOCK TABLE {_SEARCHED} IN ACCESS SHARE MODE;"
+                " SELECT generation FROM search_generation",
+                prepare=False,
             )
-            yield Snapshot(connection, self.registry, self._dictionary, grant)
+            while found.nextset():
+                pass
+            row, writer = found.fetchone(), self._writer
+            if row is not None and row[0] > writer.parameters.generation:
+                writer = self.refreshed(row[0])
+            yield Snapshot(connection, writer.registry, self._dictionary, grant)
 
     @contextmanager
     def latest(self, grant: Grant) -> Iterator[Snapshot]:
@@ -158,11 +236,18 @@ class Store:
         """
         for _ in range(_ATTEMPTS):
             try:
-                return transact(self._writer, ops, grant, Extras(request_id, lookups, once, then))
+                commit = transact(self._writer, ops, grant, Extras(request_id, lookups, once, then))
             except Stale:
                 self.check_fit()
-                self._learn_addresses()
-        raise Outcome("unavailable", "The server's addresses keep changing; try again", headers=RETRY_AFTER)
+                self._learn()
+                continue
+            if defines_parameters(ops):
+                # What is committed is committed, whether or not it can be looked at now.
+                with suppress(Outcome):
+                    self.refreshed()
+                self._reindexer.wake()
+            return commit
+        raise Outcome("unavailable", "The server's addresses or search parameters keep changing; try again", headers=RETRY_AFTER)
 
     @property
     def clock(self) -> Callable[[], datetime]:

@@ -95,6 +95,15 @@ index_settings: Final = Table(
 )
 """What the index rows were made under; see `rebuild`."""
 
+search_generation: Final = Table(
+    "search_generation",
+    metadata,
+    # One row, made by the migration.
+    Column("single", Boolean, CheckConstraint("single", name="search_generation_single"), primary_key=True, server_default=text("true")),
+    Column("generation", Integer, nullable=False),
+)
+"""Goes up with every change of the set of search parameters; whoever writes with an older set writes nothing. See `parameters`."""
+
 __all__ = [
     "BLOCK",
     "INDEX_TABLES",
@@ -104,6 +113,7 @@ __all__ = [
     "resource",
     "resource_rid",
     "resource_version",
+    "search_generation",
     "transaction",
     "transaction_txn",
 ]

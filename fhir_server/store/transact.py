@@ -25,6 +25,7 @@ from .index import IndexRows, difference, merge, write_rows
 from .integrity import check_deletes, check_references
 from .links import relink
 from .ops import Commit, Create, Delete, Lookup, Op, Patch, Put, Resource, Version, Written
+from .parameters import follow
 from .plan import Current, Plan, Target, Writer
 from .snapshot import METHODS, Snapshot
 from .statements import BODIES, LOCK, LOCK_TO_DELETE
@@ -45,10 +46,15 @@ class Extras:
 def transact(writer: Writer, ops: Sequence[Op], grant: Grant, extras: Extras) -> Commit:
     """Does all ops or none. See `Store.transact`."""
     _check_grant(ops, grant)
-    alone = not (extras.lookups or extras.once or extras.then or writer.referential_integrity)
+    alone = not (extras.lookups or extras.once or extras.then or writer.referential_integrity or defines_parameters(ops))
     if alone and len(ops) <= CHUNK and all(type(op) is Create and op.if_none_exist is None for op in ops):
         return writer.database.retrying(lambda connection: _create(writer, connection, ops, grant, extras.request_id))
     return writer.database.retrying(lambda connection: _transaction(writer, connection, ops, grant, extras))
+
+
+def defines_parameters(ops: Sequence[Op]) -> bool:
+    """Whether some op is about a SearchParameter."""
+    return any((op.resource["resourceType"] if isinstance(op, (Create, Put)) else op.type) == "SearchParameter" for op in ops)
 
 
 def _check_grant(ops: Sequence[Op], grant: Grant) -> None:
@@ -92,8 +98,10 @@ def _transaction(writer: Writer, connection: Connection, ops: Sequence[Op], gran
             deleted = [(t.type, t.id) for t in plan.targets if t.method == "D"]
             kept = {(t.type, t.id) for t in plan.targets if t.body is not None}
             check_references(connection, writer.dictionary, _new_rows(writer, plan), kept, deleted)
-            check_deletes(connection, writer.dictionary, deleted, {t.rid for t in plan.targets})
+            check_deletes(connection, writer.dictionary, writer.parameters.numbers, deleted, {t.rid for t in plan.targets})
         _write(writer, connection, plan.targets, at, grant, extras.request_id, inside=True)
+        if parameters := [(t.id, t.resource) for t in plan.targets if t.type == "SearchParameter"]:
+            follow(connection, parameters)
         if extras.then is not None:
             extras.then(Snapshot(connection, writer.registry, writer.dictionary, grant))
     return _commit(plan, len(ops), at)

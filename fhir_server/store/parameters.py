@@ -1,0 +1,169 @@
+"""The set of search parameters, as SearchParameter resources change it.
+
+Every parameter of a resource type has a row of `search_param`. One that comes, or changes, gets a new row that is not `ready`: from its commit on all
+writers make index rows under it, the reindexer makes those of what was there before (see `reindex`), and then it takes the place of the row that
+answered so far, which is retired: its index rows go in the background, and at last the row itself.
+
+Each change raises `search_generation`, in the same transaction. A writer that works with an older set writes nothing, and tries again with the new
+one; a search with an older set looks again first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fhir_server.outcome import Issue, Outcome
+from fhir_server.search.definitions import definitions
+from fhir_server.search.params.derived import derived
+from fhir_server.spec import r4
+
+from .database import Connection
+from .dictionary import encoded, stated
+
+MAX_ADDED: Final = 100
+"""Parameters beside the specification's that a resource type may have: each makes each of its writes dearer."""
+
+# Those of the specification are counted from 1 up.
+_FREE: Final = """
+SELECT n FROM generate_series(32767, 16384, -1) AS x(n) WHERE NOT EXISTS (SELECT FROM search_param WHERE pid = n) ORDER BY n DESC LIMIT %s
+"""
+_AFFECTED: Final = """
+SELECT type, code, pid, ready, definition, source FROM search_param p WHERE retired IS NULL AND (type, code) IN (
+    SELECT type, code FROM search_param WHERE source = ANY(%s::text[]) AND retired IS NULL
+    UNION SELECT * FROM unnest(%s::text[], %s::text[]))
+"""
+_INSERT: Final = """
+INSERT INTO search_param (pid, type, code, url, definition, source, ready)
+SELECT x.*, false FROM unnest(%s::smallint[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[]) AS x
+"""
+_CROWDED: Final = """
+SELECT type FROM search_param WHERE source IS NOT NULL AND retired IS NULL AND type = ANY(%s::text[]) GROUP BY type
+HAVING count(DISTINCT split_part(code, ':', 1)) > %s LIMIT 1
+"""
+
+Key = tuple[str, str]
+"""Resource type and code."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a parameter is to be: its definition as text, None for the specification's own, and the SearchParameter that says so."""
+
+    url: str
+    definition: str | None
+    source: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    pid: int
+    ready: bool
+    definition: str | None
+    source: str | None
+
+
+def follow(connection: Connection, written: Sequence[tuple[str, Mapping[str, Any] | None]]) -> None:
+    """Brings the set of parameters to what SearchParameters say now; `written` are their ids with the new content, None for one that is deleted.
+
+    Within the transaction that writes them, after they are written. Raises Outcome `conflict` where another SearchParameter defines the same code
+    for the same type, `business-rule` where there are too many.
+    """
+    # Whoever else changes the set waits here until this transaction ends.
+    connection.execute("SELECT FROM search_generation FOR UPDATE")
+    wanted = _wanted(written)
+    sources = [identity for identity, _ in written]
+    rows: dict[Key, list[_Row]] = {key: [] for key in wanted}
+    found = connection.execute(_AFFECTED, (sources, [name for name, _ in wanted], [code for _, code in wanted])).fetchall()
+    for name, code, *columns in found:
+        rows.setdefault((name, code), []).append(_Row(*columns))
+    retired: list[int] = []
+    adopted: dict[str | None, list[int]] = {}
+    new: list[tuple[Key, _Wanted]] = []
+    for key, there in rows.items():
+        others = [row.source for row in there if row.source is not None and row.source not in sources]
+        target = wanted.get(key)
+        if others and target is not None:
+            _refuse(key, others[0])
+        if others:
+            continue
+        if target is None:
+            own = stated(*key)
+            target = _Wanted(own.url, None, None) if own is not None else None
+        kept = _kept(there, target)
+        answers = [row for row in there if row.ready and target is not None]
+        retired += [row.pid for row in there if row is not kept and row not in answers]
+        for row in {*answers, *([kept] if kept is not None else [])}:
+            adopted.setdefault(target.source if row is kept and target is not None else None, []).append(row.pid)
+        if target is not None and kept is None:
+            new.append((key, target))
+    for source, pids in adopted.items():
+        connection.execute("UPDATE search_param SET source = %s WHERE pid = ANY(%s) AND source IS DISTINCT FROM %s", (source, pids, source))
+    if retired or new:
+        retire(connection, retired)
+        _insert(connection, new)
+        raise_generation(connection)
+
+
+def retire(connection: Connection, pids: Sequence[int]) -> None:
+    """Takes parameters out of the set."""
+    connection.execute(
+        "UPDATE search_param SET ready = false, source = NULL, retired = clock_timestamp() WHERE pid = ANY(%s::smallint[])", (list(pids),)
+    )
+
+
+def raise_generation(connection: Connection) -> None:
+    """Lets every process look at the set again."""
+    connection.execute("UPDATE search_generation SET generation = generation + 1")
+
+
+def promote(connection: Connection, pids: Sequence[int]) -> int:
+    """Lets parameters answer in place of those that did so far; how many there were that had not been retired meanwhile. In a transaction."""
+    connection.execute("SELECT FROM search_generation FOR UPDATE")
+    coming = "SELECT type, code FROM search_param WHERE pid = ANY(%s::smallint[]) AND retired IS NULL AND NOT ready"
+    before = connection.execute(f"SELECT pid FROM search_param WHERE ready AND (type, code) IN ({coming})", (list(pids),)).fetchall()
+    retire(connection, [pid for (pid,) in before])
+    done = connection.execute(
+        "UPDATE search_param SET ready = true WHERE pid = ANY(%s::smallint[]) AND retired IS NULL AND NOT ready", (list(pids),)
+    ).rowcount
+    raise_generation(connection)
+    return done
+
+
+def _wanted(written: Sequence[tuple[str, Mapping[str, Any] | None]]) -> dict[Key, _Wanted]:
+    wanted: dict[Key, _Wanted] = {}
+    for identity, resource in written:
+        for name, defined in definitions(resource, r4()).items() if resource is not None else ():
+            for param in (defined, *derived(defined)):
+                key = name, param.code
+                if key in wanted:
+                    _refuse(key, str(wanted[key].source))
+                wanted[key] = _Wanted(param.url, encoded(param), identity)
+    return wanted
+
+
+def _kept(rows: Sequence[_Row], target: _Wanted | None) -> _Row | None:
+    """The row that is what is wanted already, the one that answers before one that is on its way."""
+    if target is None:
+        return None
+    same = [row for row in rows if row.definition == target.definition]
+    return max(same, key=lambda row: row.ready, default=None)
+
+
+def _insert(connection: Connection, new: Sequence[tuple[Key, _Wanted]]) -> None:
+    if not new:
+        return
+    free = [pid for (pid,) in connection.execute(_FREE, (len(new),)).fetchall()]
+    if len(free) < len(new):
+        raise Outcome("business-rule", "There are more search parameters than the server has numbers for; retire some that nobody needs")
+    columns = [(pid, *key, want.url, want.definition, want.source) for pid, (key, want) in zip(free, new, strict=True)]
+    connection.execute(_INSERT, tuple(map(list, zip(*columns, strict=True))))
+    crowded = connection.execute(_CROWDED, ([name for (name, _), _ in new], MAX_ADDED)).fetchone()
+    if crowded is not None:
+        raise Outcome("business-rule", f"{crowded[0]} would have more than {MAX_ADDED} search parameters of your own; retire some that nobody needs")
+
+
+def _refuse(key: Key, source: str) -> None:
+    text = f"'{key[1]}' of {key[0]} is defined by SearchParameter/{source} already; change that one, or retire it first"
+    raise Outcome("conflict", issues=[Issue("error", "duplicate", text, ("SearchParameter.code",))])

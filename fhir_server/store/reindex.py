@@ -1,0 +1,312 @@
+"""Index rows made while others read and write: those of search parameters that come at run time, and all of them anew.
+
+Resources are walked in the order of their numbers, some at a time. Their rows are made without a lock and put in place in a short transaction that
+holds the resources' own rows, if they are still at the version that was read; who has changed one meanwhile is read again. Nobody waits for more than
+such a transaction, about 10 ms. How far the walk is stands in `search_param.walked`, so that another process goes on where one was killed.
+
+Writers make rows of a parameter from the moment that its row is committed, except those that had started before; the walk begins when they have
+ended.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from psycopg import errors
+
+from fhir_server import fhirjson
+from fhir_server.outcome import Outcome
+
+from .database import Connection, Database, scalar
+from .dictionary import Dictionary
+from .index import Row, copy_rows, merge
+from .parameters import promote
+from .plan import Writer
+from .tables import INDEX_TABLES
+
+_LOCK: Final = 0x46484954
+_WINDOW: Final = 5_000  # Resources that one statement looks through for those concerned.
+_CHUNK: Final = 200  # Resources whose rows one transaction replaces,
+_CHUNK_BYTES: Final = 8_000_000  # or so many bytes of them.
+_DELETE: Final = 5_000
+_INTERVAL: Final = 10.0
+_PATIENCE: Final = 60.0
+"""Seconds for which rows of a parameter that went stay: searches that began with it may still run."""
+_ANALYZE_FROM: Final = 1_000
+
+_PENDING: Final = "SELECT EXISTS (SELECT FROM search_param WHERE NOT ready)"
+_WINDOW_OF: Final = """
+WITH w AS MATERIALIZED (SELECT rid, vid, type, deleted FROM resource WHERE rid > %s AND rid <= %s ORDER BY rid LIMIT %s)
+SELECT w.rid, octet_length(v.body),
+    CASE WHEN w.deleted THEN %s WHEN w.type = ANY(%s::smallint[]) THEN true ELSE v.body LIKE '%%"contained":%%' END
+FROM w JOIN resource_version v USING (vid) ORDER BY w.rid
+"""
+_WRITERS: Final = """
+SELECT virtualtransaction FROM pg_locks WHERE locktype = 'relation' AND relation = 'resource_version'::regclass AND mode = 'RowExclusiveLock'
+AND granted AND pid <> pg_backend_pid() AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+"""Whoever writes: a statement takes its locks before its snapshot, so who is not here after a commit sees what it committed."""
+_END: Final = 2**62
+
+Progress = Callable[[int, int], None]
+"""Called with how many resources are done, and how many there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """A parameter whose rows are being made. `source` is the id of its SearchParameter."""
+
+    pid: int
+    type: str
+    code: str
+    source: str | None
+    percent: int
+
+
+def coming(connection: Connection) -> list[Coming]:
+    """All that are on their way."""
+    found = connection.execute(
+        "SELECT pid, type, code, source, walked, (SELECT max(rid) FROM resource) FROM search_param WHERE NOT ready AND retired IS NULL ORDER BY pid"
+    )
+    return [Coming(pid, name, code, source, min(99, 100 * max(walked, 0) // (top or 1))) for pid, name, code, source, walked, top in found]
+
+
+class Reindexer:
+    """The work on index rows beside the writers', in one process."""
+
+    def __init__(self, database: Database, numbers: Database, dictionary: Dictionary, refreshed: Callable[[], Writer]) -> None:
+        """Takes a `database` for the work alone, and what makes rows with the newest set of parameters."""
+        self._database = database
+        self._numbers = numbers
+        self._dictionary = dictionary
+        self._refreshed = refreshed
+        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._log = structlog.get_logger("fhir_server.store")
+
+    def start(self) -> None:
+        """Starts the thread that does what there is to do, at once and whenever it comes up."""
+        self._thread = threading.Thread(target=self._run, name="reindex", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Tells the thread that there may be work."""
+        self._wake.set()
+
+    def close(self) -> None:
+        """Ends the thread after its current transaction, and closes the connection."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(10)
+        self._database.close()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._wake.clear()
+            try:
+                self._refreshed()
+                with self._numbers.connection() as connection:
+                    pending = scalar(connection, _PENDING)
+                if pending:
+                    self.work(patience=_PATIENCE, pause=True)
+            except Outcome as outcome:
+                self._log.warning("indexing waits", reason=str(outcome))
+            except Exception as error:  # noqa: BLE001 - the thread outlives whatever it meets
+                self._log.error("indexing failed", exc_info=error)
+            self._wake.wait(_INTERVAL)
+
+    def work(self, *, patience: float, pause: bool) -> bool:
+        """Makes all rows that are missing and takes away those of parameters that went `patience` seconds ago; False where another process does.
+
+        With `pause` it leaves half of the time to others.
+        """
+        with self._database.connection() as connection:
+            if not scalar(connection, "SELECT pg_try_advisory_lock(%s)", _LOCK):
+                return False
+            try:
+                while not self._stop.is_set() and self._advance(connection, pause=pause):
+                    pass
+                self._sweep(connection, patience)
+            finally:
+                if not connection.closed:
+                    connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
+        return True
+
+    def renew(self, progress: Progress, resource_type: str | None, code: str | None) -> int:
+        """See `Store.reindex`."""
+        pids = self._chosen(resource_type, code)
+        types = [resource_type] if resource_type is not None else list(self._dictionary.types) if pids is None else sorted({name for name, _ in pids})
+        numbers = None if pids is None else sorted(pids.values())
+        tids = [self._dictionary.types[name] for name in types]
+        done, at = 0, 0
+        with self._database.connection() as connection:
+            total = scalar(connection, "SELECT count(*) FROM resource WHERE NOT deleted AND type = ANY(%s::smallint[])", tids)
+            progress(0, total)
+            while window := self._window(connection, at, _END, tids, deleted=pids is None):
+                at = window[-1][0]
+                for chunk in _chunks(window):
+                    done += self._index(connection, chunk, numbers)
+                    progress(min(done, total), total)
+        return done
+
+    def _chosen(self, resource_type: str | None, code: str | None) -> dict[tuple[str, str], int] | None:
+        """The parameters that are named, also those made from them for modifiers; None for all of all types."""
+        if resource_type is not None and resource_type not in self._dictionary.types:
+            raise Outcome("not-found", f"'{resource_type}' is not a resource type of FHIR R4", code="not-supported")
+        if resource_type is None and code is None:
+            return None
+        numbers = self._refreshed().parameters.numbers
+        chosen = {
+            key: pid
+            for key, pid in numbers.items()
+            if resource_type in (None, key[0]) and (code is None or key[1] == code or key[1].startswith(f"{code}:"))
+        }
+        if not chosen:
+            raise Outcome("not-found", f"There is no search parameter '{code}'" + (f" of {resource_type}" if resource_type else ""))
+        return chosen
+
+    def _advance(self, connection: Connection, *, pause: bool) -> bool:
+        """Goes on by one window with those parameters that are furthest behind; False when there are none left."""
+        rows = connection.execute("SELECT pid, type, code, walked FROM search_param WHERE NOT ready AND retired IS NULL").fetchall()
+        if not rows:
+            return False
+        low = min(walked for *_, walked in rows)
+        group = {pid: (name, code) for pid, name, code, walked in rows if walked == low}
+        if low < 0:
+            self._outlast_writers(connection)
+            self._walked(connection, group, 0)
+            return True
+        # Where they meet others that are further, they go on together.
+        end = min((walked for *_, walked in rows if walked > low), default=_END)
+        types = [self._dictionary.types[name] for name in {name for name, _ in group.values()}]
+        window = self._window(connection, low, end, types, deleted=False)
+        for chunk in _chunks(window):
+            start = time.monotonic()
+            self._index(connection, chunk, list(group))
+            if self._stop.wait(time.monotonic() - start if pause else 0):
+                return False
+            self._walked(connection, group, chunk[-1])
+        if window:
+            self._walked(connection, group, window[-1][0])
+        elif end < _END:
+            self._walked(connection, group, end)
+        else:
+            self._finish(connection, group, low)
+        return True
+
+    def _finish(self, connection: Connection, group: Mapping[int, tuple[str, str]], top: int) -> None:
+        if top >= _ANALYZE_FROM:
+            # The planner knows nothing of the new numbers yet.
+            for table in INDEX_TABLES:
+                connection.execute(f"ANALYZE {table.name}")
+        with connection.transaction():
+            promote(connection, list(group))
+        self._refreshed()
+        if self._thread is not None:
+            self._log.info("search parameters are ready", parameters=[".".join(key) for key in group.values()][:20], count=len(group))
+
+    def _walked(self, connection: Connection, pids: Iterable[int], rid: int) -> None:
+        connection.execute("UPDATE search_param SET walked = %s WHERE pid = ANY(%s::smallint[]) AND NOT ready", (rid, list(pids)))
+
+    def _window(self, connection: Connection, after: int, end: int, types: Sequence[int], *, deleted: bool) -> list[tuple[int, int, bool]]:
+        return connection.execute(_WINDOW_OF, (after, end, _WINDOW, deleted, list(types))).fetchall()
+
+    def _index(self, connection: Connection, rids: Sequence[int], pids: Sequence[int] | None) -> int:
+        """Makes the rows of these resources anew, all or those under some numbers; how many of them there are."""
+        wanted = None if pids is None else {number for pid in pids for number in (pid, -pid)}
+        todo, done = set(rids), 0
+        while todo and not self._stop.is_set():
+            try:
+                settled = self._replace(connection, todo, wanted)
+            except (errors.DeadlockDetected, errors.SerializationFailure):
+                settled = {}
+            done += sum(settled.values())
+            if len(settled) < len(todo):
+                time.sleep(0.02)
+            todo -= settled.keys()
+        return done
+
+    def _replace(self, connection: Connection, rids: Collection[int], pids: Collection[int] | None) -> dict[int, bool]:
+        """The same for as many as nobody else is at; each with whether it is there, and not deleted."""
+        writer = self._refreshed()
+        found = connection.execute(
+            "SELECT r.rid, r.vid, v.body FROM resource r JOIN resource_version v ON v.vid = r.vid WHERE r.rid = ANY(%s) AND NOT r.deleted",
+            (list(rids),),
+        )
+        made = {rid: (vid, _only(writer.registry.rows(fhirjson.loads(body.encode())), pids)) for rid, vid, body in found}
+        with connection.transaction():
+            # This makes us one of the writers that others wait for before they begin a walk.
+            connection.execute("LOCK TABLE resource_version IN ROW EXCLUSIVE MODE")
+            if not self._fits(connection, writer):
+                return {}
+            held = connection.execute(
+                "SELECT rid, vid, deleted FROM resource WHERE rid = ANY(%s) ORDER BY rid FOR NO KEY UPDATE SKIP LOCKED", (list(rids),)
+            ).fetchall()
+            same = {rid: not deleted for rid, vid, deleted in held if deleted or (rid in made and made[rid][0] == vid)}
+            for table in INDEX_TABLES:
+                if pids is None:
+                    connection.execute(f"DELETE FROM {table.name} WHERE rid = ANY(%s)", (list(same),))
+                else:
+                    # The cast keeps the planner from the index that begins with pid: that is the whole walk so far, for every chunk.
+                    connection.execute(f"DELETE FROM {table.name} WHERE rid = ANY(%s) AND pid::int = ANY(%s)", (list(same), list(pids)))
+            copy_rows(connection, self._dictionary, merge((made[rid][1], rid) for rid, there in same.items() if there))
+        return same
+
+    def _fits(self, connection: Connection, writer: Writer) -> bool:
+        fit = writer.fit
+        there = connection.execute(
+            "SELECT generation, fingerprint, cardinality(addresses) FROM search_generation LEFT JOIN index_settings ON true"
+        ).fetchone()
+        if there is not None and there[1] is not None and there[1] != fit.fingerprint:
+            raise Outcome("unavailable", "The search rows were made under other settings than this process has")
+        return there is not None and there[0] == fit.generation and there[2] in (None, fit.addresses)
+
+    def _sweep(self, connection: Connection, patience: float) -> None:
+        rows = connection.execute(
+            "SELECT pid FROM search_param WHERE retired <= clock_timestamp() - make_interval(secs => %s)", (patience,)
+        ).fetchall()
+        if not rows:
+            return
+        gone = [pid for (pid,) in rows]
+        self._outlast_writers(connection)
+        numbers = [number for pid in gone for number in (pid, -pid)]
+        for table in INDEX_TABLES:
+            if not any(index.columns.keys()[0] == "pid" for index in table.indexes):
+                continue
+            some = f"SELECT ctid FROM {table.name} WHERE pid = ANY(%s::smallint[]) LIMIT {_DELETE}"
+            while connection.execute(f"DELETE FROM {table.name} WHERE ctid = ANY(ARRAY({some}))", (numbers,)).rowcount:
+                if self._stop.is_set():
+                    return
+        connection.execute("DELETE FROM search_param WHERE pid = ANY(%s::smallint[]) AND retired IS NOT NULL", (gone,))
+
+    def _outlast_writers(self, connection: Connection) -> None:
+        """Waits until everybody who is writing now has ended."""
+        writing = {row[0] for row in connection.execute(_WRITERS)}
+        while writing and not self._stop.wait(0.01):
+            writing &= {row[0] for row in connection.execute(_WRITERS)}
+
+
+def _only(rows: Mapping[str, Sequence[Row]], pids: Collection[int] | None) -> Mapping[str, Sequence[Row]]:
+    return rows if pids is None else {table: [row for row in made if row[0] in pids] for table, made in rows.items()}
+
+
+def _chunks(window: Iterable[tuple[int, int | None, bool]]) -> Iterator[list[int]]:
+    """The numbers of the resources concerned, as many together as one transaction takes."""
+    chunk: list[int] = []
+    size = 0
+    for rid, length, concerned in window:
+        if concerned:
+            chunk.append(rid)
+            size += length or 0
+        if chunk and (len(chunk) == _CHUNK or size > _CHUNK_BYTES):
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
