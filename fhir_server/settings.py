@@ -13,6 +13,8 @@ from zoneinfo import ZoneInfo
 
 T = TypeVar("T")
 
+CANON: Final = "https://clinic-fhir.example.org"
+"""Below this stand the definitions that the server brings along: extensions, code systems, search parameters, operations."""
 THREADS: Final = 4
 """Requests one API process works on at the same time; its pool of database connections is as large."""
 

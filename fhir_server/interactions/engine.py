@@ -16,6 +16,8 @@ from fhir_server.spec import Spec, r4
 from fhir_server.store import Store
 from fhir_server.validation import Validator
 
+from . import search_parameters
+
 MAX_VALUES: Final = 2_000_000
 """Values in a body, as its commas and opening brackets count them. 64 MB of patient records have 1.8 million; of a hostile body 20 million, which
 took 2 GB of memory."""
@@ -27,7 +29,6 @@ class Engine:
 
     spec: Spec
     store: Store
-    registry: Registry
     validator: Validator
     page_key: bytes
     operations: Mapping[str, str] = field(default_factory=dict)
@@ -36,7 +37,12 @@ class Engine:
     def build(cls, store: Store, settings: Settings, operations: Mapping[str, str] | None = None) -> Engine:
         """An engine over a store; nothing is compiled until it is used. `operations` are the URLs of the operations on types, by name."""
         key = hashlib.blake2b(settings.jwt_secret.encode(), person=b"page-links").digest()
-        return cls(r4(), store, store.registry, Validator(r4()), key, operations or {})
+        return cls(r4(), store, Validator(r4()), key, operations or {})
+
+    @property
+    def registry(self) -> Registry:
+        """The search parameters as they are now."""
+        return self.store.registry
 
     def known_type(self, name: str | None) -> str:
         """The resource type itself. Raises Outcome `not-found` for what is none."""
@@ -47,7 +53,15 @@ class Engine:
     def criteria(self, resource_type: str, condition: str | list[tuple[str, str]]) -> Query:
         """The Query of a condition such as `identifier=a|b`; always strict, since a condition that is half understood is another condition."""
         parameters = parse_parameters(condition) if isinstance(condition, str) else condition
-        return self.registry.parse(resource_type, parameters, strict=True)
+        try:
+            return self.registry.parse(resource_type, parameters, strict=True)
+        except Outcome:
+            # Another process may have brought a parameter that this one has not heard of.
+            known = self.registry
+            newest = self.store.refreshed().registry
+            if newest is known:
+                raise
+            return newest.parse(resource_type, parameters, strict=True)
 
     def checked(self, resource: Any, resource_type: str) -> dict[str, Any]:
         """The resource, known to be valid and of the type. Raises Outcome `malformed` (400) or `invalid` (422) with every fault."""
@@ -55,6 +69,8 @@ class Engine:
         if isinstance(found, str) and found != resource_type:
             raise Outcome("malformed", f"The body is a {found[:64]}, but the address is that of a {resource_type}", expression=found[:64])
         self.validator.require(resource)
+        if resource_type == "SearchParameter":
+            search_parameters.require(resource, self.registry)
         return dict(resource)
 
 

@@ -64,8 +64,8 @@ def faults(resource: Mapping[str, Any], registry: Registry) -> list[Issue]:  # n
     if not _CODE.fullmatch(code):
         return [_fault("code", f"'{code[:80]}' cannot stand in a search: a code is a letter and up to 63 of A-Z, a-z, 0-9, '-' and '_'", "value")]
     if kept := [name for name in wanted if code in _reserved(registry, name)]:
-        reason = f"'{code}' of {kept[0]} cannot be defined anew: compartments, and the order of a patient's resources, rest on it"
-        return [_fault("code", reason, "business-rule")]
+        text = f"'{code}' of {kept[0]} cannot be defined anew: compartments, and the order of a patient's resources, rest on it"
+        return [_fault("code", text, "business-rule")]
     reasons = {name: reason for name, param in wanted.items() if (reason := _reason(name, param, registry)) is not None}
     # Of an abstract base it is enough that one of its types has the element.
     concrete = [name for name in resource["base"] if name in spec.resource_types]
