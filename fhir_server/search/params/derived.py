@@ -16,7 +16,7 @@ from fhir_server.spec import Element, SearchParam
 from fhir_server.spec.model import SearchType
 
 from . import string, token
-from .kind import Context, Kind, Maker, Row, capped, split, unescape
+from .kind import Context, Kind, Maker, Row, split, unescape
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def derived(param: SearchParam) -> Iterator[SearchParam]:
 
 
 def _texts(*texts: Any) -> tuple[Row, ...]:
-    return tuple([(string.fold(text), capped(text)) for text in texts if text])
+    return tuple([string.row(text) for text in texts if text])
 
 
 def _coding_text(value: dict[str, Any]) -> tuple[Row, ...]:
@@ -105,8 +105,8 @@ def _read_of_type(text: str, context: Context) -> token.Token:
 
 
 def _identifier(value: dict[str, Any]) -> tuple[Row, ...]:
-    found = value.get("identifier", {})
-    return ((token.folded(found["value"]), found.get("system", "")),) if "value" in found else ()
+    found = value.get("identifier")
+    return ((token.folded(found["value"]), found.get("system", "")),) if found and "value" in found else ()
 
 
 DERIVED: Final[Mapping[str, Derived]] = {

@@ -94,6 +94,8 @@ def locate(text: str, context: Context) -> tuple[str, int] | None:
 
 def _own_base(text: str, context: Context) -> str:
     """The server's own base URL that an absolute reference begins with; empty for another's."""
+    if "://" not in text:
+        return ""
     base = "/".join(text.partition(_VERSION)[0].rsplit("/", 2)[:-2]) + "/"
     return base if base in context.bases else ""
 

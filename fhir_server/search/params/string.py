@@ -6,7 +6,8 @@ https://hl7.org/fhir/R4/search.html#string
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from fhir_server.search.statement import Statement, any_of
@@ -52,20 +53,32 @@ def maker(fhir_type: str, element: Element | None, context: Context) -> Maker | 
     return _MAKERS.get(fhir_type)
 
 
+def row(text: str) -> Row:
+    """The row (folded, value) of a text. 0.1 µs for a short one it has seen lately, such as the display of a frequent code."""
+    return _known(text) if len(text) <= _INDEXED else _made(text)
+
+
+def _made(text: str) -> Row:
+    return fold(text), capped(text)
+
+
+_known: Final = lru_cache(maxsize=8192)(_made)
+
+
 def _plain(value: str) -> tuple[Row, ...]:
-    return ((fold(value), capped(value)),)
+    return (row(value),)
 
 
 def _parts(keys: tuple[str, ...]) -> Maker:
-    def parts(value: dict[str, Any]) -> Iterator[Row]:
+    def parts(value: dict[str, Any]) -> list[Row]:
+        rows = []
         for key in keys:
             found = value.get(key)
             if type(found) is str:
-                yield fold(found), capped(found)
+                rows.append(row(found))
             elif found is not None:
-                for item in found:
-                    if item is not None:
-                        yield fold(item), capped(item)
+                rows += [row(item) for item in found if item is not None]
+        return rows
 
     return parts
 

@@ -10,7 +10,7 @@ they call their system is a kind, and `phone=`, `email=` ask for it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from fhir_server.search.statement import Statement, any_of, equals
@@ -51,28 +51,22 @@ def _systems(element: Element | None, context: Context) -> dict[str, str]:
     return {code: system for system, codes in listed.items() for code in codes}
 
 
-def _coding(value: dict[str, Any]) -> Iterator[Row]:
+def _coding(value: dict[str, Any]) -> tuple[Row, ...]:
     code, system = value.get("code"), value.get("system", "")
-    if code or system:
-        yield folded(code or ""), system
+    return ((folded(code or ""), system),) if code or system else ()
 
 
-def _concept(value: dict[str, Any]) -> Iterator[Row]:
-    for coding in value.get("coding", ()):
-        code, system = coding.get("code"), coding.get("system", "")
-        if code or system:
-            yield folded(code or ""), system
+def _concept(value: dict[str, Any]) -> list[Row]:
+    return [row for coding in value.get("coding", ()) for row in _coding(coding)]
 
 
-def _identifier(value: dict[str, Any]) -> Iterator[Row]:
-    if "value" in value:
-        yield folded(value["value"]), value.get("system", "")
+def _identifier(value: dict[str, Any]) -> tuple[Row, ...]:
+    return ((folded(value["value"]), value.get("system", "")),) if "value" in value else ()
 
 
-def _contact(value: dict[str, Any]) -> Iterator[Row]:
+def _contact(value: dict[str, Any]) -> tuple[Row, ...]:
     # The system of a contact point is a kind (phone, email), no namespace: the specification leaves it to the server, and clients send none.
-    if "value" in value:
-        yield folded(value["value"]), ""
+    return ((folded(value["value"]), ""),) if "value" in value else ()
 
 
 def _boolean(value: bool) -> tuple[Row, ...]:  # noqa: FBT001 - a JSON value
