@@ -67,7 +67,7 @@ def paths(expression: str, resource_type: str, spec: Spec) -> Iterator[list[Step
     """
     for node in _alternatives(parse(expression)):
         head = _head(node)
-        if head is not None and (head not in spec.types or spec.is_a(resource_type, head)):
+        if head is not None and (not _is_type(head, spec) or spec.is_a(resource_type, head)):
             yield [Truth(expression)] if _is_condition(node) else _to_the_end(node, spec)
 
 
@@ -94,6 +94,11 @@ def _head(node: Node | None) -> str | None:
             return None
 
 
+def _is_type(name: str, spec: Spec) -> bool:
+    """Whether a path may start from the type: `code` is an element wherever it stands, although there is a primitive of that name."""
+    return name[0].isupper() and name in spec.types
+
+
 def _is_condition(node: Node) -> bool:
     return isinstance(node, Binary) and node.op in {"and", "or", "=", "!="}
 
@@ -107,7 +112,7 @@ def _to_the_end(node: Node, spec: Spec) -> list[Step]:
 def _steps(node: Node | None, spec: Spec) -> list[Step]:  # noqa: PLR0911 - one per kind of node
     match node:
         case Member(None, name):
-            return [] if name in spec.types else [Key(name)]
+            return [] if _is_type(name, spec) else [Key(name)]
         case Member(target, name):
             return [*_steps(target, spec), Key(name)]
         case TypeOp("as" | "ofType", operand, type_name):

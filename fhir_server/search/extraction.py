@@ -84,11 +84,12 @@ class Extractor:
             return self._composites.lay(pid, param) or ()
         if not _has_kind(param):
             return f"{param.type} parameters are not supported"
-        if param.expression is None:
-            return "it has no expression"
+        return "it has no expression" if param.expression is None else self._lay_paths(resource_type, pid, param, param.expression, leaves)
+
+    def _lay_paths(self, resource_type: str, pid: int, param: SearchParam, expression: str, leaves: _Laid) -> tuple[str, ...] | str:
         kind, spec, laid = kind_of(param), self._context.spec, False
         targets: set[str] = set()
-        for steps in paths(param.expression, resource_type, spec):
+        for steps in paths(expression, resource_type, spec):
             if isinstance(steps[-1], Truth):
                 if kind is KINDS["token"]:
                     self._conditions.append((pid, compile_fhirpath(steps[-1].expression, spec, resource_type).true))

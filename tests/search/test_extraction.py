@@ -13,20 +13,7 @@ from fhir_server.search.tables import metadata
 from fhir_server.spec import r4
 from tests.strategies import resources
 
-COMPOSITES = {
-    **dict.fromkeys(("context-type-quantity", "context-type-value"), 29),
-    **dict.fromkeys(
-        (
-            *("characteristic-value", "chromosome-variant-coordinate", "chromosome-window-coordinate", "code-value-concept", "code-value-date"),
-            *("code-value-quantity", "code-value-string", "combo-code-value-concept", "combo-code-value-quantity", "component-code-value-concept"),
-            *("component-code-value-quantity", "referenceseqid-variant-coordinate", "referenceseqid-window-coordinate", "relationship"),
-        ),
-        1,
-    ),
-}
 UNSUPPORTED = {
-    **{(code, "composite parameters are not supported"): types for code, types in COMPOSITES.items()},
-    ("near", "special parameters are not supported"): 1,
     ("_filter", "special parameters are not supported"): 146,
     ("_content", "it has no expression"): 146,
     ("_query", "it has no expression"): 146,

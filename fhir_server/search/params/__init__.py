@@ -8,12 +8,12 @@ A row here is without `pid` at its head and `rid` at its tail.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
 
 from fhir_server.spec.model import SearchType
 
-from . import date, number, quantity, reference, string, token, uri, words
+from . import composite, date, number, position, quantity, reference, string, token, uri, words
 from .derived import DERIVED
 from .kind import Context, Kind, Maker, Row
 
@@ -28,6 +28,10 @@ KINDS: Final[Mapping[str, Kind]] = {
 }
 
 
+SPECIAL: Final[Mapping[str, Kind]] = {"near": position}
+"""Special parameters by code."""
+
+
 class Named(Protocol):
     """A parameter as far as its kind depends on it: a Param or a SearchParam."""
 
@@ -39,15 +43,23 @@ class Named(Protocol):
     def type(self) -> SearchType:
         """Its type."""
 
+    @property
+    def components(self) -> Sequence[Any]:
+        """The parts of a composite."""
+
 
 def kind_of(param: Named) -> Kind:
     """How a parameter's rows are made and asked for: by its type, but for full text and for what a modifier asks for, such as `code:text`.
 
-    KeyError for what has no kind.
+    A composite must be a Param, whose parts have types. KeyError for what has no kind.
     """
     if param.code in (words.CONTENT, words.NARRATIVE):
         return words
+    if param.type == "composite":
+        return composite.kind(tuple(part.type for part in param.components), tuple(part.targets for part in param.components))
+    if param.type == "special":
+        return SPECIAL[param.code]
     return DERIVED[param.code.partition(":")[2]] if ":" in param.code else KINDS[param.type]
 
 
-__all__ = ["DERIVED", "KINDS", "Context", "Kind", "Maker", "Row", "kind_of"]
+__all__ = ["DERIVED", "KINDS", "SPECIAL", "Context", "Kind", "Maker", "Row", "kind_of"]

@@ -26,8 +26,8 @@ ORDER: Final = ("lo", "hi", "numeric")
 MINUS_INFINITY: Final = "-Infinity"
 INFINITY: Final = "Infinity"
 _LITERAL: Final = re.compile(r"(eq|ne|gt|lt|ge|le|sa|eb|ap)?([+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)", re.ASCII)
-# Numbers have at most 64 digits and exponents to ±200, so that every sum fits.
-_EXACT: Final = decimal.Context(prec=500)
+EXACT: Final = decimal.Context(prec=500)
+"""Numbers have at most 64 digits and exponents to ±200, so that every sum fits."""
 
 
 class Bounds(NamedTuple):
@@ -49,7 +49,7 @@ def maker(fhir_type: str, element: Element | None, context: Context) -> Maker | 
 
 def canonical(value: Any) -> str:
     """The one text of a JSON number's value, however it is written: rows that are equal must look equal."""
-    text = str(_EXACT.normalize(Decimal(value)))
+    text = str(EXACT.normalize(Decimal(value)))
     return "0" if text == "-0" else text
 
 
@@ -77,15 +77,15 @@ def bounds(text: str) -> Bounds:
     """
     found = _LITERAL.fullmatch(text)
     if found is None:
-        raise ValueError(f"is no number: '{text[:80]}'")
+        raise ValueError(f"is no number such as 5.4, 1e2 or ge100: '{text[:80]}'")
     prefix = found[1] or "eq"
     value = Decimal(Number(found[2].removeprefix("+")))
     if prefix == "ap":
-        margin = _EXACT.divide(abs(value), Decimal(10))
+        margin = EXACT.divide(abs(value), Decimal(10))
     else:
         exponent = int(value.as_tuple().exponent)
         margin = Decimal((0, (5,), exponent - 1 if exponent <= 0 else exponent - 2))
-    return Bounds(prefix, _EXACT.subtract(value, margin), _EXACT.add(value, margin), value)
+    return Bounds(prefix, EXACT.subtract(value, margin), EXACT.add(value, margin), value)
 
 
 def predicate(values: Sequence[Bounds], at: str) -> Statement:

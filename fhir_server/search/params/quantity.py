@@ -1,6 +1,8 @@
-"""Quantity parameters: numbers with a unit, by its code or by how it is written.
+"""Quantity parameters: numbers with a unit, by what it measures where UCUM has it, else by its code or by how it is written.
 
-https://hl7.org/fhir/R4/search.html#quantity
+https://hl7.org/fhir/R4/search.html#quantity, https://ucum.org/ucum
+
+A row holds its numbers as they stand and, for UCUM units, also in base units with the dimension: `1|http://unitsofmeasure.org|g` finds 1000 mg.
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
+from fhir_server import ucum
+from fhir_server.fhirjson import Number
 from fhir_server.search.statement import Statement, any_of
 from fhir_server.spec import Element
 
@@ -19,19 +23,29 @@ TABLE: Final = "sp_quantity"
 MODIFIERS: Final[frozenset[str]] = frozenset()
 ORDER: Final = ("lo", "hi", "numeric")
 
+UCUM: Final = "http://unitsofmeasure.org"
 _CURRENCY: Final = "urn:iso:std:iso:4217"
+_NO_MEASURE: Final = (None, None, None)
+
+
+class Measure(NamedTuple):
+    """The number in base units, and what they are."""
+
+    dimension: str
+    bounds: number.Bounds
 
 
 class Amount(NamedTuple):
-    """A number; `system` None for a unit of any system; `unit` None for any unit."""
+    """A number; `system` None for a unit of any system; `unit` None for any unit; `measure` where the unit is one of UCUM, which then decides."""
 
     bounds: number.Bounds
     system: str | None
     unit: str | None
+    measure: Measure | None = None
 
 
 def maker(fhir_type: str, element: Element | None, context: Context) -> Maker | None:
-    """Rows (lo, hi, system URL or empty, code, unit), both ends included."""
+    """Rows (lo, hi, system URL or empty, code, unit, dimension, lo and hi in base units), both ends included; the last three None without UCUM."""
     del element
     if context.spec.is_a(fhir_type, "Quantity"):
         return _quantity
@@ -39,15 +53,28 @@ def maker(fhir_type: str, element: Element | None, context: Context) -> Maker | 
 
 
 def _unit(value: dict[str, Any]) -> Row:
-    return value.get("system", ""), capped(value.get("code", "")), capped(value.get("unit", "")), None, None, None
+    return value.get("system", ""), capped(value.get("code", "")), capped(value.get("unit", ""))
+
+
+def _in_base_units(amount: Any, unit: dict[str, Any]) -> tuple[str, str] | None:
+    """Dimension and amount; None where UCUM does not have the unit. Whoever names the system but no code means the unit as a code."""
+    if unit.get("system") != UCUM:
+        return None
+    found = ucum.canonical(Decimal(amount), unit.get("code") or unit.get("unit", ""))
+    return found and (found[0], number.canonical(found[1]))
 
 
 def _quantity(value: dict[str, Any]) -> Iterator[Row]:
     if "value" in value:
         exact, comparator = number.canonical(value["value"]), value.get("comparator", "")
-        lo = number.MINUS_INFINITY if comparator.startswith("<") else exact
-        hi = number.INFINITY if comparator.startswith(">") else exact
-        yield lo, hi, *_unit(value)
+        below, above = comparator.startswith("<"), comparator.startswith(">")
+        lo, hi = number.MINUS_INFINITY if below else exact, number.INFINITY if above else exact
+        found = _in_base_units(value["value"], value)
+        if found is None:
+            yield lo, hi, *_unit(value), *_NO_MEASURE
+        else:
+            dimension, amount = found
+            yield lo, hi, *_unit(value), dimension, number.MINUS_INFINITY if below else amount, number.INFINITY if above else amount
 
 
 def _range(value: dict[str, Any]) -> Iterator[Row]:
@@ -55,46 +82,70 @@ def _range(value: dict[str, Any]) -> Iterator[Row]:
     if "value" in low or "value" in high:
         lo = number.canonical(low["value"]) if "value" in low else number.MINUS_INFINITY
         hi = number.canonical(high["value"]) if "value" in high else number.INFINITY
-        yield lo, hi, *_unit(low if "value" in low else high)
+        yield lo, hi, *_unit(low if "value" in low else high), *_between(low, high)
+
+
+def _between(low: dict[str, Any], high: dict[str, Any]) -> Row:
+    """Dimension and ends in base units of two quantities, one of which may be open; nothing where they do not measure the same."""
+    found = [_in_base_units(end["value"], end) if "value" in end else ("", open_end) for end, open_end in zip((low, high), _OPEN, strict=True)]
+    if None in found:
+        return _NO_MEASURE
+    (dimension, lo), (other, hi) = (end for end in found if end is not None)
+    return (dimension or other, lo, hi) if dimension == other or not (dimension and other) else _NO_MEASURE
+
+
+_OPEN: Final = (number.MINUS_INFINITY, number.INFINITY)
 
 
 def _money(value: dict[str, Any]) -> Iterator[Row]:
     if "value" in value:
         exact, currency = number.canonical(value["value"]), value.get("currency", "")
-        yield exact, exact, _CURRENCY if currency else "", currency, currency, None, None, None
+        yield exact, exact, _CURRENCY if currency else "", currency, currency, *_NO_MEASURE
 
 
 def _samples(value: dict[str, Any]) -> Iterator[Row]:
-    """From the least to the greatest sample; the letters U and L stand for values beyond the device's limits."""
+    """From the least to the greatest sample; the letters E, U and L stand for errors and for values beyond the device's limits."""
     samples = [sample for sample in value.get("data", "").split(" ") if sample and sample not in "EUL"]
     origin = value.get("origin", {})
     try:
-        numbers = [float(sample) for sample in samples]
-        factor, zero = float(value.get("factor", 1)), float(origin.get("value", 0))
-    except ValueError:
+        ends = [Number(end) for end in (min(samples, key=float), max(samples, key=float))] if samples else []
+    except (ValueError, ArithmeticError):
         return
-    if numbers:
-        scaled = sorted(Decimal(repr(round(zero + factor * end, 9))) for end in (min(numbers), max(numbers)))
-        if all(end.is_finite() for end in scaled):
-            yield number.canonical(scaled[0]), number.canonical(scaled[1]), *_unit(origin)
+    if ends and all(end.is_finite() for end in ends):
+        factor, zero = Decimal(value.get("factor", 1)), Decimal(origin.get("value", 0))
+        scaled = sorted(number.EXACT.fma(end, factor, zero) for end in ends)
+        lo, hi = ({**origin, "value": end} for end in scaled)
+        yield number.canonical(scaled[0]), number.canonical(scaled[1]), *_unit(origin), *_between(lo, hi)
 
 
 def parse(text: str, modifier: str | None, targets: tuple[str, ...], context: Context) -> Amount:
-    """`number`, `number|system|code` or `number||unit`."""
+    """`number`, `number|system|code` or `number||unit`, with a prefix or none."""
     del modifier, targets, context
     digits, *rest = split(text, "|")
     if len(rest) not in (0, 2):
-        raise ValueError("is neither [number] nor [number]|[system]|[code]")
-    system, unit = (unescape(rest[0]) or None, capped(unescape(rest[1])) or None) if rest else (None, None)
-    return Amount(number.bounds(digits), system, unit)
+        raise ValueError(f"is neither [number] nor [number]|[system]|[code] nor [number]||[unit]: '{text[:80]}'")
+    bounds = number.bounds(digits)
+    system, unit = (unescape(rest[0]) or None, unescape(rest[1]) or None) if rest else (None, None)
+    measure = _measure(bounds, unit) if system == UCUM and unit is not None else None
+    return Amount(bounds, system and capped(system), unit and capped(unit), measure)
+
+
+def _measure(bounds: number.Bounds, unit: str) -> Measure | None:
+    """The range that the digits stand for, end by end in base units: 0.5 g to 1.5 g for `1` g, however exact a gram is in them."""
+    prefix, *ends = bounds
+    found = [ucum.canonical(end, unit) for end in ends]
+    amounts = [end[1] for end in found if end is not None]
+    return Measure(found[0][0], number.Bounds(prefix, *amounts)) if found[0] is not None else None
 
 
 def predicate(values: Sequence[Amount], at: str) -> Statement:
-    """A range of the index by number; the unit filters what it holds."""
+    """A range of the index by dimension and number in base units, or by number as written; the unit then filters what it holds."""
     return any_of(_condition(value, at) for value in dict.fromkeys(values))
 
 
 def _condition(value: Amount, at: str) -> Statement:
+    if value.measure is not None:
+        return Statement(f"{at}dimension = %s", (value.measure.dimension,)).and_(number.condition(value.measure.bounds, f"{at}canonical_"))
     condition = number.condition(value.bounds, at)
     if value.system is not None:
         condition = condition.and_(token.in_system(value.system, at))
@@ -112,7 +163,9 @@ def ends(row: Row) -> tuple[Decimal, Decimal]:
 
 def matches(value: Amount, row: Row) -> bool:
     """Number and unit agree."""
-    system, code, unit = row[2:5]
+    system, code, unit, dimension = row[2:6]
+    if value.measure is not None:
+        return bool(dimension == value.measure.dimension and number.matches(value.measure.bounds, row[6:8]))
     if value.system is not None:
         same = system == value.system and (value.unit is None or code == value.unit)
     else:
