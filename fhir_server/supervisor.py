@@ -15,19 +15,23 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.synchronize import Event
 from typing import Any, Final
 
 import structlog
-from granian.constants import HTTPModes, Interfaces, Loops
+from granian._granian import CallbackScheduler, RSGIWorker
+from granian._signals import set_sync_signals
+from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
-from granian.server import Server
+from granian.server.common import WORKERS_METHODS
+from granian.server.mp import MPServer, WorkerProcess
 
 from fhir_server import telemetry
+from fhir_server.gateway import DirectLoop, Gateway, Wsgi
 from fhir_server.settings import NAMES, THREADS, Settings, SetupError
 
 STOP_SECONDS: Final = 8
@@ -37,8 +41,6 @@ _CONNECTIONS: Final = 1024  # Open connections of one process; most of them idle
 _HEADER_MS: Final = 30_000
 _CRASHES: Final = 5  # So many losses of all workers within _CRASH_SECONDS are not bad luck.
 _CRASH_SECONDS: Final = 60
-
-Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
 def default_processes() -> int:
@@ -73,11 +75,11 @@ def run(settings: Settings, host: str, port: int, processes: int, ready: Callabl
     threading.Thread(target=_announce, args=(host, port, start, ready), daemon=True).start()
     crashes: list[float] = []
     while True:
-        server = Server(
+        server = MPServer(
             "fhir_server.app",
             address=host,
             port=port,
-            interface=Interfaces.WSGI,
+            interface=Interfaces.WSGI,  # Which lets it have several threads.
             workers=processes,
             blocking_threads=THREADS,
             backpressure=_CONNECTIONS,
@@ -91,7 +93,7 @@ def run(settings: Settings, host: str, port: int, processes: int, ready: Callabl
             workers_kill_timeout=STOP_SECONDS,
         )
         try:
-            server.serve(target_loader=partial(load, settings, start), wrap_loader=False)
+            server.serve(spawn_target=work, target_loader=partial(load, settings, start), wrap_loader=False)
         except SystemExit:
             # Granian gives up when two workers die within seconds; one patient clerk's server goes on.
             now = time.monotonic()
@@ -115,8 +117,29 @@ class Start:
     failed: Event
 
 
-def load(settings: Settings, start: Start) -> Wsgi:
-    """The application, in a worker. A worker ends with its parent, and keeps no secrets in its environment, which WSGI hands to every request.
+@WorkerProcess.wrap_target  # type: ignore[untyped-decorator]
+def work(
+    number: int, gateway: Gateway, listener: Any, ipc: Any, _loop: Any, mode: RuntimeModes, runtime_threads: int, runtime_blocking: int, *rest: Any
+) -> None:
+    """A worker from its loaded gateway to the signal that ends it: as Granian's for WSGI, save that it hands requests over by RSGI.
+
+    `rest` is what Granian gives its own workers: threads, their idle time, backpressure, kind of tasks, HTTP and its settings, …
+    """
+    threads, idle, backpressure, _tasks, http_mode, http1, http2, websockets, static, _log, tls, _scope, metrics = rest
+    stop, stopped = set_sync_signals(), threading.Event()  # type: ignore[no-untyped-call]
+    stop.add_cb(stopped.set)
+    threading.Thread(target=gateway.watch, daemon=True).start()
+    options = (threads, idle, backpressure, http_mode, http1, http2, websockets, static, *tls, metrics)
+    worker = RSGIWorker(number, listener, ipc, runtime_threads, runtime_blocking, *options)
+    loop = DirectLoop()
+    scheduler = CallbackScheduler(loop, None, None, None, None)  # type: ignore[call-arg]
+    scheduler._schedule_fn = gateway  # type: ignore[attr-defined]  # noqa: SLF001 - the way in that its own schedulers use
+    getattr(worker, WORKERS_METHODS[mode][False])(scheduler, loop, stop)
+    stopped.wait()
+
+
+def load(settings: Settings, start: Start) -> Gateway:
+    """The application behind its gateway, in a worker. A worker ends with its parent, and keeps no secrets in its environment.
 
     Where the application cannot be made, the parent stops too if it is the first try; later it may be the database's absence, which passes.
     """
@@ -138,7 +161,7 @@ def load(settings: Settings, start: Start) -> Wsgi:
             start.failed.set()
             os.kill(os.getppid(), signal.SIGTERM)
         raise SystemExit(1) from None
-    return application
+    return Gateway(application, settings.max_body)
 
 
 def _end_with(sentinel: int) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
@@ -218,6 +218,34 @@ def test_load_names_what_it_refuses(running: Running, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "bad.json" in done.stderr
     assert "1 refused" in done.stdout
+
+
+def test_slow_bodies_hold_nobody_up(running: Running) -> None:
+    host, port = running.base.removeprefix("http://").removesuffix("/fhir").split(":")
+    good = token(running.data)
+    body = b'{"resourceType":"Patient","language":"en"}'
+    head = f"POST /fhir/Patient HTTP/1.1\r\nHost: {host}\r\nAuthorization: {good['Authorization']}\r\nContent-Type: application/json\r\n"
+    with ExitStack() as stack:
+        senders = [stack.enter_context(socket.create_connection((host, int(port)), 10)) for _ in range(60)]
+        for number, sender in enumerate(senders):
+            framing = f"Content-Length: {len(body)}" if number % 2 else "Transfer-Encoding: chunked"
+            sender.sendall(f"{head}{framing}\r\n\r\n".encode() + (body[:1] if number % 2 else b"1\r\n" + body[:1] + b"\r\n"))
+        for _ in range(10):
+            assert (
+                requests.post(f"{running.base}/Patient", data=body, headers={**good, "Content-Type": "application/json"}, timeout=10).status_code
+                == 201
+            )
+            assert requests.get(f"{running.base}/Patient?_count=1", headers=good, timeout=10).status_code == 200
+        for number, sender in enumerate(senders):
+            sender.sendall(body[1:] if number % 2 else f"{len(body) - 1:x}\r\n".encode() + body[1:] + b"\r\n0\r\n\r\n")
+            assert sender.recv(100).startswith(b"HTTP/1.1 201 ")
+
+
+def test_who_has_no_token_is_answered_before_the_body(running: Running) -> None:
+    host, port = running.base.removeprefix("http://").removesuffix("/fhir").split(":")
+    with socket.create_connection((host, int(port)), 10) as sender:
+        sender.sendall(f"POST /fhir/Patient HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n".encode())
+        assert sender.recv(100).startswith(b"HTTP/1.1 401 ")
 
 
 def test_a_worker_that_dies_is_replaced(running: Running) -> None:

@@ -6,21 +6,16 @@ https://hl7.org/fhir/R4/http.html#mime-type, https://www.rfc-editor.org/rfc/rfc9
 from __future__ import annotations
 
 import zlib
-from threading import BoundedSemaphore
 from typing import Any, Final
 
 from fhir_server.interactions.engine import parse_parameters, read_json
 from fhir_server.outcome import Outcome
-from fhir_server.settings import THREADS
 from fhir_server.spec import Spec
 
 from .negotiate import BodyKind, body_kind
 from .xml import from_xml
 
 _DIGITS: Final = 15  # Of a Content-Length that is worth reading as a number.
-_PATIENCE: Final = 2.0  # Seconds.
-# The threads of a process that may wait for bodies at once: one is left to answer while others send theirs byte by byte.
-_readers: Final = BoundedSemaphore(THREADS - 1)
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _FORM: Final = 4 * 1024 * 1024  # Bytes of a form: a search is short. 60 MB of escapes took 10 s to take apart.
 _RESOURCE: Final[frozenset[BodyKind]] = frozenset({"json", "xml"})
@@ -31,7 +26,7 @@ def read_resource(spec: Spec, environ: dict[str, Any], limit: int, *, patch: boo
     """The decoded resource, or with `patch` also the list of a JSON Patch; None where an `optional` one is not there.
 
     Raises Outcome `media-type` (415) before anything is read, `too-large` (413) beyond `limit` bytes, as sent or inflated, `malformed` (400), and
-    `unavailable` (503) while others that are slow to send theirs hold all but one of the process's threads.
+    what the gateway has to say of a body that does not come: `timeout` (408), `unavailable` (503).
     """
     if optional and _is_absent(environ):
         return None
@@ -83,12 +78,7 @@ def _read(environ: dict[str, Any], limit: int) -> bytes:
         raise _too_large(limit)
     if declared is None and not environ.get("wsgi.input_terminated"):
         return b""
-    if not _readers.acquire(timeout=_PATIENCE):
-        raise Outcome("unavailable", "Too many callers are still sending their bodies; try again")
-    try:
-        data = _take(environ["wsgi.input"], limit + 1 if declared is None else int(declared))
-    finally:
-        _readers.release()
+    data = _take(environ["wsgi.input"], limit + 1 if declared is None else int(declared))
     if len(data) > limit:
         raise _too_large(limit)
     if declared is not None and len(data) < int(declared):

@@ -41,7 +41,7 @@ _HTTP_FAULTS: Final[dict[int, Category]] = {
     404: "not-found",
     405: "method",
     406: "not-acceptable",
-    408: "unavailable",
+    408: "timeout",
     411: "malformed",
     413: "too-large",
     415: "media-type",

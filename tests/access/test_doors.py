@@ -5,9 +5,7 @@ The record is small: two patients, what is filed under each, what was filed unde
 
 from __future__ import annotations
 
-import io
 import json
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -27,10 +25,7 @@ from fhir_server.access import grant_of, issue
 from fhir_server.app import build_app
 from fhir_server.interactions import Engine
 from fhir_server.operations import names
-from fhir_server.outcome import Outcome
-from fhir_server.rest import body as bodies
-from fhir_server.settings import THREADS, Settings
-from fhir_server.spec import r4
+from fhir_server.settings import Settings
 from fhir_server.store import Store
 
 SECRET: Final = "a secret that only the tests know of"
@@ -416,42 +411,6 @@ def test_bodies_that_would_cost_too_much_are_too_large(doors: Doors, method: str
     headers = doors.admin | {"Content-Type": kind}
     answer = doors.app.test_client(use_cookies=False).open(f"/fhir/{path}".removesuffix("/"), method=method, headers=headers, data=body)
     assert answer.status_code == 413
-
-
-class _Slow:
-    """A body that does not come until it is let."""
-
-    def __init__(self) -> None:
-        self.waiting, self.come = threading.Event(), threading.Event()
-
-    def read(self, _most: int) -> bytes:
-        self.waiting.set()
-        self.come.wait(30)
-        return b""
-
-
-def test_slow_bodies_leave_a_thread_to_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "_PATIENCE", 0.01)
-
-    def environ(stream: Any) -> Json:
-        return {"CONTENT_TYPE": "application/json", "CONTENT_LENGTH": "2", "wsgi.input": stream}
-
-    def slow(stream: _Slow) -> None:
-        with pytest.raises(Outcome, match="shorter"):
-            bodies.read_resource(r4(), environ(stream), 100)
-
-    streams = [_Slow() for _ in range(THREADS - 1)]
-    threads = [threading.Thread(target=slow, args=(stream,)) for stream in streams]
-    for thread, stream in zip(threads, streams, strict=True):
-        thread.start()
-        assert stream.waiting.wait(10)
-    with pytest.raises(Outcome) as refused:
-        bodies.read_resource(r4(), environ(io.BytesIO(b"{}")), 100)
-    for thread, stream in zip(threads, streams, strict=True):
-        stream.come.set()
-        thread.join()
-    assert refused.value.status == 503
-    assert bodies.read_resource(r4(), environ(io.BytesIO(b"{}")), 100) == {}
 
 
 def test_a_search_compares_with_a_bounded_number_of_values(doors: Doors) -> None:
