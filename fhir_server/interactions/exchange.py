@@ -19,7 +19,8 @@ class Exchange:
     """A request.
 
     `base` is the absolute FHIR base as the caller sees it, without a slash at its end. `params` are the query and form parameters in order,
-    decoded, with `_format` and `_pretty` taken out. `body` is the decoded resource, or the list of a JSON Patch.
+    decoded, with `_format` and `_pretty` taken out. `body` is the decoded resource, or the list of a JSON Patch. `member` is what a search in the
+    compartment of `type` and `id` is for: a type, or `*`.
     The preconditions are those of https://hl7.org/fhir/R4/http.html: `if_match` a version id, `if_none_match` version ids or `*`.
     `returning` is what `Prefer: return` asks for: interactions heed it in the entries of a Bundle, the way in does for a single answer.
     """
@@ -39,6 +40,7 @@ class Exchange:
     strict: bool = True
     returning: Returning | None = None
     request_id: str = ""
+    member: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

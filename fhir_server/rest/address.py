@@ -27,11 +27,15 @@ _INSTANCE: Final[dict[str, Action]] = {"GET": "read", "PUT": "update", "PATCH": 
 _VERSION: Final[dict[str, Action]] = {"GET": "vread"}
 _HISTORY: Final[dict[str, Action]] = {"GET": "history"}
 _SEARCH: Final[dict[str, Action]] = {"POST": "search"}
+_COMPARTMENT: Final[dict[str, Action]] = {"GET": "search"}
 _OPERATE: Final[dict[str, Action]] = {"GET": "operation", "POST": "operation"}
 
 
 class Target(NamedTuple):
-    """What is asked for. `operation` is a name without its dollar sign; `form` is set where parameters come in the body."""
+    """What is asked for. `operation` is a name without its dollar sign; `form` is set where parameters come in the body.
+
+    `member` is the type, or `*`, that is sought in the compartment of `type` and `id`.
+    """
 
     action: Action
     type: str | None = None
@@ -39,6 +43,7 @@ class Target(NamedTuple):
     version: str | None = None
     operation: str | None = None
     form: bool = False
+    member: str | None = None
 
     @property
     def level(self) -> Level:
@@ -59,7 +64,7 @@ def resolve(types: frozenset[str], method: str, path: str) -> Target:  # noqa: P
     parts = path.removesuffix("/").split("/")
     name = parts[0]
     if name in types:
-        return _below_type(method, parts)
+        return _below_type(types, method, parts)
     if len(parts) == 1:
         match name:
             case "":
@@ -79,7 +84,7 @@ def resolve(types: frozenset[str], method: str, path: str) -> Target:  # noqa: P
     raise Outcome("not-found", f"'{name[:64]}' is not a resource type of FHIR R4{hint}", code="not-supported")
 
 
-def _below_type(method: str, parts: list[str]) -> Target:  # noqa: PLR0911 - one line for each form of address
+def _below_type(types: frozenset[str], method: str, parts: list[str]) -> Target:  # noqa: PLR0911 - one line for each form of address
     match parts:
         case [name]:
             return Target(_action(_TYPE, method), name)
@@ -98,6 +103,10 @@ def _below_type(method: str, parts: list[str]) -> Target:  # noqa: PLR0911 - one
             return Target(_action(_OPERATE, method), name, _identity(identity), operation=word[1:])
         case [name, identity, "_history", version]:
             return Target(_action(_VERSION, method), name, _identity(identity), _identity(version))
+        case [name, identity, member] if member in types or member == "*":
+            return Target(_action(_COMPARTMENT, method), name, _identity(identity), member=member)
+        case [name, identity, member, "_search"] if member in types or member == "*":
+            return Target(_action(_SEARCH, method), name, _identity(identity), form=True, member=member)
     raise Outcome("not-found", f"There is nothing at this address below {parts[0]}", code="not-supported")
 
 

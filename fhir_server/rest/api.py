@@ -126,6 +126,7 @@ class _Api:
             prefer.strict,
             prefer.returning,
             environ.get(REQUEST_ID, ""),
+            target.member,
         )
 
     def unrouted(self, error: HTTPException) -> Response | HTTPException:

@@ -6,6 +6,7 @@ from .compile import compile_count, compile_matching, compile_revinclude, compil
 from .extraction import INDEX_VERSION
 from .grant import SYSTEM, Grant, Scope
 from .match import matches
+from .narrow import narrowed, resolved
 from .params.date import parse_date
 from .query import Query
 from .registry import Registry
@@ -26,5 +27,7 @@ __all__ = [
     "cursor",
     "grant_predicate",
     "matches",
+    "narrowed",
     "parse_date",
+    "resolved",
 ]

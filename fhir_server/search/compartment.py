@@ -5,12 +5,14 @@ https://hl7.org/fhir/R4/compartmentdefinition-patient.html
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from .grant import Grant
 from .params import reference
 from .registry import Registry
-from .statement import NEVER, Statement
+from .sources import CURRENT, Sources
+from .statement import NEVER, Statement, any_of
 
 ALWAYS: Final = Statement("TRUE")
 
@@ -30,20 +32,30 @@ def grant_predicate(grant: Grant, registry: Registry, resource_type: str, alias:
 
     Whether the type is open to the grant at all is part of it.
     """
-    if not (grant.allows(resource_type, "r") or grant.allows(resource_type, "s")):
-        return NEVER
+    return granted(grant, registry, (resource_type,), alias)
+
+
+def granted(grant: Grant, registry: Registry, types: Sequence[str], alias: str, sources: Sources = CURRENT) -> Statement:
+    """The same for rows of several types, read from the tables of `sources`."""
+    seen = [name for name in types if grant.allows(name, "r") or grant.allows(name, "s")]
     if grant.patient is None:
-        return ALWAYS
-    if resource_type == "Patient":
-        return Statement(f"{alias}.id = %s", (grant.patient,))
-    if resource_type in PUBLIC:
-        return ALWAYS
-    pids = compartment_pids(registry, resource_type)
-    if not pids:
-        return NEVER
-    listed, patient = ", ".join(map(str, pids)), registry.types["Patient"]
-    text = f"EXISTS (SELECT FROM sp_reference g WHERE g.rid = {alias}.rid AND g.pid IN ({listed}) AND g.id = %s AND g.type = {patient})"
-    return Statement(text, (grant.patient,))
+        return NEVER if not seen else ALWAYS if len(seen) == len(types) else _of(registry, seen, alias)
+    ways = []
+    if public := [name for name in seen if name in PUBLIC]:
+        ways.append(_of(registry, public, alias) if len(types) > 1 else ALWAYS)
+    if "Patient" in seen:
+        own = Statement(f"{alias}.id = %s", (grant.patient,))
+        ways.append(_of(registry, ["Patient"], alias).and_(own) if len(types) > 1 else own)
+    pids = [pid for name in seen if name != "Patient" and name not in PUBLIC for pid in compartment_pids(registry, name)]
+    if pids:
+        listed, patient, table = ", ".join(map(str, pids)), registry.types["Patient"], sources.table("sp_reference", "g")
+        text = f"EXISTS (SELECT FROM {table.text} WHERE g.rid = {alias}.rid AND g.pid IN ({listed}) AND g.id = %s AND g.type = {patient})"
+        ways.append(Statement(text, (*table.params, grant.patient)))
+    return any_of(ways)
+
+
+def _of(registry: Registry, types: Sequence[str], alias: str) -> Statement:
+    return Statement(f"{alias}.type IN ({', '.join(str(registry.types[name]) for name in types)})")
 
 
 def compartment_pids(registry: Registry, resource_type: str) -> list[int]:

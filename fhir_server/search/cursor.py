@@ -21,10 +21,13 @@ _MAX: Final = 16_384
 
 
 class Position(NamedTuple):
-    """The last row of a page."""
+    """The last row of a page, the moment that all pages answer from, how many matches were shown, and the total where it is known."""
 
     keys: tuple[str | None, ...]
     rid: int
+    moment: str = ""
+    shown: int = 0
+    total: int | None = None
 
 
 _decoder: Final = msgspec.json.Decoder(Position)

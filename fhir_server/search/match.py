@@ -5,34 +5,124 @@ https://hl7.org/fhir/R4/search.html
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from .extraction import Rows
-from .params import KINDS, date
-from .query import OF_THE_POINTER, Criterion, Query
+from .compartment import permits
+from .grant import SYSTEM, Grant
+from .params import date, kind_of
+from .query import OF_THE_POINTER, AllOf, AnyOf, Chain, Criterion, Filter, Has, Hierarchy, Itself, Not, Param, Query
 from .registry import Registry
+from .tree import Rows
+
+Resource = dict[str, Any]
 
 
-def matches(query: Query, resource: dict[str, Any], registry: Registry) -> bool:
-    """Whether a valid resource satisfies all filters of a query for its type. Costs about as much as its index rows."""
-    if resource["resourceType"] != query.type:
+class World(Protocol):
+    """The other resources that a chain may lead to."""
+
+    def get(self, resource_type: str, identity: str) -> Resource | None:
+        """The current resource of a type and id."""
+
+    def all(self, resource_type: str) -> Iterable[Resource]:
+        """All current resources of a type."""
+
+
+class _Nothing:
+    def get(self, resource_type: str, identity: str) -> Resource | None:
+        del resource_type, identity
+        return None
+
+    def all(self, resource_type: str) -> Iterable[Resource]:
+        del resource_type
+        return ()
+
+
+NOTHING: World = _Nothing()
+
+
+def matches(query: Query, resource: Resource, registry: Registry, world: World = NOTHING, grant: Grant = SYSTEM) -> bool:
+    """Whether a valid resource satisfies all filters of a query for its type; what the grant hides in `world` is not there.
+
+    Costs about as much as the resource's index rows, and as much for each other resource that is asked.
+    """
+    if resource["resourceType"] not in query.types:
         return False
+    view = _View(registry, world, grant)
     rows = registry.rows(resource)
-    return all(_holds(criterion, resource, rows, registry) for criterion in query.filters)
+    return all(view.holds(node, resource, rows) for node in query.filters)
 
 
-def _holds(criterion: Criterion, resource: dict[str, Any], rows: Rows, registry: Registry) -> bool:
+@dataclass(frozen=True, slots=True)
+class _View:
+    registry: Registry
+    world: World
+    grant: Grant
+
+    def holds(self, node: Filter, resource: Resource, rows: Rows) -> bool:  # noqa: PLR0911 - one per kind of node
+        match node:
+            case Criterion():
+                return _holds(node, resource, rows, self.registry)
+            case Itself(name, identity):
+                return resource["resourceType"] == name and identity in (None, resource.get("id"))
+            case AllOf(parts):
+                return all(self.holds(part, resource, rows) for part in parts)
+            case AnyOf(parts):
+                return any(self.holds(part, resource, rows) for part in parts)
+            case Not(part):
+                return not self.holds(part, resource, rows)
+            case Chain(param, targets):
+                asked = dict(targets)
+                found = (self.seen(name, identity) for name, identity in self.targets(param, rows) if name in asked)
+                return any(other is not None and self.holds(asked[other["resourceType"]], other, self.registry.rows(other)) for other in found)
+            case Has(source, param, part):
+                return any(self.holds(part, other, made) for other, made in self.referring(source, param, resource))
+            case Hierarchy(param, how, name, ids, parent):
+                wanted = self._closure(how, name, ids, parent)
+                return any(target == name and identity in wanted for target, identity in self.targets(param, rows))
+        raise AssertionError(node)
+
+    def targets(self, param: Param, rows: Rows) -> list[tuple[str, str]]:
+        """Types and ids of the local resources that a reference parameter points to."""
+        return [(self.registry.type_name(row[2]), row[1]) for row in rows.get("sp_reference", ()) if row[0] in param.pids and row[2]]
+
+    def seen(self, name: str, identity: str) -> Resource | None:
+        other = self.world.get(name, identity) if self.grant.allows(name, "s") else None
+        return other if other is not None and permits(self.grant, self.registry, other) else None
+
+    def referring(self, source: str, param: Param, resource: Resource) -> Iterable[tuple[Resource, Rows]]:
+        wanted = (resource["id"], self.registry.types[resource["resourceType"]])
+        for other in self.world.all(source) if self.grant.allows(source, "s") else ():
+            if permits(self.grant, self.registry, other):
+                made = self.registry.rows(other)
+                if any(row[0] in param.pids and (row[1], row[2]) == wanted for row in made.get("sp_reference", ())):
+                    yield other, made
+
+    def _closure(self, how: str, name: str, ids: tuple[str, ...], parent: Param) -> set[str]:
+        above: dict[str, set[str]] = {}
+        for other in self.world.all(name):
+            above[other["id"]] = {i for target, i in self.targets(parent, self.registry.rows(other)) if target == name}
+        found, fresh = set(ids), set(ids)
+        while fresh:
+            step = {i for i, parents in above.items() if parents & fresh} if how == "below" else {p for i in fresh for p in above.get(i, ())}
+            fresh = step - found
+            found |= fresh
+        return found
+
+
+def _holds(criterion: Criterion, resource: Resource, rows: Rows, registry: Registry) -> bool:
     if criterion.param.code in OF_THE_POINTER:
         return _of_the_pointer(criterion, resource, registry)
-    kind = KINDS[criterion.param.type]
-    own = [row[1:] for row in rows.get(kind.TABLE, ()) if row[0] == criterion.param.pid]
+    kind = kind_of(criterion.param)
+    own = [row[1:] for row in rows.get(kind.TABLE, ()) if row[0] in criterion.param.pids]
     if criterion.modifier == "missing":
         return bool(own) is not criterion.values[0]
     found = any(kind.matches(value, row) for value in criterion.values for row in own)
     return found is (criterion.modifier != "not")
 
 
-def _of_the_pointer(criterion: Criterion, resource: dict[str, Any], registry: Registry) -> bool:
+def _of_the_pointer(criterion: Criterion, resource: Resource, registry: Registry) -> bool:
     if criterion.modifier == "missing":
         return criterion.values[0] is False
     if criterion.param.code == "_id":

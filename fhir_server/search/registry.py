@@ -5,7 +5,8 @@ https://hl7.org/fhir/R4/searchparameter-registry.html
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
@@ -13,11 +14,15 @@ from zoneinfo import ZoneInfo
 
 from fhir_server.outcome import Outcome
 from fhir_server.spec import SearchParam, Spec
+from fhir_server.spec.model import SearchType
 
-from .extraction import Extractor, Rows
-from .params import Context
-from .parse import parse
+from .extraction import Extractor
+from .params import DERIVED, Context, words
+from .params.derived import derived
+from .parse import parse, system_types
 from .query import OF_THE_POINTER, Param, Query
+from .tree import Rows
+from .within import inside, members
 
 _MAIN_DATES: Final = (
     *("authoredon", "date", "authored-on", "authored", "effective-time", "effective", "recorded-date", "recorded", "onset-date", "period", "started"),
@@ -40,11 +45,14 @@ class Registry:
         zone: ZoneInfo,
         base_url_prefixes: tuple[str, ...] = (),
         added: Mapping[str, Mapping[str, SearchParam]] | None = None,
+        coming: Mapping[str, Mapping[int, SearchParam]] | None = None,
+        progress: Callable[[int], str] = lambda _pid: "",
     ) -> None:
         """Takes the numbers that the database gave to types and to parameters by type and code; parameters without one are left out.
 
         `base_url_prefixes` are the server's own FHIR base URLs: references below them are local. `added` are parameters beside those of the
-        specification, by type and code; they go before those of the same code.
+        specification, by type and code; they go before those of the same code. `coming` are those whose rows are still being made, by type and
+        number: resources get rows under them, but nobody can search by them. `progress` tells of such a number how far that is, as ", 40 % done".
         """
         self.spec = spec
         self.types = types
@@ -55,6 +63,8 @@ class Registry:
         self._names = {number: name for name, number in types.items()}
         self._pids = pids
         self._added = added or {}
+        self._coming = coming or {}
+        self._progress = progress
         self._compiled: dict[str, tuple[Extractor, Mapping[str, Param]]] = {}
         self._references: dict[str, Extractor] = {}
 
@@ -80,20 +90,25 @@ class Registry:
 
     def main_date(self, resource_type: str) -> str | None:
         """The code of the date parameter that rows pointing to a patient carry, None for types without one."""
-        params = self.params(resource_type)
+        params = self.spec.search_params(resource_type)
         return next((code for code in _MAIN_DATES if code in params and params[code].type == "date" and (resource_type, code) in self._pids), None)
 
     def main_code(self, resource_type: str) -> str | None:
         """The code of the token parameter that rows pointing to a patient carry, None for types without one."""
-        params = self.params(resource_type)
+        params = self.spec.search_params(resource_type)
         return next((code for code in _MAIN_CODES if code in params and params[code].type == "token" and (resource_type, code) in self._pids), None)
 
     def rows(self, resource: Mapping[str, Any]) -> Rows:
         """The index rows of a valid resource: by table, in the order of its columns without `rid`, systems as their URLs, no two alike.
 
-        Dates and numbers are texts as PostgreSQL reads them. A missing system is the empty text. Tables without rows are left out.
+        Dates and numbers are texts as PostgreSQL reads them. A missing system is the empty text. Tables without rows are left out. Rows of contained
+        resources are under the negative numbers of their own type's parameters.
         """
-        return self._of(resource["resourceType"])[0].rows(resource)
+        extractor = self._of(resource["resourceType"])[0]
+        if "contained" not in resource:
+            return extractor.rows(resource)
+        within = [inner for inner in resource["contained"] if inner["resourceType"] in self.types]
+        return extractor.rows(resource, [(self._of(inner["resourceType"])[0], inner) for inner in within])
 
     def references(self, resource: Mapping[str, Any], code: str = "*") -> list[tuple[str, str]]:
         """Type and id of every local resource that a reference parameter, or any for `*`, points to; each once."""
@@ -113,14 +128,47 @@ class Registry:
             if param.type == "reference" and (not param.targets or resource_type in param.targets) and (name, code) in self._pids
         ]
 
-    def parse(self, resource_type: str, params: Sequence[tuple[str, str]], *, strict: bool, now: datetime | None = None) -> Query:
-        """The Query of decoded parameters in their order. `now` is what approximate dates are approximate to.
+    def referring(self, resource_type: str, code: str = "*") -> list[Param]:
+        """The reference parameters of a type: the one of a code if there is one, or all."""
+        found = self.supported_params(resource_type)
+        named = found.values() if code == "*" else [found[code]] if code in found else []
+        return [param for param in named if param.type == "reference"]
 
-        Raises Outcome `parameter` for what cannot be understood, naming the parameter; for unknown ones under `strict` only.
+    def parse(
+        self,
+        resource_type: str | None,
+        params: Sequence[tuple[str, str]],
+        *,
+        strict: bool,
+        now: datetime | None = None,
+        compartment: tuple[str, str] | None = None,
+    ) -> Query:
+        """The Query of decoded parameters in their order: for a type, for all where it is None, within the compartment of a type and id if given.
+
+        `now` is what approximate dates are approximate to.
+        Raises Outcome `not-found` for what cannot be searched, and `parameter` for what cannot be understood, naming the parameter; for unknown
+        ones under `strict` only.
         """
-        if resource_type not in self.types:
+        if resource_type is not None and resource_type not in self.types:
             raise Outcome("not-found", f"'{resource_type}' is not a resource type of FHIR R4", code="not-supported")
-        return parse(self._of, replace(self.context, now=now), resource_type, params, strict=strict)
+        if resource_type is not None:
+            self._refuse_coming(resource_type, params)
+        context = replace(self.context, now=now)
+        if compartment is None:
+            if resource_type is not None:
+                return parse(self._of, context, (resource_type,), params, strict=strict)
+            return parse(self._of, context, system_types(tuple(self.types), params), params, strict=strict, path="")
+        types = members(self.spec, compartment[0], resource_type)
+        if resource_type is None:
+            types = system_types(types, params)
+        filtered = inside(self.spec, self.supported_params, self.types[compartment[0]], compartment, types)
+        path = f"{compartment[0]}/{compartment[1]}/{resource_type or '*'}"
+        return parse(self._of, context, types, params, strict=strict, within=filtered, path=path)
+
+    def _refuse_coming(self, resource_type: str, params: Sequence[tuple[str, str]]) -> None:
+        for pid, param in self._coming.get(resource_type, {}).items():
+            if (resource_type, param.code) not in self._pids and any(re.split("[:.]", name, maxsplit=1)[0] == param.code for name, _ in params):
+                raise Outcome("parameter", f"'{param.code}' of {resource_type} is being indexed{self._progress(pid)}; try again later", code="transient")
 
     def _of(self, resource_type: str) -> tuple[Extractor, Mapping[str, Param]]:
         # Two threads may compile the same type; either result will do.
@@ -132,20 +180,32 @@ class Registry:
     def _compile(self, resource_type: str) -> tuple[Extractor, Mapping[str, Param]]:
         numbered = self._numbered(resource_type)
         main = [self._pids[resource_type, code] if code else None for code in (self.main_date(resource_type), self.main_code(resource_type))]
-        extractor = Extractor(resource_type, numbered, self.context, *main)
+        extractor = Extractor(resource_type, numbered, self.context, *main, coming=self._coming.get(resource_type, {}).items())
         params = {
-            param.code: Param(pid, param.code, param.type, param.url, extractor.targets.get(param.code, ()))
+            param.code: Param(pid, param.code, _compared_as(param), param.url, extractor.targets[param.code], _parts(extractor, param))
             for pid, param in numbered
-            if param.code not in extractor.failures
+            if param.code in extractor.targets
         }
+        if words.CONTENT in params and words.NARRATIVE in self.params(resource_type):
+            narrative = self.params(resource_type)[words.NARRATIVE]
+            params[words.NARRATIVE] = replace(params[words.CONTENT], code=narrative.code, url=narrative.url)
         for code in OF_THE_POINTER:
             param = self.params(resource_type)[code]
             params[code] = Param(0, code, param.type, param.url)
         return extractor, params
 
     def _numbered(self, resource_type: str) -> list[tuple[int, SearchParam]]:
-        return [
-            (self._pids[resource_type, code], param)
-            for code, param in self.params(resource_type).items()
-            if code not in OF_THE_POINTER and (resource_type, code) in self._pids
-        ]
+        own = [param for code, param in self.params(resource_type).items() if code not in OF_THE_POINTER and code != words.NARRATIVE]
+        found = [param for stated in own for param in (stated, *derived(stated))]
+        return [(self._pids[resource_type, param.code], param) for param in found if (resource_type, param.code) in self._pids]
+
+
+def _parts(extractor: Extractor, param: SearchParam) -> tuple[Param, ...]:
+    return tuple(Param(0, part.code, part.type, part.url, part.targets) for part in extractor.parts.get(param.code, ()))
+
+
+def _compared_as(param: SearchParam) -> SearchType:
+    """The type that a parameter is for whoever asks by it."""
+    if ":" in param.code:
+        return DERIVED[param.code.partition(":")[2]].type
+    return "special" if param.code == words.CONTENT else param.type

@@ -10,7 +10,7 @@ from typing import Final
 
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant, Query
-from fhir_server.search.query import Criterion
+from fhir_server.search.query import Filter
 
 from .conditions import Match, lock_conditions, match_all
 from .database import Connection
@@ -70,7 +70,7 @@ def _only(op: Op, match: list[Match] | None) -> int | None:
 
 def _refuse_same_condition(unmatched: list[Query]) -> None:
     """Two writes that would each make what both ask for would make it twice."""
-    seen: set[tuple[str, frozenset[Criterion]]] = set()
+    seen: set[tuple[str, frozenset[Filter]]] = set()
     for query in unmatched:
         key = (query.type, frozenset(query.filters))
         if key in seen:

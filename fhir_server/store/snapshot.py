@@ -12,7 +12,10 @@ from typing import Any, Final, Literal
 
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant, Registry, Statement, grant_predicate
+from fhir_server.search.compartment import granted
+from fhir_server.search.sources import CURRENT, Sources
 
+from . import moment as moments
 from .database import Connection
 from .dictionary import Dictionary
 from .ops import Version
@@ -24,13 +27,17 @@ _VERSION: Final = "r.type, r.id, v.version, v.at, v.method, v.body"
 
 @dataclass(frozen=True, slots=True)
 class HistoryScope:
-    """Which history: of one resource, of a type, or of everything; bounds on time; `before` continues behind a version number."""
+    """Which history: of one resource, of a type, or of everything; bounds on time.
+
+    `before` continues behind a version number, as it was at a `moment` (see `Snapshot.moment`).
+    """
 
     type: str | None = None
     id: str | None = None
     since: datetime | None = None
     at: tuple[datetime, datetime] | None = None
     before: int | None = None
+    moment: str = ""
 
 
 class Snapshot:
@@ -42,6 +49,20 @@ class Snapshot:
         self._registry = registry
         self._dictionary = dictionary
         self._grant = grant
+        self._sources: Sources = CURRENT
+
+    def moment(self) -> str:
+        """What this view sees, as a text that `rewind` takes."""
+        return moments.now(self._connection)
+
+    def rewind(self, moment: str) -> None:
+        """Shows `select`, `read_many` and searches the record as it was then. Raises Outcome `gone` where too much has changed since."""
+        self._sources = moments.sources(self._connection, self._registry, self._dictionary, moment)
+
+    @property
+    def sources(self) -> Sources:
+        """The tables for compiled searches."""
+        return self._sources
 
     def read(self, resource_type: str, identity: str) -> Version | None:
         """The current version, a deletion included; None where there is none that this grant may see. One statement, two index look-ups."""
@@ -70,11 +91,12 @@ class Snapshot:
                 by_type.setdefault(name, []).append(identity)
         found: list[Version] = []
         for name, identities in by_type.items():
-            allowed = self._allowed(name, "r")
+            allowed = granted(self._grant, self._registry, (name,), "r", self._sources)
+            resources = self._sources.table("resource", "r")
             rows = self._connection.execute(
-                f"SELECT {_VERSION} FROM resource r JOIN resource_version v ON v.vid = r.vid"
+                f"SELECT {_VERSION} FROM {resources.text} JOIN resource_version v ON v.vid = r.vid"
                 f" WHERE r.type = %s AND r.id = ANY(%s) AND NOT r.deleted AND {allowed.text}",
-                (self._dictionary.types[name], identities, *allowed.params),
+                (*resources.params, self._dictionary.types[name], identities, *allowed.params),
             )
             found += map(self._version, rows)
         return found
@@ -85,6 +107,9 @@ class Snapshot:
         if scope.before is not None:
             where.append("v.vid < %s")
             arguments.append(scope.before)
+        if scope.moment:
+            where.append(moments.VISIBLE)
+            arguments += moments.bounds(scope.moment)
         rows = self._connection.execute(
             f"SELECT v.vid, {_VERSION} FROM resource_version v JOIN resource r USING (rid) WHERE {' AND '.join(where)} ORDER BY v.vid DESC LIMIT %s",
             (*arguments, count + 1),
@@ -114,13 +139,26 @@ class Snapshot:
             for (body,) in cursor:
                 yield body.encode()
 
+    def bodies(self, vids: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        """The bodies of versions by number, one at a time and in their order."""
+        for vid in vids:
+            row = self._connection.execute("SELECT body FROM resource_version WHERE vid = %s", (vid,)).fetchone()
+            if row is not None and row[0] is not None:
+                yield vid, row[0].encode()
+
     def select(self, statement: Statement) -> list[tuple[Any, ...]]:
         """The rows of a compiled search, count or include; the grant is compiled in."""
         return self._connection.execute(statement.text, statement.params, prepare=False if statement.by_value else None).fetchall()
 
+    def estimate(self, statement: Statement) -> int:
+        """How many rows PostgreSQL expects a compiled count to count, without counting them: a matter of its statistics."""
+        row = self._connection.execute("EXPLAIN (FORMAT JSON) " + statement.text, statement.params, prepare=False).fetchone()
+        counted = row[0][0]["Plan"].get("Plans") if row else None
+        return int(counted[0]["Plan Rows"]) if counted else 0
+
     def explain(self, statement: Statement) -> list[Any]:
         """The plan that PostgreSQL used for a compiled search, with times and rows, as its JSON."""
-        row = self._connection.execute("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement.text, statement.params).fetchone()
+        row = self._connection.execute("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement.text, statement.params, prepare=False).fetchone()
         return list(row[0]) if row else []
 
     def _history_filter(self, scope: HistoryScope) -> tuple[list[str], list[Any]]:

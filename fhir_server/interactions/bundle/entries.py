@@ -17,6 +17,7 @@ from fhir_server.outcome import Outcome
 _READS: Final[dict[str, Interaction]] = {
     "": "search",
     "x": "search",
+    "x/x/x": "search",
     "x/x": "read",
     "x/x/_history/x": "vread",
     "x/x/_history": "history",
@@ -54,6 +55,7 @@ def exchange_of(entry: Mapping[str, Any], parent: Exchange, at: str) -> Exchange
         type=_segment(segments, 0),
         id=_identity(_segment(segments, 1), at),
         version=_segment(segments, 3),
+        member=_segment(segments, 2),
         params=tuple(pair for pair in parse_parameters(query) if pair[0] not in {"_format", "_pretty"}),
         body=entry.get("resource"),
         if_match=_etag(request.get("ifMatch"), f"{at}.request.ifMatch"),
@@ -84,7 +86,7 @@ def _identity(text: str | None, at: str) -> str | None:
 
 
 def _segment(segments: list[str], place: int) -> str | None:
-    """`Type`, `id` and version stand at the places 0, 1 and 3 of `Type/id/_history/version`."""
+    """`Type`, `id` and version stand at the places 0, 1 and 3 of `Type/id/_history/version`, the type that is sought at 2 of `Type/id/Type`."""
     return segments[place] if len(segments) > place and segments[place] != "_history" else None
 
 

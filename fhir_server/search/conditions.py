@@ -1,0 +1,192 @@
+"""A Filter as a condition on one resource in SQL, whatever other resources it asks.
+
+https://hl7.org/fhir/R4/search.html#chaining, https://hl7.org/fhir/R4/search.html#has
+
+What the grant hides does not exist here either: a chain does not lead to it, and it does not count as referring.
+"""
+
+# ruff: noqa: S608 - SQL is put together from our own table names and fragments; values are always parameters.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Final, NamedTuple
+
+from fhir_server.outcome import Outcome
+
+from .compartment import granted
+from .grant import Grant
+from .params import kind_of, reference
+from .params.date import Span
+from .query import OF_THE_POINTER, AllOf, AnyOf, Chain, Coded, Criterion, Filter, Has, Hierarchy, Itself, Not, Numbered, Param
+from .registry import Registry
+from .sources import CURRENT, Sources
+from .statement import NEVER, Statement, any_of, equals, join
+
+ALWAYS: Final = Statement("TRUE")
+
+
+class Place(NamedTuple):
+    """The resource that a condition is about: the column with its number, the alias of its own row, which only some conditions need, its types."""
+
+    rid: str
+    pointer: str
+    types: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Conditions:
+    """Makes the conditions of one statement. `pages` tells that few of many matches are wanted, in the order of the resources."""
+
+    registry: Registry
+    grant: Grant
+    sources: Sources = CURRENT
+    pages: bool = False
+    _names: count[int] = field(default_factory=count)
+
+    def of(self, node: Filter, place: Place) -> Statement:  # noqa: PLR0911 - one per kind of node
+        """The condition that a filter puts on a resource."""
+        match node:
+            case Criterion():
+                return self._criterion(node, place)
+            case Numbered(rids):
+                return Statement(f"{place.rid} = ANY(%s::bigint[])", (list(rids),))
+            case Itself(name, identity):
+                of_type = Statement(f"{place.pointer}.type = {self.registry.types[name]}")
+                return of_type if identity is None else of_type.and_(Statement(f"{place.pointer}.id = %s", (identity,)))
+            case AllOf(parts):
+                joined = join(" AND ", (self.of(part, place) for part in parts))
+                return Statement(f"({joined.text})", joined.params)
+            case AnyOf(parts):
+                return any_of(self.of(part, place) for part in parts)
+            case Not(part):
+                negated = self.of(part, place)
+                return Statement(f"NOT ({negated.text})", negated.params)
+            case _:
+                return self._beside(node, place)
+
+    def _beside(self, node: Filter, place: Place) -> Statement:
+        """Conditions that ask other resources."""
+        match node:
+            case Chain():
+                return self._chain(node, place)
+            case Has():
+                return self._has(node, place)
+            case Hierarchy():
+                return self._hierarchy(node, place)
+            case Coded(param, how):
+                raise Outcome("parameter", f"'{param.code}:{how}' cannot be asked here: it takes terminology", code="not-supported")
+        raise AssertionError(node)
+
+    def row(self, criterion: Criterion, alias: str) -> Statement:
+        """The condition on a row of the criterion's table."""
+        predicate = kind_of(criterion.param).predicate(criterion.values, f"{alias}.") if criterion.values else NEVER
+        return Statement(numbered(criterion.param, alias)).and_(predicate)
+
+    def table(self, param: Param, alias: str) -> Statement:
+        """The parameter's table in FROM."""
+        return self.sources.table(kind_of(param).TABLE, alias)
+
+    def _criterion(self, criterion: Criterion, place: Place) -> Statement:
+        if criterion.param.code in OF_THE_POINTER:
+            return of_the_pointer(criterion, place.pointer)
+        alias = f"e{next(self._names)}"
+        table = self.table(criterion.param, alias)
+        missing = criterion.modifier == "missing"
+        row = Statement(numbered(criterion.param, alias)) if missing else self.row(criterion, alias)
+        found = Statement(f"EXISTS (SELECT FROM {table.text} WHERE {alias}.rid = {place.rid} AND {row.text})", table.params + row.params)
+        negated = criterion.values[0] if missing else criterion.modifier == "not"
+        return Statement(f"NOT {found.text}", found.params) if negated else found
+
+    def _chain(self, chain: Chain, place: Place) -> Statement:
+        c, t = (f"{letter}{next(self._names)}" for letter in "ct")
+        links, targets = self.sources.table("sp_reference", c), self.sources.table("resource", t)
+        ways = []
+        for name, part in chain.targets:
+            if self.grant.allows(name, "s"):
+                where = Statement(f"{c}.type = {self.registry.types[name]}").and_(self._seen(part, Place(f"{t}.rid", t, (name,))))
+                ways.append(where)
+        way = any_of(ways)
+        source = join(" JOIN ", (links, targets))
+        on = f"{t}.type = {c}.type AND {t}.id = {c}.id AND NOT {t}.deleted"
+        where_text = f"{c}.rid = {place.rid} AND {numbered(chain.param, c)} AND {way.text}"
+        return self._exists(Statement(f"{source.text} ON {on} WHERE {where_text}", source.params + way.params)) if ways else NEVER
+
+    def _has(self, has: Has, place: Place) -> Statement:
+        if not self.grant.allows(has.source, "s"):
+            return NEVER
+        h, s = (f"{letter}{next(self._names)}" for letter in "hs")
+        source = join(" JOIN ", (self.sources.table("sp_reference", h), self.sources.table("resource", s)))
+        seen = self._seen(has.filter, Place(f"{s}.rid", s, (has.source,)))
+        own = str(self.registry.types[place.types[0]]) if len(place.types) == 1 else f"{place.pointer}.type"
+        where = f"{numbered(has.param, h)} AND {h}.id = {place.pointer}.id AND {h}.type = {own} AND {seen.text}"
+        return self._exists(Statement(f"{source.text} ON {s}.rid = {h}.rid WHERE {where}", source.params + seen.params))
+
+    def _seen(self, part: Filter, place: Place) -> Statement:
+        """The condition on a resource beside the one searched for, which the grant has to show."""
+        found = self.of(part, place)
+        allowed = granted(self.grant, self.registry, place.types, place.pointer, self.sources)
+        return found if allowed.text == "TRUE" else found.and_(allowed)
+
+    def _exists(self, source: Statement) -> Statement:
+        if self.pages:
+            # EXISTS a plan may turn into a merge with all resources of a frequent value: 60 ms. This stays a look-up per row in page order.
+            return Statement(f"(SELECT 1 FROM {source.text} LIMIT 1) IS NOT NULL", source.params)
+        return Statement(f"EXISTS (SELECT FROM {source.text})", source.params)
+
+    def _hierarchy(self, node: Hierarchy, place: Place) -> Statement:
+        """The ids are gathered once per statement, from the given ones down or up; UNION ends at what was met before."""
+        h, t, s = (f"{letter}{next(self._names)}" for letter in "hts")
+        own = self.registry.types[node.type]
+        links, resources = self.sources.table("sp_reference", s), self.sources.table("resource", t)
+        parents = f"{numbered(node.parent, s)} AND {s}.type = {own}"
+        if node.how == "below":
+            step = f"SELECT {t}.id FROM d JOIN {links.text} ON {parents} AND {s}.id = d.id JOIN {resources.text} ON {t}.rid = {s}.rid"
+            params = links.params + resources.params
+        else:
+            on = f"{t}.type = {own} AND {t}.id = d.id AND NOT {t}.deleted"
+            step = f"SELECT {s}.id FROM d JOIN {resources.text} ON {on} JOIN {links.text} ON {s}.rid = {t}.rid AND {parents}"
+            params = resources.params + links.params
+        ids = f"WITH RECURSIVE d(id) AS (SELECT unnest(%s::text[]) UNION {step}) SELECT id FROM d"
+        table = self.sources.table("sp_reference", h)
+        where = f"{h}.rid = {place.rid} AND {numbered(node.param, h)} AND {h}.type = {own} AND {h}.id = ANY(ARRAY({ids}))"
+        return Statement(f"EXISTS (SELECT FROM {table.text} WHERE {where})", (*table.params, list(node.ids), *params))
+
+
+def numbered(param: Param, alias: str) -> str:
+    """The condition that a row is one of the parameter's."""
+    return f"{alias}.pid = {param.pid}" if not param.others else f"{alias}.pid IN ({', '.join(map(str, param.pids))})"
+
+
+def pointing(registry: Registry, resource_type: str, ids: Sequence[str], at: str) -> Statement:
+    """The condition that a row of `sp_reference` points to one of these resources."""
+    return reference.predicate([reference.Target(identity, registry.types[resource_type]) for identity in ids], at)
+
+
+def of_the_pointer(criterion: Criterion, alias: str) -> Statement:
+    """`_id` and `_lastUpdated`, which every resource has."""
+    if criterion.modifier == "missing":
+        return NEVER if criterion.values[0] else ALWAYS
+    if criterion.param.code == "_id":
+        found = equals(f"{alias}.id", list(dict.fromkeys(criterion.values))) if criterion.values else NEVER
+        return Statement(f"NOT {found.text}", found.params) if criterion.modifier == "not" else found
+    return any_of(_updated(span, f"{alias}.updated") for span in dict.fromkeys(criterion.values))
+
+
+def _updated(span: Span, column: str) -> Statement:
+    """The time of an update is a moment, so that every prefix is one range."""
+    match span.prefix:
+        case "eq" | "ap":
+            return Statement(f"{column} >= %s AND {column} < %s", (span.lo, span.hi))
+        case "ne":
+            return Statement(f"({column} < %s OR {column} >= %s)", (span.lo, span.hi))
+        case "gt" | "sa":
+            return Statement(f"{column} >= %s", (span.hi,))
+        case "ge":
+            return Statement(f"{column} >= %s", (span.lo,))
+        case "le":
+            return Statement(f"{column} < %s", (span.hi,))
+        case _:
+            return Statement(f"{column} < %s", (span.lo,))

@@ -1,0 +1,118 @@
+"""A Query made cheaper by asking first: terminology for codes, the database for what chains lead to.
+
+https://hl7.org/fhir/R4/search.html#chaining
+
+A chain that few resources satisfy is a list of their ids, and the search goes by these as if they had been asked for: whichever index is best for
+ids then serves it. One that many satisfy is left as a condition on each resource in page order, which finds a full page soon because many do. Which
+of the two it is only the data can tell, and a plan made from statistics guesses it wrong; so up to a thousand are looked up first, which costs one
+small statement per chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from .compile import compile_matching, compile_referred
+from .grant import Grant
+from .params.reference import Target
+from .query import AllOf, AnyOf, Chain, Coded, Criterion, Filter, Has, Hierarchy, Itself, Not, Numbered, Param, Query, rewritten
+from .registry import Registry
+from .shape import is_equation
+from .sources import CURRENT, Sources
+from .statement import Statement
+
+FEW: Final = 1_000
+"""So many ids at the most are searched by in place of a chain."""
+_LOOKED_AT: Final = 5_000
+"""So many resources are looked at for whom they refer to, before a reverse chain is left as it is."""
+
+Run = Callable[[Statement], Sequence[tuple[Any, ...]]]
+Expand = Callable[[Coded], Filter]
+"""What codes that terminology names are as a filter. May raise Outcome."""
+
+_ID: Final = Param(0, "_id", "token", "http://hl7.org/fhir/SearchParameter/Resource-id")
+_NOBODY: Final = Criterion(_ID, ())
+
+
+def resolved(query: Query, expand: Expand) -> Query:
+    """The query with codes in place of what terminology names."""
+
+    def change(node: Filter) -> Filter:
+        return expand(node) if isinstance(node, Coded) else node
+
+    return replace(query, filters=tuple(rewritten(node, change) for node in query.filters))
+
+
+def narrowed(query: Query, registry: Registry, grant: Grant, run: Run, sources: Sources = CURRENT) -> Query:
+    """The query with chains that few resources satisfy as ids. It finds what it found before. At most one statement per chain and target type."""
+    asker = _Asker(registry, grant, run, sources)
+    filters = (asker.narrow(node, query.types) for node in query.filters)
+    return replace(query, filters=tuple(asker.either(node, query) if isinstance(node, AnyOf) else node for node in filters))
+
+
+class _Asker:
+    def __init__(self, registry: Registry, grant: Grant, run: Run, sources: Sources) -> None:
+        self.registry = registry
+        self.grant = grant
+        self.run = run
+        self.sources = sources
+
+    def narrow(self, node: Filter, types: tuple[str, ...]) -> Filter:
+        """The filter of resources of some types, its innermost chains first."""
+        match node:
+            case AllOf(parts):
+                return AllOf(tuple(self.narrow(part, types) for part in parts))
+            case AnyOf(parts):
+                return AnyOf(tuple(self.narrow(part, types) for part in parts))
+            case Not(part):
+                return Not(self.narrow(part, types))
+            case Chain(param, targets):
+                inner = tuple((name, self.narrow(part, (name,))) for name, part in targets)
+                return self.chain(param, inner) or Chain(param, inner)
+            case Has(source, param, part):
+                narrow = self.narrow(part, (source,))
+                return self.has(source, param, narrow, types) or Has(source, param, narrow)
+            case _:
+                return node
+
+    def chain(self, param: Param, targets: tuple[tuple[str, Filter], ...]) -> Filter | None:
+        found: list[Target] = []
+        for name, part in targets:
+            if self.grant.allows(name, "s"):
+                query = Query((name,), filters=(part,))
+                rows = self.run(compile_matching(query, self.registry, self.grant, FEW + 1 - len(found), self.sources)._replace(by_value=True))
+                found += [Target(row[2], self.registry.types[name]) for row in rows]
+            if len(found) > FEW:
+                return None
+        return Criterion(param, tuple(found))
+
+    def has(self, source: str, param: Param, part: Filter, types: tuple[str, ...]) -> Filter | None:
+        if not self.grant.allows(source, "s"):
+            return _NOBODY
+        if len(types) > 1:
+            return None
+        query = Query((source,), filters=(part,))
+        statement = compile_referred(query, self.registry, self.grant, (param.pids, types[0]), _LOOKED_AT, self.sources)
+        rows = self.run(statement._replace(by_value=True))
+        if rows and (rows[0][1] == _LOOKED_AT or len(rows) > FEW):
+            return None
+        return Criterion(_ID, tuple(row[0] for row in rows)) if rows else self._nobody(query)
+
+    def _nobody(self, query: Query) -> Filter | None:
+        # No row at all may also mean that the first so many point elsewhere.
+        matching = self.run(compile_matching(query, self.registry, self.grant, _LOOKED_AT, self.sources)._replace(by_value=True))
+        return None if len(matching) == _LOOKED_AT else _NOBODY
+
+    def either(self, node: AnyOf, query: Query) -> Filter:
+        """Alternatives that each have an index are looked up one by one: a condition per resource would have to look at all that match none."""
+        if not all(is_equation(part) or isinstance(part, Itself | Hierarchy) for part in node.filters):
+            return node
+        rids: set[int] = set()
+        for part in node.filters:
+            rows = self.run(compile_matching(Query(query.types, filters=(part,)), self.registry, self.grant, FEW + 1, self.sources))
+            rids.update(row[0] for row in rows)
+            if len(rows) > FEW:
+                return node
+        return Numbered(tuple(sorted(rids)))
