@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import version
@@ -22,17 +23,16 @@ _INTERACTIONS = ("read", "vread", "update", "patch", "delete", "history-instance
 
 def capabilities(engine: Engine, exchange: Exchange) -> Reply:
     """200 and the CapabilityStatement of this server at the base it was asked at; 304 where the caller has it."""
-    body, tag = _statement(engine.registry, tuple(sorted(engine.operations.items())), exchange.base)
+    body, tag = _statement(engine.registry, _listed(engine.operations), exchange.base)
     if tag in exchange.if_none_match or "*" in exchange.if_none_match:
         return Reply(304, version=tag)
     return Reply(200, shaped(engine, exchange, body), version=tag)
 
 
 @lru_cache(maxsize=16)
-def _statement(registry: Registry, operations: tuple[tuple[str, str], ...], base: str) -> tuple[bytes, str]:
+def _statement(registry: Registry, operations: tuple[tuple[str, str, str], ...], base: str) -> tuple[bytes, str]:
     """The JSON, and a tag that is the same in every process that states the same."""
     spec = registry.spec
-    offered = {"operation": [{"name": name, "definition": definition} for name, definition in operations]} if operations else {}
     statement = {
         "resourceType": "CapabilityStatement",
         "status": "active",
@@ -47,13 +47,22 @@ def _statement(registry: Registry, operations: tuple[tuple[str, str], ...], base
             {
                 "mode": "server",
                 "security": {"cors": False, "description": "Every request but this one needs a bearer token."},
-                "resource": [_resource(registry, name) | offered for name in spec.resource_types],
+                "resource": [_resource(registry, name) | _offered(operations, name) for name in spec.resource_types],
                 "interaction": [{"code": code} for code in ("transaction", "batch", "history-system")],
             }
         ],
     }
     tag = hashlib.blake2b(fhirjson.dumps({**statement, "date": ""}), digest_size=8).hexdigest()
     return fhirjson.dumps(statement), tag
+
+
+def _listed(operations: Mapping[str, Mapping[str, str]]) -> tuple[tuple[str, str, str], ...]:
+    return tuple(sorted((resource_type, name, url) for resource_type, named in operations.items() for name, url in named.items()))
+
+
+def _offered(operations: tuple[tuple[str, str, str], ...], name: str) -> dict[str, Any]:
+    found = [{"name": operation, "definition": url} for resource_type, operation, url in operations if resource_type in {"Resource", name}]
+    return {"operation": found} if found else {}
 
 
 def _resource(registry: Registry, name: str) -> dict[str, Any]:

@@ -31,11 +31,11 @@ class Engine:
     store: Store
     validator: Validator
     page_key: bytes
-    operations: Mapping[str, str] = field(default_factory=dict)
+    operations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @classmethod
-    def build(cls, store: Store, settings: Settings, operations: Mapping[str, str] | None = None) -> Engine:
-        """An engine over a store; nothing is compiled until it is used. `operations` are the URLs of the operations on types, by name."""
+    def build(cls, store: Store, settings: Settings, operations: Mapping[str, Mapping[str, str]] | None = None) -> Engine:
+        """An engine over a store; nothing is compiled until it is used. `operations` are the URLs of operations by type and name."""
         key = hashlib.blake2b(settings.jwt_secret.encode(), person=b"page-links").digest()
         return cls(r4(), store, Validator(r4()), key, operations or {})
 

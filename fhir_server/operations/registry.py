@@ -11,6 +11,7 @@ from fhir_server.interactions.search_parameters import status
 from fhir_server.outcome import Outcome
 from fhir_server.settings import CANON
 
+from . import code_system, value_set
 from .validate import validate
 
 Level = Literal["system", "type", "instance"]
@@ -18,37 +19,45 @@ Level = Literal["system", "type", "instance"]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation: its definition's URL, the levels it works at, whether it changes anything, what does it, and the types it is for if not all."""
+    """One operation: its definition's URL, the levels it works at, whether it changes anything, and what does it."""
 
     definition: str
     levels: frozenset[Level]
     affects_state: bool
     run: Callable[[Engine, Exchange], Reply]
-    types: frozenset[str] | None = None
+
+
+_R4: Final = "http://hl7.org/fhir"
+_BOTH: Final[frozenset[Level]] = frozenset({"type", "instance"})
+
+
+def _reading(base: str, definition: str, run: Callable[[Engine, Exchange], Reply], levels: frozenset[Level] = _BOTH) -> Operation:
+    return Operation(f"{base}/OperationDefinition/{definition}", levels, affects_state=False, run=run)
 
 
 _OPERATIONS: Final = {
-    "validate": Operation(
-        "http://hl7.org/fhir/OperationDefinition/Resource-validate", frozenset({"type", "instance"}), affects_state=False, run=validate
-    ),
-    "status": Operation(
-        f"{CANON}/OperationDefinition/SearchParameter-status",
-        frozenset({"type", "instance"}),
-        affects_state=False,
-        run=lambda engine, exchange: status(engine.store, exchange),
-        types=frozenset({"SearchParameter"}),
-    ),
+    ("Resource", "validate"): _reading(_R4, "Resource-validate", validate),
+    ("SearchParameter", "status"): _reading(CANON, "SearchParameter-status", lambda engine, exchange: status(engine.store, exchange)),
+    ("ValueSet", "expand"): _reading(_R4, "ValueSet-expand", value_set.expand),
+    ("ValueSet", "validate-code"): _reading(_R4, "ValueSet-validate-code", value_set.validate_code),
+    ("CodeSystem", "lookup"): _reading(_R4, "CodeSystem-lookup", code_system.lookup, frozenset({"type"})),
+    ("CodeSystem", "validate-code"): _reading(_R4, "CodeSystem-validate-code", code_system.validate_code),
+    ("CodeSystem", "subsumes"): _reading(_R4, "CodeSystem-subsumes", code_system.subsumes),
 }
+"""By resource type, `Resource` for all, and name."""
 
 
-def names() -> dict[str, str]:
-    """The operations on every resource type by name, with the URL of each definition."""
-    return {name: operation.definition for name, operation in _OPERATIONS.items() if "type" in operation.levels and operation.types is None}
+def names() -> dict[str, dict[str, str]]:
+    """The URLs of operations' definitions by resource type and name; those on every type stand under `Resource`."""
+    table: dict[str, dict[str, str]] = {}
+    for (resource_type, name), operation in _OPERATIONS.items():
+        table.setdefault(resource_type, {})[name] = operation.definition
+    return table
 
 
 def dispatch_operation(engine: Engine, level: Level, exchange: Exchange, name: str) -> Reply:
     """Runs an operation; `exchange.body` is its Parameters, or the resource itself. Raises Outcome `not-found` for one that is not here."""
-    operation = _OPERATIONS.get(name)
-    if operation is None or level not in operation.levels or (operation.types is not None and exchange.type not in operation.types):
+    operation = _OPERATIONS.get((str(exchange.type), name)) or _OPERATIONS.get(("Resource", name))
+    if operation is None or level not in operation.levels:
         raise Outcome("not-found", f"There is no operation ${name} on this {level}", code="not-supported")
     return operation.run(engine, exchange)

@@ -37,9 +37,9 @@ class Terminology:
         filters that cannot be answered, and with the code `too-costly` for more than 10,000 codes or too much work on the way. At most 2 s.
         """
         if not isinstance(value_set, str):
-            return Expander(self.value_set, self._system).expand(value_set)
+            return Expander(self.value_set, self.system).expand(value_set)
         if value_set not in self._expansions:
-            self._expansions[value_set] = Expander(self.value_set, self._system).expand(self.value_set(value_set))
+            self._expansions[value_set] = Expander(self.value_set, self.system).expand(self.value_set(value_set))
         return self._expansions[value_set]
 
     def contains(self, value_set: str | Mapping[str, Any], system: str, code: str) -> bool:
@@ -62,12 +62,25 @@ class Terminology:
         known = self.code_system(system)
         return not known.above(b).isdisjoint(known.known(a))
 
-    def code_system(self, canonical: str) -> CodeSystem:
-        """A code system with its concepts. Raises Outcome `parameter` where they are not known here."""
-        found = self._system(canonical)
+    def code_system(self, code_system: str | Mapping[str, Any]) -> CodeSystem:
+        """A code system with its concepts, named by its canonical or given as a valid resource. Raises Outcome `parameter` where there are none."""
+        if isinstance(code_system, str):
+            url, found = code_system, self.system(code_system)
+        else:
+            url, found = str(code_system.get("url", "")), CodeSystem.read(code_system) if usable(code_system) else None
         if found is None:
-            raise unknown_system(canonical)
+            raise unknown_system(url)
         return found
+
+    def system(self, canonical: str) -> CodeSystem | None:
+        """The same by its canonical, None where its concepts are not known here."""
+        if canonical not in self._systems:
+            stored = self._find("CodeSystem", canonical)
+            if stored is not None and usable(stored):
+                self._systems[canonical] = CodeSystem.read(stored)
+            else:
+                self._systems[canonical] = self._shipped_system(canonical)
+        return self._systems[canonical]
 
     def value_set(self, canonical: str) -> Mapping[str, Any]:
         """A ValueSet resource. Raises Outcome `parameter` for an unknown one."""
@@ -78,15 +91,6 @@ class Terminology:
                 raise Outcome("parameter", text, code="not-found")
             self._sets[canonical] = found
         return self._sets[canonical]
-
-    def _system(self, canonical: str) -> CodeSystem | None:
-        if canonical not in self._systems:
-            stored = self._find("CodeSystem", canonical)
-            if stored is not None and usable(stored):
-                self._systems[canonical] = CodeSystem.read(stored)
-            else:
-                self._systems[canonical] = self._shipped_system(canonical)
-        return self._systems[canonical]
 
     def _shipped_system(self, canonical: str) -> CodeSystem | None:
         url = canonical if canonical in self._shipped.code_systems else canonical.partition("|")[0]

@@ -1,0 +1,45 @@
+"""Stored code systems and value sets for those who ask terminology: by canonical URL, within the caller's grant.
+
+https://hl7.org/fhir/R4/references.html#canonical
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, Literal
+
+from fhir_server import fhirjson
+from fhir_server.search import Grant, compile_search
+from fhir_server.spec import terminology as shipped
+from fhir_server.store import Snapshot
+from fhir_server.terminology import Terminology
+
+from .engine import Engine
+
+_CANDIDATES: Final = 20
+_SPECIAL: Final = re.compile(r"[\\,$|]")
+_PREFERENCE: Final = ("active", "draft", "unknown", "retired")
+
+
+def terminology(engine: Engine, db: Snapshot, grant: Grant) -> Terminology:
+    """The terminology of one request, over what the snapshot shows to the grant. One statement for each resource that an answer takes."""
+
+    def find(kind: Literal["CodeSystem", "ValueSet"], canonical: str) -> dict[str, Any] | None:
+        """Of several with the URL an active one, and of these the one written last."""
+        if not (grant.allows(kind, "r") and grant.allows(kind, "s")):
+            return None
+        url, _, version = canonical.partition("|")
+        asked = [("url", _escaped(url)), ("_sort", "-_lastUpdated"), ("_count", str(_CANDIDATES))]
+        if version:
+            asked.append(("version", _escaped(version)))
+        rows = db.select(compile_search(engine.registry.parse(kind, asked, strict=True), engine.registry, grant))
+        found = [fhirjson.loads(row[5].encode()) for row in rows]
+        # The index folds and shortens what it compares.
+        exact = [r for r in found if r.get("url") == url and version in ("", r.get("version"))]
+        return min(exact, key=lambda r: _PREFERENCE.index(r["status"]) if r.get("status") in _PREFERENCE else len(_PREFERENCE), default=None)
+
+    return Terminology(shipped(), find)
+
+
+def _escaped(value: str) -> str:
+    return _SPECIAL.sub(lambda found: "\\" + found[0], value)
