@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from fhir_server.fhirjson import Number
 from fhir_server.search import Registry
-from fhir_server.search.params import KINDS, Context, number, quantity, reference, string, token, uri
+from fhir_server.search.params import KINDS, Context, number, reference, string, token, uri
 from fhir_server.search.params.kind import capped, split, unescape
 from fhir_server.spec import r4
 
@@ -62,53 +61,6 @@ def test_equal_numbers_make_equal_rows() -> None:
     assert number.canonical(Number("1.10")) == number.canonical(Number("1.1")) == "1.1"
     assert number.canonical(Number("-0.0")) == number.canonical(0) == "0"
     assert number.canonical(Number("12345678901234567890.12345678901234567890")) == "12345678901234567890.1234567890123456789"
-
-
-@pytest.mark.parametrize(
-    ("query", "matched"),
-    [
-        ("5.4", True),
-        ("5.4|http://unitsofmeasure.org|mg", True),
-        ("5.4|http://unitsofmeasure.org|Mg", False),
-        ("5.4|http://else.example|mg", False),
-        ("5.4||mg", True),
-        ("5.4||milligram", True),
-        ("5.4||g", False),
-        ("5.4|http://unitsofmeasure.org|", True),
-        ("gt5.4||mg", False),
-        ("ge5.4||mg", True),
-    ],
-)
-def test_quantities(query: str, matched: bool) -> None:  # noqa: FBT001 - a table's column
-    row = ("5.4", "5.4", "http://unitsofmeasure.org", "mg", "milligram")
-    assert quantity.matches(quantity.parse(query, None, (), CONTEXT), row) is matched
-
-
-@pytest.mark.parametrize("text", ["5|x", "5|a|b|c", "|a|b", ""])
-def test_no_quantities(text: str) -> None:
-    with pytest.raises(ValueError, match=r".+"):
-        quantity.parse(text, None, (), CONTEXT)
-
-
-@pytest.mark.parametrize(
-    ("fhir_type", "value", "rows"),
-    [
-        ("Quantity", {"value": 5, "comparator": "<", "unit": "mg"}, [("-Infinity", "5", "", "", "mg")]),
-        ("Quantity", {"value": 5, "comparator": ">="}, [("5", "Infinity", "", "", "")]),
-        ("Age", {"value": Number("5.50"), "code": "a", "system": "s"}, [("5.5", "5.5", "s", "a", "")]),
-        ("Quantity", {"unit": "mg"}, []),
-        ("Money", {"value": Number("9.90"), "currency": "EUR"}, [("9.9", "9.9", "urn:iso:std:iso:4217", "EUR", "EUR")]),
-        ("Range", {"low": {"value": 1, "unit": "a"}, "high": {"value": 2, "unit": "a"}}, [("1", "2", "", "", "a")]),
-        ("Range", {"high": {"value": 2, "code": "a"}}, [("-Infinity", "2", "", "a", "")]),
-        ("SampledData", {"origin": {"value": 10, "code": "mV"}, "factor": Number("0.5"), "data": "4 E -2 U 6"}, [("9", "13", "", "mV", "")]),
-        ("SampledData", {"origin": {"value": 10}, "data": "E U L"}, []),
-        ("SampledData", {"origin": {"value": 10}, "data": "1 x"}, []),
-    ],
-)
-def test_quantity_rows(fhir_type: str, value: dict[str, Any], rows: list[Any]) -> None:
-    maker = quantity.maker(fhir_type, None, CONTEXT)
-    assert maker is not None
-    assert list(maker(value)) == rows
 
 
 @pytest.mark.parametrize(
