@@ -25,9 +25,12 @@ def terminology(engine: Engine, db: Snapshot, grant: Grant) -> Terminology:
     """The terminology of one request, over what the snapshot shows to the grant. One statement for each resource that an answer takes."""
 
     def find(kind: Literal["CodeSystem", "ValueSet"], canonical: str) -> dict[str, Any] | None:
-        """Of several with the URL an active one, and of these the one written last."""
+        """By a reference such as `ValueSet/1`, or by URL: of several an active one, and of these the one written last."""
         if not (grant.allows(kind, "r") and grant.allows(kind, "s")):
             return None
+        if canonical.startswith(f"{kind}/"):
+            read = db.read(kind, canonical.removeprefix(f"{kind}/"))
+            return None if read is None or read.body is None else fhirjson.loads(read.body)
         url, _, version = canonical.partition("|")
         asked = [("url", _escaped(url)), ("_sort", "-_lastUpdated"), ("_count", str(_CANDIDATES))]
         if version:

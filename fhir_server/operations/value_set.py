@@ -25,7 +25,7 @@ _IGNORED: Final = ("includeDesignations", "includeDefinition", "excludeNested", 
 def expand(engine: Engine, exchange: Exchange) -> Reply:
     """200 and the ValueSet with its expansion, system by system in the order of the code systems. `filter` are words that displays or codes hold.
 
-    Raises Outcome `not-found`, `gone`, `parameter`, and what `Terminology.expand` raises; `business-rule` where all of a system is in whose codes
+    Raises Outcome `not-found`, `gone`, `parameter`, and what `Terminology.expand` raises; `too-costly` where all of a system is in whose codes
     are not here to be listed.
     """
     given = Inputs(engine, exchange, (*_WHICH, "filter", "count", "offset", *_IGNORED), resource="valueSet")
@@ -36,7 +36,7 @@ def expand(engine: Engine, exchange: Exchange) -> Reply:
         expansion = known.expand(resource)
         if expansion.systems:
             told = ", ".join(sorted(expansion.systems))[:500]
-            raise Outcome("business-rule", f"All codes of {told} are in this value set, but they are not here to be listed", code="too-costly")
+            raise Outcome("too-costly", f"All codes of {told} are in this value set, but they are not here to be listed")
         listed = [entry for entry in _entries(known, expansion) if _holds(entry, words)]
     page = listed[offset : None if count is None else offset + count]
     parts: dict[str, Any] = {"timestamp": instant(engine.store.clock()), "total": len(listed), "offset": offset}

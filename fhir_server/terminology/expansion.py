@@ -65,8 +65,8 @@ class Expander:
     def expand(self, resource: Mapping[str, Any]) -> Expansion:
         """The codes of a valid ValueSet resource.
 
-        Raises Outcome `parameter` for a value set, code system or code that is not known here, and `business-rule` for imports that go round,
-        filters that cannot be answered, and with the code `too-costly` for more than the limits of this module.
+        Raises Outcome `parameter` for a value set, code system or code that is not known here, and `business-rule` for imports that go round
+        and filters that cannot be answered, and `too-costly` beyond the limits of this module.
         """
         # A set that imports itself has to be found out by the name that it is imported under.
         names = {resource["url"], f"{resource['url']}|{resource.get('version', '')}"} if "url" in resource else set()
@@ -74,7 +74,7 @@ class Expander:
         codes = self._of(resource, frozenset(names))
         if sum(len(part.codes) for part in codes.parts.values()) > MAX_CODES:
             text = f"The value set '{self._open[0]}' has more than {MAX_CODES:,} codes, which is the most that is listed here"
-            raise Outcome("business-rule", text, code="too-costly")
+            raise Outcome("too-costly", text)
         return Expansion(
             frozenset((system, code) for system, part in codes.parts.items() if not part.but for code in part.codes),
             {system: part.codes for system, part in codes.parts.items() if part.but},
@@ -88,7 +88,7 @@ class Expander:
             raise Outcome("business-rule", f"The value set '{canonical}' imports itself: {' → '.join([*self._open, canonical])[:1_000]}")
         if len(self._open) > MAX_DEPTH:
             text = f"The value set '{self._open[0]}' imports value sets that import others more than {MAX_DEPTH} times over"
-            raise Outcome("business-rule", text, code="too-costly")
+            raise Outcome("too-costly", text)
         self._ask(canonical)
         resource = self._value_set(canonical)
         # An import without version and one with the newest version are the same resource.
@@ -171,7 +171,7 @@ class Expander:
         self._asked.add(canonical)
         if len(self._asked) > MAX_RESOURCES:
             text = f"The value set '{self._open[0]}' needs more than {MAX_RESOURCES} value sets and code systems"
-            raise Outcome("business-rule", text, code="too-costly")
+            raise Outcome("too-costly", text)
 
     def _charged(self, codes: Codes) -> Codes:
         self._charge(codes.size)
@@ -181,7 +181,7 @@ class Expander:
         # An include costs something even where it is empty.
         self._work -= work + 1
         if self._work < 0:
-            raise Outcome("business-rule", f"The value set '{self._open[0]}' takes too much work to put together", code="too-costly")
+            raise Outcome("too-costly", f"The value set '{self._open[0]}' takes too much work to put together")
 
 
 def unknown_system(url: str) -> Outcome:

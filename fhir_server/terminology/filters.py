@@ -6,7 +6,7 @@ https://hl7.org/fhir/R4/valueset-filter-operator.html
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from fhir_server.fhirpath.errors import FhirPathError
 from fhir_server.fhirpath.regex import compile_pattern
@@ -24,8 +24,8 @@ _Test = Callable[[Collection[str]], bool]
 def select(system: CodeSystem, rule: dict[str, Any], steps: list[int]) -> set[str]:
     """The codes that one filter lets through; `steps` are what regular expressions may still take, and are charged.
 
-    Raises Outcome `business-rule` for an operator or property that cannot be had here, a faulty or dear regular expression, and `parameter` for a
-    code that the system does not have.
+    Raises Outcome `business-rule` for an operator or property that cannot be had here or a faulty regular expression, `too-costly` for a dear one,
+    and `parameter` for a code that the system does not have.
     """
     name, operator, value = (str(rule.get(key, "")) for key in ("property", "op", "value"))
     if operator in _HIERARCHY:
@@ -72,11 +72,11 @@ def _regex(system: CodeSystem, rule: dict[str, Any], pattern: str, steps: list[i
         try:
             return any(compiled.fullmatch(value, steps) is not None for value in values)
         except FhirPathError as error:
-            raise _refused(system, rule, error.message, code="too-costly") from None
+            raise _refused(system, rule, error.message, "too-costly") from None
 
     return test
 
 
-def _refused(system: CodeSystem, rule: dict[str, Any], reason: str, code: str = "not-supported") -> Outcome:
+def _refused(system: CodeSystem, rule: dict[str, Any], reason: str, category: Literal["business-rule", "too-costly"] = "business-rule") -> Outcome:
     told = " ".join(str(rule.get(key, ""))[:100] for key in ("property", "op", "value"))
-    return Outcome("business-rule", f"The filter '{told}' on the code system '{system.url}' cannot be answered: {reason}", code=code)
+    return Outcome(category, f"The filter '{told}' on the code system '{system.url}' cannot be answered: {reason}")

@@ -33,8 +33,8 @@ class Terminology:
     def expand(self, value_set: str | Mapping[str, Any]) -> Expansion:
         """The codes of a value set, named by its canonical or given as a valid resource.
 
-        Raises Outcome `parameter` for a value set, code system or code that is not known here, and `business-rule` for imports that go round,
-        filters that cannot be answered, and with the code `too-costly` for more than 10,000 codes or too much work on the way. At most 2 s.
+        Raises Outcome `parameter` for a value set, code system or code that is not known here, and `business-rule` for imports that go round
+        and filters that cannot be answered, and `too-costly` for more than 10,000 codes or too much work on the way, which takes 2 s at most.
         """
         if not isinstance(value_set, str):
             return Expander(self.value_set, self.system).expand(value_set)
@@ -49,7 +49,7 @@ class Terminology:
     def subsumed_by(self, system: str, code: str) -> set[str]:
         """The code and all below it, for `:below`.
 
-        Raises Outcome `parameter` for an unknown system or code, `business-rule` with the code `too-costly` for more than 10,000.
+        Raises Outcome `parameter` for an unknown system or code, `too-costly` for more than 10,000.
         """
         return _bounded(self.code_system(system).below(code), system, code)
 
@@ -108,5 +108,5 @@ def _read(shipped: ShippedTerminology, url: str) -> CodeSystem:
 def _bounded(codes: set[str], system: str, code: str) -> set[str]:
     if len(codes) > MAX_CODES:
         text = f"The code '{code[:100]}' of '{system}' stands with more than {MAX_CODES:,} others in one line; {MAX_CODES:,} is the most"
-        raise Outcome("business-rule", text, code="too-costly")
+        raise Outcome("too-costly", text)
     return codes

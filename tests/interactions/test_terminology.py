@@ -73,7 +73,9 @@ def test_stored_resources_are_found_by_url_and_version(fhir: Fhir) -> None:
     assert codes(fhir.get(f"ValueSet/$expand?url={quote(url)}&valueSetVersion=1")) == ["a"]
     assert "not known here" in issues(fhir.get(f"ValueSet/$expand?url={quote(url)}%7C3", 400))
     whole = fhir.post("ValueSet", value_set("urn:whole", {"system": system}))
-    assert codes(fhir.get(f"ValueSet/{whole['id']}/$expand")) == ["b", "a", "c"]
+    for path in (f"ValueSet/{whole['id']}/$expand", f"ValueSet/$expand?url=ValueSet/{whole['id']}"):
+        assert codes(fhir.get(path)) == ["b", "a", "c"]
+    issues(fhir.get("ValueSet/$expand?url=ValueSet/never-was", 400))
     below = {"system": system, "filter": [{"property": "concept", "op": "is-a", "value": "a"}]}
     assert codes(fhir.post("ValueSet/$expand", value_set("urn:given", below), 200)) == ["a", "c"]
     assert codes(fhir.post("ValueSet/$expand", parameters(valueSet=value_set("urn:given", below)), 200)) == ["a", "c"]
