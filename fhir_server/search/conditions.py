@@ -149,7 +149,7 @@ class Conditions:
             on = f"{t}.type = {own} AND {t}.id = d.id AND NOT {t}.deleted"
             step = f"SELECT {s}.id FROM d JOIN {resources.text} ON {on} JOIN {links.text} ON {s}.rid = {t}.rid AND {parents}"
             params = resources.params + links.params
-        ids = f"WITH RECURSIVE d(id) AS (SELECT unnest(%s::text[]) UNION {step}) SELECT id FROM d"
+        ids = f"WITH RECURSIVE d(id) AS (SELECT unnest(%s::text[]) COLLATE \"C\" UNION {step}) SELECT id FROM d"
         table = self.sources.table("sp_reference", h)
         where = f"{h}.rid = {place.rid} AND {numbered(node.param, h)} AND {h}.type = {own} AND {h}.id = ANY(ARRAY({ids}))"
         return Statement(f"EXISTS (SELECT FROM {table.text} WHERE {where})", (*table.params, list(node.ids), *params))

@@ -27,7 +27,7 @@ _LAST: Final = "\U0010ffff"
 
 
 class Text(NamedTuple):
-    """`how` is None (begins with), `exact` or `contains`; `value` is what was asked, as stored."""
+    """`how` is None (begins with), `exact` or `contains`, or from an expression `equals` or `ends`; `value` is what was asked, as stored."""
 
     folded: str
     value: str
@@ -100,7 +100,7 @@ def parse(text: str, modifier: str | None, targets: tuple[str, ...], context: Co
 
 
 def predicate(values: Sequence[Text], at: str) -> Statement:
-    """Beginnings and exact values are ranges of the index; `contains` reads all values of the parameter."""
+    """Beginnings and whole values are ranges of the index; `contains` and `ends` read all values of the parameter."""
     return any_of(_condition(value, at) for value in dict.fromkeys(values))
 
 
@@ -109,6 +109,10 @@ def _condition(value: Text, at: str) -> Statement:
         return Statement(f"{at}folded = %s AND {at}value = %s", (value.folded, value.value))
     if value.how == "contains":
         return Statement(f"strpos({at}folded, %s) > 0", (value.folded,))
+    if value.how == "equals":
+        return Statement(f"{at}folded = %s", (value.folded,))
+    if value.how == "ends":
+        return Statement(f"right({at}folded, {len(value.folded)}) = %s", (value.folded,))
     # A range rather than LIKE, which a prepared statement cannot turn into one. No text holds the last code point of Unicode, a non-character.
     return Statement(f"{at}folded >= %s AND {at}folded < %s", (value.folded, value.folded + _LAST))
 
@@ -119,9 +123,13 @@ def ends(row: Row) -> tuple[str, str]:
 
 
 def matches(value: Text, row: Row) -> bool:
-    """The row's text begins with, is or contains the value's."""
+    """The row's text begins with, is, contains or ends with the value's."""
     if value.how == "exact":
         return bool(row[1] == value.value)
     if value.how == "contains":
         return value.folded in row[0]
+    if value.how == "equals":
+        return bool(row[0] == value.folded)
+    if value.how == "ends":
+        return bool(row[0].endswith(value.folded))
     return bool(value.folded <= row[0] < value.folded + _LAST)
