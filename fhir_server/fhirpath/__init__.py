@@ -4,6 +4,7 @@ https://hl7.org/fhirpath/N1/, https://hl7.org/fhir/R4/fhirpath.html
 """
 
 from . import ast
+from .budget import Budget
 from .errors import FhirPathError
 from .expression import Expression, compile, locate  # noqa: A004 - the word for it, as in `re.compile`
 from .model import Node
@@ -11,4 +12,4 @@ from .parser import parse
 from .quantity import Quantity
 from .temporal import Temporal
 
-__all__ = ["Expression", "FhirPathError", "Node", "Quantity", "Temporal", "ast", "compile", "locate", "parse"]
+__all__ = ["Budget", "Expression", "FhirPathError", "Node", "Quantity", "Temporal", "ast", "compile", "locate", "parse"]

@@ -90,13 +90,20 @@ class Binary:
     position: int = field(default=0, compare=False)
 
 
-Node = Literal | Variable | Member | Call | Index | TypeOp | Unary | Binary
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A part that is evaluated once, since nothing it depends on changes; made by `hoisting`, never by the parser."""
+
+    part: Node
+
+
+Node = Literal | Variable | Member | Call | Index | TypeOp | Unary | Binary | Kept
 
 
 def children(node: Node) -> Iterator[Node]:
     """The nodes directly below one, in the order they are written."""
     match node:
-        case Member(target=Literal() | Variable() | Member() | Call() | Index() | TypeOp() | Unary() | Binary() as target):
+        case Member(target=target) if target is not None:
             yield target
         case Call(target=target, args=args):
             if target is not None:
@@ -112,5 +119,7 @@ def children(node: Node) -> Iterator[Node]:
         case Binary(left=left, right=right):
             yield left
             yield right
+        case Kept(part=part):
+            yield part
         case _:
             return

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Final
 
-from .ast import Binary, Call, Index, Literal, Member, TypeOp, Unary, Variable
+from .ast import Binary, Call, Index, Kept, Literal, Member, TypeOp, Unary, Variable
 from .ast import Node as Syntax
 from .errors import FhirPathError
 from .functions import FUNCTIONS, Function, Lambda
@@ -20,7 +20,7 @@ _SYSTEM_TYPES: Final = {"Any", "Boolean", "String", "Integer", "Decimal", "Date"
 _FHIR: Final = "http://hl7.org/fhir/"
 
 
-def translate(node: Syntax, model: Model) -> Run:  # noqa: PLR0911 - one for each kind of node
+def translate(node: Syntax, model: Model) -> Run:  # noqa: C901, PLR0911 - one for each kind of node
     """The closure of a syntax tree. Raises FhirPathError for unknown functions, wrong numbers of arguments and unknown types."""
     match node:
         case Literal(value=None):
@@ -42,6 +42,8 @@ def translate(node: Syntax, model: Model) -> Run:  # noqa: PLR0911 - one for eac
             return _unary(node, model)
         case Binary():
             return _binary(node, model)
+        case Kept(part=part):
+            return _once(translate(part, model))
 
 
 def _nothing(_this: list[Item], _env: Env) -> list[Item]:
@@ -50,6 +52,19 @@ def _nothing(_this: list[Item], _env: Env) -> list[Item]:
 
 def _this(this: list[Item], _env: Env) -> list[Item]:
     return this
+
+
+def _once(run: Run) -> Run:
+    mark = object()
+
+    def kept(this: list[Item], env: Env) -> list[Item]:
+        found = env.kept.get(mark)
+        if found is None:
+            found = env.kept[mark] = run(this, env)
+            env.sets[id(found)] = None
+        return found
+
+    return kept
 
 
 def _target(node: Syntax | None, model: Model) -> Run:

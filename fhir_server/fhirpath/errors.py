@@ -6,7 +6,7 @@ from fhir_server.outcome import Outcome
 
 
 class FhirPathError(Outcome):
-    """An expression that cannot be parsed, does not fit the types, or met data it is not defined for: an Outcome `invalid` (422).
+    """An expression that cannot be parsed, does not fit the types, or met data it is not defined for: an Outcome `invalid` or `too-costly` (422).
 
     `message` is the fault without its place, `position` the index of the character it was found at, None where there is no such place.
     """
@@ -14,7 +14,7 @@ class FhirPathError(Outcome):
     def __init__(self, message: str, position: int | None = None, *, code: str = "invalid") -> None:
         """Takes the fault, its place, and an issue code where `invalid` says too little."""
         place = "" if position is None else f" at character {position + 1}"
-        super().__init__("invalid", f"FHIRPath: {message}{place}", code=code)
+        super().__init__("too-costly" if code == "too-costly" else "invalid", f"FHIRPath: {message}{place}", code=code)
         self.message = message
         self.position = position
 

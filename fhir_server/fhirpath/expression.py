@@ -11,8 +11,10 @@ from typing import Any, Final
 from fhir_server.spec import Spec
 
 from .ast import Node as Syntax
+from .budget import Budget
 from .compiler import translate
 from .errors import FhirPathError, too_costly
+from .hoisting import hoist
 from .model import Env, Item, Model, Node
 from .operators import boolean
 from .parser import parse
@@ -20,6 +22,8 @@ from .predicate import Check, Predicates, Within
 from .semantics import verify
 
 _CACHED: Final = 8192
+_PLACE: Final = 4
+"""Steps of writing down where one element stands."""
 _models: dict[int, Model] = {}
 
 Resolver = Callable[[str], Any]
@@ -32,10 +36,14 @@ def compile(text: str, spec: Spec, context: str = "Resource", *, strict: bool = 
     Cached. Raises FhirPathError for a fault in the text, unknown functions and unknown types; `strict` also for elements that the types do not have,
     which otherwise are just never there. Costs about 30 µs the first time.
     """
+    return _compile(text, _model(spec), context, strict)
+
+
+def _model(spec: Spec) -> Model:
     model = _models.get(id(spec))
     if model is None:
         model = _models[id(spec)] = Model(spec)
-    return _compile(text, model, context, strict)
+    return model
 
 
 @lru_cache(maxsize=_CACHED)
@@ -51,10 +59,11 @@ class Expression:
     `%names`; `now` is the clock, without which `now()` and `today()` fail. `resolver` turns a reference into a resource or None; without one,
     `resolve()` knows the type that the reference itself tells. `member_of` answers `memberOf()` for a value and a value set.
 
-    They raise FhirPathError where the data does not fit the expression, and (`too-costly`) beyond MAX_STEPS.
+    They raise FhirPathError where the data does not fit the expression, and (`too-costly`) beyond MAX_STEPS or when `budget`, which several
+    evaluations may share, is used up.
     """
 
-    def __init__(self, text: str, model: Model, context: str, *, strict: bool = False) -> None:
+    def __init__(self, text: str, model: Model, context: str = "Resource", *, strict: bool = False) -> None:
         """Compiles; use `compile`, which caches. Raises FhirPathError as it does."""
         self.text = text
         self.context = context
@@ -62,7 +71,7 @@ class Expression:
         syntax = parse(text)
         if strict:
             verify(syntax, model, context)
-        self._run = translate(syntax, model)
+        self._run = translate(hoist(syntax), model)
         self._check: Check | None = None
         if context not in model.primitives and context not in {"Resource", "DomainResource"}:
             self._check = Predicates(model, context, self._general).check(syntax)
@@ -80,25 +89,28 @@ class Expression:
         now: datetime | None = None,
         resolver: Resolver | None = None,
         member_of: MemberOf | None = None,
+        budget: Budget | None = None,
     ) -> list[Item]:
         """The result with types and places: Nodes for elements; str, bool, int, Decimal, Temporal and Quantity for what was computed."""
         model = self._model
         context = focus if focus.__class__ is Node else Node(focus, model.actual(self.context, focus))
         within = self._resource(resource) or (context if model.is_a(context.type, "Resource") else None)
-        env = Env(model, context, within, self._resource(root) or within, None, now, resolver, member_of)
+        env = Env(model, context, within, self._resource(root) or within, None, now, resolver, member_of, budget)
         if variables:
             env.variables = {name: self._variable(value) for name, value in variables.items()}
         try:
             return self._run([context], env)
         except RecursionError:
             raise too_costly() from None
+        finally:
+            env.settle()
 
     def __call__(self, focus: Any, **rest: Any) -> list[Any]:
         """The result as plain values: the JSON of elements, and what was computed as `nodes` has it. Primitives without a value are left out."""
         found = [item.value if item.__class__ is Node else item for item in self.nodes(focus, **rest)]
         return [value for value in found if value is not None]
 
-    def true(self, focus: Any, resource: Any = None, root: Any = None, **rest: Any) -> bool:
+    def true(self, focus: Any, resource: Any = None, root: Any = None, budget: Budget | None = None, **rest: Any) -> bool:
         """Whether an invariant holds: its result is not false.
 
         Empty holds too. R4's invariants rely on it where an element is absent: ref-1 on a Reference with a display only, bdl-8 on an entry without
@@ -107,24 +119,27 @@ class Expression:
         if self._check is not None and not rest and type(focus) is dict:
             within = focus if resource is None else resource
             try:
-                return self._check(focus, (within, within if root is None else root)) is not False
+                return self._check(focus, (within, within if root is None else root, budget or Budget())) is not False
             except (AttributeError, TypeError):
                 # The JSON does not have the shape that its type says: the general way copes with any.
                 pass
-        return boolean(self.nodes(focus, resource=resource, root=root, **rest)) is not False
+        return boolean(self.nodes(focus, resource=resource, root=root, budget=budget, **rest)) is not False
 
     def _general(self, part: Syntax) -> Check:
         """The condition that a part of the expression is, evaluated over Nodes."""
-        run, model, context = translate(part, self._model), self._model, self.context
+        run, model, context = translate(hoist(part), self._model), self._model, self.context
 
         def check(value: Any, within: Within) -> bool | None:
             focus = Node(value, context)
             resource = focus if within[0] is value else Node(within[0], model.actual("Resource", within[0]))
             root = resource if within[1] is within[0] else Node(within[1], model.actual("Resource", within[1]))
+            env = Env(model, focus, resource, root, budget=within[2])
             try:
-                return boolean(run([focus], Env(model, focus, resource, root)))
+                return boolean(run([focus], env))
             except RecursionError:
                 raise too_costly() from None
+            finally:
+                env.settle()
 
         return check
 
@@ -141,17 +156,22 @@ class Expression:
         return [] if value is None else [Decimal(value) if isinstance(value, float) else value]
 
 
-def locate(text: str, spec: Spec, resource: Any) -> list[tuple[str | int, ...]]:
+def locate(text: str, spec: Spec, resource: Any, budget: Budget | None = None) -> list[tuple[str | int, ...]]:
     """Where the elements that an expression selects stand in the JSON of a resource: keys and indexes from its root.
 
-    Raises FhirPathError if the expression computes values or reaches into other resources. A primitive that has only an extension is found at its
-    own key (`birthDate`), although JSON has just `_birthDate`.
+    Raises FhirPathError if the expression computes values or reaches into other resources, and (`too-costly`) when reading it, following it and
+    writing down the places take more than the budget. A primitive that has only an extension is found at its own key (`birthDate`), although JSON
+    has just `_birthDate`.
     """
-    context = Node(resource, "Resource")
-    expression = compile(text, spec, "Resource")
-    context.type = _models[id(spec)].actual("Resource", resource)
+    budget = budget or Budget()
+    budget.spend(len(text))
+    # Not cached: what callers send is theirs to vary, and a thousand long expressions take a gigabyte.
+    model = _model(spec)
+    context = Node(resource, model.actual("Resource", resource))
+    found = Expression(text, model).nodes(context, budget=budget)
+    budget.spend(_PLACE * len(found))
     places = []
-    for item in expression.nodes(context):
+    for item in found:
         if item.__class__ is not Node or item.top() is not context:
             raise FhirPathError(f"'{text}' does not select elements of the resource")
         places.append(item.path())

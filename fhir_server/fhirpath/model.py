@@ -5,21 +5,18 @@ https://hl7.org/fhir/R4/fhirpath.html#types, https://hl7.org/fhir/R4/json.html#p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from fhir_server.spec import Spec
 
+from .budget import MAX_STEPS, Budget
 from .errors import too_costly
 
-MAX_STEPS: Final = 500_000
-"""Elements one evaluation may touch, and its budget for all else: some seconds and 100 MB at worst."""
-
-MAX_MATCHING: Final = 3_000_000
-"""Steps that all regular expressions of an evaluation may take together."""
-
+_START: Final = 8
+"""Steps that an evaluation costs beside those it counts."""
 _ABSTRACT: Final = {"Resource", "DomainResource"}
 
 
@@ -194,9 +191,12 @@ class Model:
 class Env:
     """What an evaluation knows beside its focus. Lives as long as the evaluation."""
 
-    __slots__ = ("below", "context", "index", "matching", "member_of", "model", "now", "resolver", "resource", "root", "steps", "total", "variables")
+    __slots__ = (
+        "below", "budget", "context", "index", "kept", "limit", "member_of", "model", "now", "resolver", "resource", "root", "sets", "steps",
+        "total", "variables",
+    )  # fmt: skip
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - as many as there are
         self,
         model: Model,
         context: Node,
@@ -206,8 +206,9 @@ class Env:
         now: datetime | None = None,
         resolver: Callable[[str], Any] | None = None,
         member_of: Callable[[Any, str], bool | None] | None = None,
+        budget: Budget | None = None,
     ) -> None:
-        """Takes what `Expression.nodes` was given, as Nodes."""
+        """Takes what `Expression.nodes` was given, as Nodes. `budget` is charged by `settle`."""
         self.model = model
         self.context = context
         self.resource = resource
@@ -216,14 +217,22 @@ class Env:
         self.now = now
         self.resolver = resolver
         self.member_of = member_of
-        self.steps = MAX_STEPS
-        self.matching = [MAX_MATCHING]
+        self.budget = budget
+        self.limit = MAX_STEPS if budget is None else min(MAX_STEPS, budget.steps)
+        self.steps = self.limit
         self.index = 0
         self.total: list[Item] = []
         self.below: list[Item] | None = None
+        self.kept: dict[object, list[Item]] = {}
+        self.sets: dict[int, frozenset[Hashable] | None] = {}
 
     def spend(self, steps: int) -> None:
-        """Takes from the budget. Raises FhirPathError `too-costly` when it is used up."""
+        """Takes from the steps of this evaluation. Raises FhirPathError `too-costly` when they are used up."""
         self.steps -= steps
         if self.steps < 0:
             raise too_costly()
+
+    def settle(self) -> None:
+        """Charges what the evaluation took to the budget it was given."""
+        if self.budget is not None:
+            self.budget.steps -= _START + self.limit - self.steps

@@ -15,11 +15,12 @@ from typing import Any, Final, NamedTuple
 
 from .ast import Binary, Call, Literal, Member, TypeOp, Variable
 from .ast import Node as Syntax
+from .budget import Budget, matching
 from .model import Model
 from .regex import compile_pattern
 
-Within = tuple[Any, Any]
-"""The resource that holds the focus, and the outermost one."""
+Within = tuple[Any, Any, Budget]
+"""The resource that holds the focus, the outermost one, and what is charged where the cost depends on how much there is."""
 
 Check = Callable[[Any, Within], bool | None]
 """A condition on the JSON of an element."""
@@ -154,7 +155,7 @@ class Predicates:
         criterion = self._check(node.args[0], path.type, outermost=False)
         if criterion is None:
             return self._guarded(node, focus, when_absent=node.name != "exists") if outermost else None
-        values = path.values
+        values = _charged(path.values)
         if node.name == "all":
             return lambda value, within: all(criterion(one, within) for one in values(value, within))
         return lambda value, within: any(criterion(one, within) for one in values(value, within))
@@ -188,7 +189,7 @@ class Predicates:
             case "contains":
                 test = lambda one: text in one  # noqa: E731
             case _:
-                test = lambda one: compile_pattern(text).search(one) is not None  # noqa: E731
+                return _matches(values, text)
 
         def check(value: Any, within: Within) -> bool | None:
             found = values(value, within)
@@ -312,7 +313,8 @@ def _chained(outer: Values, inner: Values) -> Values:
 
 
 def _filtered(values: Values, check: Check) -> Values:
-    return lambda value, within: [one for one in values(value, within) if check(one, within)]
+    charged = _charged(values)
+    return lambda value, within: [one for one in charged(value, within) if check(one, within)]
 
 
 def _present(path: _Path) -> Check:
@@ -329,6 +331,30 @@ def _present(path: _Path) -> Check:
             return lambda value, _within: first in value or second in value
         return lambda value, _within: not keys.isdisjoint(value)
     return lambda value, within: any(not keys.isdisjoint(one) for one in parent(value, within))
+
+
+def _matches(values: Values, pattern: str) -> Check:
+    def check(value: Any, within: Within) -> bool | None:
+        found = values(value, within)
+        if len(found) > 1:
+            raise TypeError
+        if not found or found[0] is None:
+            return None
+        regex = compile_pattern(pattern)
+        return matching(within[2], lambda left: regex.search(found[0], left)) is not None
+
+    return check
+
+
+def _charged(values: Values) -> Values:
+    """The values of a path, each of which is going to be asked something."""
+
+    def read(value: Any, within: Within) -> list[Any]:
+        found = values(value, within)
+        within[2].spend(len(found))
+        return found
+
+    return read
 
 
 def _constant(node: Syntax) -> str | bool | int | Decimal | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from .ast import Binary, Call, Index, Literal, Member, Node, TypeOp, Unary, Variable
+from .ast import Binary, Call, Index, Kept, Literal, Member, Node, TypeOp, Unary, Variable
 from .errors import FhirPathError
 from .functions import FUNCTIONS, Lambda
 from .model import Model
@@ -63,6 +63,8 @@ class _Checker:
                 return self.types(operand, focus)
             case Binary():
                 return self.binary(node, focus)
+            case Kept(part=part):
+                return self.types(part, focus)
 
     def member(self, node: Member, focus: Types) -> Types:
         name = node.name

@@ -30,8 +30,9 @@ def patch_op(engine: Engine, exchange: Exchange) -> Patch:
         raise Outcome("malformed", "A patch is a JSON Patch document (an array) or a Parameters resource with a FHIRPath Patch")
 
     def apply(resource: dict[str, Any]) -> dict[str, Any]:
-        changed = json_patch.apply(body, resource) if isinstance(body, list) else fhirpath_patch.apply(body, resource, engine.spec)
-        return engine.checked(changed, name)
+        if isinstance(body, list):
+            return engine.checked(json_patch.apply(body, resource), name)
+        return engine.checked(fhirpath_patch.apply(body, resource, engine.spec, engine.validator.budget()), name)
 
     def apply_unseen(resource: dict[str, Any]) -> dict[str, Any]:
         # Faults repeat values, of places that the patch may have copied from.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, Literal, NamedTuple
 
+from fhir_server.fhirpath import Budget
 from fhir_server.outcome import Severity
 
 MAX_FAULTS: Final = 100
@@ -16,7 +17,7 @@ MAX_DEPTH: Final = 100
 """Levels of elements inside elements: the deepest real Questionnaires have about 20."""
 _SHOWN: Final = 80
 
-Code = Literal["structure", "required", "value", "invariant", "code-invalid", "too-long", "not-found"]
+Code = Literal["structure", "required", "value", "invariant", "code-invalid", "too-long", "too-costly", "not-found"]
 
 
 class Fault(NamedTuple):
@@ -34,13 +35,19 @@ Faults = list[Fault]
 class Scope:
     """Where a check stands: the resource at hand, the one that contains it, and how deep the elements are nested."""
 
-    __slots__ = ("contained", "depth", "resource", "root", "warnings")
+    __slots__ = ("budget", "contained", "depth", "resource", "root", "warnings")
 
-    def __init__(self, resource: dict[str, Any], root: dict[str, Any], contained: dict[str, str], *, depth: int, warnings: bool) -> None:
-        """`contained` has the types of the root's contained resources by id; with `warnings` rules that only advise are run too."""
+    def __init__(
+        self, resource: dict[str, Any], root: dict[str, Any], contained: dict[str, str], budget: Budget, *, depth: int, warnings: bool
+    ) -> None:
+        """`contained` has the types of the root's contained resources by id; with `warnings` rules that only advise are run too.
+
+        Rules are charged to the `budget`. Once it is used up nothing further is checked.
+        """
         self.resource = resource
         self.root = root
         self.contained = contained
+        self.budget = budget
         self.depth = depth
         self.warnings = warnings
 

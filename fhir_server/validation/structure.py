@@ -14,7 +14,7 @@ from typing import Any
 from fhir_server.spec import Element, TypeDef
 
 from .faults import MAX_DEPTH, MAX_FAULTS, Check, Fault, Faults, Scope, fault, kind, place, shown
-from .invariants import Rule
+from .invariants import Rule, obeyed
 
 
 def object_check(  # noqa: C901 - one closure, see the figures above
@@ -49,8 +49,9 @@ def object_check(  # noqa: C901 - one closure, see the figures above
             found = item_check(item, scope) if item_check is not None else _odd(key, item, value, scope)
             if found is not None:
                 faults = _blame(faults, key, found, value, scope)
-                if faults is not None and len(faults) >= MAX_FAULTS:
-                    break
+                if faults is not None and (len(faults) >= MAX_FAULTS or scope.budget.steps < 0):
+                    scope.depth = depth
+                    return faults
         for key in required:
             if key not in value and "_" + key not in value:
                 faults = place(faults, f".{key}", fault("required", f"{definition.name}.{key} is required"))
@@ -61,9 +62,8 @@ def object_check(  # noqa: C901 - one closure, see the figures above
         for name, keys in required_choices:
             if keys.isdisjoint(value):
                 faults = place(faults, f".{name}", fault("required", f"{definition.name}.{name}[x] is required"))
-        for rule in rules:
-            if (rule.severity == "error" or scope.warnings) and (verdict := rule.holds(value, scope)) is not True:
-                faults = place(faults, "", rule.report(verdict))
+        if rules:
+            faults = obeyed(rules, value, scope, faults)
         scope.depth = depth
         return faults
 
@@ -98,7 +98,7 @@ def repeated(item_check: Check, element: Element) -> Check:
             found = item_check(item, scope)
             if found is not None:
                 faults = place(faults, f"[{index}]", found)
-                if len(faults) >= MAX_FAULTS:
+                if len(faults) >= MAX_FAULTS or scope.budget.steps < 0:
                     break
         if most is not None and len(value) > most:
             faults = place(faults, "", fault("structure", f"'{name}' stands at most {most} times, not {len(value)}"))
@@ -111,11 +111,7 @@ def ruled(inner: Check, rules: Sequence[Rule]) -> Check:
     """`inner`, and the invariants that the specification puts on this element alone."""
 
     def check(value: Any, scope: Scope) -> Faults | None:
-        faults = inner(value, scope)
-        for rule in rules:
-            if (rule.severity == "error" or scope.warnings) and (verdict := rule.holds(value, scope)) is not True:
-                faults = place(faults, "", rule.report(verdict))
-        return faults
+        return obeyed(rules, value, scope, inner(value, scope))
 
     return check
 
@@ -159,7 +155,7 @@ def _siblings(items: Any, values: Any, sibling: Check, scope: Scope) -> Faults |
             continue
         if found is not None:
             faults = place(faults, f"[{index}]", found)
-            if len(faults) >= MAX_FAULTS:
+            if len(faults) >= MAX_FAULTS or scope.budget.steps < 0:
                 break
     return faults
 

@@ -357,6 +357,17 @@ def test_fhirpath_patch_refuses(parameters: Any, status: int) -> None:
     assert refused.value.status == status
 
 
+def test_paths_that_take_too_many_steps_are_refused_and_named() -> None:
+    resource = {**PATIENT, "name": [{"given": ["x"] * 2_000}]}
+    costly = operation("delete", "descendants().where(%resource.descendants().exclude($this).empty())")
+    for operations in ([costly], [operation("delete", "Patient.gender"), *[operation("delete", "Patient.name.given.where($this = 'y')")] * 500]):
+        with pytest.raises(Outcome) as refused:
+            fhir_patched(*operations, resource=resource)
+        (issue,) = refused.value.issues
+        assert (refused.value.status, issue.code) == (422, "too-costly")
+        assert f"'{operations[-1]['part'][1]['valueString']}'" in issue.diagnostics
+
+
 def test_a_large_resource_bounds_the_number_of_operations() -> None:
     resource = {**PATIENT, "name": [{"given": ["x"] * 100_000}]}
     with pytest.raises(Outcome) as refused:

@@ -32,9 +32,18 @@ def union(env: Env, items: list[Item], other: list[Item]) -> list[Item]:
 
 def contains(env: Env, items: list[Item], item: Item) -> bool:
     """Whether an equal item is among the items."""
-    env.spend(len(items))
-    wanted = key(item, env)
-    return any(key(one, env) == wanted for one in items)
+    return key(item, env) in keys(env, items)
+
+
+def keys(env: Env, items: list[Item]) -> frozenset[Hashable]:
+    """The keys of items, found once for a list that is kept."""
+    found = env.sets.get(id(items))
+    if found is None:
+        env.spend(len(items))
+        found = frozenset([key(item, env) for item in items])
+        if id(items) in env.sets:
+            env.sets[id(items)] = found
+    return found
 
 
 def integer(env: Env, items: list[Item], name: str) -> int:
@@ -60,9 +69,9 @@ def _where(env: Env, items: list[Item], _this: list[Item], criterion: Run) -> li
 
 
 def _select(env: Env, items: list[Item], _this: list[Item], projection: Run) -> list[Item]:
-    out = [item for result in each(env, items, projection) for item in result]
-    env.spend(len(out))
-    return out
+    results = each(env, items, projection)
+    env.spend(sum(map(len, results)))
+    return [item for result in results for item in result]
 
 
 def _repeat(env: Env, items: list[Item], _this: list[Item], projection: Run) -> list[Item]:
@@ -148,8 +157,7 @@ def _booleans(items: list[Item], name: str) -> list[bool]:
 
 
 def _subset_of(env: Env, items: list[Item], other: list[Item]) -> bool:
-    env.spend(len(items) + len(other))
-    return {key(item, env) for item in items} <= {key(item, env) for item in other}
+    return keys(env, items) <= keys(env, other)
 
 
 def _single(_env: Env, items: list[Item]) -> list[Item]:
@@ -167,13 +175,13 @@ def _take(env: Env, items: list[Item], count: list[Item]) -> list[Item]:
 
 
 def _intersect(env: Env, items: list[Item], other: list[Item]) -> list[Item]:
-    wanted = {key(item, env) for item in other}
+    wanted = keys(env, other)
     return [item for item in distinct(env, items) if key(item, env) in wanted]
 
 
 def _exclude(env: Env, items: list[Item], other: list[Item]) -> list[Item]:
-    env.spend(len(items) + len(other))
-    unwanted = {key(item, env) for item in other}
+    env.spend(len(items))
+    unwanted = keys(env, other)
     return [item for item in items if key(item, env) not in unwanted]
 
 

@@ -96,8 +96,9 @@ def _conforms_to(env: Env, items: list[Item], profile: list[Item]) -> list[Item]
     return [env.model.is_a(item.type, name) for item in items if item.__class__ is Node]
 
 
-def _html_checks(_env: Env, items: list[Item]) -> list[Item]:
+def _html_checks(env: Env, items: list[Item]) -> list[Item]:
     values = [item.value if item.__class__ is Node else item for item in items]
+    env.spend(sum(len(value) >> 2 for value in values if type(value) is str))
     return [all(type(value) is str and is_narrative(value) for value in values)] if values else []
 
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from fhir_server.fhirpath.budget import matching
 from fhir_server.fhirpath.errors import FhirPathError
 from fhir_server.fhirpath.model import Env, Item, Node
 from fhir_server.fhirpath.operators import MAX_TEXT, single, text, too_long
@@ -76,7 +77,8 @@ def _replace_matches(env: Env, items: list[Item], expression: list[Item], new: l
     value, regex, by = (string(env, one, "replaceMatches()") for one in (items, expression, new))
     if value is None or regex is None or by is None:
         return []
-    found = compile_pattern(regex).replace(value, by, MAX_TEXT, env.matching) if regex else value
+    compiled = compile_pattern(regex)
+    found = matching(env, lambda left: compiled.replace(value, by, MAX_TEXT, left)) if regex else value
     if found is None:
         raise too_long()
     return [text(found, env)]
@@ -84,12 +86,18 @@ def _replace_matches(env: Env, items: list[Item], expression: list[Item], new: l
 
 def _matches(env: Env, items: list[Item], expression: list[Item]) -> list[Item]:
     value, regex = string(env, items, "matches()"), string(env, expression, "matches()")
-    return [] if value is None or regex is None else [compile_pattern(regex).search(value, env.matching) is not None]
+    if value is None or regex is None:
+        return []
+    compiled = compile_pattern(regex)
+    return [matching(env, lambda left: compiled.search(value, left)) is not None]
 
 
 def _matches_full(env: Env, items: list[Item], expression: list[Item]) -> list[Item]:
     value, regex = string(env, items, "matchesFull()"), string(env, expression, "matchesFull()")
-    return [] if value is None or regex is None else [compile_pattern(regex).fullmatch(value, env.matching) is not None]
+    if value is None or regex is None:
+        return []
+    compiled = compile_pattern(regex)
+    return [matching(env, lambda left: compiled.fullmatch(value, left)) is not None]
 
 
 def _split(env: Env, items: list[Item], separator: list[Item]) -> list[Item]:

@@ -45,6 +45,7 @@ def process(engine: Engine, exchange: Exchange, dispatch: Dispatch, read: Read) 
     kind, entries = bundle_entries(exchange.body)
     if len(entries) > MAX_ENTRIES:
         raise Outcome("too-large", f"A Bundle may have {MAX_ENTRIES:,} entries here; this one has {len(entries):,}", expression="Bundle.entry")
+    engine = replace(engine, validator=engine.validator.of_one_request())
     if kind == "batch":
         return bundle_response("batch-response", [_batch_entry(engine, exchange, entry, n, dispatch) for n, entry in enumerate(entries)])
     if kind == "transaction":

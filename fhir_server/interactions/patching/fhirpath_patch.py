@@ -23,12 +23,14 @@ MAX_VISITS: Final = 20_000_000
 """Operations times values of the resource: each operation may have to look at every value."""
 
 
-def apply(parameters: Any, resource: dict[str, Any], spec: Spec) -> dict[str, Any]:
+def apply(parameters: Any, resource: dict[str, Any], spec: Spec, budget: fhirpath.Budget | None = None) -> dict[str, Any]:
     """The resource after every operation of the Parameters resource; `resource` itself is left as it is, numbers keep their text.
 
     All or nothing. Raises Outcome `malformed` for what is not a FHIRPath Patch, `invalid` where a path does not select what the operation needs
-    (one element; a list with that index) or id, resourceType or meta.versionId would change, `too-large` as JSON Patch does.
+    (one element; a list with that index) or id, resourceType or meta.versionId would change, `too-large` as JSON Patch does, `too-costly` where
+    following the paths takes more steps than the budget has.
     """
+    budget = budget or fhirpath.Budget()
     operations = _operations(parameters)
     size = measure(resource)
     if size * len(operations) > MAX_VISITS:
@@ -41,7 +43,7 @@ def apply(parameters: Any, resource: dict[str, Any], spec: Spec) -> dict[str, An
             kind = text(operation, "type")
             if kind not in _APPLY:
                 raise Outcome("malformed", f"the 'type' is one of {', '.join(sorted(_APPLY))}")
-            _APPLY[kind](document, operation, spec)
+            _APPLY[kind](document, operation, _located(document, operation, spec, budget), spec)
         except Outcome as problem:
             expression = next(iter(problem.issues[0].expression), None)
             raise Outcome(problem.category, f"Operation {index} of the patch: {problem}", expression=expression) from None
@@ -60,8 +62,8 @@ def _operations(parameters: Any) -> list[dict[str, Any]]:
     return listed
 
 
-def _add(document: dict[str, Any], operation: Part, spec: Spec) -> None:
-    path = _one(document, operation, spec)
+def _add(document: dict[str, Any], operation: Part, found: list[Path], spec: Spec) -> None:
+    path = _one(operation, found)
     holder, definition = _open(document, path, spec)
     given = part(operation, "value")
     element = element_named(definition, text(operation, "name"), given)
@@ -73,24 +75,23 @@ def _add(document: dict[str, Any], operation: Part, spec: Spec) -> None:
     write(holder, element, [*present, occurrence(spec, given, element)])
 
 
-def _insert(document: dict[str, Any], operation: Part, spec: Spec) -> None:
-    holder, element = _list(document, operation, spec)
+def _insert(document: dict[str, Any], operation: Part, found: list[Path], spec: Spec) -> None:
+    holder, element = _list(document, operation, found, spec)
     items = read(holder, element.key)
     index = _index(operation, "index", len(items))
     items.insert(index, occurrence(spec, part(operation, "value"), element))
     write(holder, element, items)
 
 
-def _delete(document: dict[str, Any], operation: Part, spec: Spec) -> None:
-    found = _located(document, operation, spec)
+def _delete(document: dict[str, Any], _operation: Part, found: list[Path], spec: Spec) -> None:
     if len(found) > 1:
         raise Outcome("invalid", f"'delete' takes one element, the path selects {len(found)}")
     if found:
         _change(document, found[0], spec, None)
 
 
-def _replace(document: dict[str, Any], operation: Part, spec: Spec) -> None:
-    path = _one(document, operation, spec)
+def _replace(document: dict[str, Any], operation: Part, found: list[Path], spec: Spec) -> None:
+    path = _one(operation, found)
     _, definition, key, _ = _place(document, path, spec)
     given = part(operation, "value")
     current = definition.elements[key]
@@ -100,15 +101,15 @@ def _replace(document: dict[str, Any], operation: Part, spec: Spec) -> None:
     _change(document, (*path[:-1], element.key) if element is not current else path, spec, occurrence(spec, given, element))
 
 
-def _move(document: dict[str, Any], operation: Part, spec: Spec) -> None:
-    holder, element = _list(document, operation, spec)
+def _move(document: dict[str, Any], operation: Part, found: list[Path], spec: Spec) -> None:
+    holder, element = _list(document, operation, found, spec)
     items = read(holder, element.key)
     source, destination = _index(operation, "source", len(items) - 1), _index(operation, "destination", len(items) - 1)
     items.insert(destination, items.pop(source))
     write(holder, element, items)
 
 
-_APPLY: Final[dict[str, Callable[[dict[str, Any], Part, Spec], None]]] = {
+_APPLY: Final[dict[str, Callable[[dict[str, Any], Part, list[Path], Spec], None]]] = {
     "add": _add,
     "insert": _insert,
     "delete": _delete,
@@ -117,12 +118,13 @@ _APPLY: Final[dict[str, Callable[[dict[str, Any], Part, Spec], None]]] = {
 }
 
 
-def _located(document: dict[str, Any], operation: Part, spec: Spec) -> list[Path]:
+def _located(document: dict[str, Any], operation: Part, spec: Spec, budget: fhirpath.Budget) -> list[Path]:
     path = text(operation, "path")
     try:
-        found = fhirpath.locate(path, spec, document)
+        found = fhirpath.locate(path, spec, document, budget)
     except fhirpath.FhirPathError as error:
-        raise Outcome("malformed", f"the path cannot be followed: {error}") from None
+        costly = error.category == "too-costly"
+        raise Outcome("too-costly" if costly else "malformed", f"the path '{path[:120]}' cannot be followed: {error}") from None
     return [_physical(document, path, spec) for path in found]
 
 
@@ -146,16 +148,14 @@ def _physical(document: dict[str, Any], path: Path, spec: Spec) -> Path:
     return tuple(steps)
 
 
-def _one(document: dict[str, Any], operation: Part, spec: Spec) -> Path:
-    found = _located(document, operation, spec)
+def _one(operation: Part, found: list[Path]) -> Path:
     if len(found) != 1:
         raise Outcome("invalid", f"the path '{text(operation, 'path')[:120]}' selects {len(found) or 'no'} elements where one is wanted")
     return found[0]
 
 
-def _list(document: dict[str, Any], operation: Part, spec: Spec) -> tuple[dict[str, Any], Element]:
+def _list(document: dict[str, Any], operation: Part, found: list[Path], spec: Spec) -> tuple[dict[str, Any], Element]:
     """The object and repeating element that hold everything the path selects, which must be all of it."""
-    found = _located(document, operation, spec)
     lists = {path[:-1] for path in found}
     if len(lists) != 1 or type(found[0][-1]) is not int:
         raise Outcome("invalid", f"the path '{text(operation, 'path')[:120]}' does not select the items of one list")
