@@ -179,8 +179,11 @@ class Registry:
 
     def _compile(self, resource_type: str) -> tuple[Extractor, Mapping[str, Param]]:
         numbered = self._numbered(resource_type)
-        main = [self._pids[resource_type, code] if code else None for code in (self.main_date(resource_type), self.main_code(resource_type))]
-        extractor = Extractor(resource_type, numbered, self.context, *main, coming=self._coming.get(resource_type, {}).items())
+        main_date, main_code = (
+            self._pids[resource_type, code] if code else None for code in (self.main_date(resource_type), self.main_code(resource_type))
+        )
+        coming = self._coming.get(resource_type, {}).items()
+        extractor = Extractor(resource_type, numbered, self.context, main_date, main_code, coming)
         params = {
             param.code: Param(pid, param.code, _compared_as(param), param.url, extractor.targets[param.code], _parts(extractor, param))
             for pid, param in numbered

@@ -8,10 +8,11 @@ from typing import Any, Final
 
 import msgspec
 from psycopg import errors, sql
+from sqlalchemy import Table
 
 from .database import Connection
 from .dictionary import Dictionary
-from .statements import UNINDEX, WRITE, columns
+from .statements import columns, covering, unindex, write
 from .tables import INDEX_TABLES
 
 
@@ -40,7 +41,7 @@ COPY_FROM: Final = 3_000
 
 _COLUMNS: Final = {table.name: columns(table) for table in INDEX_TABLES}
 _KEYS: Final = {name: (*names, "rid") for name, names in _COLUMNS.items()}
-_SYSTEM: Final = {name: names.index("system") for name, names in _COLUMNS.items() if "system" in names}
+_SYSTEMS: Final = {name: [at for at, column in enumerate(names) if column.endswith("system")] for name, names in _COLUMNS.items()}
 _encode: Final = msgspec.json.Encoder(decimal_format="number").encode
 
 
@@ -72,30 +73,37 @@ def write_rows(
     Many rows go by COPY, if `inside` a transaction. Raises Stale where the rows that are there were made under other settings than `fit`.
     """
     if any(removed.values()):
-        connection.execute(UNINDEX, [_encode(part).decode() for part in as_json(dictionary, removed)])
+        tables = covering(removed)
+        connection.execute(unindex(tables), [_encode(part).decode() for part in as_json(dictionary, removed, tables)])
     many = inside and sum(map(len, added.values())) >= COPY_FROM
-    texts = [_encode(part).decode() for part in (*head, *as_json(dictionary, {} if many else added))]
+    inline = {} if many else added
+    tables = covering(inline)
+    texts = [_encode(part).decode() for part in (*head, *as_json(dictionary, inline, tables))]
     try:
-        connection.execute(WRITE, (*texts, fit.fingerprint, fit.addresses, fit.generation))
+        connection.execute(write(tables), (*texts, fit.fingerprint, fit.addresses, fit.generation))
     except errors.DivisionByZero:
         raise Stale from None
     if many:
         copy_rows(connection, dictionary, added)
 
 
-def as_json(dictionary: Dictionary, rows: IndexRows) -> list[list[dict[str, Any]]]:
-    """Merged rows as objects by column, for each index table in its turn."""
+def as_json(dictionary: Dictionary, rows: IndexRows, tables: Sequence[Table] = INDEX_TABLES) -> list[list[dict[str, Any]]]:
+    """Merged rows as objects by column, for each of the index tables in its turn."""
     numbered = _numbered(dictionary, rows)
-    return [[dict(zip(_KEYS[table.name], row, strict=True)) for row in numbered.get(table.name, ())] for table in INDEX_TABLES]
+    return [[dict(zip(_KEYS[table.name], row, strict=True)) for row in numbered.get(table.name, ())] for table in tables]
 
 
 def _numbered(dictionary: Dictionary, rows: IndexRows) -> IndexRows:
     """The rows with the numbers of their code systems in place of the URLs."""
-    known = dictionary.systems({row[at] for table, at in _SYSTEM.items() for row in rows.get(table, ())})
+    coded = {table: (_SYSTEMS[table], made) for table, made in rows.items() if _SYSTEMS[table]}
+    known = dictionary.systems({row[at] for places, made in coded.values() for row in made for at in places})
     numbered = dict(rows)
-    for table, at in _SYSTEM.items():
-        if table in rows:
-            numbered[table] = [(*row[:at], known[row[at]], *row[at + 1 :]) for row in rows[table]]
+    for table, (places, made) in coded.items():
+        first, *others = places
+        if others:
+            numbered[table] = [tuple([known[value] if at in places else value for at, value in enumerate(row)]) for row in made]
+        else:
+            numbered[table] = [(*row[:first], known[row[first]], *row[first + 1 :]) for row in made]
     return numbered
 
 

@@ -126,7 +126,9 @@ def upgrade() -> None:
         sa.Column("rid", sa.BigInteger(), nullable=False),
     )
     op.create_index("sp_words_rid", "sp_words", ["rid", "pid"], unique=False)
-    op.create_index("sp_words_words", "sp_words", ["words"], unique=False, postgresql_using="gin")
+    op.create_index(
+        "sp_words_words", "sp_words", ["words"], unique=False, postgresql_using="gin", postgresql_with={"gin_pending_list_limit": 512}
+    )
     op.add_column("resource_version", sa.Column("xid", sa.BigInteger(), server_default=sa.text("pg_current_xact_id()::text::bigint"), nullable=False))
     op.create_index("resource_version_xid", "resource_version", ["xid"], unique=False)
     op.add_column("search_param", sa.Column("definition", sa.Text(), nullable=True))

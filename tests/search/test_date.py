@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from fhir_server.search import Registry, parse_date
 from fhir_server.search.params import Context, date
 from fhir_server.spec import r4
+from tests.search.agreement import assert_agreement
 
 BERLIN = ZoneInfo("Europe/Berlin")
 CONTEXT = Context(r4(), {}, BERLIN)
@@ -119,4 +123,81 @@ def test_rows(registry: Registry, value: dict[str, object], lo: str, hi: str) ->
 def test_a_period_or_timing_that_says_nothing_has_no_row(registry: Registry) -> None:
     nothing: tuple[dict[str, object], ...] = ({"effectivePeriod": {}}, {"effectiveTiming": {"code": {"text": "daily"}}})
     for value in nothing:
-        assert registry.rows({"resourceType": "Observation", **value}) == {}
+        assert "sp_date" not in registry.rows({"resourceType": "Observation", **value})
+
+
+@pytest.mark.parametrize("text", ["2020-13", "ge2020-02-30", "tomorrow", "2020-01-01T25:00", "2020-01-01T10:00:00+99:00"])
+def test_a_value_of_another_form_is_told_the_right_one(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is no date such as 2020, 2020-03-29 or 2020-03-29T12:30:00Z: "):
+        date.parse(text, None, (), CONTEXT)
+
+
+PREFIXES = ("", "eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap")
+Range = tuple[datetime, datetime]
+
+
+def stated(prefix: str, asked: Range, held: Range) -> bool:
+    """The prefixes in the words of the specification, of ranges without their last moment."""
+    contains = asked[0] <= held[0] and held[1] <= asked[1]
+    overlaps = asked[0] < held[1] and held[0] < asked[1]
+    above, below = held[1] > asked[1], held[0] < asked[0]
+    return {
+        "": contains,
+        "eq": contains,
+        "ne": not contains,
+        "gt": above,
+        "lt": below,
+        "ge": above or contains,
+        "le": below or contains,
+        "sa": not overlaps and held[0] >= asked[1],
+        "eb": not overlaps and held[1] <= asked[0],
+        "ap": overlaps,
+    }[prefix]
+
+
+def moments(lo: str, hi: str) -> Range:
+    first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    return first if lo == date.MINUS_INFINITY else datetime.fromisoformat(lo), last if hi == date.INFINITY else datetime.fromisoformat(hi)
+
+
+# Values whose ends meet: at midnight here and in UTC, on the days on which clocks change, and open ones.
+LITERALS = (
+    *("2019", "2020", "2020-03", "2020-03-29", "2020-03-30", "2020-03-28T23:00Z", "2020-03-29T00:00+01:00", "2020-03-29T03:30:00+02:00"),
+    *("2020-03-29T01:30:00Z", "2020-03-29T01:30:00.5Z", "2020-03-29T01:30:00.500000Z", "2020-10-25", "2020-10-25T02:30:00+02:00", "2021-01-01"),
+)
+INSTANTS = tuple(text for text in LITERALS if text.count(":") > 1)
+DATE_TIMES = tuple(text for text in LITERALS if "T" not in text or text.count(":") > 1)
+date_times = st.sampled_from(DATE_TIMES)
+periods = st.tuples(date_times, date_times).map(lambda ends: sorted(ends, key=lambda text: date.span(text, BERLIN)))
+held_dates = st.one_of(
+    st.builds(lambda text: {"effectiveDateTime": text}, date_times),
+    st.builds(lambda text: {"effectiveInstant": text}, st.sampled_from(INSTANTS)),
+    st.builds(lambda ends: {"effectivePeriod": {"start": ends[0], "end": ends[1]}}, periods),
+    st.builds(lambda text: {"effectivePeriod": {"start": text}}, date_times),
+    st.builds(lambda text: {"effectivePeriod": {"end": text}}, date_times),
+    st.builds(lambda texts: {"effectiveTiming": {"event": texts}}, st.lists(date_times, min_size=1, max_size=3)),
+    st.builds(
+        lambda ends, text: {"effectiveTiming": {"event": [text], "repeat": {"boundsPeriod": {"start": ends[0], "end": ends[1]}}}}, periods, date_times
+    ),
+    st.builds(lambda text: {"effectiveTiming": {"repeat": {"boundsPeriod": {"end": text}}}}, date_times),
+    st.just({"effectiveTiming": {"repeat": {"boundsDuration": {"value": 5}}}}),
+    st.just({}),
+)
+asked_dates = st.tuples(st.sampled_from(PREFIXES), st.sampled_from(LITERALS))
+
+
+@given(held=held_dates, asked=asked_dates)
+def test_every_prefix_means_what_the_specification_says(registry: Registry, held: dict[str, object], asked: tuple[str, str]) -> None:
+    pid = registry.supported_params("Observation")["date"].pid
+    prefix, literal = asked
+    value = date.parse(prefix + literal, None, (), registry.context)
+    wanted = moments(*date.span(literal, BERLIN))
+    for row in registry.rows({"resourceType": "Observation", **held}).get("sp_date", ()):
+        if row[0] == pid:
+            assert date.matches(value, row[1:]) is stated(prefix, wanted, moments(row[1], row[2]))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(held=st.lists(held_dates, min_size=3, max_size=10), asked=st.lists(asked_dates.map("".join), min_size=4, max_size=16))
+def test_sql_finds_what_matches(database: Any, held: list[dict[str, Any]], asked: list[str]) -> None:
+    assert_agreement(database, "Observation", "date", held, asked)

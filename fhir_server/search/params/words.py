@@ -76,11 +76,10 @@ def maker(fhir_type: str, element: Element | None, context: Context) -> Maker | 
         _collect(resource, properties, texts)
         words = _words(texts)
         div = resource.get("text", {}).get("div") if "text" in resource else None
-        if div is None:
-            return ((f"{head} '" + "' '".join(words) + "'",),) if words else ()
-        told = _words([_plain(div)])
+        told = _words([_plain(div)]) if div else {}
+        # A word without a position would pass for one of any weight.
         listed = [f"'{word}':1A" for word in told]
-        listed += [f"'{word}'" for word in islice((word for word in words if word not in told), _MOST_WORDS - len(told))]
+        listed += [f"'{word}':1" for word in words if word not in told][: _MOST_WORDS - len(told)]
         return ((" ".join((head, *listed)),),) if listed else ()
 
     return row
