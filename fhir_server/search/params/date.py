@@ -61,7 +61,7 @@ def _period(value: dict[str, Any], zone: ZoneInfo) -> Iterator[Row]:
 
 
 def _timing(value: dict[str, Any], zone: ZoneInfo) -> Iterator[Row]:
-    """Only the outer limits of a schedule count."""
+    """Only the outer limits of a schedule count; bounds that are a duration say nothing of when that is."""
     spans = [span(event, zone) for event in value.get("event", ()) if event]
     spans += _period(value.get("repeat", {}).get("boundsPeriod", {}), zone)
     if spans:
@@ -76,8 +76,16 @@ def span(text: str, zone: ZoneInfo) -> tuple[str, str]:
     Raises ValueError for what is no date. Costs about 3 µs, 0.1 µs for a text it has seen lately.
     """
     found = _LITERAL.fullmatch(text)
-    if found is None:
-        raise ValueError(f"is no date: '{text[:80]}'")
+    try:
+        if found is not None:
+            return _span(found, zone)
+    except ValueError:
+        # A 13th month, or February's 30th.
+        pass
+    raise ValueError(f"is no date such as 2020, 2020-03-29 or 2020-03-29T12:30:00Z: '{text[:80]}'")
+
+
+def _span(found: re.Match[str], zone: ZoneInfo) -> tuple[str, str]:
     year, month, day, hour, minute, second, fraction, offset = found.groups()
     first = date(int(year), int(month or 1), int(day or 1))
     if hour is None:
