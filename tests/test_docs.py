@@ -172,10 +172,11 @@ def test_what_search_has_not_is_refused(server: SimpleNamespace, query: str) -> 
     assert answer.json()["resourceType"] == "OperationOutcome"
 
 
-def test_validate_is_the_only_operation(server: SimpleNamespace) -> None:
+def test_operations_are_those_that_are_named(server: SimpleNamespace) -> None:
     (rest,) = requests.get(f"{server.base}/metadata", timeout=30).json()["rest"]
     named = {operation["name"] for level in (rest, *rest["resource"]) for operation in level.get("operation", ())}
-    assert named == {"validate"}
+    (row,) = [line for line in section("Where things are").splitlines() if "fhir_server/operations" in line]
+    assert named == set(re.findall(r"`\$([a-z-]+)`", row))
     assert len(rest["resource"]) == int(re.findall(r"all (\d+) resource types", README)[0])
     assert {resource["conditionalDelete"] for resource in rest["resource"]} == {"multiple"}
 
