@@ -51,7 +51,8 @@ def history(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
         link = cursor.encode(cursor.Position((), rows[-1][0]), key=engine.page_key, query=_address(exchange), actor=exchange.grant.actor)
         links.append({"relation": "next", "url": _url(exchange, {**params, "_cursor": link})})
     head = {"resourceType": "Bundle", "type": "history", **({"total": total} if total is not None else {}), "link": links}
-    entries = [_entry(engine, exchange, version) for _, version in rows]
+    revived = db.revived([vid for vid, version in rows if version.method == "PUT" and version.version > 1])
+    entries = [_entry(engine, exchange, version, created=version.version == 1 or vid in revived) for vid, version in rows]
     body = fhirjson.dumps(head)
     return Reply(200, body[:-1] + b',"entry":[' + b",".join(entries) + b"]}" if entries else body)
 
@@ -92,9 +93,8 @@ def _total(engine: Engine, exchange: Exchange, db: Snapshot, scope: HistoryScope
     return found
 
 
-def _entry(engine: Engine, exchange: Exchange, version: Version) -> bytes:
+def _entry(engine: Engine, exchange: Exchange, version: Version, *, created: bool) -> bytes:
     url = f"{version.type}/{version.id}"
-    created = version.method == "PUT" and version.version == 1
     response = {
         "status": "201 Created" if created else _STATUS[version.method],
         "etag": f'W/"{version.version}"',

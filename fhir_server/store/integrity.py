@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fhir_server.outcome import Outcome
+from fhir_server.search import Grant
 from fhir_server.spec import r4
 
 from .database import Connection
@@ -29,9 +30,14 @@ def check_references(
 
 
 def check_deletes(
-    connection: Connection, dictionary: Dictionary, numbers: Mapping[tuple[str, str], int], deleted: Sequence[tuple[str, str]], gone: set[int]
+    connection: Connection,
+    dictionary: Dictionary,
+    numbers: Mapping[tuple[str, str], int],
+    deleted: Sequence[tuple[str, str]],
+    gone: set[int],
+    grant: Grant,
 ) -> None:
-    """Refuses to delete what others still refer to.
+    """Refuses to delete what others still refer to, and names one of them where the caller may read it.
 
     `numbers` are those of the search parameters, `gone` those of all resources that this transaction writes.
     """
@@ -48,4 +54,6 @@ def check_deletes(
     rows = connection.execute(REFERRING, (types, [identity for _, identity in deleted], pids, list(gone))).fetchall()
     if rows:
         tid, identity, target = rows[0]
-        raise Outcome("conflict", f"{dictionary.names[tid]}/{identity} still refers to '{target}', which is to be deleted")
+        name = dictionary.names[tid]
+        referring = f"{name}/{identity}" if grant.allows(name, "r") else "Another resource"
+        raise Outcome("conflict", f"{referring} still refers to '{target}', which is to be deleted")

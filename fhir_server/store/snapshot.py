@@ -123,6 +123,16 @@ class Snapshot:
         row = self._connection.execute(statement, arguments).fetchone()
         return row[0] if row else 0
 
+    def revived(self, vids: Sequence[int]) -> set[int]:
+        """Which of these versions, by their numbers, follow a deletion. One statement, none without numbers."""
+        if not vids:
+            return set()
+        statement = (
+            "SELECT v.vid FROM resource_version v JOIN resource_version p ON p.rid = v.rid AND p.version = v.version - 1"
+            " WHERE v.vid = ANY(%s) AND p.body IS NULL"
+        )
+        return {vid for (vid,) in self._connection.execute(statement, (list(vids),))}
+
     def export(self, resource_type: str) -> Iterator[bytes]:
         """The JSON of every current resource of a type, oldest first, as many as it may be: a cursor of the server's, 500 rows in memory.
 

@@ -98,7 +98,7 @@ def _transaction(writer: Writer, connection: Connection, ops: Sequence[Op], gran
             deleted = [(t.type, t.id) for t in plan.targets if t.method == "D"]
             kept = {(t.type, t.id) for t in plan.targets if t.body is not None}
             check_references(connection, writer.dictionary, _new_rows(writer, plan), kept, deleted)
-            check_deletes(connection, writer.dictionary, writer.parameters.numbers, deleted, {t.rid for t in plan.targets})
+            check_deletes(connection, writer.dictionary, writer.parameters.numbers, deleted, {t.rid for t in plan.targets}, grant)
         _write(writer, connection, plan.targets, at, grant, extras.request_id, inside=True)
         if parameters := [(t.id, t.resource) for t in plan.targets if t.type == "SearchParameter"]:
             follow(connection, parameters)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fhir_server.interactions import capabilities
 from tests.interactions.conftest import BASE, Fhir, Json, entry, patient
 
 VALUES = {
@@ -37,6 +38,15 @@ def test_who_has_the_statement_is_told_so(fhir: Fhir) -> None:
     assert fhir("GET", "metadata", headers={"If-None-Match": tag}).status_code == 304
     assert fhir("GET", "metadata", headers={"If-None-Match": 'W/"other"'}).status_code == 200
     assert fhir("GET", "metadata", headers={"Host": "elsewhere.example.org"}).headers["ETag"] != tag
+
+
+def test_the_statement_is_made_once_for_all_hosts(fhir: Fhir) -> None:
+    fhir.get("metadata")
+    made = capabilities._statement.cache_info().misses
+    for number in range(40):
+        stated = fhir.get("metadata", headers={"Host": f"host-{number}.example.org"})
+        assert stated["implementation"]["url"] == f"http://host-{number}.example.org/fhir"
+    assert capabilities._statement.cache_info().misses == made
 
 
 def test_every_type_is_stated_and_answers(fhir: Fhir, statement: Json) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.interactions.conftest import BASE, Fhir, identified, issues, observation, patient, unique
+from tests.interactions.conftest import BASE, Fhir, identified, issues, observation, patient, token, unique
 
 # --- create ---------------------------------------------------------------------------------------------------------------------
 
@@ -400,8 +401,11 @@ def test_with_integrity_references_resolve(integral: Fhir) -> None:
     integral.post("Observation", observation(subject={"identifier": {"value": "x"}}))
     changed = [{"op": "replace", "path": "/subject/reference", "value": f"Patient/{nobody}"}]
     assert integral("PATCH", f"Observation/{made['id']}", changed).status_code == 422
-    assert integral("DELETE", f"Patient/{somebody}").status_code == 409
+    refused = integral("DELETE", f"Patient/{somebody}")
+    assert (refused.status_code, "Observation/" in refused.text) == (409, True)
     assert integral.get(f"Patient/{somebody}")["id"] == somebody
+    blind = replace(integral, token=token(scope="system/Patient.cruds"))("DELETE", f"Patient/{somebody}")
+    assert (blind.status_code, "Observation" in blind.text, somebody in blind.text) == (409, False, True)
 
 
 def test_with_integrity_the_last_referrer_frees_what_it_referred_to(integral: Fhir) -> None:
