@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -353,7 +353,8 @@ def _stop_leftover(cluster: Path) -> None:
     running = _running(cluster)
     if running is not None and _is_ours(running[0], cluster):
         for number in (signal.SIGINT, signal.SIGQUIT):
-            os.kill(running[0], number)
+            with suppress(ProcessLookupError):  # It ends by itself too, when the one that started it is killed.
+                os.kill(running[0], number)
             if _wait_for(lambda: _running(cluster) is None, _STOP_SECONDS):
                 break
         else:

@@ -176,3 +176,17 @@ def test_a_server_that_ends_by_itself_is_started_again(data: Path) -> None:
         assert after == before
         assert second != first
     assert not psutil.pid_exists(second)
+
+
+def test_a_leftover_that_ends_by_itself_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as leftover:
+
+        def ends_meanwhile(pid: int, _cluster: Path) -> bool:
+            leftover.kill()
+            leftover.wait(10)
+            return pid == leftover.pid
+
+        monkeypatch.setattr(postgres, "_is_ours", ends_meanwhile)
+        (tmp_path / "postmaster.pid").write_text(f"{leftover.pid}\n")
+        postgres._stop_leftover(tmp_path)
+    assert postgres._running(tmp_path) is None
