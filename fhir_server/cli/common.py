@@ -51,10 +51,11 @@ def opened(settings: Settings) -> Iterator[Store]:
         store.close()
 
 
-def fit(settings: Settings, addresses: Sequence[str] = (), *, change: bool = True, force: bool = False) -> None:
-    """Sees that the search rows fit the settings, with a bar and a line on stderr if that takes making them anew. Raises SetupError, Outcome.
+def fit(settings: Settings, addresses: Sequence[str] = (), *, change: bool = True) -> int:
+    """Sees that the search rows fit the settings, with a bar and a line on stderr if that takes making them anew.
 
-    Beside a `serve` on the same data directory, and without `change`, it refuses settings other than those that rows were made under.
+    The number of resources whose rows were made anew; 0 where they fitted. Raises SetupError, Outcome. Beside a `serve` on the same data directory,
+    and without `change`, it refuses settings other than those that rows were made under.
     """
     with opened(settings) as store, progress_bar("resources") as bar:
         if not change or _is_served(settings):
@@ -65,10 +66,22 @@ def fit(settings: Settings, addresses: Sequence[str] = (), *, change: bool = Tru
         def show(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        count = (store.rebuild(show) if force else store.fit(addresses, show)) or 0
-    seconds = time.monotonic() - start
-    if count or force:
-        click.echo(f"search rows made anew for {count} resources in {seconds:.1f} s ({count / max(seconds, 0.001):.0f}/s)", err=True)
+        count = store.fit(addresses, show) or 0
+    if count:
+        tell_reindexed(count, time.monotonic() - start)
+    return count
+
+
+def tell_reindexed(count: int, seconds: float) -> None:
+    """One line on stderr."""
+    click.echo(f"search rows made anew for {count} resources in {seconds:.1f} s ({count / max(seconds, 0.001):.0f}/s)", err=True)
+
+
+def install(store: Store) -> None:
+    """Brings the server's own definitions into the database, where they are not there yet. Raises Outcome."""
+    from fhir_server.operations import conformance
+
+    conformance.install(store)
 
 
 def _is_served(settings: Settings) -> bool:

@@ -10,7 +10,7 @@ import click
 
 from fhir_server.settings import SetupError
 
-from .common import data_option, fit, opened, progress_bar, settings_of, with_database
+from .common import data_option, fit, install, opened, progress_bar, settings_of, tell_reindexed, with_database
 
 if TYPE_CHECKING:
     from fhir_server.operations.load import Loaded
@@ -25,6 +25,9 @@ def migrate(data: Path) -> None:
     """Bring the database to the newest schema, and its search rows to the settings; safe to repeat."""
     with with_database(settings_of(data)) as settings:
         fit(settings)
+        with opened(settings) as store:
+            install(store)
+            store.index_now()
         click.echo("the database is at the newest schema", err=True)
 
 
@@ -98,16 +101,26 @@ def _load(settings: Settings, paths: tuple[Path, ...]) -> Loaded:
 
 
 @click.command()
+@click.option("--type", "resource_type", metavar="TYPE", help="Only those of one resource type.")
+@click.option("--param", "code", metavar="CODE", help="Only those of one search parameter, of the type or of all that have it.")
 @data_option
-def reindex(data: Path) -> None:
-    """Make all search rows anew.
+def reindex(resource_type: str | None, code: str | None, data: Path) -> None:
+    """Make search rows anew, also while `serve` works on the same data.
 
-    This is never needed after a change of settings or program: `serve` and `migrate` see to that. While it runs, searches and writes of a `serve` on
-    the same data wait, for a minute at the most, and then get 503 with Retry-After; a rebuild that fails changes nothing. `--type` and `--param`, and
-    a rebuild that nobody waits for, are not available yet.
+    This is never needed after a change of settings or program, nor for a new search parameter: the server sees to that. Searches and writes go on;
+    each resource is found by its old rows until it has the new ones. It may be interrupted, and repeated.
     """
+    start = time.monotonic()
     with with_database(settings_of(data)) as settings:
-        fit(settings, force=True)
+        if fit(settings):
+            return
+        with opened(settings) as store, progress_bar("resources") as bar:
+            task = bar.add_task("search rows", total=None)
+            count = store.reindex(
+                lambda done, total: bar.update(task, completed=done, total=total, description="search rows"), resource_type=resource_type, code=code
+            )
+            store.index_now()
+    tell_reindexed(count, time.monotonic() - start)
 
 
 COMMANDS = (migrate, load, export, reindex)

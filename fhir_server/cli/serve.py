@@ -15,11 +15,13 @@ import click
 
 from fhir_server.settings import Settings, SetupError
 
-from .common import data_option, fit, settings_of
+from .common import data_option, fit, install, opened, settings_of
 
 _HOST = click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 _PORT = click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="The port for HTTP; 0 takes a free one.")
 _PROCESSES = click.option("--processes", type=click.IntRange(1, 10), show_default="one per core, four at the most", help="API processes.")
+
+_INDEX_SECONDS = 2
 
 
 @click.command()
@@ -44,6 +46,10 @@ def serve(host: str, port: int, mllp_port: int, data: Path, processes: int | Non
 
         migrate(str(settings.database_url))
         fit(settings, _addresses(host, port))
+        with opened(settings) as store:
+            install(store)
+            # A small database is ready at once; the rest of a large one goes on in the background.
+            store.index_now(seconds=_INDEX_SECONDS)
         _serve(settings, host, port, processes, demo=demo)
 
 

@@ -10,6 +10,7 @@ ended.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ from .dictionary import Dictionary
 from .index import Row, copy_rows, merge
 from .parameters import promote
 from .plan import Writer
-from .tables import INDEX_TABLES
+from .tables import BLOCK, INDEX_TABLES
 
 _LOCK: Final = 0x46484954
 _WINDOW: Final = 5_000  # Resources that one statement looks through for those concerned.
@@ -35,7 +36,7 @@ _CHUNK: Final = 200  # Resources whose rows one transaction replaces,
 _CHUNK_BYTES: Final = 8_000_000  # or so many bytes of them.
 _DELETE: Final = 5_000
 _INTERVAL: Final = 10.0
-_PATIENCE: Final = 60.0
+PATIENCE: Final = 60.0
 """Seconds for which rows of a parameter that went stay: searches that began with it may still run."""
 _ANALYZE_FROM: Final = 1_000
 
@@ -51,8 +52,6 @@ SELECT virtualtransaction FROM pg_locks WHERE locktype = 'relation' AND relation
 AND granted AND pid <> pg_backend_pid() AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 """Whoever writes: a statement takes its locks before its snapshot, so who is not here after a commit sees what it committed."""
-_END: Final = 2**62
-
 Progress = Callable[[int, int], None]
 """Called with how many resources are done, and how many there are."""
 
@@ -85,6 +84,7 @@ class Reindexer:
         self._numbers = numbers
         self._dictionary = dictionary
         self._refreshed = refreshed
+        self._ends: dict[int, int] = {}
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
@@ -115,23 +115,24 @@ class Reindexer:
                 with self._numbers.connection() as connection:
                     pending = scalar(connection, _PENDING)
                 if pending:
-                    self.work(patience=_PATIENCE, pause=True)
+                    self.work(pause=True)
             except Outcome as outcome:
                 self._log.warning("indexing waits", reason=str(outcome))
             except Exception as error:  # noqa: BLE001 - the thread outlives whatever it meets
                 self._log.error("indexing failed", exc_info=error)
             self._wake.wait(_INTERVAL)
 
-    def work(self, *, patience: float, pause: bool) -> bool:
+    def work(self, *, patience: float = PATIENCE, seconds: float = math.inf, pause: bool = False) -> bool:
         """Makes all rows that are missing and takes away those of parameters that went `patience` seconds ago; False where another process does.
 
-        With `pause` it leaves half of the time to others.
+        It ends after so many `seconds` or a little more; with `pause` it leaves half of the time to others.
         """
+        deadline = time.monotonic() + seconds
         with self._database.connection() as connection:
             if not scalar(connection, "SELECT pg_try_advisory_lock(%s)", _LOCK):
                 return False
             try:
-                while not self._stop.is_set() and self._advance(connection, pause=pause):
+                while not self._stop.is_set() and time.monotonic() < deadline and self._advance(connection, pause=pause):
                     pass
                 self._sweep(connection, patience)
             finally:
@@ -149,7 +150,8 @@ class Reindexer:
         with self._database.connection() as connection:
             total = scalar(connection, "SELECT count(*) FROM resource WHERE NOT deleted AND type = ANY(%s::smallint[])", tids)
             progress(0, total)
-            while window := self._window(connection, at, _END, tids, deleted=pids is None):
+            last = _newest(connection)
+            while window := self._window(connection, at, last, tids, deleted=pids is None):
                 at = window[-1][0]
                 for chunk in _chunks(window):
                     done += self._index(connection, chunk, numbers)
@@ -180,11 +182,15 @@ class Reindexer:
         low = min(walked for *_, walked in rows)
         group = {pid: (name, code) for pid, name, code, walked in rows if walked == low}
         if low < 0:
-            self._outlast_writers(connection)
+            if not self._outlast_writers(connection):
+                return False
+            self._ends |= dict.fromkeys(group, _newest(connection))
             self._walked(connection, group, 0)
             return True
+        # Resources of greater numbers were written when writers made the rows already. Another process may have begun: then by those of now.
+        last = max(self._ends.get(pid) or self._ends.setdefault(pid, _newest(connection)) for pid in group)
         # Where they meet others that are further, they go on together.
-        end = min((walked for *_, walked in rows if walked > low), default=_END)
+        end = min((walked for *_, walked in rows if walked > low), default=last)
         types = [self._dictionary.types[name] for name in {name for name, _ in group.values()}]
         window = self._window(connection, low, end, types, deleted=False)
         for chunk in _chunks(window):
@@ -195,10 +201,11 @@ class Reindexer:
             self._walked(connection, group, chunk[-1])
         if window:
             self._walked(connection, group, window[-1][0])
-        elif end < _END:
+        elif end < last:
             self._walked(connection, group, end)
         else:
             self._finish(connection, group, low)
+            self._ends = {pid: at for pid, at in self._ends.items() if pid not in group}
         return True
 
     def _finish(self, connection: Connection, group: Mapping[int, tuple[str, str]], top: int) -> None:
@@ -242,8 +249,8 @@ class Reindexer:
         )
         made = {rid: (vid, _only(writer.registry.rows(fhirjson.loads(body.encode())), pids)) for rid, vid, body in found}
         with connection.transaction():
-            # This makes us one of the writers that others wait for before they begin a walk.
-            connection.execute("LOCK TABLE resource_version IN ROW EXCLUSIVE MODE")
+            # One of the writers, whom others wait for before they begin a walk or a rebuild.
+            connection.execute("LOCK TABLE resource_version, sp_date IN ROW EXCLUSIVE MODE")
             if not self._fits(connection, writer):
                 return {}
             held = connection.execute(
@@ -275,7 +282,8 @@ class Reindexer:
         if not rows:
             return
         gone = [pid for (pid,) in rows]
-        self._outlast_writers(connection)
+        if not self._outlast_writers(connection):
+            return
         numbers = [number for pid in gone for number in (pid, -pid)]
         for table in INDEX_TABLES:
             if not any(index.columns.keys()[0] == "pid" for index in table.indexes):
@@ -286,11 +294,18 @@ class Reindexer:
                     return
         connection.execute("DELETE FROM search_param WHERE pid = ANY(%s::smallint[]) AND retired IS NOT NULL", (gone,))
 
-    def _outlast_writers(self, connection: Connection) -> None:
-        """Waits until everybody who is writing now has ended."""
+    def _outlast_writers(self, connection: Connection) -> bool:
+        """Waits until everybody who is writing now has ended; False where the wait was cut short."""
         writing = {row[0] for row in connection.execute(_WRITERS)}
         while writing and not self._stop.wait(0.01):
             writing &= {row[0] for row in connection.execute(_WRITERS)}
+        return not writing
+
+
+def _newest(connection: Connection) -> int:
+    """A number that no resource has yet, nor any number that a process has in store for new ones."""
+    newest: int = scalar(connection, "SELECT last_value + %s FROM resource_rid", BLOCK)
+    return newest
 
 
 def _only(rows: Mapping[str, Sequence[Row]], pids: Collection[int] | None) -> Mapping[str, Sequence[Row]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,7 +24,7 @@ from .migrate import newest_revision
 from .ops import Commit, Lookup, Op
 from .plan import Writer
 from .rebuild import Progress, differences, fingerprint, recorded, renew
-from .reindex import Coming, Reindexer, coming
+from .reindex import PATIENCE, Coming, Reindexer, coming
 from .snapshot import Snapshot
 from .tables import INDEX_TABLES
 from .transact import Extras, defines_parameters, transact
@@ -137,9 +138,12 @@ class Store:
         """
         self._reindexer.start()
 
-    def index_now(self, *, patience: float = 0.0) -> None:
-        """Does all of that work that there is, unless another process is at it; rows of parameters that went stay for `patience` seconds."""
-        self._reindexer.work(patience=patience, pause=False)
+    def index_now(self, *, seconds: float = math.inf, patience: float = PATIENCE) -> None:
+        """Does that work here and now, for so many `seconds`, unless another process is at it.
+
+        Rows of parameters that went `patience` seconds ago go too; searches that began before may still ask for them.
+        """
+        self._reindexer.work(seconds=seconds, patience=patience)
 
     def reindex(self, progress: Progress, *, resource_type: str | None = None, code: str | None = None) -> int:
         """Makes the index rows of all resources, of one type's, or of one parameter anew while others read and write; the number of resources.
