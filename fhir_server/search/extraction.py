@@ -60,7 +60,9 @@ class Extractor:
         leaves: _Laid = {}
         params = list(params)
         if any(param.type == "composite" for _, param in params):
-            self._known.update({param.url: param for param in (*context.spec.params, *(param for _, param in params))})
+            # What a modifier asks for has the URL of what it is derived from.
+            own = [param for _, param in params if ":" not in param.code]
+            self._known.update({param.url: param for param in (*context.spec.params, *own)})
         for pid, param in params:
             found = self._lay(resource_type, pid, param, leaves)
             if not isinstance(found, str):

@@ -49,14 +49,17 @@ class _Part(NamedTuple):
     powers: dict[str, int]
 
 
-@lru_cache(maxsize=4096)
 def unit(code: str) -> Unit | None:
     """What a UCUM code means; None for what UCUM does not have, for scales without a factor such as `[pH]` and `dB`, and for factors beyond 10^300.
 
     Annotations mean nothing: `{beats}/min` is `/min`. Costs about 10 µs the first time.
     """
-    if not 0 < len(code) <= _MAX_CODE:
-        return None
+    # Before the cache, which must not keep long texts.
+    return _read(code) if 0 < len(code) <= _MAX_CODE else None
+
+
+@lru_cache(maxsize=4096)
+def _read(code: str) -> Unit | None:
     scale = TEMPERATURES.get(code.partition("{")[0]) if code.isascii() else None
     if scale is not None:
         return _unit(_Part(Fraction(scale[0]), {"K": 1}), Fraction(scale[1])) if _annotated(code) else None

@@ -51,6 +51,7 @@ def test_every_composite_of_the_specification_works(registry: Registry) -> None:
             if param.type == "composite":
                 supported = registry.supported_params(name)[code]
                 assert [part.url for part in supported.components] == [part.definition for part in param.components]
+                assert not [part for part in supported.components if ":" in part.code]
                 assert kind_of(supported).TABLE in metadata.tables
 
 

@@ -8,6 +8,7 @@ The distance is that of a sphere with the Earth's mean radius, by the haversine 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
@@ -27,6 +28,7 @@ RADIUS: Final = 6_371_008.8
 """Of the Earth, in metres."""
 NEARBY: Final = "50"
 """Kilometres, where a query says no distance."""
+_LITERAL: Final = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?", re.ASCII)
 _MILES: Final = {"mi": "[mi_i]", "mi_i": "[mi_i]", "mi_us": "[mi_us]"}
 _HALF_DEGREE: Final = math.pi / 360
 _POLE: Final = 90.0
@@ -83,10 +85,12 @@ _LIMITS: Final = (("latitude", "longitude"), (90, 180))
 
 def _number(text: str, name: str, most: int | None) -> Decimal:
     try:
-        found = Number(text)
-    except (ValueError, ArithmeticError):
-        raise ValueError(f"has a {name} that is no number such as 48.2: '{text[:80]}'") from None
-    if not found.is_finite() or (abs(found) > most if most is not None else found < 0):
+        found = Number(text) if _LITERAL.fullmatch(text) else None
+    except ValueError:
+        found = None
+    if found is None:
+        raise ValueError(f"has a {name} that is no number such as 48.2: '{text[:80]}'")
+    if abs(found) > most if most is not None else found < 0:
         raise ValueError(f"has a {name} that is not {'0 or more' if most is None else f'from -{most} to {most}'}: '{text[:80]}'")
     return found
 
