@@ -21,9 +21,13 @@ from fhir_server.spec import r4
 from fhir_server.store.postgres import connect_to_running
 from fhir_server.validation import Validator
 
-from . import limits, million, workloads
+from . import categories, limits, workloads
 from .clients import Client, Figures
+from .multiply import multiply
 from .server import Server, serving
+from .sql import sql
+
+_CLI = str(Path(sys.executable).parent / "fhir-server")
 
 
 def main() -> None:
@@ -31,7 +35,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(prog="python -m bench")
     arguments.add_argument("--synthea", type=Path, help="a folder of Synthea bundles (.json.bz2)")
     arguments.add_argument("--bundles", type=int, default=20, help="how many of them go in over HTTP (default: 20)")
-    arguments.add_argument("--million", action="store_true", help="also measure the SQL of searches over a million Observations (two minutes)")
+    arguments.add_argument("--million", action="store_true", help="also search 100,000 and a million resources (twenty minutes)")
     chosen = arguments.parse_args()
     print(f"{platform.machine()}, {platform.python_implementation()} {platform.python_version()}, {datetime.now(UTC):%Y-%m-%d}\n")
     print("| work | CPU-ms | requests/s | p50 ms | p99 ms | note |\n|---|--:|--:|--:|--:|---|")
@@ -44,10 +48,30 @@ def main() -> None:
         with serving() as server:
             _loaded(server, chosen.synthea)
         _validation(chosen.synthea)
-    if chosen.million:
-        with serving() as server, connect_to_running(server.data) as url:
-            for name, milliseconds in million.measure(url):
-                _say(f"SQL of a search by {name}, a million Observations", f"{milliseconds:.2f} ms")
+    if chosen.synthea is not None and chosen.million:
+        _grown(chosen.synthea)
+
+
+def _grown(synthea: Path) -> None:
+    """Searches over 100,000 and over a million resources, which are the loaded ones many times."""
+    first: dict[str, float] = {}
+    for copies in (2, 17):
+        with serving() as server:
+            subprocess.run([_CLI, "load", str(synthea), "--data", str(server.data)], check=True, capture_output=True, text=True)
+            with connect_to_running(server.data) as url:
+                total = list(multiply(url, copies))[-1]
+                print(f"\n{total:,} resources\n", flush=True)
+                for name, milliseconds in sql(url, server):
+                    _say(f"SQL of a search by {name}", f"{milliseconds:.2f} ms")
+            for figures in categories.measure(server):
+                growth = f"; {figures.cpu_ms / first[figures.name]:.2f} times the CPU of the smaller set" if figures.name in first else ""
+                first.setdefault(figures.name, figures.cpu_ms)
+                figures.note += growth
+                _row(figures)
+            for name, milliseconds in categories.dear(server):
+                _say(name, f"{milliseconds:.1f} ms")
+            rate, last = categories.download(server, most=total // 1000)
+            _say("all Observations by pages of 1,000", f"{rate:,.0f} resources/s; the last page {last:.0f} ms")
 
 
 def _row(figures: Figures) -> None:
@@ -87,9 +111,8 @@ def _plain(server: Server) -> None:
 def _loaded(server: Server, synthea: Path) -> None:
     """Loading from files, then searches and paging over what was loaded."""
     before, start = server.cpu_seconds(), time.perf_counter()
-    cli = str(Path(sys.executable).parent / "fhir-server")
     own = _children_cpu()
-    subprocess.run([cli, "load", str(synthea), "--data", str(server.data)], check=True, capture_output=True, text=True)
+    subprocess.run([_CLI, "load", str(synthea), "--data", str(server.data)], check=True, capture_output=True, text=True)
     seconds = time.perf_counter() - start
     spent = server.cpu_seconds() - before + _children_cpu() - own
     with connect_to_running(server.data) as url:

@@ -138,20 +138,26 @@ def paging(server: Server) -> tuple[float, float]:
 
 
 def updates(server: Server) -> tuple[float, float]:
-    """CPU-milliseconds of the first and of the 200th update of a resource, over 100 resources each."""
+    """CPU-milliseconds of the first and of the 200th update of a resource: 500 resources one by one, so that a clock of 10 ms tells 2 % apart."""
     client = Client(server)
-    stored = [client.json("POST", "Patient", patient(n)) for n in range(100)]
+    stored = [client.json("POST", "Patient", patient(n)) for n in range(500)]
 
-    def once(value: str) -> float:
+    def once(turn: int) -> float:
         before = server.cpu_seconds()
         for resource in stored:
-            resource["birthDate"] = value
+            resource["birthDate"] = f"19{turn // 28:02d}-01-{1 + turn % 28:02d}"
             client.send("PUT", f"Patient/{resource['id']}", json.dumps(resource).encode(), (200,))
         return (server.cpu_seconds() - before) * 1000 / len(stored)
 
-    once("1970-01-01")
-    first = min(once(f"1971-01-{day:02d}") for day in range(1, 6))
-    for turn in range(190):
-        once(f"19{72 + turn // 28}-02-{1 + turn % 28:02d}")
-    last = min(once(f"1990-01-{day:02d}") for day in range(1, 6))
+    def at_once(turn: int) -> None:
+        for resource in stored:
+            resource["birthDate"] = f"19{turn // 28:02d}-01-{1 + turn % 28:02d}"
+        entries = [{"resource": each, "request": {"method": "PUT", "url": f"Patient/{each['id']}"}} for each in stored]
+        client.json("POST", "", {"resourceType": "Bundle", "type": "transaction", "entry": entries})
+
+    once(0)
+    first = min(once(turn) for turn in range(1, 4))
+    for turn in range(4, 197):
+        at_once(turn)
+    last = min(once(turn) for turn in range(197, 200))
     return first, last
