@@ -7,7 +7,6 @@ Value sets that the specification cannot list (UCUM, MIME types, currencies) are
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import Any, Final
 
 from fhir_server.spec import Element, Spec
@@ -34,7 +33,7 @@ def _code(value_set: str, codes: frozenset[str], inner: Check) -> Check:
     def check(value: Any, scope: Scope) -> Faults | None:
         if type(value) is str and value in codes:
             return None
-        return inner(value, scope) or fault("code-invalid", f"{_unknown(value, codes)} ({value_set})")
+        return inner(value, scope) or fault("code-invalid", f"{_unknown(value, codes, scope)} ({value_set})")
 
     return check
 
@@ -53,16 +52,14 @@ def _concept(value_set: str, codes: set[tuple[str, str]], inner: Check) -> Check
         first = codings[0]
         if first.get("code") in known and first.get("system") not in systems:
             return [Fault(f"{at}.system", "code-invalid", f"The system of this code is {' or '.join(sorted(systems))} ({value_set})")]
-        return [Fault("", "code-invalid", f"None of the codings is in the value set: {_unknown(first.get('code'), known)} ({value_set})")]
+        return [Fault("", "code-invalid", f"None of the codings is in the value set: {_unknown(first.get('code'), known, scope)} ({value_set})")]
 
     return check
 
 
-def _unknown(value: Any, codes: frozenset[str]) -> str:
+def _unknown(value: Any, codes: frozenset[str], scope: Scope) -> str:
     if not isinstance(value, str):
         return f"A code is wanted, not {kind(value)}"
-    listed = sorted(codes)
-    if len(listed) <= _LISTED:
-        return f"{shown(value)} is not one of {', '.join(listed)}"
-    near = get_close_matches(value[:64], listed, 1)
-    return f"{shown(value)} is not one of the {len(listed)} codes" + (f"; did you mean '{near[0]}'?" if near else "")
+    if len(codes) <= _LISTED:
+        return f"{shown(value)} is not one of {', '.join(sorted(codes))}"
+    return f"{shown(value)} is not one of the {len(codes)} codes{scope.budget.near(value, codes)}"

@@ -8,7 +8,6 @@ Every check here is a closure over what one TypeDef says. An object costs about 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from fhir_server.spec import Element, TypeDef
@@ -77,7 +76,7 @@ def object_check(  # noqa: C901 - one closure, see the figures above
         name = key[1:]
         element = definition.elements.get(name) if key.startswith("_") else None
         if element is None or not _may_have_sibling(element, single, table):
-            return _unknown(key, definition)
+            return _unknown(key, definition, scope)
         found = _siblings(item, value.get(name), sibling, scope) if element.many else sibling(item, scope)
         return place(None, f".{element.name}", found) if found else None
 
@@ -174,9 +173,8 @@ def _items_beside(values: list[Any], siblings: list[Any], item_check: Check, sco
     return faults
 
 
-def _unknown(key: str, definition: TypeDef) -> Faults:
-    near = get_close_matches(key[:64], [*definition.elements, *(e.name for e in definition.elements.values() if e.choice)], 1)
-    hint = f"; did you mean '{near[0]}'?" if near and near[0] != key else ""
+def _unknown(key: str, definition: TypeDef, scope: Scope) -> Faults:
+    hint = scope.budget.near(key, [*definition.elements, *(e.name for e in definition.elements.values() if e.choice)])
     if any(e.choice and e.name == key for e in definition.elements.values()):
         hint = f": it is written with its type, as {', '.join(e.key for e in definition.elements.values() if e.name == key)[:120]}"
     name = key if key.isidentifier() and len(key) <= 64 else ""  # noqa: PLR2004 - longer names are no names

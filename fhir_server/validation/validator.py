@@ -10,25 +10,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from copy import copy
-from difflib import get_close_matches
-from typing import Any, Final
+from typing import Any
 
-from fhir_server.fhirpath import Budget
 from fhir_server.outcome import Issue, Outcome
 from fhir_server.spec import Element, Spec, TypeDef
 
 from .bindings import bound_check
-from .faults import MAX_DEPTH, Check, Fault, Faults, Scope, fault, kind, place, shown
+from .faults import MAX_DEPTH, Allowance, Check, Fault, Faults, Scope, fault, kind, place, shown
 from .invariants import Rule, rules
 from .narrative import check_xhtml
 from .primitives import PRIMITIVES, element_id
 from .references import reference_check
 from .structure import object_check, repeated, ruled
-
-MAX_STEPS: Final = 4_000_000
-"""Steps of a check: a rule asked, a tag of a narrative read, an element touched by an expression. They take 5 s at the most, 2 s as a rule.
-
-All definitions of R4 together, 30 MB, take 3.4 million, the largest one 70,000; 64 MB of patient records take 200,000."""
 
 
 class Validator:
@@ -39,17 +32,17 @@ class Validator:
         self._spec = spec
         self._invariants = invariants
         self._types: dict[str, Check] = {}
-        self._budget: Budget | None = None
+        self._budget: Allowance | None = None
 
     def of_one_request(self) -> Validator:
         """This validator, with one budget for all that is checked with it: the entries of a Bundle together may not cost more than one resource."""
         validator = copy(self)
-        validator._budget = Budget(MAX_STEPS)  # noqa: SLF001 - of its own class
+        validator._budget = Allowance()  # noqa: SLF001 - of its own class
         return validator
 
-    def budget(self) -> Budget:
+    def budget(self) -> Allowance:
         """What one more check may spend: MAX_STEPS, or what is left of those of the request."""
-        return self._budget or Budget(MAX_STEPS)
+        return self._budget or Allowance()
 
     def check(self, resource: Any, *, warnings: bool = False) -> list[Issue]:
         """What is wrong with a decoded resource, empty if nothing is; `warnings` adds what the specification only advises.
@@ -58,14 +51,14 @@ class Validator:
         Raises Outcome `malformed` for what is no resource at all.
         On average 27 µs for 1.5 kB; bounded by the size of the resource and by MAX_STEPS.
         """
-        name = self._named(resource)
         budget = self.budget()
+        name = self._named(resource, budget)
         if budget.steps < 0:
             return [Issue("error", "too-costly", "This is not checked: what came before it took all the steps of the request", (name,))]
         found = self._container(resource, name, budget, depth=0, warnings=warnings)
         if found is None:
             return []
-        return [Issue(f.severity, f.code, f.text, (name + f.path,)) for f in found]
+        return [Issue(f.severity, f.code, f.text, (name + f.path,)) for f in budget.told(found)]
 
     def require(self, resource: Any) -> None:
         """Returns if the resource is valid.
@@ -77,15 +70,15 @@ class Validator:
         if issues:
             raise Outcome("too-costly" if any(issue.code == "too-costly" for issue in issues) else "invalid", issues=issues)
 
-    def _named(self, resource: Any) -> str:
+    def _named(self, resource: Any, budget: Allowance) -> str:
         if type(resource) is not dict:
             raise Outcome("malformed", f"A resource is a JSON object, not {kind(resource)}")
-        faults = self._type_faults(resource)
+        faults = self._type_faults(resource, budget)
         if faults:
             raise Outcome("malformed", faults[0].text)
         return str(resource["resourceType"])
 
-    def _type_faults(self, resource: dict[str, Any]) -> Faults | None:
+    def _type_faults(self, resource: dict[str, Any], budget: Allowance) -> Faults | None:
         name = resource.get("resourceType")
         if name is None:
             return fault("structure", "A resource says what it is: resourceType is missing")
@@ -94,8 +87,7 @@ class Validator:
         definition = self._spec.types.get(name)
         if definition is not None and definition.kind == "resource" and not definition.abstract:
             return None
-        near = get_close_matches(name[:64], self._spec.resource_types, 1)
-        return fault("structure", f"There is no resource type {shown(name)} in FHIR R4" + (f"; did you mean '{near[0]}'?" if near else ""))
+        return fault("structure", f"There is no resource type {shown(name)} in FHIR R4{budget.near(name, self._spec.resource_types)}")
 
     def _type(self, name: str) -> Check:
         """The check of a type. It is kept before its parts are compiled, since types contain each other."""
@@ -156,12 +148,12 @@ class Validator:
             return fault("structure", f"A resource is a JSON object, not {kind(value)}")
         if scope.depth >= MAX_DEPTH:
             return fault("too-long", f"Elements are nested more than {MAX_DEPTH} levels deep")
-        faults = self._type_faults(value)
+        faults = self._type_faults(value, scope.budget)
         if faults:
             return place(None, ".resourceType" if "resourceType" in value else "", faults)
         return None
 
-    def _container(self, resource: dict[str, Any], name: str, budget: Budget, *, depth: int, warnings: bool) -> Faults | None:
+    def _container(self, resource: dict[str, Any], name: str, budget: Allowance, *, depth: int, warnings: bool) -> Faults | None:
         check = self._types.get(name) or self._type(name)
         contained = resource.get("contained")
         if type(contained) is not list:

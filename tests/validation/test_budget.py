@@ -13,7 +13,7 @@ from fhir_server import fhirjson
 from fhir_server.outcome import Outcome
 from fhir_server.spec import r4
 from fhir_server.validation import Validator
-from fhir_server.validation.validator import MAX_STEPS
+from fhir_server.validation.faults import MAX_FAULTS, MAX_HINTS, MAX_ISSUES, MAX_STEPS
 from tests.validation.test_invariants import definition, observation, patient
 
 VALIDATOR = Validator(r4())
@@ -106,6 +106,28 @@ def test_the_budget_is_shared_by_the_resources_of_one_request() -> None:
     assert refused(resource, validator).category == "too-costly"
     assert [issue.code for issue in validator.check(patient())] == ["too-costly"]
     VALIDATOR.require(resource)
+
+
+def test_many_faulty_resources_of_one_request_are_told_of_briefly() -> None:
+    validator, faulty = VALIDATOR.of_one_request(), patient(identifier=[{"valu": "1"}] * 150)
+    counts = [len(refused(faulty, validator).issues) for _ in range(MAX_ISSUES // MAX_FAULTS + 3)]
+    assert counts == [MAX_FAULTS] * (MAX_ISSUES // MAX_FAULTS) + [1, 1, 1]
+    assert len(refused(faulty).issues) == MAX_FAULTS
+
+
+def test_suggestions_end() -> None:
+    validator, faulty = VALIDATOR.of_one_request(), patient(nam=[], gender="mal")
+    texts = [issue.diagnostics for _ in range(MAX_HINTS + 1) for issue in validator.check(faulty) if "nam" in issue.diagnostics]
+    assert [text.endswith("did you mean 'name'?") for text in texts] == [True] * MAX_HINTS + [False]
+    refusal = refused({"resourceType": "Bundle", "type": "collection", "entry": [{"resource": {"resourceType": "Patien"}}]})
+    assert refusal.issues[0].diagnostics.endswith("did you mean 'Patient'?")
+
+
+def test_faults_are_counted() -> None:
+    validator, faulty = tight(10_000), patient(identifier=[{"value": 1}] * 150)
+    categories = [refused(faulty, validator).category for _ in range(100)]
+    assert categories[0] == "invalid"
+    assert categories[-1] == "too-costly"
 
 
 @pytest.mark.parametrize(
