@@ -65,20 +65,33 @@ def compile_matching(query: Query, registry: Registry, grant: Grant, limit: int,
     return Statement(text, found.params + resources.params)
 
 
+def compile_some(query: Query, registry: Registry, grant: Grant, limit: int, sources: Sources = CURRENT) -> Statement:
+    """Up to `limit` matches in no order, some of them more than once: rows (rid, id). Stops after so many, which DISTINCT may not.
+
+    Raises Outcome `forbidden`.
+    """
+    base, resources = shape(query, Conditions(registry, grant, sources)), sources.table("resource", "r")
+    found = base.select(f"{base.rids[0]} AS rid")
+    text = f"SELECT r.rid, r.id FROM ({found.text} LIMIT {limit}) p JOIN {resources.text} ON r.rid = p.rid"
+    return Statement(text, found.params + resources.params, by_value=True)
+
+
 def compile_referred(
     query: Query, registry: Registry, grant: Grant, link: tuple[Sequence[int], str], limit: int, sources: Sources = CURRENT
 ) -> Statement:
-    """The ids of a type that the first `limit` matches refer to by some parameters: rows (id, all the matches there were).
+    """The ids of a type that the first `limit` matches refer to by some parameters: rows (id, how many matches there were).
 
+    One row with a NULL id tells the number where they refer to none.
     `link` are the numbers of the reference parameters and the type they point to. Raises Outcome `forbidden`.
     """
     base = shape(query, Conditions(registry, grant, sources))
-    found, links = base.select(f"DISTINCT {base.rids[0]} AS rid"), sources.table("sp_reference", "h")
+    found, links = base.select(f"{base.rids[0]} AS rid"), sources.table("sp_reference", "h")
     text = (
-        f"WITH m AS MATERIALIZED ({found.text} LIMIT {limit}) SELECT DISTINCT h.id, (SELECT count(*) FROM m) FROM m JOIN {links.text}"
-        f" ON h.rid = m.rid AND {equals_number('h.pid', link[0]).text} AND h.type = {registry.types[link[1]]}"
+        f"WITH m AS MATERIALIZED ({found.text} LIMIT {limit}), n AS (SELECT count(*) AS n FROM m)"
+        f" SELECT DISTINCT h.id, n.n FROM n LEFT JOIN (m JOIN {links.text} ON h.rid = m.rid AND {equals_number('h.pid', link[0]).text}"
+        f" AND h.type = {registry.types[link[1]]}) ON TRUE"
     )
-    return Statement(text, found.params + links.params)
+    return Statement(text, found.params + links.params, by_value=True)
 
 
 def compile_revinclude(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from .compile import compile_matching, compile_referred
+from .compile import compile_referred, compile_some
 from .grant import Grant
 from .params.reference import Target
 from .query import AllOf, AnyOf, Chain, Coded, Criterion, Filter, Has, Hierarchy, Itself, Not, Numbered, Param, Query, rewritten
@@ -33,7 +33,6 @@ Expand = Callable[[Coded], Filter]
 """What codes that terminology names are as a filter. May raise Outcome."""
 
 _ID: Final = Param(0, "_id", "token", "http://hl7.org/fhir/SearchParameter/Resource-id")
-_NOBODY: Final = Criterion(_ID, ())
 
 
 def resolved(query: Query, expand: Expand) -> Query:
@@ -81,29 +80,23 @@ class _Asker:
         found: list[Target] = []
         for name, part in targets:
             if self.grant.allows(name, "s"):
-                query = Query((name,), filters=(part,))
-                rows = self.run(compile_matching(query, self.registry, self.grant, FEW + 1 - len(found), self.sources)._replace(by_value=True))
-                found += [Target(row[2], self.registry.types[name]) for row in rows]
+                rows = self.run(compile_some(Query((name,), filters=(part,)), self.registry, self.grant, FEW + 1 - len(found), self.sources))
+                found += [Target(row[1], self.registry.types[name]) for row in rows]
             if len(found) > FEW:
                 return None
-        return Criterion(param, tuple(found))
+        return Criterion(param, tuple(dict.fromkeys(found)))
 
     def has(self, source: str, param: Param, part: Filter, types: tuple[str, ...]) -> Filter | None:
+        """The ids of those that the matches refer to; None where there are many."""
         if not self.grant.allows(source, "s"):
-            return _NOBODY
+            return Criterion(_ID, ())
         if len(types) > 1:
             return None
         query = Query((source,), filters=(part,))
-        statement = compile_referred(query, self.registry, self.grant, (param.pids, types[0]), _LOOKED_AT, self.sources)
-        rows = self.run(statement._replace(by_value=True))
-        if rows and (rows[0][1] == _LOOKED_AT or len(rows) > FEW):
+        rows = self.run(compile_referred(query, self.registry, self.grant, (param.pids, types[0]), _LOOKED_AT, self.sources))
+        if rows[0][1] == _LOOKED_AT or len(rows) > FEW:
             return None
-        return Criterion(_ID, tuple(row[0] for row in rows)) if rows else self._nobody(query)
-
-    def _nobody(self, query: Query) -> Filter | None:
-        # No row at all may also mean that the first so many point elsewhere.
-        matching = self.run(compile_matching(query, self.registry, self.grant, _LOOKED_AT, self.sources)._replace(by_value=True))
-        return None if len(matching) == _LOOKED_AT else _NOBODY
+        return Criterion(_ID, tuple(row[0] for row in rows if row[0] is not None))
 
     def either(self, node: AnyOf, query: Query) -> Filter:
         """Alternatives that each have an index are looked up one by one: a condition per resource would have to look at all that match none."""
@@ -111,7 +104,7 @@ class _Asker:
             return node
         rids: set[int] = set()
         for part in node.filters:
-            rows = self.run(compile_matching(Query(query.types, filters=(part,)), self.registry, self.grant, FEW + 1, self.sources))
+            rows = self.run(compile_some(Query(query.types, filters=(part,)), self.registry, self.grant, FEW + 1, self.sources))
             rids.update(row[0] for row in rows)
             if len(rows) > FEW:
                 return node
