@@ -25,3 +25,18 @@ def assert_agreement(database: Any, name: str, code: str, elements: Sequence[dic
             text = f"SELECT DISTINCT f.rid FROM {kind.TABLE} f WHERE f.pid = {param.pid} AND {found.text}"
             expected = {rid for rid, own in enumerate(rows, start=1) if any(kind.matches(value, row) for value in asked for row in own)}
             assert {row[0] for row in run(Statement(text, found.params))} == expected, asked
+
+
+def plan(database: Any, name: str, code: str, query: str, values: dict[str, str] | None = None) -> str:
+    """How PostgreSQL finds the rows of one value if it may not read the whole table; `values` are columns of 5,000 rows, by their number `g`."""
+    param = database.registry.supported_params(name)[code]
+    kind = kind_of(param)
+    found = kind.predicate([kind.parse(query, None, param.targets, database.registry.context)], "f.")
+    with database.connection.transaction(force_rollback=True):
+        if values:
+            names, made = ", ".join(values), ", ".join(values.values())
+            database.connection.execute(f"INSERT INTO {kind.TABLE} (pid, rid, {names}) SELECT {param.pid}, g, {made} FROM generate_series(1, 5000) g")
+            database.connection.execute(f"ANALYZE {kind.TABLE}")
+        database.connection.execute("SET LOCAL enable_seqscan = off")
+        text = f"EXPLAIN SELECT f.rid FROM {kind.TABLE} f WHERE f.pid = {param.pid} AND {found.text}"
+        return "\n".join(row[0] for row in database.run(Statement(text, found.params)))

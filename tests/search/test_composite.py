@@ -17,7 +17,7 @@ from fhir_server.search.params import Context, composite, kind_of
 from fhir_server.search.tables import metadata
 from fhir_server.search.tree import Branch
 from fhir_server.spec import Component, SearchParam, r4
-from tests.search.agreement import assert_agreement
+from tests.search.agreement import assert_agreement, plan
 
 UCUM = "http://unitsofmeasure.org"
 CONTEXT = Context(r4(), {"Patient": 1, "DocumentReference": 2}, ZoneInfo("UTC"))
@@ -240,3 +240,9 @@ def test_sql_finds_what_matches(database: Any, held: list[dict[str, Any]], quant
     for code in ("code-value-quantity", "combo-code-value-quantity", "component-code-value-quantity"):
         assert_agreement(database, "Observation", code, held, quantities)
     assert_agreement(database, "Observation", "combo-code-value-concept", held, others)
+
+
+def test_the_first_part_and_the_number_are_a_range_of_the_index(database: Any) -> None:
+    text = plan(database, "Observation", "code-value-quantity", "a$gt1")
+    assert "sp_token_quantity_" in text
+    assert "a_code = " in next(line for line in text.splitlines() if "Index Cond" in line)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fhir_server.fhirjson import Number
 from fhir_server.search.params import Context, Row, position
 from fhir_server.spec import r4
-from tests.search.agreement import assert_agreement
+from tests.search.agreement import assert_agreement, plan
 
 CONTEXT = Context(r4(), {}, ZoneInfo("UTC"))
 
@@ -131,3 +131,11 @@ def test_what_lies_at_a_distance_is_found_by_a_little_more(latitude: float, long
     assert near(f"{latitude:.12f}|{longitude:.12f}|{kilometres + 0.1:.6f}", math.degrees(there), around)
     if kilometres > 1:
         assert not near(f"{latitude:.12f}|{longitude:.12f}|{kilometres - 0.5:.6f}", math.degrees(there), around)
+
+
+def test_latitudes_are_a_range_of_the_index(database: Any) -> None:
+    text = plan(database, "Location", "near", "48.2|16.4|5")
+    assert "sp_position_latitude" in text
+    condition = next(line for line in text.splitlines() if "Index Cond" in line)
+    assert "latitude >= " in condition
+    assert "latitude <= " in condition

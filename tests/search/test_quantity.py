@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fhir_server.fhirjson import Number
 from fhir_server.search.params import Context, Row, quantity
 from fhir_server.spec import r4
-from tests.search.agreement import assert_agreement
+from tests.search.agreement import assert_agreement, plan
 
 UCUM = "http://unitsofmeasure.org"
 CONTEXT = Context(r4(), {}, ZoneInfo("UTC"))
@@ -189,3 +189,27 @@ def test_the_unit_of_the_resource_makes_no_difference(value: str, unit: str, pre
     for asked in AMOUNTS:
         query = quantity.parse(f"{prefix}{asked}|{UCUM}|g", None, (), CONTEXT)
         assert quantity.matches(query, row) is quantity.matches(query, again)
+
+
+@pytest.mark.parametrize(
+    ("query", "index", "condition"),
+    [
+        (f"1|{UCUM}|g", "sp_quantity_canonical_lo", "canonical_lo < "),
+        (f"ge4.9|{UCUM}|g", "sp_quantity_canonical_hi", "canonical_hi >= "),
+        (f"lt0.1|{UCUM}|g", "sp_quantity_canonical_lo", "canonical_lo < "),
+        ("ge4990||mg", "sp_quantity_hi", "hi >= "),
+    ],
+)
+def test_the_index_of_the_numbers_asked_for_is_used(database: Any, query: str, index: str, condition: str) -> None:
+    row = {
+        **dict.fromkeys(("lo", "hi"), "g"),
+        **dict.fromkeys(("canonical_lo", "canonical_hi"), "g / 1000.0"),
+        **dict.fromkeys(("code", "unit"), "'mg'"),
+        "system": "0",
+        "dimension": "'g'",
+        "low": "true",
+        "high": "true",
+    }
+    text = plan(database, "Observation", "value-quantity", query, row)
+    assert index in text
+    assert condition in next(line for line in text.splitlines() if "Index Cond" in line)
