@@ -110,17 +110,17 @@ def reindex(resource_type: str | None, code: str | None, data: Path) -> None:
     This is never needed after a change of settings or program, nor for a new search parameter: the server sees to that. Searches and writes go on;
     each resource is found by its old rows until it has the new ones. It may be interrupted, and repeated.
     """
-    start = time.monotonic()
     with with_database(settings_of(data)) as settings:
         if fit(settings):
             return
+        start = time.monotonic()
         with opened(settings) as store, progress_bar("resources") as bar:
             task = bar.add_task("search rows", total=None)
             count = store.reindex(
                 lambda done, total: bar.update(task, completed=done, total=total, description="search rows"), resource_type=resource_type, code=code
             )
             store.index_now()
-    tell_reindexed(count, time.monotonic() - start)
+        tell_reindexed(count, time.monotonic() - start)
 
 
 COMMANDS = (migrate, load, export, reindex)

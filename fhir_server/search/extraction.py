@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from fhir_server.fhirpath import Expression, FhirPathError
 from fhir_server.fhirpath import compile as compile_fhirpath
 from fhir_server.spec import SearchParam
 
@@ -19,6 +20,9 @@ from .tree import Branch, Leaf, Place, Rows, places
 
 _Laid = dict[tuple[int, int, str, str | None], tuple[Place, Kind, list[int]]]
 """Places by branch, kind, FHIR type and the type pointed to, each with the parameters that meet there."""
+
+Condition = Callable[[Any], bool | None]
+"""Whether something is true of a resource; None where that cannot be said."""
 
 INDEX_VERSION: Final = 2
 """Goes up with every change of this package that gives a resource other rows than before: what is stored is then indexed anew."""
@@ -51,7 +55,7 @@ class Extractor:
         self.parts: dict[str, tuple[SearchParam, ...]] = {}
         self._context = context
         self._root = Branch()
-        self._conditions: list[tuple[int, Callable[..., bool]]] = []
+        self._conditions: list[tuple[int, Condition]] = []
         self._main_date = main_date
         self._main_code = main_code
         self._patient = context.types.get("Patient")
@@ -94,7 +98,8 @@ class Extractor:
         for steps in paths(expression, resource_type, spec):
             if isinstance(steps[-1], Truth):
                 if kind is KINDS["token"]:
-                    self._conditions.append((pid, compile_fhirpath(steps[-1].expression, spec, resource_type).true))
+                    stated = param in spec.search_params(resource_type).values()
+                    self._conditions.append((pid, _condition(compile_fhirpath(steps[-1].expression, spec, resource_type), stated=stated)))
                     laid = True
                 continue
             for place in places(self._root, resource_type, steps, spec):
@@ -129,13 +134,29 @@ class Extractor:
         """Rows as their kinds make them."""
         out: Rows = {table: [] for table in _TABLES}
         self._root.visit(resource, out)
-        for pid, holds in self._conditions:
-            out["sp_token"].append((pid, "true" if holds(resource, resource=resource) else "false", ""))
+        for pid, condition in self._conditions:
+            if (holds := condition(resource)) is not None:
+                out["sp_token"].append((pid, "true" if holds else "false", ""))
         return out
 
 
 def _has_kind(param: SearchParam) -> bool:
     return param.code in SPECIAL if param.type == "special" else param.type in KINDS
+
+
+def _condition(expression: Expression, *, stated: bool) -> Condition:
+    if stated:
+        # Those of the specification are never empty, and the shorter way takes a tenth of the time.
+        return lambda resource: expression.true(resource, resource=resource)
+
+    def holds(resource: Any) -> bool | None:
+        try:
+            return next((value for value in expression(resource, resource=resource) if isinstance(value, bool)), None)
+        except FhirPathError:
+            # What it is not defined for it is not true of; nobody's expression keeps a resource from being written.
+            return None
+
+    return holds
 
 
 def _array(codes: Iterable[str]) -> str | None:
