@@ -39,32 +39,34 @@ class Database:
         """Runs statements while these resources are there."""
         with self.connection.transaction(force_rollback=True):
             self.systems = {"": 0}
-            for rid, resource in enumerate(resources, start=1):
-                self._insert(rid, resource)
+            self._insert(resources)
             yield self.run
 
     def run(self, statement: Statement) -> Rows:
         return self.connection.execute(statement.text, statement.params).fetchall()
 
-    def _insert(self, rid: int, resource: Json) -> None:
-        tid, updated = self.registry.types[resource["resourceType"]], resource["meta"]["lastUpdated"]
-        self.connection.execute("INSERT INTO resource VALUES (%s, %s, %s, %s, 1, false, %s)", (rid, tid, resource["id"], rid, updated))
-        self.connection.execute(
-            "INSERT INTO resource_version (vid, rid, type, version, method, at, txn, body) OVERRIDING SYSTEM VALUE"
-            " VALUES (%s, %s, %s, 1, 'P', %s, 1, %s)",
-            (rid, rid, tid, updated, fhirjson.dumps(resource).decode()),
-        )
-        for table, rows in self.registry.rows(resource).items():
-            names = [column.name for column in metadata.tables[table].columns if column.name != "rid"]
-            coded = [name.endswith("system") for name in names]
-            statement = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
-                sql.Identifier(table),
-                sql.SQL(", ").join(map(sql.Identifier, [*names, "rid"])),
-                sql.SQL(", ").join([sql.Placeholder()] * (len(names) + 1)),
-            )
-            for row in rows:
-                stored = [self._system(value) if is_system else value for value, is_system in zip(row, coded, strict=True)]
-                self.connection.execute(statement, (*stored, rid))
+    def _insert(self, resources: Sequence[Json]) -> None:
+        stored: dict[str, Rows] = {"resource": [], "resource_version": []}
+        for rid, resource in enumerate(resources, start=1):
+            tid, updated = self.registry.types[resource["resourceType"]], resource["meta"]["lastUpdated"]
+            stored["resource"].append((rid, tid, resource["id"], rid, 1, False, updated))
+            stored["resource_version"].append((rid, rid, tid, 1, "P", updated, 1, fhirjson.dumps(resource).decode()))
+            for table, rows in self.registry.rows(resource).items():
+                coded = [name.endswith("system") for name in _names(table)]
+                stored.setdefault(table, []).extend(
+                    (*[self._system(value) if is_system else value for value, is_system in zip(row, coded, strict=True)], rid) for row in rows
+                )
+        with self.connection.cursor() as cursor:
+            for table, rows in stored.items():
+                columns = {"resource_version": ("vid", "rid", "type", "version", "method", "at", "txn", "body")}.get(table, (*_names(table), "rid"))
+                if table == "resource":
+                    columns = tuple(column.name for column in metadata.tables[table].columns)
+                statement = sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({})").format(
+                    sql.Identifier(table),
+                    sql.SQL(", ").join(map(sql.Identifier, columns)),
+                    sql.SQL(", ").join([sql.Placeholder()] * len(columns)),
+                )
+                cursor.executemany(statement, rows)
 
     def _system(self, url: str) -> int:
         if url not in self.systems:
@@ -72,6 +74,10 @@ class Database:
             assert found is not None
             self.systems[url] = found[0]
         return self.systems[url]
+
+
+def _names(table: str) -> list[str]:
+    return [column.name for column in metadata.tables[table].columns if column.name != "rid"]
 
 
 Holding = Callable[[Sequence[Json]], AbstractContextManager[Callable[[Statement], Rows]]]

@@ -130,25 +130,100 @@ def test_every_part_of_a_name_and_an_address_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "row"),
+    ("text", "rows"),
     [
-        ("Patient/1", ("1", 1)),
-        ("Patient/1/_history/2", ("1", 1)),
-        ("http://localhost/fhir/Patient/1", ("1", 1)),
-        ("http://localhost/fhir/Patient/1/_history/2", ("1", 1)),
-        ("http://else.example/fhir/Patient/1", ("http://else.example/fhir/Patient/1", 0)),
-        ("http://else.example/fhir/Patient/1/_history/2", ("http://else.example/fhir/Patient/1", 0)),
-        ("urn:uuid:9", ("urn:uuid:9", 0)),
-        ("#inside", None),
-        ("Patient?identifier=1", None),
-        ("Nothing/1", None),
-        ("", None),
+        ("Patient/1", [("1", 1)]),
+        ("Patient/1/_history/2", [("1", 1), ("Patient/1/_history/2", 0)]),
+        ("http://localhost/fhir/Patient/1", [("1", 1)]),
+        ("http://localhost/fhir/Patient/1/_history/2", [("1", 1), ("Patient/1/_history/2", 0)]),
+        ("http://else.example/fhir/Patient/1", [("http://else.example/fhir/Patient/1", 0)]),
+        (
+            "http://else.example/fhir/Patient/1/_history/2",
+            [("http://else.example/fhir/Patient/1", 0), ("http://else.example/fhir/Patient/1/_history/2", 0)],
+        ),
+        ("urn:uuid:9", [("urn:uuid:9", 0)]),
+        ("#inside", []),
+        ("#in:side", []),
+        ("Patient?identifier=1", []),
+        ("Nothing/1", []),
+        ("", []),
     ],
 )
-def test_references_become_rows(text: str, row: tuple[str, int] | None) -> None:
+def test_references_become_rows(text: str, rows: list[tuple[str, int]]) -> None:
     maker = reference.maker("Reference", None, CONTEXT)
     assert maker is not None
-    assert list(maker({"reference": text} if text else {"display": "x"})) == ([row] if row else [])
+    assert list(maker({"reference": text} if text else {"display": "x"})) == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Patient/1", {"Patient/1/_history/2", "Patient/1/_history/3", "Patient/1"}),
+        ("Patient/1/_history/2", {"Patient/1/_history/2"}),
+        ("http://localhost/fhir/Patient/1/_history/2", {"Patient/1/_history/2"}),
+        ("Patient/1/_history/4", set()),
+        ("Device/1/_history/2", set()),
+    ],
+)
+def test_a_version_counts_where_it_is_asked_for(text: str, found: set[str]) -> None:
+    maker = reference.maker("Reference", None, CONTEXT)
+    assert maker is not None
+    value = reference.parse(text, None, (), CONTEXT)
+    there = {"Patient/1", "Patient/1/_history/2", "Patient/1/_history/3"}
+    assert {each for each in there if any(reference.matches(value, row) for row in maker({"reference": each}))} == found
+
+
+@pytest.mark.parametrize(
+    ("text", "modifier", "found"),
+    [
+        ("http://x.example/q", None, {"q", "q|1", "q|1.2", "q|12"}),
+        ("http://x.example/q|1", None, {"q|1"}),
+        ("http://x.example/q|1", "below", {"q|1", "q|1.2"}),
+        ("http://x.example/q|1.2", "above", {"q|1", "q|1.2"}),
+        ("http://x.example/q", "below", {"q", "q|1", "q|1.2", "q|12", "q/r"}),
+        ("http://x.example", "below", {"q", "q|1", "q|1.2", "q|12", "q/r", "qr"}),
+        ("http://x.example/q/r/s", "above", {"q", "q|1", "q|1.2", "q|12", "q/r"}),
+    ],
+)
+def test_canonical_references(text: str, modifier: str | None, found: set[str]) -> None:
+    maker = reference.maker("canonical", None, CONTEXT)
+    assert maker is not None
+    value = reference.parse(text, modifier, (), CONTEXT)
+    there = {"q", "q|1", "q|1.2", "q|12", "q/r", "qr"}
+    assert {each for each in there if any(reference.matches(value, row) for row in maker(f"http://x.example/{each}"))} == found
+
+
+@pytest.mark.parametrize(
+    ("text", "modifier", "found"),
+    [
+        ("http://x.example/a", None, {"/a"}),
+        ("http://x.example/a", "below", {"/a", "/a/", "/a/b", "/a/b/c"}),
+        ("http://x.example/a/", "below", {"/a", "/a/", "/a/b", "/a/b/c"}),
+        ("http://x.example", "below", {"", "/a", "/a/", "/a/b", "/a/b/c", "/ab"}),
+        ("http://x.example/a/b", "above", {"", "/a", "/a/", "/a/b"}),
+        ("http://x.example/a/", "above", {"", "/a", "/a/"}),
+    ],
+)
+def test_uris_above_and_below(text: str, modifier: str | None, found: set[str]) -> None:
+    value = uri.parse(text, modifier, (), CONTEXT)
+    assert {each for each in ("", "/a", "/a/", "/a/b", "/a/b/c", "/ab") if uri.matches(value, (f"http://x.example{each}",))} == found
+
+
+@pytest.mark.parametrize(
+    ("text", "modifier", "reason"),
+    [
+        ("urn:oid:1.2.3", "below", "is no URL"),
+        ("urn:oid:1.2.3", "above", "is no URL"),
+        ("x", "below", "is no URL"),
+        ("http://x.example/" + "a/" * 60, "above", "segments"),
+        ("http://x.example/" + "a" * 150, "below", "longer"),
+    ],
+)
+def test_what_has_nothing_above_or_below(text: str, modifier: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        uri.parse(text, modifier, (), CONTEXT)
+    with pytest.raises(ValueError, match=reason):
+        reference.parse(text, modifier, (), CONTEXT)
 
 
 @pytest.mark.parametrize(
