@@ -30,7 +30,7 @@ _SANE_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _REQUESTS: Final = Counter("fhir_requests", "Requests answered, by what was asked and the status.", ("action", "status"))
 _SECONDS: Final = Histogram(
     "fhir_request_seconds",
-    "Time from the request's head to the answer's first byte, by what was asked.",
+    "Time from the whole request's arrival to the answer's first byte, by what was asked.",
     ("action",),
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 60),
 )
@@ -53,6 +53,7 @@ def create_app(settings: Settings) -> Flask:
         raise ValueError("settings.database_url is needed")
     store = Store.of(settings, connections=THREADS)
     store.check_fit()
+    store.index_in_background()
     app = build_app(Engine.build(store, settings, operations.names()), settings)
     process.settle()
     return app
