@@ -116,7 +116,7 @@ def assert_whole(url: str, zone: ZoneInfo) -> int:
                 expected[table][rid] = len(made)
                 names = columns(next(each for each in INDEX_TABLES if each.name == table))
                 for row in made:
-                    values = [systems[value] if name == "system" else value for name, value in zip(names, row, strict=True)]
+                    values = [systems[value] if name.endswith("system") else value for name, value in zip(names, row, strict=True)]
                     same = " AND ".join(f"{name} IS NOT DISTINCT FROM %s" for name in names)
                     found = connection.execute(f"SELECT count(*) FROM {table} WHERE rid = %s AND {same}", (rid, *values)).fetchone()
                     assert found == (1,), (table, row)
