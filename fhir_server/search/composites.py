@@ -7,10 +7,8 @@ The elements that composites speak of are places of the one tree that is walked 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
 from typing import Any, Final
 
 from fhir_server.outcome import Outcome
@@ -52,20 +50,18 @@ class _Element:
 
     def take(self, value: Any, out: Rows) -> None:
         """The leaf: adds the rows of one value."""
-        found: Rows = {name: out[name] for name in self.around if name in out}
+        found: Rows = {name: out[name] for name in self.around if name in out} if self.around else {}
         self.parts.visit(value, found)
-        if len(found) > 1 or self.around:
-            for (table, names), pids in self.combinations.items():
-                rows = [found.get(name, ()) for name in names]
-                if all(rows):
-                    _demand_few(rows)
-                    combined = [sum(parts, ()) for parts in product(*rows)]
+        if len(found) > 1:
+            for (table, (first, *others)), pids in self.combinations.items():
+                combined: Sequence[Row] = found.get(first, ())
+                for name in others:
+                    rows = found.get(name, ())
+                    if len(combined) * len(rows) > MAX_COMBINATIONS:
+                        raise Outcome("too-costly", f"One element has more than {MAX_COMBINATIONS:,} combinations of codes and values to search by")
+                    combined = [row + other for row in combined for other in rows]
+                if combined:
                     out.setdefault(table, []).extend([(pid, *row) for row in combined for pid in pids])
-
-
-def _demand_few(rows: Sequence[Sequence[Row]]) -> None:
-    if math.prod(map(len, rows)) > MAX_COMBINATIONS:
-        raise Outcome("too-costly", f"One element has more than {MAX_COMBINATIONS:,} combinations of codes and values to be searched by")
 
 
 def components(param: SearchParam, known: Mapping[str, SearchParam]) -> tuple[SearchParam, ...]:

@@ -3,6 +3,6 @@
 https://ucum.org/ucum
 """
 
-from .units import Powers, Unit, canonical, unit
+from .units import MAX_CODE, Powers, Unit, canonical, unit
 
-__all__ = ["Powers", "Unit", "canonical", "unit"]
+__all__ = ["MAX_CODE", "Powers", "Unit", "canonical", "unit"]

@@ -17,7 +17,8 @@ from .atoms import ARBITRARY, BASE, METRIC, PLAIN, PREFIXES, TEMPERATURES
 _TOKEN: Final = re.compile(
     r"(?P<unit>10[*^]|(?:[A-Za-z%'_]|\[[!-Z^-z|~]+\])+)(?P<exponent>[+-]?[0-9]{1,3})?|(?P<number>[0-9]{1,20})|(?P<annotation>\{[ -z|~]*\})|[./()]"
 )
-_MAX_CODE: Final = 200
+MAX_CODE: Final = 200
+"""Characters of a code; longer ones are none."""
 _MAX_BITS: Final = 1024
 """Of a factor's numerator and denominator: 10 to the power of 300."""
 _MAX_POWER: Final = 30
@@ -55,7 +56,7 @@ def unit(code: str) -> Unit | None:
     Annotations mean nothing: `{beats}/min` is `/min`. Costs about 10 µs the first time.
     """
     # Before the cache, which must not keep long texts.
-    return _read(code) if 0 < len(code) <= _MAX_CODE else None
+    return _read(code) if 0 < len(code) <= MAX_CODE else None
 
 
 @lru_cache(maxsize=4096)

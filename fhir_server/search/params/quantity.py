@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from fhir_server import ucum
@@ -60,21 +61,29 @@ def _in_base_units(amount: Any, unit: dict[str, Any]) -> tuple[str, str] | None:
     """Dimension and amount; None where UCUM does not have the unit. Whoever names the system but no code means the unit as a code."""
     if unit.get("system") != UCUM:
         return None
-    found = ucum.canonical(Decimal(amount), unit.get("code") or unit.get("unit", ""))
+    code = unit.get("code") or unit.get("unit", "")
+    return _converted(amount, code) if len(code) <= ucum.MAX_CODE else None
+
+
+# The same value is asked for by every parameter that has it as a part, and many resources have the same.
+@lru_cache(maxsize=8192)
+def _converted(amount: Any, code: str) -> tuple[str, str] | None:
+    found = ucum.canonical(Decimal(amount), code)
     return found and (found[0], number.canonical(found[1]))
 
 
 def _quantity(value: dict[str, Any]) -> Iterator[Row]:
     if "value" in value:
-        exact, comparator = number.canonical(value["value"]), value.get("comparator", "")
+        exact, comparator = number.canonical(value["value"]), value.get("comparator")
+        found = _in_base_units(value["value"], value)
+        dimension, amount = (None, None) if found is None else found
+        if comparator is None:
+            yield exact, exact, *_unit(value), dimension, amount, amount
+            return
         below, above = comparator.startswith("<"), comparator.startswith(">")
         lo, hi = number.MINUS_INFINITY if below else exact, number.INFINITY if above else exact
-        found = _in_base_units(value["value"], value)
-        if found is None:
-            yield lo, hi, *_unit(value), *_NO_MEASURE
-        else:
-            dimension, amount = found
-            yield lo, hi, *_unit(value), dimension, number.MINUS_INFINITY if below else amount, number.INFINITY if above else amount
+        ends = (None, None) if amount is None else (number.MINUS_INFINITY if below else amount, number.INFINITY if above else amount)
+        yield lo, hi, *_unit(value), dimension, *ends
 
 
 def _range(value: dict[str, Any]) -> Iterator[Row]:
