@@ -8,7 +8,9 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
+from xml.sax.saxutils import escape
 
 from flask import Response
 from werkzeug.exceptions import HTTPException
@@ -17,7 +19,7 @@ from fhir_server import fhirjson
 from fhir_server.interactions import Exchange, Reply
 from fhir_server.interactions.exchange import Returning
 from fhir_server.outcome import Category, Outcome, operation_outcome
-from fhir_server.spec import Spec
+from fhir_server.spec import Spec, r4
 
 from .negotiate import CONTENT_TYPE, Format
 from .xml import to_xml
@@ -36,6 +38,7 @@ _COMMON: Final = (
 )
 _WRITES: Final = frozenset({"create", "update", "patch", "delete"})
 _READS: Final = frozenset({"read", "vread"})
+_BASE: Final = "\N{SYMBOL FOR NULL}"  # Holds the place of the base in a CapabilityStatement.
 _RETRY: Final = {429: "5", 503: "2"}
 _HTTP_FAULTS: Final[dict[int, Category]] = {
     404: "not-found",
@@ -87,7 +90,7 @@ def reply_response(spec: Spec, reply: Reply, shape: Shape, exchange: Exchange) -
             headers.append(("Location", address))
         elif action in _READS:
             headers.append(("Content-Location", address))
-    return _response(spec, status, body, shape, headers)
+    return _response(spec, status, body, shape, headers, exchange.base if action == "capabilities" else None)
 
 
 def fault_response(spec: Spec, outcome: Outcome, shape: Shape) -> Response:
@@ -120,13 +123,24 @@ def _as_preferred(reply: Reply, returning: Returning) -> tuple[int, bytes | None
     return reply.status, reply.body
 
 
-def _response(spec: Spec, status: int, body: bytes | None, shape: Shape, headers: list[tuple[str, str]]) -> Response:
+def _statement(body: bytes, pretty: bool, base: str) -> bytes:  # noqa: FBT001 - as in a Shape
+    """The XML of a CapabilityStatement. It takes 230 ms to make, and anybody may ask under any name of a host: only the base is put in for each."""
+    neutral = body.replace(fhirjson.dumps(base), fhirjson.dumps(_BASE), 1)
+    return _neutral(neutral, pretty).replace(_BASE.encode(), escape(base, {'"': "&quot;"}).encode(), 1)
+
+
+@lru_cache(maxsize=4)
+def _neutral(body: bytes, pretty: bool) -> bytes:  # noqa: FBT001 - as in a Shape
+    return to_xml(r4(), fhirjson.loads(body), pretty=pretty)
+
+
+def _response(spec: Spec, status: int, body: bytes | None, shape: Shape, headers: list[tuple[str, str]], base: str | None = None) -> Response:
     if body is None:
         if status not in {204, 304}:
             headers.append(("Content-Length", "0"))
         return Answer(None, status, headers)
     if shape.format == "xml":
-        body = to_xml(spec, fhirjson.loads(body), pretty=shape.pretty)
+        body = to_xml(spec, fhirjson.loads(body), pretty=shape.pretty) if base is None else _statement(body, shape.pretty, base)
     elif shape.pretty:
         body = fhirjson.pretty(body)
     headers.append(("Content-Type", CONTENT_TYPE[shape.format]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fhir_server.interactions import capabilities
+from fhir_server.rest import render
 from tests.interactions.conftest import BASE, Fhir, Json, entry, patient
 
 VALUES = {
@@ -46,7 +47,10 @@ def test_the_statement_is_made_once_for_all_hosts(fhir: Fhir) -> None:
     for number in range(40):
         stated = fhir.get("metadata", headers={"Host": f"host-{number}.example.org"})
         assert stated["implementation"]["url"] == f"http://host-{number}.example.org/fhir"
+        written = fhir("GET", "metadata?_format=xml", headers={"Host": f"host-{number}.example.org"}).text
+        assert written.count(f'<url value="http://host-{number}.example.org/fhir"/>') == 1
     assert capabilities._statement.cache_info().misses == made
+    assert render._neutral.cache_info().misses <= 1
 
 
 def test_every_type_is_stated_and_answers(fhir: Fhir, statement: Json) -> None:
