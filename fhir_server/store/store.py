@@ -55,6 +55,7 @@ class Store:
         self._zone, self._bases = zone, tuple(bases)
         self._fingerprint = fingerprint(zone, bases)
         self._learning = threading.Lock()
+        self._viewed = threading.local()
         try:
             self._dictionary = Dictionary(self._numbers)
             with self._numbers.connection() as connection:
@@ -159,8 +160,11 @@ class Store:
 
     @property
     def registry(self) -> Registry:
-        """The search parameters as this process knows them: a new one whenever their set has changed."""
-        return self._writer.registry
+        """The search parameters as this process knows them, or as they were at the moment that this thread looks at by `snapshot`.
+
+        It is another one whenever their set has changed.
+        """
+        return getattr(self._viewed, "registry", None) or self._writer.registry
 
     def refreshed(self, generation: int | None = None) -> Writer:
         """What to make index rows with, of that generation of the search parameters if this process can have it; without one, of the newest."""
@@ -200,20 +204,25 @@ class Store:
 
     @contextmanager
     def snapshot(self, grant: Grant) -> Iterator[Snapshot]:
-        """A read-only view of one moment, however many statements are run in it."""
-        with self._database.connection() as connection, connection.transaction():
-            # The lock, 15 µs, comes before the moment is chosen: to a moment before a rebuild the search tables would seem empty after it.
-            found = connection.execute(
-                f"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; LOCK TABLE {_SEARCHED} IN ACCESS SHARE MODE;"
-                " SELECT generation FROM search_generation",
-                prepare=False,
-            )
-            while found.nextset():
-                pass
-            row, writer = found.fetchone(), self._writer
-            if row is not None and row[0] > writer.parameters.generation:
-                writer = self.refreshed(row[0])
-            yield Snapshot(connection, writer.registry, self._dictionary, grant)
+        """A read-only view of one moment, however many statements are run in it.
+
+        Until it is left, `registry` is for this thread that of the moment: rows of parameters that have come since need not be there.
+        """
+        with self._database.connection() as connection:
+            for _ in range(_ATTEMPTS):
+                writer = self._writer
+                with connection.transaction():
+                    generation = _begin(connection)
+                    if generation == writer.parameters.generation:
+                        before = getattr(self._viewed, "registry", None)
+                        self._viewed.registry = writer.registry
+                        try:
+                            yield Snapshot(connection, writer.registry, self._dictionary, grant)
+                        finally:
+                            self._viewed.registry = before
+                        return
+                self.refreshed(generation)
+        raise _restless()
 
     @contextmanager
     def latest(self, grant: Grant) -> Iterator[Snapshot]:
@@ -251,9 +260,27 @@ class Store:
                     self.refreshed()
                 self._reindexer.wake()
             return commit
-        raise Outcome("unavailable", "The server's addresses or search parameters keep changing; try again", headers=RETRY_AFTER)
+        raise _restless()
 
     @property
     def clock(self) -> Callable[[], datetime]:
         """The clock that stamps versions."""
         return self._writer.clock
+
+
+def _begin(connection: Connection) -> int:
+    """Chooses the moment that a transaction sees, in one round trip; the generation of the search parameters then."""
+    # The lock, 15 µs, comes before the moment is chosen: to a moment before a rebuild the search tables would seem empty after it.
+    found = connection.execute(
+        f"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; LOCK TABLE {_SEARCHED} IN ACCESS SHARE MODE;"
+        " SELECT generation FROM search_generation",
+        prepare=False,
+    )
+    while found.nextset():
+        pass
+    row = found.fetchone()
+    return row[0] if row else 0
+
+
+def _restless() -> Outcome:
+    return Outcome("unavailable", "The server's addresses or search parameters keep changing; try again", headers=RETRY_AFTER)
