@@ -19,6 +19,8 @@ from .read import shaped
 
 _STARTED = datetime.now(UTC)
 _BASE = "\N{SYMBOL FOR NULL}"  # Holds the place of the base; stands nowhere else.
+_OF_ALL = {"_type": "token", "_has": "string", "_list": "token", "_filter": "special", "_contained": "token", "_containedType": "token"}
+"""Search parameters without a definition of their own, or for searches of several types."""
 _INTERACTIONS = ("read", "vread", "update", "patch", "delete", "history-instance", "history-type", "create", "search-type")
 
 
@@ -53,7 +55,8 @@ def _statement(registry: Registry, operations: tuple[tuple[str, str, str], ...])
                 "mode": "server",
                 "security": {"cors": False, "description": "Every request but this one needs a bearer token."},
                 "resource": [_resource(registry, name) | _offered(operations, name) for name in spec.resource_types],
-                "interaction": [{"code": code} for code in ("transaction", "batch", "history-system")],
+                "interaction": [{"code": code} for code in ("transaction", "batch", "search-system", "history-system")],
+                "searchParam": [{"name": name, "type": kind} for name, kind in _OF_ALL.items()],
             }
         ],
     }
@@ -73,6 +76,7 @@ def _offered(operations: tuple[tuple[str, str, str], ...], name: str) -> dict[st
 
 def _resource(registry: Registry, name: str) -> dict[str, Any]:
     supported = registry.supported_params(name)
+    named = {code: param for code, param in supported.items() if ":" not in code}
     includes = [f"{name}:{code}" for code, param in supported.items() if param.type == "reference"]
     return {
         "type": name,
@@ -88,5 +92,5 @@ def _resource(registry: Registry, name: str) -> dict[str, Any]:
         "referencePolicy": ["literal", "logical", "local"],
         "searchInclude": ["*", *includes],
         "searchRevInclude": registry.reverse_includes(name),
-        "searchParam": [{"name": code, "definition": param.url, "type": param.type} for code, param in sorted(supported.items())],
+        "searchParam": [{"name": code, "definition": param.url, "type": param.type} for code, param in sorted(named.items())],
     }

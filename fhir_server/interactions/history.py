@@ -35,11 +35,13 @@ def history(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
     name = engine.known_type(exchange.type) if exchange.type is not None else None
     _demand_search(engine, exchange.grant, name, exchange.id)
     params = _parameters(exchange)
-    before = None
+    position = None
     if "_cursor" in params:
-        before = cursor.decode(params["_cursor"], key=engine.page_key, query=_address(exchange), actor=exchange.grant.actor).rid
+        position = cursor.decode(params["_cursor"], key=engine.page_key, query=_address(exchange), actor=exchange.grant.actor)
     since = _bounds(engine, params, "_since")
-    scope = HistoryScope(name, exchange.id, since[0] if since else None, _bounds(engine, params, "_at"), before)
+    scope = HistoryScope(name, exchange.id, since[0] if since else None, _bounds(engine, params, "_at"))
+    if position is not None:
+        scope = replace(scope, before=position.rid, moment=position.moment)
     count = _count(params)
     # One resource's versions are few; those of a type or of everything are counted only where the caller asks.
     total = _total(engine, exchange, db, scope) if count == 0 or exchange.id is not None or params.get("_total") == "accurate" else None
@@ -48,7 +50,9 @@ def history(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
     rows, more = _page(engine, exchange, db, scope, count) if count else ([], False)
     links = [{"relation": "self", "url": _url(exchange, params)}]
     if more:
-        link = cursor.encode(cursor.Position((), rows[-1][0]), key=engine.page_key, query=_address(exchange), actor=exchange.grant.actor)
+        # All pages show what was there at the first: numbers of versions are not given out in the order of commits.
+        moment = scope.moment or db.moment()
+        link = cursor.encode(cursor.Position((), rows[-1][0], moment), key=engine.page_key, query=_address(exchange), actor=exchange.grant.actor)
         links.append({"relation": "next", "url": _url(exchange, {**params, "_cursor": link})})
     head = {"resourceType": "Bundle", "type": "history", **({"total": total} if total is not None else {}), "link": links}
     revived = db.revived([vid for vid, version in rows if version.method == "PUT" and version.version > 1])

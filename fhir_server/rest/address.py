@@ -16,7 +16,8 @@ from fhir_server.outcome import Outcome
 Action = Interaction | Literal["discovery"]
 Level = Literal["system", "type", "instance"]
 
-_ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+# Dots alone are no id in an address: on their way clients and proxies take them for steps up.
+_ID: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9\-.]{1,64}")
 _OPERATION: Final = re.compile(r"\$[A-Za-z][A-Za-z0-9\-]{0,63}")
 
 _METADATA: Final[dict[str, Action]] = {"GET": "capabilities"}

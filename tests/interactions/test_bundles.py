@@ -449,8 +449,6 @@ def test_one_full_url_twice_is_refused(fhir: Fhir) -> None:
         {"request": {"method": "GET"}},
         {"request": {"method": ["GET"], "url": "Patient"}},
         {"request": {"method": "GET", "url": 7}},
-        {"request": {"method": "GET", "url": ""}},
-        {"request": {"method": "GET", "url": "/"}},
         {"request": {"method": "GET", "url": "Patient/%00"}},
         {"request": {"method": "DELETE", "url": "Patient/%00"}},
         {"request": {"method": "GET", "url": "Patient/" + "x" * 100_000}},

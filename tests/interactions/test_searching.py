@@ -301,7 +301,7 @@ def test_page_links_serve_one_query_and_one_caller(fhir: Fhir) -> None:
         "_filter=(name eq a",
         "_filter=name like a",
         "_filter=nope eq a",
-        "_filter=name eq \"a",
+        '_filter=name eq "a',
         "_filter=" + "not(" * 30 + "name eq a" + ")" * 30,
         "_filter=" + " and ".join(["name eq a"] * 101),
         "_query=x",

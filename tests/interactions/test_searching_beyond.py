@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
+from time import time
 
 import pytest
 
-from tests.interactions.conftest import BASE, Fhir, Json, entry, identified, issues, observation, unique
+from fhir_server.access import issue
+from tests.interactions.conftest import BASE, SECRET, Fhir, Json, entry, identified, issues, observation, unique
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Clinic:
 LOINC = "http://loinc.org"
 
 
-def result(value: str, subject: str, code: str, **fields: Any) -> Json:
+def result(value: str, subject: str, code: str, **fields: object) -> Json:
     coding = {"system": LOINC, "code": code, "display": {"8480-6": "Systolic blood pressure", "8462-4": "Diastolic"}[code]}
     return observation(identifier=[{"value": value}], subject={"reference": subject}, code={"coding": [coding]}, **fields)
 
@@ -34,12 +37,20 @@ def result(value: str, subject: str, code: str, **fields: Any) -> Json:
 def clinic(fhir: Fhir) -> Clinic:
     value = unique()
     big, small, ann, bob = (f"urn:uuid:{uuid.uuid4()}" for _ in range(4))
+    seealso = {"other": {"reference": ann}, "type": "seealso"}
+    pressure = {"value": 120, "system": "http://unitsofmeasure.org", "code": "mm[Hg]", "unit": "mmHg"}
     entries = {
         "big": (big, {"resourceType": "Organization", "identifier": [{"value": value}], "name": f"Big {value}"}),
         "small": (small, {"resourceType": "Organization", "identifier": [{"value": value}], "name": "Small", "partOf": {"reference": big}}),
         "ann": (ann, identified(value, managingOrganization={"reference": big}, gender="female", birthDate="1990-02-03")),
-        "bob": (bob, identified(value, managingOrganization={"reference": small}, gender="male", link=[{"other": {"reference": ann}, "type": "seealso"}])),
-        "o1": (None, result(value, ann, "8480-6", valueQuantity={"value": 120, "system": "http://unitsofmeasure.org", "code": "mm[Hg]", "unit": "mmHg"})),
+        "bob": (
+            bob,
+            identified(value, managingOrganization={"reference": small}, gender="male", link=[{"other": {"reference": ann}, "type": "seealso"}]),
+        ),
+        "o1": (
+            None,
+            result(value, ann, "8480-6", valueQuantity={"value": 120, "system": "http://unitsofmeasure.org", "code": "mm[Hg]", "unit": "mmHg"}),
+        ),
         "o2": (None, result(value, ann, "8462-4", effectiveDateTime="2020-05-05")),
         "o3": (None, result(value, ann, "8480-6", effectiveDateTime="2021-05-05")),
         "o4": (None, result(value, bob, "8462-4")),
@@ -78,7 +89,7 @@ CASES = [
     ("Patient/{ann}/*?_type=Patient,List", "ann bob"),
     ("?_type=Patient,Observation&_id={ann},{o1},{big}", "ann o1"),
     ("?_type=Patient,Organization&identifier={v}&_sort=-_lastUpdated", "ann bob big small"),
-    ("Patient?_filter=organization.name eq \"big {v}\"", "ann"),
+    ('Patient?_filter=organization.name eq "big {v}"', "ann"),
     ("Patient?identifier={v}&_filter=gender eq male or birthdate gt 1990-01", "ann bob"),
     ("Patient?identifier={v}&_filter=not (gender eq male) and name sw mei", "ann"),
     ("Patient?identifier={v}&_filter=organization[name sw small].partof.identifier eq {v}", "bob"),
@@ -239,12 +250,6 @@ def test_explaining_is_for_administrators(make_admin: Fhir, clinic: Clinic) -> N
 
 @pytest.fixture
 def make_admin(fhir: Fhir) -> Fhir:
-    from dataclasses import replace
-    from time import time
-
-    from fhir_server.access import issue
-    from tests.interactions.conftest import SECRET
-
     return replace(fhir, token=issue(SECRET, role="admin", user="root", patient=None, scope=None, ttl=60, now=time()))
 
 
@@ -255,6 +260,5 @@ def test_a_type_and_system_history_pages_from_one_moment(fhir: Fhir) -> None:
     def meddle() -> None:
         fhir.post("Basic", {"resourceType": "Basic", "code": {"text": value}})
 
-    pages = list(fhir.pages("Basic/_history?_count=1", meddle))
-    shown = [each["resource"]["id"] for page in pages for each in page["entry"]]
-    assert shown[:4] == [each["id"] for each in reversed(made)]
+    pages = islice(fhir.pages("Basic/_history?_count=1", meddle), 4)
+    assert [each["resource"]["id"] for page in pages for each in page["entry"]] == [each["id"] for each in reversed(made)]

@@ -33,7 +33,7 @@ _WRITES: Final[dict[tuple[str, str], Interaction]] = {
     ("DELETE", "x"): "delete",
     ("DELETE", "x/x"): "delete",
 }
-_ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+_ID: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9\-.]{1,64}")
 _ETAG: Final = re.compile(r'(?:W/)?"([A-Za-z0-9\-.]{1,64})"')
 
 
