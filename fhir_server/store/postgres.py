@@ -458,4 +458,6 @@ def _wait_for(reached: Callable[[], bool], seconds: float) -> bool:
 
 def _last_line(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
-    return next((line for line in lines if "FATAL" in line or "error:" in line), lines[-1] if lines else "no reason given")
+    # The end of a child by a signal is the cause of the errors behind it.
+    telling = ("FATAL", "error:", "terminated by signal")
+    return next((line for line in lines if any(mark in line for mark in telling)), lines[-1] if lines else "no reason given")
