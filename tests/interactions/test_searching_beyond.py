@@ -39,17 +39,17 @@ def clinic(fhir: Fhir) -> Clinic:
     big, small, ann, bob = (f"urn:uuid:{uuid.uuid4()}" for _ in range(4))
     seealso = {"other": {"reference": ann}, "type": "seealso"}
     pressure = {"value": 120, "system": "http://unitsofmeasure.org", "code": "mm[Hg]", "unit": "mmHg"}
-    entries = {
+    entries: dict[str, tuple[str | None, Json]] = {
         "big": (big, {"resourceType": "Organization", "identifier": [{"value": value}], "name": f"Big {value}"}),
         "small": (small, {"resourceType": "Organization", "identifier": [{"value": value}], "name": "Small", "partOf": {"reference": big}}),
         "ann": (ann, identified(value, managingOrganization={"reference": big}, gender="female", birthDate="1990-02-03")),
         "bob": (
             bob,
-            identified(value, managingOrganization={"reference": small}, gender="male", link=[{"other": {"reference": ann}, "type": "seealso"}]),
+            identified(value, managingOrganization={"reference": small}, gender="male", link=[seealso]),
         ),
         "o1": (
             None,
-            result(value, ann, "8480-6", valueQuantity={"value": 120, "system": "http://unitsofmeasure.org", "code": "mm[Hg]", "unit": "mmHg"}),
+            result(value, ann, "8480-6", valueQuantity=pressure),
         ),
         "o2": (None, result(value, ann, "8462-4", effectiveDateTime="2020-05-05")),
         "o3": (None, result(value, ann, "8480-6", effectiveDateTime="2021-05-05")),
