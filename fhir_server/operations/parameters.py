@@ -5,7 +5,9 @@ https://hl7.org/fhir/R4/operations.html#request
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
+from decimal import Decimal
 from typing import Any, Final
 
 from fhir_server import fhirjson
@@ -13,20 +15,24 @@ from fhir_server.interactions import Engine, Exchange, Reply
 from fhir_server.outcome import Outcome
 
 MAX_NUMBER: Final = 1_000_000_000
+_DECIMAL: Final = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
 
 Json = dict[str, Any]
 
 
 class Inputs:
-    """The parameters of one call by name, each at most once."""
+    """The parameters of one call by name, each at most once but for those that may be several."""
 
-    def __init__(self, engine: Engine, exchange: Exchange, names: Collection[str], *, resource: str | None = None) -> None:
-        """Takes the names that the operation knows, and the one that a bare resource in the body stands for.
+    def __init__(
+        self, engine: Engine, exchange: Exchange, names: Collection[str], *, resource: str | None = None, several: Collection[str] = ()
+    ) -> None:
+        """Takes the names that the operation knows, the one that a bare resource in the body stands for, and those that may be repeated.
 
         Raises Outcome `parameter` for any other name and for one that comes twice, and `malformed` for a body that is none of these.
         """
         self._engine = engine
         self._values: dict[str, Any] = {}
+        self._several: dict[str, list[Any]] = {name: [] for name in several}
         for name, value in exchange.params:
             self._add(names, name, value)
         body = exchange.body
@@ -47,6 +53,9 @@ class Inputs:
     def _add(self, names: Collection[str], name: str, value: Any) -> None:
         if name not in names:
             raise Outcome("parameter", f"The parameter '{name[:80]}' is not supported here; {', '.join(sorted(names))} are", code="not-supported")
+        if name in self._several:
+            self._several[name].append(value)
+            return
         if name in self._values:
             raise Outcome("parameter", f"The parameter '{name}' stands twice")
         self._values[name] = value
@@ -69,6 +78,32 @@ class Inputs:
             raise Outcome("parameter", f"The parameter '{name}' is a whole number from 0 to {MAX_NUMBER:,}")
         return value
 
+    def texts(self, name: str) -> list[str]:
+        """Those values of a repeated parameter that are texts."""
+        return [value for value in self._several[name] if isinstance(value, str)]
+
+    def objects(self, name: str) -> list[Json]:
+        """Those values of a repeated parameter that have elements."""
+        return [value for value in self._several[name] if isinstance(value, dict)]
+
+    def flag(self, name: str) -> bool:
+        """A boolean, false where it is not given. Raises Outcome `parameter` for anything else."""
+        value = self._values.get(name, False)
+        if value in ("true", "false"):
+            return bool(value == "true")
+        if not isinstance(value, bool):
+            raise Outcome("parameter", f"The parameter '{name}' is true or false")
+        return value
+
+    def decimal(self, name: str) -> Decimal | None:
+        """A number. Raises Outcome `parameter` for anything else."""
+        value = self._values.get(name)
+        if isinstance(value, str) and _DECIMAL.fullmatch(value):
+            return Decimal(value)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | Decimal)):
+            raise Outcome("parameter", f"The parameter '{name}' is a number such as 1.5, not '{str(value)[:80]}'", code="value")
+        return None if value is None else Decimal(value)
+
     def object(self, name: str) -> Json | None:
         """A value with elements, such as a Coding. Raises Outcome `parameter` for a text: it cannot come in the query."""
         value = self._values.get(name)
@@ -80,6 +115,26 @@ class Inputs:
         """A valid resource of a type. Raises Outcome `malformed` or `invalid` with its faults."""
         value = self.object(name)
         return None if value is None else self._engine.checked(value, kind)
+
+
+def texts(engine: Engine, exchange: Exchange) -> list[tuple[str, str]]:
+    """The parameters of an operation that takes them as a search does, in their order, from the query and from a Parameters resource.
+
+    Raises Outcome `malformed` for a body that is none, and `parameter` for a value that has elements.
+    """
+    found = list(exchange.params)
+    body = exchange.body
+    if body is None:
+        return found
+    if not isinstance(body, dict) or body.get("resourceType") != "Parameters":
+        raise Outcome("malformed", "The body of an operation is a Parameters resource")
+    engine.validator.require(body)
+    for part in body.get("parameter", ()):
+        value = next((value for key, value in part.items() if key.startswith("value")), None)
+        if value is None or isinstance(value, dict):
+            raise Outcome("parameter", f"The parameter '{part.get('name', '')[:80]}' needs a simple value, as valueString")
+        found.append((part["name"], str(value).lower() if isinstance(value, bool) else str(value)))
+    return found
 
 
 def stored(engine: Engine, exchange: Exchange, db: Any) -> Json | None:

@@ -12,6 +12,9 @@ from fhir_server.outcome import Outcome
 from fhir_server.settings import CANON
 
 from . import code_system, value_set
+from .everything import everything
+from .lastn import lastn
+from .stats import stats
 from .validate import validate
 
 Level = Literal["system", "type", "instance"]
@@ -42,6 +45,10 @@ _OPERATIONS: Final = {
     ("ValueSet", "validate-code"): _reading(_R4, "ValueSet-validate-code", value_set.validate_code),
     ("CodeSystem", "lookup"): _reading(_R4, "CodeSystem-lookup", code_system.lookup, frozenset({"type"})),
     ("CodeSystem", "validate-code"): _reading(_R4, "CodeSystem-validate-code", code_system.validate_code),
+    ("Patient", "everything"): _reading(_R4, "Patient-everything", everything),
+    ("Encounter", "everything"): _reading(_R4, "Encounter-everything", everything, frozenset({"instance"})),
+    ("Observation", "lastn"): _reading(_R4, "Observation-lastn", lastn, frozenset({"type"})),
+    ("Observation", "stats"): _reading(_R4, "Observation-stats", stats, frozenset({"type"})),
     ("CodeSystem", "subsumes"): _reading(_R4, "CodeSystem-subsumes", code_system.subsumes),
 }
 """By resource type, `Resource` for all, and name."""
