@@ -56,6 +56,7 @@ def _statement(registry: Registry, operations: tuple[tuple[str, str, str], ...])
                 "security": {"cors": False, "description": "Every request but this one needs a bearer token."},
                 "resource": [_resource(registry, name) | _offered(operations, name) for name in spec.resource_types],
                 "interaction": [{"code": code} for code in ("transaction", "batch", "search-system", "history-system")],
+                **_offered(operations, ""),
                 "searchParam": [{"name": name, "type": kind} for name, kind in _OF_ALL.items()],
             }
         ],
@@ -70,7 +71,11 @@ def _listed(operations: Mapping[str, Mapping[str, str]]) -> tuple[tuple[str, str
 
 
 def _offered(operations: tuple[tuple[str, str, str], ...], name: str) -> dict[str, Any]:
-    found = [{"name": operation, "definition": url} for resource_type, operation, url in operations if resource_type in {"Resource", name}]
+    found = [
+        {"name": operation, "definition": url}
+        for resource_type, operation, url in operations
+        if resource_type == name or (resource_type == "Resource" and name)
+    ]
     return {"operation": found} if found else {}
 
 

@@ -49,7 +49,7 @@ class Reply:
 
     `body` is the JSON of a resource or Bundle, None where there is nothing to say (204, 304). `type`, `id`, `version` and `last_modified`
     name the version that was read or written, for ETag, Last-Modified and Location; they are None for Bundles.
-    `issues` are notices that `Prefer: return=OperationOutcome` shows.
+    `issues` are notices that `Prefer: return=OperationOutcome` shows. `content_type` is that of a body which is no resource, and so has no XML.
     """
 
     status: int
@@ -59,3 +59,4 @@ class Reply:
     version: str | None = None
     last_modified: datetime | None = None
     issues: tuple[Issue, ...] = field(default=())
+    content_type: str | None = None

@@ -109,7 +109,7 @@ class _Api:
         if action in _BODIES:
             body = read_resource(self._spec, environ, self._limit, patch=action == "patch")
         elif action == "operation" and environ["REQUEST_METHOD"] == "POST":
-            body = read_resource(self._spec, environ, self._limit, optional=True)
+            body = read_resource(self._spec, environ, self._limit, graphql=target.operation == "graphql", optional=True)
         return Exchange(
             action,
             grant,

@@ -20,22 +20,25 @@ _GZIP: Final = 16 + zlib.MAX_WBITS
 _FORM: Final = 4 * 1024 * 1024  # Bytes of a form: a search is short. 60 MB of escapes took 10 s to take apart.
 _RESOURCE: Final[frozenset[BodyKind]] = frozenset({"json", "xml"})
 _PATCH: Final[frozenset[BodyKind]] = frozenset({"json", "xml", "json-patch"})
+_GRAPHQL: Final[frozenset[BodyKind]] = frozenset({"json", "xml", "graphql"})
 
 
-def read_resource(spec: Spec, environ: dict[str, Any], limit: int, *, patch: bool = False, optional: bool = False) -> Any:
-    """The decoded resource, or with `patch` also the list of a JSON Patch; None where an `optional` one is not there.
+def read_resource(spec: Spec, environ: dict[str, Any], limit: int, *, patch: bool = False, graphql: bool = False, optional: bool = False) -> Any:
+    """The decoded resource, or with `patch` also the list of a JSON Patch, with `graphql` also the text of a query; None where it may be absent.
 
     Raises Outcome `media-type` (415) before anything is read, `too-large` (413) beyond `limit` bytes, as sent or inflated, `malformed` (400), and
     what the gateway has to say of a body that does not come: `timeout` (408), `unavailable` (503).
     """
     if optional and _is_absent(environ):
         return None
-    kind = _kind(environ, _PATCH if patch else _RESOURCE)
+    kind = _kind(environ, _PATCH if patch else _GRAPHQL if graphql else _RESOURCE)
     data = _read(environ, limit)
     if not data.strip():
         if optional:
             return None
         raise Outcome("malformed", "The body is empty; a resource belongs there", code="required")
+    if kind == "graphql":
+        return _text(data)
     body = from_xml(spec, data) if kind == "xml" else read_json(data)
     if kind == "json-patch" and not isinstance(body, list):
         raise Outcome("malformed", "A JSON Patch document is an array of operations")
@@ -53,6 +56,13 @@ def read_form(environ: dict[str, Any], limit: int) -> list[tuple[str, str]]:
         return parse_parameters(_read(environ, min(limit, _FORM)).decode("ascii"))
     except UnicodeDecodeError:
         raise Outcome("malformed", "The form is not URL-encoded") from None
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise Outcome("malformed", "The body is not UTF-8") from None
 
 
 def _is_absent(environ: dict[str, Any]) -> bool:

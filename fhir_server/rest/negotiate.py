@@ -11,7 +11,7 @@ from typing import Final, Literal
 from fhir_server.outcome import Outcome
 
 Format = Literal["json", "xml"]
-BodyKind = Literal["json", "xml", "json-patch", "form"]
+BodyKind = Literal["json", "xml", "json-patch", "graphql", "form"]
 
 CONTENT_TYPE: Final[dict[Format, str]] = {"json": "application/fhir+json; charset=utf-8", "xml": "application/fhir+xml; charset=utf-8"}
 MAX_HEADER: Final = 2_000
@@ -23,6 +23,7 @@ _BODIES: Final[dict[str, BodyKind]] = {
     **dict.fromkeys(_JSON, "json"),
     **dict.fromkeys(_XML, "xml"),
     "application/json-patch+json": "json-patch",
+    "application/graphql": "graphql",
     "application/x-www-form-urlencoded": "form",
 }
 # `text/html` is what a browser asks for first; it shows JSON.

@@ -90,6 +90,8 @@ def reply_response(spec: Spec, reply: Reply, shape: Shape, exchange: Exchange) -
             headers.append(("Location", address))
         elif action in _READS:
             headers.append(("Content-Location", address))
+    if reply.content_type is not None:
+        return _packed(status, body or b"", reply.content_type, shape, headers)
     return _response(spec, status, body, shape, headers, exchange.base if action == "capabilities" else None)
 
 
@@ -143,7 +145,11 @@ def _response(spec: Spec, status: int, body: bytes | None, shape: Shape, headers
         body = to_xml(spec, fhirjson.loads(body), pretty=shape.pretty) if base is None else _statement(body, shape.pretty, base)
     elif shape.pretty:
         body = fhirjson.pretty(body)
-    headers.append(("Content-Type", CONTENT_TYPE[shape.format]))
+    return _packed(status, body, CONTENT_TYPE[shape.format], shape, headers)
+
+
+def _packed(status: int, body: bytes, content_type: str, shape: Shape, headers: list[tuple[str, str]]) -> Response:
+    headers.append(("Content-Type", content_type))
     if shape.gzip and len(body) >= GZIP_FROM:
         packer = zlib.compressobj(1, wbits=16 + zlib.MAX_WBITS)
         body = packer.compress(body) + packer.flush()
