@@ -23,6 +23,7 @@ from fhir_server.search import SYSTEM
 
 _SUFFIXES: Final = (".json", ".ndjson", ".jsonl", ".json.gz", ".json.bz2", ".ndjson.gz", ".ndjson.bz2")
 _LINES: Final = 500
+_MANY: Final = 1_000  # Resources after which the statistics of before are no guide.
 _BASE: Final = "urn:load"
 
 
@@ -59,6 +60,9 @@ def load_paths(engine: Engine, paths: Iterable[Path], progress: Progress) -> Loa
         loaded.files += 1
         loaded.seconds = time.monotonic() - start
         progress(path, loaded)
+    if loaded.resources >= _MANY:
+        engine.store.gather_statistics()
+        loaded.seconds = time.monotonic() - start
     return loaded
 
 

@@ -54,6 +54,9 @@ _CONFIG: Final[dict[str, str]] = {
     "max_wal_size": "4GB",
     "wal_compression": "pglz",  # The wheel is built without lz4 and zstd.
     "random_page_cost": "1.1",
+    # What a bulk load over HTTP brought in the planner should know soon, and counts should visit index rows only.
+    "autovacuum_naptime": "15s",
+    "autovacuum_vacuum_insert_scale_factor": "0.1",
     "jit": "off",  # Compiling costs more than any statement of ours takes.
     "max_parallel_workers_per_gather": "0",  # A page of results gains nothing from workers, and containers have 64 MB of /dev/shm.
     "timezone": "UTC",
