@@ -88,6 +88,12 @@ class Registry:
         """The parameters of a type that the specification has and this server has not, by code, each with the reason."""
         return self._of(resource_type)[0].failures
 
+    def canonical(self, resource_type: str) -> Param | None:
+        """The parameter of the URL by which resources of a type are referred to beside their id; None for types that are not canonical."""
+        found = self.supported_params(resource_type)
+        # Device and Subscription have a parameter of the same name, for an address on a network.
+        return found["url"] if "url" in found and "version" in found and found["url"].type == "uri" else None
+
     def main_date(self, resource_type: str) -> str | None:
         """The code of the date parameter that rows pointing to a patient carry, None for types without one."""
         params = self.spec.search_params(resource_type)
@@ -112,12 +118,23 @@ class Registry:
 
     def references(self, resource: Mapping[str, Any], code: str = "*") -> list[tuple[str, str]]:
         """Type and id of every local resource that a reference parameter, or any for `*`, points to; each once."""
+        return list(dict.fromkeys((self._names[row[2]], row[1]) for row in self._pointing(resource, code) if row[2]))
+
+    def canonicals(self, resource: Mapping[str, Any], code: str = "*") -> list[tuple[str, str]]:
+        """Type and URL, with its version if it has one, of every canonical resource that it may point to in the same way; each once."""
+        params = {param.pid: param for param in self.referring(resource["resourceType"], code)}
+        found = [row for row in self._pointing(resource, code) if not row[2]]
+        versioned = {(row[0], row[1].partition("|")[0]) for row in found if "|" in row[1]}
+        urls = [row for row in found if (row[0], row[1]) not in versioned]
+        return list(dict.fromkeys((name, row[1]) for row in urls for name in params[row[0]].targets if self.canonical(name)))
+
+    def _pointing(self, resource: Mapping[str, Any], code: str) -> list[tuple[Any, ...]]:
         name = resource["resourceType"]
         if name not in self._references:
-            self._references[name] = Extractor(name, [entry for entry in self._numbered(name) if entry[1].type == "reference"], self.context)
+            pointing = [(pid, param) for pid, param in self._numbered(name) if param.type == "reference" and ":" not in param.code]
+            self._references[name] = Extractor(name, pointing, self.context)
         pid = None if code == "*" else self.supported_params(name)[code].pid
-        found = self._references[name].rows(resource).get("sp_reference", ())
-        return list(dict.fromkeys((self._names[row[2]], row[1]) for row in found if row[2] and pid in (None, row[0])))
+        return [row for row in self._references[name].rows(resource).get("sp_reference", ()) if pid in (None, row[0])]
 
     def reverse_includes(self, resource_type: str) -> list[str]:
         """What `_revinclude` may name to find resources that point to a type, such as `Observation:patient`."""
@@ -168,7 +185,9 @@ class Registry:
     def _refuse_coming(self, resource_type: str, params: Sequence[tuple[str, str]]) -> None:
         for pid, param in self._coming.get(resource_type, {}).items():
             if (resource_type, param.code) not in self._pids and any(re.split("[:.]", name, maxsplit=1)[0] == param.code for name, _ in params):
-                raise Outcome("parameter", f"'{param.code}' of {resource_type} is being indexed{self._progress(pid)}; try again later", code="transient")
+                raise Outcome(
+                    "parameter", f"'{param.code}' of {resource_type} is being indexed{self._progress(pid)}; try again later", code="transient"
+                )
 
     def _of(self, resource_type: str) -> tuple[Extractor, Mapping[str, Param]]:
         # Two threads may compile the same type; either result will do.
