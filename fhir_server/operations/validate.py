@@ -7,6 +7,7 @@ from typing import Any, Final
 from fhir_server import fhirjson
 from fhir_server.interactions import Engine, Exchange, Reply
 from fhir_server.outcome import Issue, Outcome, operation_outcome
+from fhir_server.search.definitions import faults
 
 _MODES: Final = ("create", "update", "delete", "profile")
 
@@ -29,6 +30,8 @@ def validate(engine: Engine, exchange: Exchange) -> Reply:
     if resource is None:
         raise Outcome("malformed", "There is no resource to validate: send it as the body, or as the parameter 'resource'", code="required")
     issues = engine.validator.check(resource, warnings=True)
+    if resource.get("resourceType") == "SearchParameter" and all(issue.severity != "error" for issue in issues):
+        issues = [*issues, *faults(resource, engine.registry)]
     if resource["resourceType"] != name:
         issues = [Issue("error", "invalid", f"The resource is a {resource['resourceType']}, but the address is that of a {name}"), *issues]
     if mode == "create" and "id" in resource:

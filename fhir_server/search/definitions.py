@@ -94,8 +94,8 @@ def _reason(name: str, param: SearchParam, registry: Registry) -> str | None:
         return Extractor(name, [(1, param)], registry.context).failures.get(param.code)
     except FhirPathError as error:
         return str(error)
-    except (ValueError, KeyError):
-        return _FORMS
+    except (ValueError, KeyError) as error:
+        return str(error) if "places" in str(error) else _FORMS
 
 
 def _fault(place: str, text: str, code: str) -> Issue:

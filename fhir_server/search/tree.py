@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from fhir_server.spec import Element, Spec
 
@@ -67,12 +67,20 @@ class Place:
     points_to: str | None = None
 
 
+MAX_PLACES: Final = 500
+
+
 def places(root: Branch, resource_type: str, steps: list[Step], spec: Spec) -> list[Place]:
-    """The places that a path leads to, one per allowed type of its value; none for a path that the type does not have."""
+    """The places that a path leads to, one per allowed type of its value; none for a path that the type does not have.
+
+    Raises ValueError beyond MAX_PLACES: the value of an extension has 50 types, that of an extension of it 2,500.
+    """
     found = [Place(root, resource_type)]
     for number, step in enumerate(steps):
         first = number + 1 < len(steps) and isinstance(steps[number + 1], First)
         found = [after for place in found for after in _follow(place, step, spec, first=first)]
+        if len(found) > MAX_PLACES:
+            raise ValueError(f"its expression leads to more than {MAX_PLACES} places")
     return found
 
 

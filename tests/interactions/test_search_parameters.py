@@ -69,6 +69,7 @@ WRONG: list[tuple[Json, str, str]] = [
     (parameter(expression="Patient.name.nonsense() = 'x'", type="token"), "expression", "For Patient: .*nonsense"),
     (parameter(expression="Patient.name.text", base=["Patient", "Observation"]), "expression", "For Observation: its expression leads to nothing"),
     (parameter(expression="Resource.nonsense", base=["Resource"]), "expression", "its expression leads to nothing"),
+    (parameter(expression="Patient.extension.value.extension.value"), "expression", "For Patient: its expression leads to more than 500 places"),
     (parameter(expression=None), "expression", "A parameter that is active needs an expression"),
     (parameter(code="a.b"), "code", "'a.b' cannot stand in a search"),
     (parameter(code="_label"), "code", "'_label' cannot stand in a search"),
@@ -114,6 +115,14 @@ def test_through_every_door(own: Fhir) -> None:
     outcome = own.bundle("transaction", entry("POST", "SearchParameter", wrong), status=422)
     assert outcome["issue"][0]["expression"] == ["Bundle.entry[0].resource.expression"]
     assert own.get("SearchParameter?_summary=count")["total"] == 1
+
+
+def test_a_validation_tells_the_same(fhir: Fhir) -> None:
+    def told(body: Json) -> list[list[str]]:
+        return [issue["expression"] for issue in fhir.post("SearchParameter/$validate", body, 200)["issue"] if issue["severity"] == "error"]
+
+    assert told(parameter(expression="Patient.nonsense")) == [["SearchParameter.expression"]]
+    assert told(parameter()) == []
 
 
 def test_a_draft_may_be_wrong_and_is_not_searched_by(own: Fhir) -> None:
