@@ -11,10 +11,11 @@ from urllib.parse import urlencode
 
 from fhir_server import fhirjson
 from fhir_server.outcome import Issue, operation_outcome
-from fhir_server.search import Query, cursor
+from fhir_server.search import Query, cursor, matches, resolved
 from fhir_server.search.contained import inside, over_containers
 from fhir_server.store import Snapshot
 
+from .codes import expansion
 from .engine import Engine
 from .exchange import Exchange, Reply
 from .explain import explained
@@ -62,6 +63,7 @@ def _query(engine: Engine, exchange: Exchange) -> Query:
 
 def _inside(engine: Engine, exchange: Exchange, db: Snapshot, query: Query) -> Reply:
     """Matches inside of other resources, with their containers or without. A page has as many containers as it has room for, not matches."""
+    query = resolved(query, expansion(engine, db, exchange.grant))
     position = position_of(engine, db, query, exchange.grant)
     outer = prepared(engine, db, over_containers(query, engine.registry), exchange.grant)
     total = 0
@@ -79,11 +81,12 @@ def _inside(engine: Engine, exchange: Exchange, db: Snapshot, query: Query) -> R
 
 def _unpacked(engine: Engine, query: Query, found: Iterable[Found]) -> Iterator[Found]:
     for each in found:
-        inner = list(inside(query, fhirjson.loads(each.body), engine.registry))
-        if query.whole or (each.type == query.type and query.contained == "both" and not inner):
-            if inner or each.type == query.type:
-                yield each
-        else:
+        body = fhirjson.loads(each.body)
+        inner = list(inside(query, body, engine.registry))
+        itself = query.contained == "both" and matches(query, body, engine.registry)
+        if itself or (inner and query.whole):
+            yield each
+        if not query.whole:
             yield from (each._replace(id=f"{each.id}#{one.get('id', '')}", body=fhirjson.dumps(one)) for one in inner)
 
 

@@ -12,25 +12,38 @@ from dataclasses import replace
 from typing import Any
 
 from .match import matches
-from .query import AllOf, AnyOf, Criterion, Filter, Itself, Query, rewritten
+from .query import AllOf, AnyOf, Criterion, Filter, Itself, Query
 from .registry import Registry
 
 
 def over_containers(query: Query, registry: Registry) -> Query:
     """The query over all types whose matches may contain matches, or be matches themselves where `contained` is `both`.
 
-    A container of two resources that satisfy one filter each is found, though neither matches: `inside` tells.
+    The query's codes must be `resolved`. A container of two resources that satisfy one filter each is found, though neither matches, and so is one
+    of a resource that has what must not be: `inside` tells.
     """
 
-    def change(node: Filter) -> Filter:
-        return replace(node, param=replace(node.param, pid=-node.param.pid, others=())) if isinstance(node, Criterion) else node
-
-    within = tuple(rewritten(node, change) for node in query.filters)
+    within = tuple(found for found in map(_within, query.filters) if found is not None)
     types = tuple(registry.types)
     if query.contained == "true":
         return replace(query, types=types, filters=within)
     outside = AllOf((Itself(query.type), *query.filters))
     return replace(query, types=types, filters=(AnyOf((outside, AllOf(within))),))
+
+
+def _within(node: Filter) -> Filter | None:
+    """What rows say of containers of resources that satisfy a filter; None where they say nothing: another one may have what this one must not."""
+    match node:
+        case Criterion(param, values, modifier):
+            says = param.pid != 0 and param.type != "special" and modifier != "not" and not (modifier == "missing" and values[0])
+            return replace(node, param=replace(param, pid=-param.pid, others=())) if says else None
+        case AllOf(parts):
+            found = tuple(part for part in map(_within, parts) if part is not None)
+            return AllOf(found) if found else None
+        case AnyOf(parts):
+            ways = tuple(part for part in map(_within, parts) if part is not None)
+            return AnyOf(ways) if len(ways) == len(parts) else None
+    return None
 
 
 def inside(query: Query, resource: dict[str, Any], registry: Registry) -> Iterator[dict[str, Any]]:

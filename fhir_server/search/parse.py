@@ -19,7 +19,7 @@ from .expression import read_expression
 from .filters import Filters, Lookup, Unknown, refused
 from .params import Context
 from .params.kind import split
-from .query import DEFAULT_COUNT, MAX_COUNT, AnyOf, Criterion, Filter, Include, Not, Query, SortKey, below
+from .query import DEFAULT_COUNT, MAX_COUNT, AllOf, AnyOf, Coded, Criterion, Filter, Include, Not, Query, SortKey, below
 
 MAX_PARAMETERS: Final = 100
 MAX_SORT_KEYS: Final = 8
@@ -220,11 +220,17 @@ def system_types(known: Sequence[str], params: Sequence[tuple[str, str]]) -> tup
 def _refuse_uncontained(query: Query) -> None:
     """A search of contained resources goes by their rows: it needs one to go by, and can do no more than that."""
     nodes = [inner for node in query.filters for inner in below(node)]
-    positive = [node for node in query.filters if isinstance(node, Criterion) and node.modifier is None and node.param.pid]
+    positive = [node for node in query.filters if _has_rows(node)]
     if query.sort or len(query.types) > 1:
         raise refused("_contained", "goes with a search of one type, without _sort")
-    if not positive or any(not isinstance(node, Criterion | AnyOf | Not) for node in nodes):
+    if not positive or any(not isinstance(node, Criterion | Coded | AllOf | AnyOf | Not) for node in nodes):
         raise refused("_contained", "needs a parameter of the contained resource itself, and goes with no chain and no _has")
+
+
+def _has_rows(node: Filter) -> bool:
+    if isinstance(node, Coded):
+        return not node.negated
+    return isinstance(node, Criterion) and node.modifier is None and node.param.pid != 0 and node.param.code not in {"_text", "_content"}
 
 
 def _count(text: str | None) -> int:

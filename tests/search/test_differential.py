@@ -2,227 +2,185 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+from unittest.mock import patch
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, note
 from hypothesis import strategies as st
 
-from fhir_server.fhirjson import Number
+from fhir_server import fhirjson
+from fhir_server.interactions import codes as coded
+from fhir_server.interactions import search as interaction
+from fhir_server.interactions.finding import Found
 from fhir_server.outcome import Outcome
-from fhir_server.search import SYSTEM, Grant, Query, Registry, Scope, compile_count, compile_matching, compile_search, cursor, matches
+from fhir_server.search import (
+    SYSTEM,
+    Grant,
+    Query,
+    Registry,
+    Scope,
+    Statement,
+    compile_count,
+    compile_matching,
+    compile_search,
+    cursor,
+    matches,
+    narrow,
+    narrowed,
+    resolved,
+)
 from fhir_server.search.compartment import permits
-from fhir_server.search.params import KINDS
+from fhir_server.search.contained import over_containers
+from fhir_server.search.params import kind_of
+from fhir_server.search.params.token import Token
+from fhir_server.search.query import Coded, Criterion, Filter
+from fhir_server.spec.load import terminology as shipped
+from fhir_server.terminology import Terminology
 
-# Few values, so that resources and queries meet.
-CODES = ("a", "B", "c")
-SYSTEMS = ("http://s.example/1", "http://s.example/2", None)
-DATES = (
-    "2019",
-    "2020",
-    "2020-03",
-    "2020-03-29",
-    "2020-03-29T02:30:00+01:00",
-    "2020-03-29T01:30:00Z",
-    "2020-10-25T02:30:00.5+02:00",
-    "2021-01-01",
-    "0001",
-    "9999-12-31",
-)
-NUMBERS = ("0", "1", "1.0", "1.04", "0.95", "-2", "100", "99.6", "1e2", "12345678901234567890.123")
-NAMES = ("Müller", "muller", "Mu", "MÜLLER-Lüdenscheidt", "O'Neil", "a,b", "x|y", "100%_", "ß", "straße \\ test", "")
-UNITS = (("http://unitsofmeasure.org", "mg"), ("http://unitsofmeasure.org", "Mg"), (None, "mg"))
-PATIENTS = ("p0", "p1", "p2")
-REFERENCES = (
-    *(f"Patient/{p}" for p in PATIENTS),
-    "http://localhost/fhir/Patient/p1",
-    "http://else.example/fhir/Patient/p1",
-    "urn:uuid:1",
-    "Device/p1",
-    "Patient/p2/_history/3",
-)
-PREFIXES = ("", "eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap")
-UPDATED = ("2020-01-01T00:00:00.000Z", "2020-01-01T00:00:00.001Z", "2020-06-01T12:00:00.000Z")
+from . import queries, worlds
+from .worlds import Json, Memory
 
-codings = st.builds(lambda c, s: {"code": c} | ({"system": s} if s else {}), st.sampled_from(CODES), st.sampled_from(SYSTEMS))
-concepts = st.fixed_dictionaries({"coding": st.lists(codings, min_size=1, max_size=2)}, optional={"text": st.sampled_from(NAMES[:-1])})
-dates = st.sampled_from(DATES)
-times = st.sampled_from([date for date in DATES if "T" in date or len(date) == 4])
-periods = st.fixed_dictionaries({}, optional={"start": dates, "end": dates})
-quantities = st.builds(
-    lambda v, u, c: {"value": Number(v), "code": u[1], "unit": u[1]} | ({"system": u[0]} if u[0] else {}) | ({"comparator": c} if c else {}),
-    st.sampled_from(NUMBERS),
-    st.sampled_from(UNITS),
-    st.sampled_from((None, None, "<", ">=")),
-)
-references = st.sampled_from(REFERENCES).map(lambda text: {"reference": text})
-identifiers = st.builds(lambda v, s: {"value": v} | ({"system": s} if s else {}), st.sampled_from(CODES), st.sampled_from(SYSTEMS))
-metas = st.fixed_dictionaries(
-    {"lastUpdated": st.sampled_from(UPDATED)},
-    optional={"tag": st.lists(codings, min_size=1, max_size=2), "profile": st.just(["http://p.example/x|1"]), "source": st.just("urn:source")},
-)
+Run = Callable[[Statement], list[tuple[Any, ...]]]
 
-patients = st.fixed_dictionaries(
-    {
-        "resourceType": st.just("Patient"),
-        "meta": metas,
-        "name": st.lists(
-            st.builds(lambda f, g: {"family": f, "given": g}, st.sampled_from(NAMES[:-1]), st.lists(st.sampled_from(NAMES[:-1]), max_size=2)),
-            max_size=2,
-        ),
+S1, S2 = "http://s.example/1", "http://s.example/2"
+KNOWN: dict[str, Json] = {
+    S1: {
+        "resourceType": "CodeSystem",
+        "url": S1,
+        "status": "active",
+        "content": "complete",
+        "concept": [{"code": "a", "concept": [{"code": "c"}]}, {"code": "B"}],
     },
-    optional={
-        "gender": st.sampled_from(("male", "female")),
-        "birthDate": st.sampled_from([date for date in DATES if "T" not in date]),
-        "identifier": st.lists(identifiers, max_size=2),
-        "deceasedBoolean": st.booleans(),
-        "telecom": st.lists(
-            st.builds(lambda s, v: {"system": s, "value": v}, st.sampled_from(("email", "phone")), st.sampled_from(CODES)), max_size=2
-        ),
-        "generalPractitioner": st.lists(st.just({"reference": "Practitioner/p1"}), max_size=1),
+    "http://t.example/some": {
+        "resourceType": "ValueSet",
+        "status": "active",
+        "compose": {"include": [{"system": S1, "concept": [{"code": "a"}]}, {"system": S2, "concept": [{"code": "B"}]}]},
     },
-)
-effective: tuple[tuple[str, st.SearchStrategy[Any]], ...] = (
-    ("effectiveDateTime", dates),
-    ("effectivePeriod", periods),
-    ("category", st.lists(concepts, max_size=2)),
-)
-results: tuple[tuple[str, st.SearchStrategy[Any]], ...] = (
-    ("valueQuantity", quantities),
-    ("valueCodeableConcept", concepts),
-    ("valueString", st.sampled_from(NAMES[:-1])),
-)
-
-
-@st.composite
-def observations(draw: st.DrawFn) -> dict[str, Any]:
-    (key, value), (second, third) = draw(st.sampled_from(effective)), draw(st.sampled_from(results))
-    fixed = {"resourceType": st.just("Observation"), "meta": metas, "status": st.just("final"), "code": concepts, key: value}
-    others = {"subject": references, "performer": st.lists(references, max_size=2), "identifier": st.lists(identifiers, max_size=2), second: third}
-    found: dict[str, Any] = draw(st.fixed_dictionaries(fixed, optional=others))
-    return found
-
-
-# Chosen first and drawn then: one_of would take patients for one of ten kinds.
-resources = st.lists(st.sampled_from((observations(), patients)).flatmap(lambda kind: kind), min_size=5, max_size=14).map(
-    lambda found: [{**resource, "id": f"p{number}"} for number, resource in enumerate(found)]
-)
-
-
-def joined(*strategies: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    return st.tuples(*strategies).map("".join)
-
-
-def listed(values: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    return st.lists(values, min_size=1, max_size=3).map(",".join)
-
-
-prefixed_dates = joined(st.sampled_from(PREFIXES), dates)
-tokens = st.one_of(
-    st.sampled_from(CODES), st.builds(lambda s, c: f"{s or ''}|{c}", st.sampled_from(SYSTEMS), st.sampled_from(CODES)), st.just(f"{SYSTEMS[0]}|")
-)
-texts = st.sampled_from([name.replace("\\", "\\\\").replace(",", "\\,") for name in NAMES if name] + ["m", "M", "STRASSE", "mull"])
-amounts = joined(
-    st.sampled_from(PREFIXES),
-    st.sampled_from(NUMBERS),
-    st.sampled_from(("", "", "||mg", "|http://unitsofmeasure.org|mg", "|http://nobody.example|mg")),
-)
-pointers = st.sampled_from([*PATIENTS, *REFERENCES])
-
-
-def criterion(name: str, values: st.SearchStrategy[str]) -> st.SearchStrategy[tuple[str, str]]:
-    return st.one_of(st.tuples(st.just(name), listed(values)), st.tuples(st.just(f"{name}:missing"), st.sampled_from(("true", "false"))))
-
-
-def negated(name: str) -> st.SearchStrategy[tuple[str, str]]:
-    return st.tuples(st.just(f"{name}:not"), listed(tokens))
-
-
-common = [
-    criterion("_tag", tokens),
-    criterion("_profile", st.sampled_from(("http://p.example/x", "http://p.example/x|1", "http://p.example/x|2"))),
-    criterion("_source", st.just("urn:source")),
-    criterion("_id", st.sampled_from(PATIENTS)),
-    criterion("_lastUpdated", joined(st.sampled_from(PREFIXES), st.sampled_from((*UPDATED, "2020", "2020-01-01")))),
-    criterion("identifier", tokens),
-    negated("identifier"),
-]
-filters = {
-    "Patient": [
-        *common,
-        criterion("name", texts),
-        st.tuples(st.sampled_from(("name:exact", "family:contains", "family", "given:exact")), listed(texts)),
-        criterion("birthdate", prefixed_dates),
-        criterion("gender", st.sampled_from(("male", "http://hl7.org/fhir/administrative-gender|female", "FEMALE"))),
-        criterion("deceased", st.sampled_from(("true", "false"))),
-        criterion("email", tokens),
-        criterion("phone", tokens),
-        criterion("general-practitioner", st.sampled_from(("p1", "Practitioner/p1"))),
-    ],
-    "Observation": [
-        *common,
-        criterion("code", tokens),
-        negated("code"),
-        criterion("combo-code", tokens),
-        criterion("category", tokens),
-        criterion("date", prefixed_dates),
-        criterion("value-quantity", amounts),
-        criterion("value-string", texts),
-        criterion("value-concept", tokens),
-        criterion("patient", pointers),
-        criterion("patient", pointers),
-        criterion("subject", pointers),
-        criterion("performer", pointers),
-        st.tuples(st.just("subject:Patient"), listed(st.sampled_from([*PATIENTS, "Device/p1"]))),
-    ],
+    "http://t.example/all-of-1": {"resourceType": "ValueSet", "status": "active", "compose": {"include": [{"system": S1}]}},
+    "http://t.example/all-but": {
+        "resourceType": "ValueSet",
+        "status": "active",
+        "compose": {"include": [{"system": S2}], "exclude": [{"system": S2, "concept": [{"code": "a"}]}]},
+    },
 }
-orders = {
-    "Patient": ("", "", "name", "-name", "birthdate", "-birthdate,family", "_id", "-_lastUpdated,-name", "_lastUpdated"),
-    "Observation": (
-        "",
-        "-date",
-        "-date",
-        "date",
-        "value-quantity",
-        "-value-quantity,date",
-        "value-string,-date",
-        "-_id",
-        "date,value-string,-_lastUpdated",
-    ),
+MEANT = {
+    "http://t.example/some": {(S1, "a"), (S2, "b")},
+    "http://t.example/all-of-1": {(S1, "a"), (S1, "b"), (S1, "c")},
+    "http://t.example/all-but": {(S2, "b"), (S2, "c")},
+    ("below", "a"): {(S1, "a"), (S1, "c")},
+    ("below", "c"): {(S1, "c")},
+    ("above", "a"): {(S1, "a")},
+    ("above", "c"): {(S1, "a"), (S1, "c")},
 }
-scopes = (Scope("*", frozenset("rs")),)
-grants = st.sampled_from((SYSTEM, SYSTEM, *(Grant(patient, frozenset(), scopes, patient) for patient in PATIENTS)))
+"""What KNOWN says, written down by hand for the codes of these worlds."""
 
 
-@st.composite
-def searches(draw: st.DrawFn) -> tuple[str, list[tuple[str, str]]]:
-    name = draw(st.sampled_from(("Patient", "Observation", "Observation")))
-    params = draw(st.lists(st.sampled_from(filters[name]).flatmap(lambda found: found), max_size=3))
-    order = draw(st.sampled_from(orders[name]))
-    return name, [*params, *([("_sort", order)] if order else []), ("_count", str(draw(st.integers(1, 4))))]
+def meant(node: Coded) -> Filter:
+    """The filter by MEANT, for the side that does not ask terminology."""
+    keys: list[Any] = [text if node.how == "in" else (node.how, text.rpartition("|")[2].lower()) for text in node.texts]
+    tokens = sorted({pair for key in keys for pair in MEANT[key]})
+    return Criterion(node.param, tuple(Token(code, system) for system, code in tokens), "not" if node.negated else None)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(resources=resources, searches=st.lists(searches(), min_size=8, max_size=20), grant=grants)
+@pytest.fixture(scope="module")
+def expand() -> Callable[[Coded], Filter]:
+    """What the server does with codes, over KNOWN."""
+    with patch.object(coded, "terminology", lambda *_: Terminology(shipped(), lambda _kind, url: KNOWN.get(url))):
+        return coded.expansion(cast(Any, None), cast(Any, None), SYSTEM)
+
+
+PLANNER = ("", "", "enable_nestloop", "enable_hashjoin", "enable_sort", "enable_indexscan")
+"""What a plan is kept from using: the answer must not depend on the plan."""
+
+
+@worlds.examples(32)
+@given(resources=worlds.worlds(), grant=worlds.grants, off=st.sampled_from(PLANNER), few=st.sampled_from((0, 1, 2, 1_000)), data=st.data())
 def test_pages_are_what_matches(
-    database: Any, resources: list[dict[str, Any]], searches: list[tuple[str, list[tuple[str, str]]]], grant: Grant
+    database: Any,
+    expand: Callable[[Coded], Filter],
+    resources: list[Json],
+    grant: Grant,
+    off: str,
+    few: int,
+    data: st.DataObject,
 ) -> None:
-    registry = database.registry
+    registry, world, known = database.registry, Memory(resources), queries.Known(database.registry, resources)
+    with database.holding(resources) as run, patch.object(narrow, "FEW", few), patch.object(narrow, "_LOOKED_AT", 1 + 3 * few):
+        if off:
+            run(Statement(f"SELECT set_config('{off}', 'off', true)"))
+        for _ in range(data.draw(st.integers(4, 12))):
+            search = data.draw(queries.searches(known))
+            note(f"{grant} asks for {search}")
+            asked = queries.parsed(registry, search)
+            query = resolved(asked, expand)
+            if not any(grant.allows(name, "s") for name in query.types):
+                with pytest.raises(Outcome, match="does not allow"):
+                    compile_search(query, registry, grant)
+                continue
+            expected = ordered(query, wanted(resolved(asked, meant), resources, registry, world, grant), registry)
+            agrees(run, query, registry, grant, expected)
+            agrees(run, narrowed(query, registry, grant, run), registry, grant, expected)
+
+
+@worlds.examples(8)
+@given(resources=worlds.worlds(), grant=worlds.grants, data=st.data())
+def test_containers_are_what_has_a_match_in_it(
+    database: Any, expand: Callable[[Coded], Filter], resources: list[Json], grant: Grant, data: st.DataObject
+) -> None:
+    registry, known = database.registry, queries.Known(database.registry, resources)
     with database.holding(resources) as run:
-        for name, params in searches:
-            query = registry.parse(name, params, strict=True)
-            found = [
-                (rid, resource)
-                for rid, resource in enumerate(resources, start=1)
-                if resource["resourceType"] == name and matches(query, resource, registry) and permits(grant, registry, resource)
-            ]
-            expected = ordered(query, found, registry)
-            assert paged(run, query, registry, grant, len(resources)) == expected, (name, params)
-            assert run(compile_count(query, registry, grant)) == [(len(expected),)]
-            assert sorted(row[0] for row in run(compile_matching(query, registry, grant, 50))) == sorted(expected)
+        for _ in range(data.draw(st.integers(4, 12))):
+            search = data.draw(queries.contained_searches(known))
+            note(f"{grant} asks for {search}")
+            contained_agrees(run, registry, expand, search, resources, grant)
 
 
-def paged(run: Any, query: Query, registry: Registry, grant: Grant, most: int) -> list[int]:
+def contained_agrees(
+    run: Run, registry: Registry, expand: Callable[[Coded], Filter], search: queries.Search, resources: Sequence[Json], grant: Grant
+) -> list[tuple[str, str]]:
+    """What a search inside of containers shows is what is there: types and ids, as `container#inner` where matches are shown without containers."""
+    asked = queries.parsed(registry, search)
+    query, other = resolved(asked, expand), resolved(asked, meant)
+    outer = narrowed(over_containers(query, registry), registry, grant, run)
+    rows = [resources[rid - 1] for rid in paged(run, outer, registry, grant, len(resources))]
+    found = [Found(each["resourceType"], each["id"], fhirjson.dumps(each)) for each in rows]
+    shown = interaction._unpacked(cast(Any, SimpleNamespace(registry=registry)), query, found)
+    expected = []
+    for each in reversed(resources):
+        if grant.allows(each["resourceType"], "s") and permits(grant, registry, each):
+            inside = [one for one in each.get("contained", ()) if matches(other, one, registry)]
+            itself = query.contained == "both" and matches(other, each, registry)
+            if itself or (inside and query.whole):
+                expected.append((each["resourceType"], each["id"]))
+            if not query.whole:
+                expected += [(each["resourceType"], f"{each['id']}#{one['id']}") for one in inside]
+    assert [(each.type, each.id) for each in shown] == expected
+    return expected
+
+
+def wanted(query: Query, resources: Sequence[Json], registry: Registry, world: Memory, grant: Grant) -> list[tuple[int, Json]]:
+    """The matches that the grant may see, with their numbers."""
+    return [
+        (rid, resource)
+        for rid, resource in enumerate(resources, start=1)
+        if grant.allows(resource["resourceType"], "s") and permits(grant, registry, resource) and matches(query, resource, registry, world, grant)
+    ]
+
+
+def agrees(run: Run, query: Query, registry: Registry, grant: Grant, expected: list[int]) -> None:
+    """Pages, count and unordered matches of the SQL are these resources."""
+    shown = paged(run, query, registry, grant, len(expected) + 1)
+    if any(key.param is None for key in query.sort):
+        shown, expected = sorted(shown), sorted(expected)
+    assert shown == expected, f"{shown} is shown in place of {expected}"
+    assert run(compile_count(query, registry, grant)) == [(len(expected),)]
+    assert sorted(row[0] for row in run(compile_matching(query, registry, grant, 50))) == sorted(expected)
+
+
+def paged(run: Run, query: Query, registry: Registry, grant: Grant, most: int) -> list[int]:
     shown: list[int] = []
     position = None
     for _ in range(most + 1):
@@ -236,24 +194,25 @@ def paged(run: Any, query: Query, registry: Registry, grant: Grant, most: int) -
     raise AssertionError(f"paging does not end: {shown}")
 
 
-def ordered(query: Query, found: list[tuple[int, dict[str, Any]]], registry: Registry) -> list[int]:
+def ordered(query: Query, found: list[tuple[int, Json]], registry: Registry) -> list[int]:
     """Python's stable sort, from the last key to the first; what lacks a key comes last either way."""
     descending = not query.sort or query.sort[0].descending
     found = sorted(found, key=lambda entry: entry[0], reverse=descending)
     for key in reversed(query.sort):
-        lacking = [entry for entry in found if value(key.param, key.descending, entry[1], registry) is None]
-        having = [entry for entry in found if value(key.param, key.descending, entry[1], registry) is not None]
-        found = sorted(having, key=lambda entry, key=key: value(key.param, key.descending, entry[1], registry), reverse=key.descending) + lacking  # type: ignore[misc]
+        if key.param is not None:
+            keyed = [(value(key.param, key.descending, entry[1], registry), entry) for entry in found]
+            having = sorted((pair for pair in keyed if pair[0] is not None), key=lambda pair: pair[0], reverse=key.descending)
+            found = [entry for _, entry in having] + [entry for least, entry in keyed if least is None]
     return [rid for rid, _ in found]
 
 
-def value(param: Any, descending: bool, resource: dict[str, Any], registry: Registry) -> Any:  # noqa: FBT001 - a test's own
+def value(param: Any, descending: bool, resource: Json, registry: Registry) -> Any:  # noqa: FBT001 - a test's own
     if param.code == "_id":
         return resource["id"]
     if param.code == "_lastUpdated":
         return resource["meta"]["lastUpdated"]
-    kind = KINDS[param.type]
-    ends = [kind.ends(row[1:]) for row in registry.rows(resource).get(kind.TABLE, ()) if row[0] == param.pid]
+    kind = kind_of(param)
+    ends = [kind.ends(row[1:]) for row in registry.rows(resource).get(kind.TABLE, ()) if row[0] in param.pids]
     if not ends:
         return None
     return max(high for _, high in ends) if descending else min(low for low, _ in ends)

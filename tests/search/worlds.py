@@ -1,0 +1,351 @@
+"""Small worlds for tests of search: resources of few values that refer to each other, made by Hypothesis, and how their callers see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from fhir_server.fhirjson import Number
+from fhir_server.search import SYSTEM, Grant, Scope
+
+Json = dict[str, Any]
+Values = st.SearchStrategy[Any]
+
+# Few values, so that resources and queries meet.
+IDS = ("p0", "p1", "p2")
+CODES = ("a", "B", "c")
+SYSTEMS = ("http://s.example/1", "http://s.example/2", None)
+DATES = (
+    "2019",
+    "2020",
+    "2020-03",
+    "2020-03-29",
+    "2020-03-29T02:30:00+01:00",
+    "2020-03-29T01:30:00Z",
+    "2020-10-25T02:30:00.5+02:00",
+    "2021-01-01",
+    "0001",
+    "9999-12-31",
+)
+NUMBERS = ("0", "1", "1.0", "1.04", "0.95", "-2", "100", "99.6", "1e2", "1000", "12345678901234567890.123")
+NAMES = ("Müller", "muller", "Mu", "MÜLLER-Lüdenscheidt", "O'Neil", "a,b", "x|y", "100%_", "ß", "straße \\ test", "$z")
+UCUM = "http://unitsofmeasure.org"
+UNITS = ((UCUM, "mg"), (UCUM, "g"), (UCUM, "Cel"), (UCUM, "K"), (UCUM, "no-unit"), (None, "mg"), (None, None))
+UPDATED = ("2020-01-01T00:00:00.000Z", "2020-01-01T00:00:00.001Z", "2020-06-01T12:00:00.000Z")
+URLS = ("http://v.example/a", "http://v.example/a/b", "http://v.example/a/b/c", "http://v.example/ab", "http://v.example", "urn:uuid:1")
+PROFILES = ("http://v.example/a|1", "http://v.example/a|1.2", "http://v.example/a|2", "http://v.example/a/b")
+PLACES = ((0.0, 0.0), (0.0, 0.4), (0.0, 180.0), (0.1, -179.9), (89.9, 10.0), (90.0, -170.0), (-89.95, 0.0), (48.1, 11.5))
+
+
+def examples(usual: int) -> settings:
+    """As many examples as the profile asks for, where `usual` is what it takes for 100."""
+    known = settings()
+    checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
+    return settings(max_examples=max(1, usual * known.max_examples // 100), deadline=None, suppress_health_check=checks)
+
+
+def some(values: Values, most: int = 2) -> Values:
+    return st.lists(values, min_size=1, max_size=most)
+
+
+def fields(fixed: dict[str, Values], optional: dict[str, Values]) -> Values:
+    """Resources or elements with some of the optional fields."""
+    return st.fixed_dictionaries(fixed, optional=optional)
+
+
+names = st.sampled_from(NAMES)
+codes = st.sampled_from(CODES)
+dates = st.sampled_from(DATES)
+days = st.sampled_from([date for date in DATES if "T" not in date])
+moments = st.sampled_from([date for date in DATES if "T" in date])
+numbers = st.sampled_from(NUMBERS).map(Number)
+systems = st.sampled_from(SYSTEMS).map(lambda url: {"system": url} if url else {})
+codings = st.builds(
+    lambda system, code, text: {**system, **code, **text},
+    systems,
+    st.one_of(codes.map(lambda code: {"code": code}), codes.map(lambda code: {"code": code}), st.just({"code": "c", "display": "straße"})),
+    st.one_of(st.just({}), st.just({}), names.map(lambda text: {"display": text})),
+)
+concepts = fields({"coding": some(codings)}, {"text": names})
+identifiers = fields({"value": codes}, {"system": st.sampled_from(SYSTEMS[:2]), "type": concepts})
+periods = fields({}, {"start": dates, "end": dates}).filter(bool)
+units = st.sampled_from(UNITS).map(lambda unit: ({"system": unit[0]} if unit[0] else {}) | ({"code": unit[1], "unit": unit[1]} if unit[1] else {}))
+quantities = st.builds(
+    lambda value, unit, comparator: {"value": value, **unit, **comparator},
+    numbers,
+    units,
+    st.sampled_from(({}, {}, {}, {"comparator": "<"}, {"comparator": ">="})),
+)
+metas = fields(
+    {"lastUpdated": st.sampled_from(UPDATED)},
+    {"tag": some(codings), "profile": some(st.sampled_from(PROFILES)), "source": st.sampled_from(URLS)},
+)
+narratives = names.map(
+    lambda text: {"status": "generated", "div": f'<div xmlns="http://www.w3.org/1999/xhtml"><b>{text.replace("&", "")}</b> note</div>'}
+)
+
+
+def pointers(*types: str) -> Values:
+    """References to resources of these types: mostly to such as may be there."""
+    local = [f"{name}/{identity}" for name in types for identity in IDS]
+    others = [f"http://localhost/fhir/{types[0]}/p1", f"http://else.example/fhir/{types[0]}/p1", "urn:uuid:1", f"{types[0]}/p2/_history/3"]
+    whole = st.sampled_from(local).map(lambda text: {"reference": text})
+    odd = st.sampled_from(others).map(lambda text: {"reference": text})
+    named = st.builds(lambda identifier, more: {"identifier": identifier, **more}, identifiers, st.one_of(st.just({}), whole))
+    return st.sampled_from((whole, whole, whole, whole, odd, named)).flatmap(lambda kind: kind)
+
+
+people = fields({}, {"family": names, "given": some(names)}).filter(bool)
+addresses = fields({}, {"city": names, "country": names, "line": some(names), "use": st.sampled_from(("home", "work"))}).filter(bool)
+contacts = st.builds(lambda system, value: {"system": system, "value": value}, st.sampled_from(("email", "phone")), codes)
+subjects = pointers("Patient")
+of_organizations = {"name": names, "type": some(concepts), "identifier": some(identifiers), "active": st.booleans(), "alias": some(names)}
+of_observations: dict[str, Values] = {"code": concepts, "valueQuantity": quantities, "subject": subjects, "identifier": some(identifiers)}
+
+
+def contained(name: str, optional: dict[str, Values]) -> Values:
+    """One or two resources to stand inside of another."""
+    one = fields({"resourceType": st.just(name)}, optional)
+    return some(one).map(lambda found: [{**each, "id": f"i{number}"} for number, each in enumerate(found)])
+
+
+inner = st.sampled_from((contained("Organization", of_organizations), contained("Observation", of_observations))).flatmap(lambda kind: kind)
+
+
+def choice(name: str, **kinds: Values) -> dict[str, Values]:
+    """One of the kinds that `value[x]` may have: the others are dropped by `settled`."""
+    return {f"{name}{kind}": values for kind, values in kinds.items()}
+
+
+def settled(resource: Json) -> Json:
+    """At most one of each choice."""
+    for stem in ("value", "effective", "deceased", "occurrence", "probability"):
+        found = sorted(key for key in resource if key.startswith(stem))
+        for key in found[1:]:
+            del resource[key]
+    return resource
+
+
+components = fields({"code": concepts}, choice("value", Quantity=quantities, CodeableConcept=concepts)).map(settled)
+variants = fields({}, {"start": st.integers(1, 4), "end": st.integers(2, 6)}).filter(bool)
+characteristics = st.builds(
+    lambda code, value, but: {"code": code, "valueCodeableConcept": value, "exclude": but}, concepts, concepts, st.booleans()
+)
+
+KINDS: dict[str, Values] = {
+    name: fields(
+        {"resourceType": st.just(name), "meta": metas, **fixed}, {"text": narratives, "contained": inner, **optional}
+    ).map(settled)
+    for name, fixed, optional in (
+        (
+            "Patient",
+            {},
+            {
+                "name": some(people),
+                "gender": st.sampled_from(("male", "female")),
+                "birthDate": days,
+                "identifier": some(identifiers),
+                "active": st.booleans(),
+                **choice("deceased", Boolean=st.booleans(), DateTime=dates),
+                "telecom": some(contacts),
+                "address": some(addresses),
+                "generalPractitioner": some(pointers("Practitioner", "Organization")),
+                "managingOrganization": pointers("Organization"),
+                "link": some(subjects.map(lambda other: {"other": other, "type": "seealso"})),
+            },
+        ),
+        ("Practitioner", {}, {"name": some(people), "identifier": some(identifiers), "active": st.booleans(), "gender": st.just("male")}),
+        ("Organization", {}, {**of_organizations, "partOf": pointers("Organization")}),
+        (
+            "Location",
+            {},
+            {
+                "name": names,
+                "partOf": pointers("Location"),
+                "position": st.sampled_from(PLACES).map(lambda at: {"latitude": Number(str(at[0])), "longitude": Number(str(at[1]))}),
+                "managingOrganization": pointers("Organization"),
+                "status": st.sampled_from(("active", "inactive")),
+            },
+        ),
+        (
+            "Observation",
+            {"status": st.sampled_from(("final", "amended")), "code": concepts},
+            {
+                "category": some(concepts),
+                "subject": pointers("Patient", "Patient", "Location"),
+                "performer": some(pointers("Practitioner", "Patient", "Organization")),
+                "encounter": pointers("Encounter"),
+                "identifier": some(identifiers),
+                **choice("effective", DateTime=dates, Period=periods),
+                **choice("value", Quantity=quantities, CodeableConcept=concepts, String=names, DateTime=dates),
+                "component": some(components),
+                "hasMember": some(pointers("Observation")),
+                "derivedFrom": some(pointers("Observation", "DocumentReference")),
+            },
+        ),
+        (
+            "Encounter",
+            {"status": st.sampled_from(("planned", "finished")), "class": codings},
+            {
+                "subject": subjects,
+                "partOf": pointers("Encounter"),
+                "location": some(pointers("Location").map(lambda place: {"location": place})),
+                "serviceProvider": pointers("Organization"),
+                "period": periods,
+                "participant": some(pointers("Practitioner").map(lambda who: {"individual": who})),
+                "type": some(concepts),
+                "identifier": some(identifiers),
+            },
+        ),
+        (
+            "List",
+            {"status": st.just("current"), "mode": st.just("working")},
+            {
+                "entry": some(pointers("Patient", "Observation", "Encounter", "Organization").map(lambda item: {"item": item}), 3),
+                "subject": subjects,
+                "title": names,
+                "code": concepts,
+                "date": dates,
+            },
+        ),
+        (
+            "RiskAssessment",
+            {"status": st.just("final"), "subject": subjects},
+            {
+                "prediction": some(st.sampled_from((Number("0.5"), Number("0.50"), Number("0.04"))).map(lambda p: {"probabilityDecimal": p})),
+                "occurrenceDateTime": dates,
+                "encounter": pointers("Encounter"),
+                "identifier": identifiers.map(lambda found: [found]),
+            },
+        ),
+        (
+            "ValueSet",
+            {"status": st.sampled_from(("draft", "active"))},
+            {"url": st.sampled_from(URLS), "version": codes, "name": names, "date": dates, "identifier": some(identifiers)},
+        ),
+        (
+            "QuestionnaireResponse",
+            {"status": st.just("completed")},
+            {
+                "questionnaire": st.sampled_from((*URLS, *PROFILES)),
+                "subject": subjects,
+                "encounter": pointers("Encounter"),
+                "authored": dates,
+                "identifier": identifiers,
+            },
+        ),
+        (
+            "DocumentReference",
+            {"status": st.just("current"), "content": st.just([{"attachment": {"contentType": "text/plain"}}])},
+            {
+                "relatesTo": some(
+                    st.builds(
+                        lambda code, target: {"code": code, "target": target},
+                        st.sampled_from(("replaces", "signs")),
+                        pointers("DocumentReference"),
+                    )
+                ),
+                "subject": subjects,
+                "type": concepts,
+                "date": moments,
+                "custodian": pointers("Organization"),
+                "identifier": some(identifiers),
+            },
+        ),
+        (
+            "MolecularSequence",
+            {"coordinateSystem": st.just(0)},
+            {
+                "patient": subjects,
+                "referenceSeq": fields(
+                    {"windowStart": st.integers(1, 3), "windowEnd": st.integers(2, 5)}, {"chromosome": concepts, "referenceSeqId": concepts}
+                ),
+                "variant": some(variants),
+                "identifier": some(identifiers),
+            },
+        ),
+        (
+            "Group",
+            {"type": st.just("person"), "actual": st.booleans()},
+            {
+                "characteristic": some(characteristics),
+                "member": some(subjects.map(lambda who: {"entity": who})),
+                "code": concepts,
+                "managingEntity": pointers("Organization"),
+                "identifier": some(identifiers),
+            },
+        ),
+    )
+}
+"""Resources without id, by type."""
+
+TYPES = tuple(KINDS)
+
+
+def identified(resources: Iterable[Json]) -> list[Json]:
+    """Resources with ids that begin anew for every type, so that references meet what they name."""
+    seen: dict[str, int] = {}
+    found = []
+    for resource in resources:
+        name = resource["resourceType"]
+        number = seen[name] = seen.get(name, -1) + 1
+        found.append({**resource, "id": f"p{number}"})
+    return found
+
+
+_PALETTES = (
+    ("Patient", "Observation"),
+    ("Patient", "Observation", "Organization"),
+    ("Patient", "Observation", "Encounter", "Location"),
+    ("Organization", "Location", "Encounter"),
+    ("Patient", "Practitioner", "Organization", "List"),
+    ("Patient", "RiskAssessment", "MolecularSequence", "Group"),
+    ("ValueSet", "QuestionnaireResponse", "Patient", "Encounter"),
+    ("DocumentReference", "Observation", "Patient"),
+    TYPES,
+)
+"""Types that stand together in a world: few, so that there are several of each."""
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> list[Json]:
+    """Some resources of a few types."""
+    kinds = draw(st.sampled_from(_PALETTES))
+    # Chosen first and drawn then: one_of would take the kinds apart and choose among all that they are made of.
+    one = st.sampled_from(kinds).flatmap(lambda name: KINDS[name])
+    return identified(draw(st.lists(one, min_size=6, max_size=16)))
+
+
+_OPEN = (Scope("*", frozenset("rs")),)
+_NARROW = (
+    (Scope("Patient", frozenset("rs")), Scope("Observation", frozenset("rs")), Scope("Organization", frozenset("r"))),
+    (Scope("*", frozenset("r")), Scope("Encounter", frozenset("s")), Scope("Observation", frozenset("s")), Scope("Location", frozenset("s"))),
+    (Scope("List", frozenset("rs")), Scope("Patient", frozenset("s")), Scope("Encounter", frozenset("rs"))),
+)
+grants = st.sampled_from(
+    (
+        *([SYSTEM] * 4),
+        *(Grant(patient, frozenset(), _OPEN, patient) for patient in IDS),
+        *(Grant("someone", frozenset(), scopes) for scopes in _NARROW),
+        Grant("p1", frozenset(), _NARROW[0], "p1"),
+        Grant("p1", frozenset(), _NARROW[1], "p1"),
+    )
+)
+
+
+class Memory:
+    """The resources as `matches` looks at them."""
+
+    def __init__(self, resources: Iterable[Json]) -> None:
+        self._by_type: dict[str, dict[str, Json]] = {}
+        for resource in resources:
+            self._by_type.setdefault(resource["resourceType"], {})[resource["id"]] = resource
+
+    def get(self, resource_type: str, identity: str) -> Json | None:
+        return self._by_type.get(resource_type, {}).get(identity)
+
+    def all(self, resource_type: str) -> Iterable[Json]:
+        return self._by_type.get(resource_type, {}).values()
