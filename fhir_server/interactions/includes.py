@@ -11,8 +11,11 @@ from typing import Any, Final
 
 from fhir_server import fhirjson
 from fhir_server.outcome import Issue
-from fhir_server.search import Grant, Query, Registry, compile_revinclude
-from fhir_server.search.query import Include
+from fhir_server.search import Grant, Query, Registry, compile_revinclude, compile_search
+from fhir_server.search.params.kind import capped
+from fhir_server.search.params.reference import ABSOLUTE, Target
+from fhir_server.search.params.uri import Address
+from fhir_server.search.query import Criterion, Include
 from fhir_server.store import Snapshot
 
 from .finding import Found
@@ -58,32 +61,65 @@ class _Included:
         if not includes:
             return []
         wanted: dict[tuple[str, str], None] = {}
+        named_by_url: dict[tuple[str, str], None] = {}
         for each in frontier:
             named = [include for include in includes if include.source in ("*", each.type)]
             if named:
                 resource = fhirjson.loads(each.body)
                 wanted.update((target, None) for include in named for target in self._targets(include, resource))
+                named_by_url.update((target, None) for include in named for target in self._canonicals(include, resource))
         versions = self.db.read_many([target for target in wanted if target not in self.seen])
-        return self.add(Found(version.type, version.id, version.body) for version in versions if version.body is not None)
+        fresh = self.add(Found(version.type, version.id, version.body) for version in versions if version.body is not None)
+        return fresh + self.add(self._named(named_by_url))
 
     def _targets(self, include: Include, resource: dict[str, Any]) -> list[tuple[str, str]]:
         found = self.registry.references(resource, include.code)
         return [target for target in found if include.target in (None, target[0])]
 
+    def _canonicals(self, include: Include, resource: dict[str, Any]) -> list[tuple[str, str]]:
+        found = self.registry.canonicals(resource, include.code)
+        return [target for target in found if include.target in (None, target[0])]
+
+    def _named(self, wanted: Iterable[tuple[str, str]]) -> list[Found]:
+        """Canonical resources by type and URL, in one statement per type: of the version asked for, or an active one made last."""
+        by_type: dict[str, list[str]] = {}
+        for name, url in wanted:
+            by_type.setdefault(name, []).append(url)
+        found: dict[tuple[str, str], Found] = {}
+        for name, urls in by_type.items():
+            param = self.registry.canonical(name)
+            if param is None or not self.grant.allows(name, "s"):
+                continue
+            addresses = tuple(Address((capped(url),)) for url in dict.fromkeys(url.partition("|")[0] for url in urls))
+            query = Query((name,), filters=(Criterion(param, addresses),), count=MAX_REFERRING)
+            rows = self.db.select(compile_search(query, self.registry, self.grant, sources=self.db.sources))
+            read = [(each, fhirjson.loads(each.body)) for each in map(self._read, reversed(rows))]
+            for each, resource in sorted(read, key=lambda pair: pair[1].get("status") == "active"):
+                stated = (resource["url"], f"{resource['url']}|{resource.get('version', '')}")
+                found |= {(name, url): each for url in map(capped, stated) if url in urls}
+        return list(found.values())
+
     def backward(self, includes: Sequence[Include], frontier: Sequence[Found]) -> list[Found]:
         """What refers to resources, in one statement per parameter."""
-        ids: dict[str, list[str]] = {}
-        for each in frontier:
-            ids.setdefault(each.type, []).append(each.id)
+        if not includes:
+            return []
+        pointed = [(each.type, target) for each in frontier for target in self._addressed(each)]
         fresh: list[Found] = []
         for include in includes:
-            targets = [(name, listed) for name, listed in ids.items() if include.target in (None, name)]
+            targets = [target for name, target in pointed if include.target in (None, name)]
             statement = compile_revinclude(include, self.registry, self.grant, targets, MAX_REFERRING + 1, self.db.sources)
             rows = self.db.select(statement)
             if len(rows) > MAX_REFERRING:
                 self.cut(f"_revinclude={include.source}:{include.code} has more than {MAX_REFERRING:,} resources on this page")
             fresh += self.add(self._read(row) for row in rows[:MAX_REFERRING])
         return fresh
+
+    def _addressed(self, each: Found) -> list[Target]:
+        """What a reference to a resource may say."""
+        found = [Target(each.id, self.registry.types[each.type])]
+        if self.registry.canonical(each.type) and (url := fhirjson.loads(each.body).get("url")):
+            found.append(Target(capped(url), ABSOLUTE))
+        return found
 
     def _read(self, row: tuple[Any, ...]) -> Found:
         body = row[5].encode() if row[5] is not None else next((text for _, text in self.db.bodies([row[4]])), b"")

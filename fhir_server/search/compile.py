@@ -17,15 +17,17 @@ from typing import Final
 from fhir_server.outcome import Outcome
 
 from .compartment import granted
-from .conditions import Conditions, pointing
+from .conditions import Conditions
 from .cursor import Position
 from .grant import Grant
 from .order import clinical, keys, sorted_page
+from .params import reference
+from .params.reference import Target
 from .query import Include, Query
 from .registry import Registry
 from .shape import Shape, equals_number, has_own_plan, shape
 from .sources import CURRENT, Sources
-from .statement import Statement, join
+from .statement import Statement
 
 MAX_PAGE_BYTES: Final = 64_000_000
 """Bodies larger than their share of this come as NULL, for the caller to fetch as far as there is room."""
@@ -95,9 +97,9 @@ def compile_referred(
 
 
 def compile_revinclude(
-    include: Include, registry: Registry, grant: Grant, targets: Sequence[tuple[str, Sequence[str]]], limit: int, sources: Sources = CURRENT
+    include: Include, registry: Registry, grant: Grant, targets: Sequence[Target], limit: int, sources: Sources = CURRENT
 ) -> Statement:
-    """Up to `limit` resources that refer to resources by type and ids, newest first: rows as of a search without sort keys.
+    """Up to `limit` resources that refer to `targets`, newest first: rows as of a search without sort keys.
 
     Finds nothing where the grant may not search the source.
     """
@@ -106,7 +108,7 @@ def compile_revinclude(
     if not pids or not targets:
         return Statement("SELECT WHERE FALSE")
     allowed = granted(grant, registry, types, "r", sources)
-    wanted = join(" OR ", (pointing(registry, name, ids, "f.") for name, ids in targets))
+    wanted = reference.predicate(targets, "f.")
     links, resources = sources.table("sp_reference", "f"), sources.table("resource", "r")
     page = (
         f"SELECT DISTINCT r.rid FROM {links.text} JOIN {resources.text} ON r.rid = f.rid"

@@ -2,6 +2,7 @@
 
 https://hl7.org/fhir/R4/search.html#chaining, https://hl7.org/fhir/R4/search.html#has
 
+A canonical URL leads to every stored resource that has it, whatever the version.
 What the grant hides does not exist here either: a chain does not lead to it, and it does not count as referring.
 """
 
@@ -9,8 +10,7 @@ What the grant hides does not exist here either: a chain does not lead to it, an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Final, NamedTuple
 
@@ -101,6 +101,11 @@ class Conditions:
         return Statement(f"NOT {found.text}", found.params) if negated else found
 
     def _chain(self, chain: Chain, place: Place) -> Statement:
+        named = (self._chain_by_url(chain.param, name, part, place) for name, part in chain.targets if self.registry.canonical(name))
+        ways = [self._chain_by_id(chain, place), *named]
+        return ways[0] if len(ways) == 1 else any_of(ways)
+
+    def _chain_by_id(self, chain: Chain, place: Place) -> Statement:
         c, t = (f"{letter}{next(self._names)}" for letter in "ct")
         links, targets = self.sources.table("sp_reference", c), self.sources.table("resource", t)
         ways = []
@@ -114,15 +119,41 @@ class Conditions:
         where_text = f"{c}.rid = {place.rid} AND {numbered(chain.param, c)} AND {way.text}"
         return self._exists(Statement(f"{source.text} ON {on} WHERE {where_text}", source.params + way.params)) if ways else NEVER
 
+    def _chain_by_url(self, param: Param, name: str, part: Filter, place: Place) -> Statement:
+        """A chain along canonical URLs, to any version of a resource."""
+        url = self.registry.canonical(name)
+        if url is None or not self.grant.allows(name, "s"):
+            return NEVER
+        c, u, t = (f"{letter}{next(self._names)}" for letter in "cut")
+        seen = self._seen(part, Place(f"{t}.rid", t, (name,)))
+        source = join(" JOIN ", (self.sources.table("sp_reference", c), self.sources.table("sp_uri", u)))
+        source = join(
+            " JOIN ", (Statement(f"{source.text} ON {u}.value = {c}.id AND {numbered(url, u)}", source.params), self.sources.table("resource", t))
+        )
+        where = f"{c}.rid = {place.rid} AND {numbered(param, c)} AND {c}.type = {reference.ABSOLUTE} AND {seen.text}"
+        return self._exists(Statement(f"{source.text} ON {t}.rid = {u}.rid WHERE {where}", source.params + seen.params))
+
     def _has(self, has: Has, place: Place) -> Statement:
         if not self.grant.allows(has.source, "s"):
             return NEVER
-        h, s = (f"{letter}{next(self._names)}" for letter in "hs")
+        h = f"h{next(self._names)}"
+        own = str(self.registry.types[place.types[0]]) if len(place.types) == 1 else f"{place.pointer}.type"
+        ways = [self._referring(has, h, Statement(f"{h}.id = {place.pointer}.id AND {h}.type = {own}"))]
+        urls = [param for param in map(self.registry.canonical, place.types) if param is not None]
+        if urls:
+            h, u = (f"{letter}{next(self._names)}" for letter in "hu")
+            table = self.sources.table("sp_uri", u)
+            named = f"{u}.rid = {place.rid} AND {numbered(replace(urls[0], others=tuple(param.pid for param in urls[1:])), u)}"
+            text = f"{h}.type = {reference.ABSOLUTE} AND {h}.id IN (SELECT {u}.value FROM {table.text} WHERE {named})"
+            ways.append(self._referring(has, h, Statement(text, table.params)))
+        return ways[0] if len(ways) == 1 else any_of(ways)
+
+    def _referring(self, has: Has, h: str, here: Statement) -> Statement:
+        s = f"s{next(self._names)}"
         source = join(" JOIN ", (self.sources.table("sp_reference", h), self.sources.table("resource", s)))
         seen = self._seen(has.filter, Place(f"{s}.rid", s, (has.source,)))
-        own = str(self.registry.types[place.types[0]]) if len(place.types) == 1 else f"{place.pointer}.type"
-        where = f"{numbered(has.param, h)} AND {h}.id = {place.pointer}.id AND {h}.type = {own} AND {seen.text}"
-        return self._exists(Statement(f"{source.text} ON {s}.rid = {h}.rid WHERE {where}", source.params + seen.params))
+        where = f"{numbered(has.param, h)} AND {here.text} AND {seen.text}"
+        return self._exists(Statement(f"{source.text} ON {s}.rid = {h}.rid WHERE {where}", source.params + here.params + seen.params))
 
     def _seen(self, part: Filter, place: Place) -> Statement:
         """The condition on a resource beside the one searched for, which the grant has to show."""
@@ -149,7 +180,7 @@ class Conditions:
             on = f"{t}.type = {own} AND {t}.id = d.id AND NOT {t}.deleted"
             step = f"SELECT {s}.id FROM d JOIN {resources.text} ON {on} JOIN {links.text} ON {s}.rid = {t}.rid AND {parents}"
             params = resources.params + links.params
-        ids = f"WITH RECURSIVE d(id) AS (SELECT unnest(%s::text[]) COLLATE \"C\" UNION {step}) SELECT id FROM d"
+        ids = f'WITH RECURSIVE d(id) AS (SELECT unnest(%s::text[]) COLLATE "C" UNION {step}) SELECT id FROM d'
         table = self.sources.table("sp_reference", h)
         where = f"{h}.rid = {place.rid} AND {numbered(node.param, h)} AND {h}.type = {own} AND {h}.id = ANY(ARRAY({ids}))"
         return Statement(f"EXISTS (SELECT FROM {table.text} WHERE {where})", (*table.params, list(node.ids), *params))
@@ -158,11 +189,6 @@ class Conditions:
 def numbered(param: Param, alias: str) -> str:
     """The condition that a row is one of the parameter's."""
     return f"{alias}.pid = {param.pid}" if not param.others else f"{alias}.pid IN ({', '.join(map(str, param.pids))})"
-
-
-def pointing(registry: Registry, resource_type: str, ids: Sequence[str], at: str) -> Statement:
-    """The condition that a row of `sp_reference` points to one of these resources."""
-    return reference.predicate([reference.Target(identity, registry.types[resource_type]) for identity in ids], at)
 
 
 def of_the_pointer(criterion: Criterion, alias: str) -> Statement:

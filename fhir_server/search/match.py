@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from .compartment import permits
 from .grant import SYSTEM, Grant
-from .params import date, kind_of
+from .params import date, kind_of, reference
 from .query import OF_THE_POINTER, AllOf, AnyOf, Chain, Criterion, Filter, Has, Hierarchy, Itself, Not, Param, Query
 from .registry import Registry
 from .tree import Rows
@@ -74,7 +74,8 @@ class _View:
                 return not self.holds(part, resource, rows)
             case Chain(param, targets):
                 asked = dict(targets)
-                found = (self.seen(name, identity) for name, identity in self.targets(param, rows) if name in asked)
+                found = [self.seen(name, identity) for name, identity in self.targets(param, rows) if name in asked]
+                found += [self.seen(name, other["id"]) for name in asked for other in self.named(name, param, rows)]
                 return any(other is not None and self.holds(asked[other["resourceType"]], other, self.registry.rows(other)) for other in found)
             case Has(source, param, part):
                 return any(self.holds(part, other, made) for other, made in self.referring(source, param, resource))
@@ -87,16 +88,25 @@ class _View:
         """Types and ids of the local resources that a reference parameter points to."""
         return [(self.registry.type_name(row[2]), row[1]) for row in rows.get("sp_reference", ()) if row[0] in param.pids and row[2]]
 
+    def named(self, name: str, param: Param, rows: Rows) -> Iterable[Resource]:
+        """The resources of a type whose canonical URL a reference parameter has."""
+        urls = {row[1] for row in rows.get("sp_reference", ()) if row[0] in param.pids and not row[2]}
+        return [other for other in self.world.all(name) if urls & self.urls(other)] if urls and self.registry.canonical(name) else ()
+
+    def urls(self, resource: Resource) -> set[str]:
+        param = self.registry.canonical(resource["resourceType"])
+        return {row[1] for row in self.registry.rows(resource).get("sp_uri", ()) if row[0] in param.pids} if param is not None else set()
+
     def seen(self, name: str, identity: str) -> Resource | None:
         other = self.world.get(name, identity) if self.grant.allows(name, "s") else None
         return other if other is not None and permits(self.grant, self.registry, other) else None
 
     def referring(self, source: str, param: Param, resource: Resource) -> Iterable[tuple[Resource, Rows]]:
-        wanted = (resource["id"], self.registry.types[resource["resourceType"]])
+        wanted = {(resource["id"], self.registry.types[resource["resourceType"]]), *((url, reference.ABSOLUTE) for url in self.urls(resource))}
         for other in self.world.all(source) if self.grant.allows(source, "s") else ():
             if permits(self.grant, self.registry, other):
                 made = self.registry.rows(other)
-                if any(row[0] in param.pids and (row[1], row[2]) == wanted for row in made.get("sp_reference", ())):
+                if any(row[0] in param.pids and (row[1], row[2]) in wanted for row in made.get("sp_reference", ())):
                     yield other, made
 
     def _closure(self, how: str, name: str, ids: tuple[str, ...], parent: Param) -> set[str]:
@@ -123,11 +133,15 @@ def _holds(criterion: Criterion, resource: Resource, rows: Rows, registry: Regis
 
 
 def _of_the_pointer(criterion: Criterion, resource: Resource, registry: Registry) -> bool:
+    # What is contained in another has no time of its own.
+    moment = resource.get("meta", {}).get("lastUpdated")
     if criterion.modifier == "missing":
-        return criterion.values[0] is False
+        return criterion.values[0] is (moment is None and criterion.param.code == "_lastUpdated")
     if criterion.param.code == "_id":
         return (resource.get("id") in criterion.values) != (criterion.modifier == "not")
-    updated = date.span(resource["meta"]["lastUpdated"], registry.zone)[0]
+    if moment is None:
+        return False
+    updated = date.span(moment, registry.zone)[0]
     return any(_updated(span, updated) for span in criterion.values)
 
 

@@ -15,8 +15,9 @@ from dataclasses import replace
 from typing import Any, Final
 
 from .compile import compile_referred, compile_some
+from .conditions import numbered
 from .grant import Grant
-from .params.reference import Target
+from .params.reference import ABSOLUTE, Target
 from .query import AllOf, AnyOf, Chain, Coded, Criterion, Filter, Has, Hierarchy, Itself, Not, Numbered, Param, Query, rewritten
 from .registry import Registry
 from .shape import is_equation
@@ -82,15 +83,25 @@ class _Asker:
             if self.grant.allows(name, "s"):
                 rows = self.run(compile_some(Query((name,), filters=(part,)), self.registry, self.grant, FEW + 1 - len(found), self.sources))
                 found += [Target(row[1], self.registry.types[name]) for row in rows]
+                found += self.urls(name, [row[0] for row in rows])
             if len(found) > FEW:
                 return None
         return Criterion(param, tuple(dict.fromkeys(found)))
+
+    def urls(self, name: str, rids: list[int]) -> list[Target]:
+        """The canonical URLs of resources of a type, by their numbers."""
+        param = self.registry.canonical(name)
+        if param is None or not rids:
+            return []
+        table = self.sources.table("sp_uri", "u")
+        text = f"SELECT DISTINCT u.value FROM {table.text} WHERE {numbered(param, 'u')} AND u.rid = ANY(%s::bigint[])"  # noqa: S608 - our own names
+        return [Target(row[0], ABSOLUTE) for row in self.run(Statement(text, (*table.params, rids)))]
 
     def has(self, source: str, param: Param, part: Filter, types: tuple[str, ...]) -> Filter | None:
         """The ids of those that the matches refer to; None where there are many."""
         if not self.grant.allows(source, "s"):
             return Criterion(_ID, ())
-        if len(types) > 1:
+        if len(types) > 1 or self.registry.canonical(types[0]):
             return None
         query = Query((source,), filters=(part,))
         rows = self.run(compile_referred(query, self.registry, self.grant, (param.pids, types[0]), _LOOKED_AT, self.sources))

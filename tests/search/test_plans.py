@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fhir_server.search import SYSTEM, compile_revinclude, compile_search, cursor
+from fhir_server.search.params.reference import Target
 from fhir_server.search.query import Include
 
 ROWS = 20_000
@@ -105,7 +106,9 @@ def test_a_late_page_touches_no_more_than_the_first(filled: Any, params: list[tu
 
 
 def test_reverse_includes_use_the_index(filled: Any) -> None:
-    statement = compile_revinclude(Include("Observation", "patient"), filled.registry, SYSTEM, ("Patient", ["p3", "p4"]), 50)
+    statement = compile_revinclude(
+        Include("Observation", "patient"), filled.registry, SYSTEM, [Target(name, filled.registry.types["Patient"]) for name in ("p3", "p4")], 50
+    )
     assert any(node.get("Index Name") == "sp_reference_id" for node in explain(filled, statement))
     rows = filled.run(statement)
     assert len(rows) == 50
