@@ -11,7 +11,7 @@ from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
 from fhir_server.search.params.kind import split, unescape
 from fhir_server.search.params.token import Token, folded
-from fhir_server.search.query import AllOf, AnyOf, Coded, Criterion, Filter, Not, Param
+from fhir_server.search.query import Coded, Criterion, Filter
 from fhir_server.store import Snapshot
 from fhir_server.terminology import Terminology
 
@@ -26,31 +26,17 @@ def expansion(engine: Engine, db: Snapshot, grant: Grant) -> Callable[[Coded], F
     def expand(node: Coded) -> Filter:
         if node.how != "in":
             tokens = [token for text in node.texts for token in _in_line(known, node, text)]
-            return _tokens(node.param, tokens)
-        found = AnyOf(tuple(_members(known, node.param, canonical) for canonical in node.texts))
-        positive = found.filters[0] if len(found.filters) == 1 else found
-        if not node.negated:
-            return positive
-        if isinstance(positive, Criterion):
-            return Criterion(positive.param, positive.values, "not")
-        return Not(positive)
+            return Criterion(node.param, tuple(dict.fromkeys(tokens)))
+        tokens = [token for canonical in node.texts for token in _members(known, canonical)]
+        return Criterion(node.param, tuple(dict.fromkeys(tokens)), "not" if node.negated else None)
 
     return expand
 
 
-def _members(known: Terminology, param: Param, canonical: str) -> Filter:
+def _members(known: Terminology, canonical: str) -> list[Token]:
     expanded = known.expand(canonical)
-    listed = _tokens(param, [Token(folded(code), system) for system, code in sorted(expanded.codes)])
-    whole: list[Filter] = []
-    for system, but in expanded.systems.items():
-        within = _tokens(param, [Token(None, system)])
-        without = _tokens(param, [Token(folded(code), system) for code in sorted(but)])
-        whole.append(AllOf((within, Not(without))) if but else within)
-    return AnyOf((listed, *whole)) if whole else listed
-
-
-def _tokens(param: Param, tokens: list[Token]) -> Criterion:
-    return Criterion(param, tuple(dict.fromkeys(tokens)))
+    listed = [Token(folded(code), system) for system, code in sorted(expanded.codes)]
+    return listed + [Token(None, system, tuple(sorted(map(folded, but)))) for system, but in expanded.systems.items()]
 
 
 def _in_line(known: Terminology, node: Coded, text: str) -> list[Token]:

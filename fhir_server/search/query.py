@@ -204,7 +204,7 @@ class Query:
         found = [node for node in self.filters if isinstance(node, Criterion) and node.param.code == "identifier"]
         if len(found) != 1 or found[0].modifier is not None or len(found[0].values) != 1:
             return None
-        code, system = found[0].values[0]
+        code, system, _ = found[0].values[0]
         return f"{system}|{code}" if code is not None and system is not None else None
 
 

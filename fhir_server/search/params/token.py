@@ -24,10 +24,11 @@ ORDER: Final = ("code", "code", 'text COLLATE "C"')
 
 
 class Token(NamedTuple):
-    """`code` None is any code; `system` None is any system, empty is none."""
+    """`code` None is any code of the system but those in `but`; `system` None is any system, empty is none."""
 
     code: str | None
     system: str | None
+    but: tuple[str, ...] = ()
 
 
 def folded(code: str) -> str:
@@ -104,9 +105,13 @@ def parse(text: str, modifier: str | None, targets: tuple[str, ...], context: Co
 def predicate(values: Sequence[Token], at: str) -> Statement:
     """One equation per system."""
     by_system: defaultdict[str | None, list[str | None]] = defaultdict(list)
-    for code, system in dict.fromkeys(values):
-        by_system[system].append(code)
-    return any_of(_in_system(system, codes, at) for system, codes in by_system.items())
+    most: list[Statement] = []
+    for code, system, but in dict.fromkeys(values):
+        if system is not None and but:
+            most.append(in_system(system, at).and_(Statement(f"{at}code <> ALL(%s::text[])", (list(but),))))
+        else:
+            by_system[system].append(code)
+    return any_of([*(_in_system(system, codes, at) for system, codes in by_system.items()), *most])
 
 
 def _in_system(system: str | None, codes: list[str | None], at: str) -> Statement:
@@ -130,4 +135,6 @@ def ends(row: Row) -> tuple[str, str]:
 
 def matches(value: Token, row: Row) -> bool:
     """Code and system agree as far as they are asked for."""
+    if row[0] in value.but:
+        return False
     return (value.code is None or value.code == row[0]) and (value.system is None or value.system == row[1])
