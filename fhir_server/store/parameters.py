@@ -10,7 +10,7 @@ one; a search with an older set looks again first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,10 +30,11 @@ _FREE: Final = """
 SELECT n FROM generate_series(32767, 16384, -1) AS x(n) WHERE NOT EXISTS (SELECT FROM search_param WHERE pid = n) ORDER BY n DESC LIMIT %s
 """
 _AFFECTED: Final = """
-SELECT type, code, pid, ready, definition, source FROM search_param p WHERE retired IS NULL AND (type, code) IN (
-    SELECT type, code FROM search_param WHERE source = ANY(%s::text[]) AND retired IS NULL
+SELECT type, code, pid, ready, definition, source FROM search_param WHERE retired IS NULL AND (type, split_part(code, ':', 1)) IN (
+    SELECT type, split_part(code, ':', 1) FROM search_param WHERE source = ANY(%s::text[]) AND retired IS NULL
     UNION SELECT * FROM unnest(%s::text[], %s::text[]))
 """
+"""A parameter and what is derived from it for modifiers, such as `code:text`, go together."""
 _INSERT: Final = """
 INSERT INTO search_param (pid, type, code, url, definition, source, ready)
 SELECT x.*, false FROM unnest(%s::smallint[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[]) AS x
@@ -74,10 +75,8 @@ def follow(connection: Connection, written: Sequence[tuple[str, Mapping[str, Any
     connection.execute("SELECT FROM search_generation FOR UPDATE")
     wanted = _wanted(written)
     sources = [identity for identity, _ in written]
-    rows: dict[Key, list[_Row]] = {key: [] for key in wanted}
-    found = connection.execute(_AFFECTED, (sources, [name for name, _ in wanted], [code for _, code in wanted])).fetchall()
-    for name, code, *columns in found:
-        rows.setdefault((name, code), []).append(_Row(*columns))
+    taken = {(name, code) for name, code in wanted if ":" not in code}
+    rows = _affected(connection, sources, wanted.keys(), taken)
     retired: list[int] = []
     adopted: dict[str | None, list[int]] = {}
     new: list[tuple[Key, _Wanted]] = []
@@ -88,9 +87,8 @@ def follow(connection: Connection, written: Sequence[tuple[str, Mapping[str, Any
             _refuse(key, others[0])
         if others:
             continue
-        if target is None:
-            own = stated(*key)
-            target = _Wanted(own.url, None, None) if own is not None else None
+        if target is None and (key[0], _plain(key[1])) not in taken and (own := stated(*key)) is not None:
+            target = _Wanted(own.url, None, None)
         kept = _kept(there, target)
         answers = [row for row in there if row.ready and target is not None]
         retired += [row.pid for row in there if row is not kept and row not in answers]
@@ -141,6 +139,24 @@ def _wanted(written: Sequence[tuple[str, Mapping[str, Any] | None]]) -> dict[Key
                     _refuse(key, str(wanted[key].source))
                 wanted[key] = _Wanted(param.url, encoded(param), identity)
     return wanted
+
+
+def _affected(connection: Connection, sources: Sequence[str], wanted: Iterable[Key], taken: Collection[Key]) -> dict[Key, list[_Row]]:
+    """The rows of every parameter that may change, also of those that have none; `taken` are those wanted for themselves, not for a modifier."""
+    rows: dict[Key, list[_Row]] = {key: [] for key in wanted}
+    found = connection.execute(_AFFECTED, (list(sources), [name for name, _ in taken], [code for _, code in taken])).fetchall()
+    for name, code, *columns in found:
+        rows.setdefault((name, code), []).append(_Row(*columns))
+    for name, code in {(name, _plain(code)) for name, code in rows} - set(taken):
+        if (own := stated(name, code)) is not None:
+            for param in derived(own):
+                rows.setdefault((name, param.code), [])
+    return rows
+
+
+def _plain(code: str) -> str:
+    """The parameter's own code where a modifier is part of it."""
+    return code.partition(":")[0]
 
 
 def _kept(rows: Sequence[_Row], target: _Wanted | None) -> _Row | None:

@@ -194,6 +194,22 @@ def test_one_of_the_specification_is_replaced_and_comes_back(opened: Store) -> N
     assert_rows_are_right(opened)
 
 
+def test_what_modifiers_ask_for_goes_and_comes_with_the_parameter(opened: Store) -> None:
+    write(opened, *(named(n) for n in range(3)), parameter("label", "Patient.maritalStatus", type="token"))
+    index(opened)
+    assert found(opened, "label:text", "display 1") == ["p1"]
+    write(opened, parameter("label", "Patient.name.text"), parameter("language", "Patient.name.family", url="urn:l"))
+    index(opened)
+    assert_rows_are_right(opened)
+    with pytest.raises(Outcome, match="text"):
+        found(opened, "label:text", "display 1")
+    language = {"communication": [{"language": {"text": "Nederlands"}}]}
+    write(opened, patient("nl", **language), Delete("SearchParameter", "language"))
+    index(opened)
+    assert found(opened, "language:text", "neder") == ["nl"]
+    assert_rows_are_right(opened)
+
+
 def test_what_the_specification_says_itself_costs_nothing(opened: Store) -> None:
     spec = opened.registry.spec.search_params("Patient")["family"]
     write(opened, parameter("family", str(spec.expression), url=spec.url, base=list(spec.base)))
