@@ -22,7 +22,6 @@ def over_containers(query: Query, registry: Registry) -> Query:
     The query's codes must be `resolved`. A container of two resources that satisfy one filter each is found, though neither matches, and so is one
     of a resource that has what must not be: `inside` tells.
     """
-
     within = tuple(found for found in map(_within, query.filters) if found is not None)
     types = tuple(registry.types)
     if query.contained == "true":
