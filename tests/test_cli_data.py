@@ -78,7 +78,7 @@ def test_a_change_of_zone_makes_search_rows_anew_on_purpose_only(tmp_path: Path)
     assert call("load", EXAMPLES, "--data", data, zone="Asia/Tokyo").returncode == 0
     again = call("reindex", "--data", data, zone="Asia/Tokyo")
     assert (again.returncode, again.stdout) == (0, "")
-    assert again.stderr.startswith("search rows made anew for 88 resources in ")
+    assert again.stderr.startswith("search rows made anew for 89 resources in ")
     some = call("reindex", "--type", "Patient", "--param", "name", "--data", data, zone="Asia/Tokyo")
     assert some.stderr.startswith("search rows made anew for 2 resources in ")
     none = call("reindex", "--type", "Patient", "--param", "nane", "--data", data, zone="Asia/Tokyo")
