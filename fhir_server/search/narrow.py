@@ -15,12 +15,12 @@ from dataclasses import replace
 from typing import Any, Final
 
 from .compile import compile_referred, compile_some
-from .conditions import numbered
+from .conditions import Conditions, numbered
 from .grant import Grant
 from .params.reference import ABSOLUTE, Target
 from .query import AllOf, AnyOf, Chain, Coded, Criterion, Filter, Has, Hierarchy, Itself, Not, Numbered, Param, Query, rewritten
 from .registry import Registry
-from .shape import is_equation
+from .shape import is_equation, is_range, is_single_equation
 from .sources import CURRENT, Sources
 from .statement import Statement
 
@@ -48,8 +48,9 @@ def resolved(query: Query, expand: Expand) -> Query:
 def narrowed(query: Query, registry: Registry, grant: Grant, run: Run, sources: Sources = CURRENT) -> Query:
     """The query with chains that few resources satisfy as ids. It finds what it found before. At most one statement per chain and target type."""
     asker = _Asker(registry, grant, run, sources)
-    filters = (asker.narrow(node, query.types) for node in query.filters)
-    return replace(query, filters=tuple(asker.either(node, query) if isinstance(node, AnyOf) else node for node in filters))
+    asked = [asker.narrow(node, query.types) for node in query.filters]
+    filters = tuple(asker.either(node, query) if isinstance(node, AnyOf) else node for node in asked)
+    return replace(query, filters=asker.ranges(filters))
 
 
 class _Asker:
@@ -109,6 +110,27 @@ class _Asker:
             return None
         return Criterion(_ID, tuple(row[0] for row in rows if row[0] is not None))
 
+    def ranges(self, filters: tuple[Filter, ...]) -> tuple[Filter, ...]:
+        """A range that few rows lie in as the resources they belong to, where no equation leads to few anyway.
+
+        Statistics know how values are spread over all parameters together, not over one: of a million Observations none was before 1965, and a plan
+        that expected 5,316 of them looked at all for 0.3 s. The first thousand rows of the range tell within 0.2 ms.
+        """
+        if any(is_single_equation(node) or isinstance(node, Numbered) or _names_ids(node) for node in filters):
+            return filters
+        for number, node in enumerate(filters):
+            if is_range(node) and (found := self.rows(node)) is not None:
+                return (*filters[:number], found, *filters[number + 1 :])
+        return filters
+
+    def rows(self, criterion: Criterion) -> Numbered | None:
+        """The resources that have a row for the criterion; None where there are many rows."""
+        conditions = Conditions(self.registry, self.grant, self.sources)
+        table, row = conditions.table(criterion.param, "f"), conditions.row(criterion, "f")
+        text = f"SELECT f.rid FROM {table.text} WHERE {row.text} LIMIT {FEW + 1}"  # noqa: S608 - as above
+        found = self.run(Statement(text, table.params + row.params, by_value=True))
+        return Numbered(tuple(sorted({row[0] for row in found}))) if len(found) <= FEW else None
+
     def either(self, node: AnyOf, query: Query) -> Filter:
         """Alternatives that each have an index are looked up one by one: a condition per resource would have to look at all that match none."""
         if not all(is_equation(part) or isinstance(part, Itself | Hierarchy) for part in node.filters):
@@ -120,3 +142,7 @@ class _Asker:
             if len(rows) > FEW:
                 return node
         return Numbered(tuple(sorted(rids)))
+
+
+def _names_ids(node: Filter) -> bool:
+    return isinstance(node, Criterion) and node.param.code == "_id" and node.modifier is None

@@ -10,13 +10,15 @@ read only where something of it is asked for, or where newest-first order has no
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeGuard
 
 from fhir_server.outcome import Outcome
 
 from .compartment import granted
 from .conditions import Conditions, Place, of_the_pointer
+from .params import reference
 from .params.token import Token
+from .params.uri import Address
 from .query import OF_THE_POINTER, Criterion, Filter, Has, Itself, Query, below
 from .statement import Statement, join
 
@@ -52,7 +54,7 @@ def shape(query: Query, conditions: Conditions, *, keep: int | None = None) -> S
     anchor = naming if probed is None and other is not None and keep is None else None
     joined = [n for n, node in enumerate(query.filters) if _is_joined(node) and n not in (anchor, probed)]
     # Only an equation with one value comes in page order; for others the plan should be free to go by newest resources instead.
-    ordered = [n for n in joined if is_equation(query.filters[n]) and _is_single(query.filters[n])]
+    ordered = [n for n in joined if is_single_equation(query.filters[n])]
     first = keep if keep is not None else naming if coded else ordered[0] if ordered else None
     if first is None or _needs_pointer(query):
         base, table, first = "r", conditions.sources.table("resource", "r"), None
@@ -109,7 +111,22 @@ def _is_joined(node: Filter) -> bool:
 
 def is_equation(node: Filter) -> bool:
     """Whether the filter's rows come out of their index by an equation."""
-    return isinstance(node, Criterion) and _is_joined(node) and node.param.type in _EQUATIONS
+    return isinstance(node, Criterion) and _is_joined(node) and node.param.type in _EQUATIONS and not any(map(_is_below, node.values))
+
+
+def is_single_equation(node: Filter) -> bool:
+    """The same with one value, whose rows come in page order."""
+    return is_equation(node) and _is_single(node)
+
+
+def is_range(node: Filter) -> TypeGuard[Criterion]:
+    """Whether the filter's rows are a range of their index, or whatever else that is no equation."""
+    return _is_joined(node) and not is_equation(node)
+
+
+def _is_below(value: Any) -> bool:
+    """Whether a uri or a reference asks for what is below or above it."""
+    return isinstance(value, Address | reference.Target) and bool(value.below or getattr(value, "above", ()) or len(getattr(value, "urls", "u")) > 1)
 
 
 def _is_single(node: Filter) -> bool:

@@ -243,15 +243,16 @@ def _composite(name: str, first: Sequence[Column[Any]], *others: Sequence[Column
             copy = column._copy()  # noqa: SLF001 - SQLAlchemy's own way to use a column twice
             copy.name = copy.key = f"{prefix}_{column.name}"
             columns.append(copy)
-    head = columns[0].name
+    names = [column.name for column in columns]
+    head = names[0]
     return Table(
         name,
         metadata,
         _pid(),
         *columns,
         _rid(),
-        Index(f"{name}_value", "pid", head, ordered, "rid"),
-        Index(f"{name}_page", "pid", head, "rid", postgresql_include=[column.name for column in columns[1:]]),
+        Index(f"{name}_value", "pid", head, ordered, "rid", postgresql_include=[n for n in names if n in {"a_system", "b_hi", "b_system"}]),
+        Index(f"{name}_page", "pid", head, "rid", postgresql_include=names[1:]),
         Index(f"{name}_rid", "rid", "pid"),
     )
 

@@ -32,7 +32,7 @@ def upgrade() -> None:
     )
     op.create_index("sp_token_date_page", "sp_token_date", ["pid", "a_code", "rid"], unique=False, postgresql_include=["a_system", "b_lo", "b_hi"])
     op.create_index("sp_token_date_rid", "sp_token_date", ["rid", "pid"], unique=False)
-    op.create_index("sp_token_date_value", "sp_token_date", ["pid", "a_code", "b_lo", "rid"], unique=False)
+    op.create_index("sp_token_date_value", "sp_token_date", ["pid", "a_code", "b_lo", "rid"], unique=False, postgresql_include=["a_system", "b_hi"])
     op.create_table(
         "sp_token_number_number",
         sa.Column("pid", sa.SmallInteger(), nullable=False),
@@ -52,7 +52,13 @@ def upgrade() -> None:
         postgresql_include=["a_system", "b_lo", "b_hi", "c_lo", "c_hi"],
     )
     op.create_index("sp_token_number_number_rid", "sp_token_number_number", ["rid", "pid"], unique=False)
-    op.create_index("sp_token_number_number_value", "sp_token_number_number", ["pid", "a_code", "b_lo", "rid"], unique=False)
+    op.create_index(
+        "sp_token_number_number_value",
+        "sp_token_number_number",
+        ["pid", "a_code", "b_lo", "rid"],
+        unique=False,
+        postgresql_include=["a_system", "b_hi"],
+    )
     op.create_table(
         "sp_token_quantity",
         sa.Column("pid", sa.SmallInteger(), nullable=False),
@@ -76,7 +82,13 @@ def upgrade() -> None:
         postgresql_include=["a_system", "b_lo", "b_hi", "b_system", "b_code", "b_unit", "b_dimension", "b_canonical_lo", "b_canonical_hi"],
     )
     op.create_index("sp_token_quantity_rid", "sp_token_quantity", ["rid", "pid"], unique=False)
-    op.create_index("sp_token_quantity_value", "sp_token_quantity", ["pid", "a_code", "b_lo", "rid"], unique=False)
+    op.create_index(
+        "sp_token_quantity_value",
+        "sp_token_quantity",
+        ["pid", "a_code", "b_lo", "rid"],
+        unique=False,
+        postgresql_include=["a_system", "b_hi", "b_system"],
+    )
     op.create_table(
         "sp_token_reference",
         sa.Column("pid", sa.SmallInteger(), nullable=False),
@@ -90,7 +102,7 @@ def upgrade() -> None:
         "sp_token_reference_page", "sp_token_reference", ["pid", "a_code", "rid"], unique=False, postgresql_include=["a_system", "b_id", "b_type"]
     )
     op.create_index("sp_token_reference_rid", "sp_token_reference", ["rid", "pid"], unique=False)
-    op.create_index("sp_token_reference_value", "sp_token_reference", ["pid", "a_code", "b_id", "rid"], unique=False)
+    op.create_index("sp_token_reference_value", "sp_token_reference", ["pid", "a_code", "b_id", "rid"], unique=False, postgresql_include=["a_system"])
     op.create_table(
         "sp_token_string",
         sa.Column("pid", sa.SmallInteger(), nullable=False),
@@ -104,7 +116,7 @@ def upgrade() -> None:
         "sp_token_string_page", "sp_token_string", ["pid", "a_code", "rid"], unique=False, postgresql_include=["a_system", "b_folded", "b_value"]
     )
     op.create_index("sp_token_string_rid", "sp_token_string", ["rid", "pid"], unique=False)
-    op.create_index("sp_token_string_value", "sp_token_string", ["pid", "a_code", "b_folded", "rid"], unique=False)
+    op.create_index("sp_token_string_value", "sp_token_string", ["pid", "a_code", "b_folded", "rid"], unique=False, postgresql_include=["a_system"])
     op.create_table(
         "sp_token_token",
         sa.Column("pid", sa.SmallInteger(), nullable=False),
@@ -118,7 +130,9 @@ def upgrade() -> None:
         "sp_token_token_page", "sp_token_token", ["pid", "a_code", "rid"], unique=False, postgresql_include=["a_system", "b_code", "b_system"]
     )
     op.create_index("sp_token_token_rid", "sp_token_token", ["rid", "pid"], unique=False)
-    op.create_index("sp_token_token_value", "sp_token_token", ["pid", "a_code", "b_code", "rid"], unique=False)
+    op.create_index(
+        "sp_token_token_value", "sp_token_token", ["pid", "a_code", "b_code", "rid"], unique=False, postgresql_include=["a_system", "b_system"]
+    )
     op.create_table(
         "sp_words",
         sa.Column("pid", sa.SmallInteger(), nullable=False),
@@ -126,9 +140,7 @@ def upgrade() -> None:
         sa.Column("rid", sa.BigInteger(), nullable=False),
     )
     op.create_index("sp_words_rid", "sp_words", ["rid", "pid"], unique=False)
-    op.create_index(
-        "sp_words_words", "sp_words", ["words"], unique=False, postgresql_using="gin", postgresql_with={"gin_pending_list_limit": 512}
-    )
+    op.create_index("sp_words_words", "sp_words", ["words"], unique=False, postgresql_using="gin", postgresql_with={"gin_pending_list_limit": 512})
     op.add_column("resource_version", sa.Column("xid", sa.BigInteger(), server_default=sa.text("pg_current_xact_id()::text::bigint"), nullable=False))
     op.create_index("resource_version_xid", "resource_version", ["xid"], unique=False)
     op.add_column("search_param", sa.Column("definition", sa.Text(), nullable=True))
