@@ -13,6 +13,7 @@ from fhir_server.settings import CANON
 
 from . import code_system, value_set
 from .everything import everything
+from .graphql import graphql
 from .lastn import lastn
 from .stats import stats
 from .validate import validate
@@ -39,6 +40,8 @@ def _reading(base: str, definition: str, run: Callable[[Engine, Exchange], Reply
 
 
 _OPERATIONS: Final = {
+    ("", "graphql"): _reading(_R4, "Resource-graphql", graphql, frozenset({"system"})),
+    ("Resource", "graphql"): _reading(_R4, "Resource-graphql", graphql, frozenset({"instance"})),
     ("Resource", "validate"): _reading(_R4, "Resource-validate", validate),
     ("SearchParameter", "status"): _reading(CANON, "SearchParameter-status", lambda engine, exchange: status(engine.store, exchange)),
     ("ValueSet", "expand"): _reading(_R4, "ValueSet-expand", value_set.expand),
@@ -51,11 +54,11 @@ _OPERATIONS: Final = {
     ("Observation", "stats"): _reading(_R4, "Observation-stats", stats, frozenset({"type"})),
     ("CodeSystem", "subsumes"): _reading(_R4, "CodeSystem-subsumes", code_system.subsumes),
 }
-"""By resource type, `Resource` for all, and name."""
+"""By resource type, `Resource` for all, empty for the whole system, and name."""
 
 
 def names() -> dict[str, dict[str, str]]:
-    """The URLs of operations' definitions by resource type and name; those on every type stand under `Resource`."""
+    """The URLs of operations' definitions by resource type and name; those on every type are under `Resource`, those on none under an empty name."""
     table: dict[str, dict[str, str]] = {}
     for (resource_type, name), operation in _OPERATIONS.items():
         table.setdefault(resource_type, {})[name] = operation.definition
@@ -64,7 +67,7 @@ def names() -> dict[str, dict[str, str]]:
 
 def dispatch_operation(engine: Engine, level: Level, exchange: Exchange, name: str) -> Reply:
     """Runs an operation; `exchange.body` is its Parameters, or the resource itself. Raises Outcome `not-found` for one that is not here."""
-    operation = _OPERATIONS.get((str(exchange.type), name)) or _OPERATIONS.get(("Resource", name))
+    operation = _OPERATIONS.get((exchange.type or "", name)) or _OPERATIONS.get(("Resource", name))
     if operation is None or level not in operation.levels:
         raise Outcome("not-found", f"There is no operation ${name} on this {level}", code="not-supported")
     return operation.run(engine, exchange)
