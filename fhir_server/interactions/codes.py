@@ -24,6 +24,13 @@ def expansion(engine: Engine, db: Snapshot, grant: Grant) -> Callable[[Coded], F
     known = terminology(engine, db, grant)
 
     def expand(node: Coded) -> Filter:
+        try:
+            return named(node)
+        except Outcome as error:
+            said = f"{node.param.code}:{'not-in' if node.negated else node.how}: {error}"
+            raise Outcome(error.category, said, code=error.issues[0].code, headers=error.headers) from None
+
+    def named(node: Coded) -> Filter:
         if node.how != "in":
             tokens = [token for text in node.texts for token in _in_line(known, node, text)]
             return Criterion(node.param, tuple(dict.fromkeys(tokens)))
@@ -42,9 +49,7 @@ def _members(known: Terminology, canonical: str) -> list[Token]:
 def _in_line(known: Terminology, node: Coded, text: str) -> list[Token]:
     system, *rest = split(text, "|")
     if len(rest) != 1 or not system:
-        raise Outcome(
-            "parameter", f"{node.param.code}:{node.how} needs [system]|[code], since a code lies below others in its system, not '{text[:80]}'"
-        )
+        raise Outcome("parameter", f"needs [system]|[code], since a code lies below others in its system, not '{text[:80]}'")
     system, code = unescape(system), unescape(rest[0])
     codes = known.subsumed_by(system, code) if node.how == "below" else known.ancestors(system, code)
     return [Token(folded(found), system.partition("|")[0]) for found in sorted(codes)]

@@ -15,7 +15,7 @@ from fhir_server.outcome import Outcome
 from .params import Context, kind_of
 from .params.kind import split, unescape
 from .params.reference import ABSOLUTE, locate
-from .query import Chain, Coded, Criterion, Filter, Has, Hierarchy, Param
+from .query import AllOf, AnyOf, Chain, Coded, Criterion, Filter, Has, Hierarchy, Param
 
 MAX_ALTERNATIVES: Final = 1_000
 MAX_COMPARED: Final = 10_000
@@ -79,7 +79,10 @@ class Filters:
         """The parameter that all types have. Raises Unknown, with the nearest name."""
         key = (tuple(types), code)
         if key not in self._merged:
-            found = [self._find(name, code) for name in types]
+            try:
+                found = [self._find(name, code) for name in types]
+            except Unknown as error:
+                raise error if len(types) == 1 else Unknown(f"{error}; a search of several types goes by what all have, _type names fewer") from None
             if len({param.type for param in found}) > 1:
                 raise Unknown(f"'{code}' is not the same in all these types; ask for one type")
             self._merged[key] = _merged(found) if len(found) > 1 else found[0]
@@ -145,7 +148,7 @@ class Filters:
         self._link("_list")
         return Has("List", self.find(("List",), "item"), self.leaf(("List",), "_id", value))
 
-    def leaf(self, types: Sequence[str], name: str, value: str) -> Filter:
+    def leaf(self, types: Sequence[str], name: str, value: str) -> Filter:  # noqa: PLR0911 - one per way to read a value
         """A parameter with a modifier or without one, of the resource itself."""
         code, colon, modifier = name.partition(":")
         param = self.find(types, code)
@@ -155,6 +158,8 @@ class Filters:
             return Criterion(param, (value == "true",), "missing")
         alternatives = self._alternatives(name, value)
         if not colon:
+            if param.code == "url" and param.type == "uri" and any("|" in text for text in alternatives):
+                return self._canonical(types, param, alternatives)
             return Criterion(param, tuple(self.value(name, param, text) for text in alternatives))
         if param.type == "token" and modifier in _TERMINOLOGY:
             how, negated = _TERMINOLOGY[modifier]
@@ -166,6 +171,17 @@ class Filters:
         how_read = self._modifier(name, param, modifier)
         values = tuple(self.value(name, param, text, how_read) for text in alternatives)
         return Criterion(param, values, "not" if modifier == "not" else None)
+
+    def _canonical(self, types: Sequence[str], param: Param, alternatives: Sequence[str]) -> Filter:
+        """`url|version` is the resource of that URL and version, where the types have versions."""
+        version = self._derived(types, "version")
+        found: list[Filter] = []
+        for text in alternatives:
+            url, *rest = split(text, "|")
+            stated = "|".join(rest)
+            named = Criterion(param, (self.value(param.code, param, url if version is not None else text),))
+            found.append(named if version is None or not stated else AllOf((named, Criterion(version, (self.value(param.code, version, stated),)))))
+        return found[0] if len(found) == 1 else AnyOf(tuple(found))
 
     def _derived(self, types: Sequence[str], name: str) -> Param | None:
         try:
@@ -181,7 +197,7 @@ class Filters:
         if self.compared > MAX_COMPARED:
             raise Outcome("parameter", f"A search compares with at most {MAX_COMPARED:,} values", code="too-costly")
         if max(map(len, alternatives), default=0) > MAX_VALUE:
-            raise refused(name, f"has a value longer than {MAX_VALUE} characters")
+            raise refused(name, f"has a value longer than {MAX_VALUE} characters", code="too-long")
         return alternatives
 
     def _modifier(self, name: str, param: Param, modifier: str) -> str:

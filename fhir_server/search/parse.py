@@ -83,14 +83,18 @@ class _Reader:
             if name.partition(":")[0] in _INCLUDES:
                 self._include(name, value)
             elif name == "_filter":
-                self.filters.append(read_expression(self.names, self.types, value))
+                self._add(read_expression(self.names, self.types, value))
             elif name == "_query":
                 raise Unknown("'_query' names a stored query, and there are none here")
             else:
-                self.filters.append(self.names.read(self.types, name, value))
+                self._add(self.names.read(self.types, name, value))
         except Unknown as error:
             return self._drop(name, str(error))
         return True
+
+    def _add(self, node: Filter) -> None:
+        # Each filter of its own may be what the search goes by.
+        self.filters += node.filters if isinstance(node, AllOf) else [node]
 
     def _drop(self, name: str, reason: str) -> bool:
         if self.strict:
@@ -121,7 +125,7 @@ class _Reader:
                 if not param.sortable:
                     raise Unknown(f"{param.type} parameters such as '{param.code}' cannot be sorted by")
             except Unknown as error:
-                self._drop("_sort", str(error))
+                self._drop("_sort", f"_sort: {error}")
             else:
                 self.sort.append(SortKey(param, key.startswith("-")))
         return bool(self.sort)

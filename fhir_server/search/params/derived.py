@@ -100,7 +100,7 @@ def _read_of_type(text: str, context: Context) -> token.Token:
     del context
     parts = [unescape(part) for part in split(text, "|")]
     if len(parts) != 3 or not all(parts):  # noqa: PLR2004 - as said below
-        raise ValueError("is not [system]|[code]|[value], with the system and the code of the identifier's type")
+        raise ValueError(f"is not [system]|[code]|[value], with the system and the code of the identifier's type: '{text[:80]}'")
     return token.Token(_typed(parts[1], parts[2]), parts[0])
 
 

@@ -79,7 +79,10 @@ def bounds(text: str) -> Bounds:
     if found is None:
         raise ValueError(f"is no number such as 5.4, 1e2 or ge100: '{text[:80]}'")
     prefix = found[1] or "eq"
-    value = Decimal(Number(found[2].removeprefix("+")))
+    try:
+        value = Decimal(Number(found[2].removeprefix("+")))
+    except ValueError:
+        raise ValueError(f"is out of range, which ends at 64 digits and exponents of ±200: '{text[:80]}'") from None
     if prefix == "ap":
         margin = EXACT.divide(abs(value), Decimal(10))
     else:

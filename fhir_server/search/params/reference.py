@@ -127,7 +127,7 @@ def parse(text: str, modifier: str | None, targets: tuple[str, ...], context: Co
         return _below(plain) if modifier == "below" else _above(plain)
     known = _LOCAL.fullmatch(plain)
     if known and known[1] not in context.types:
-        raise ValueError(f"names no resource type: '{known[1]}'")
+        raise ValueError(f"names no resource type: '{plain[:80]}'")
     found = locate(plain, context)
     if found is not None:
         if modifier is not None and found[1] != context.types[modifier]:

@@ -95,10 +95,10 @@ def parse(text: str, modifier: str | None, targets: tuple[str, ...], context: Co
     if not rest:
         return Token(folded(unescape(system)), None)
     if len(rest) > 1:
-        raise ValueError("has more than one '|'; write \\| for one that is part of the code")
+        raise ValueError(f"has more than one '|', unlike [system]|[code]; write \\| for one that is part of the code: '{text[:80]}'")
     code = unescape(rest[0])
     if not code and not system:
-        raise ValueError("has neither system nor code")
+        raise ValueError(f"has neither the system nor the code of [system]|[code]: '{text[:80]}'")
     return Token(folded(code) if code else None, unescape(system))
 
 
