@@ -168,7 +168,10 @@ class Conditions:
         return Statement(f"EXISTS (SELECT FROM {source.text})", source.params)
 
     def _hierarchy(self, node: Hierarchy, place: Place) -> Statement:
-        """The ids are gathered once per statement, from the given ones down or up; UNION ends at what was met before."""
+        """The ids are gathered once per statement, from the given ones down or up; UNION ends at what was met before.
+
+        Only what the grant shows tells what lies above it.
+        """
         h, t, s = (f"{letter}{next(self._names)}" for letter in "hts")
         own = self.registry.types[node.type]
         links, resources = self.sources.table("sp_reference", s), self.sources.table("resource", t)
@@ -180,6 +183,8 @@ class Conditions:
             on = f"{t}.type = {own} AND {t}.id = d.id AND NOT {t}.deleted"
             step = f"SELECT {s}.id FROM d JOIN {resources.text} ON {on} JOIN {links.text} ON {s}.rid = {t}.rid AND {parents}"
             params = resources.params + links.params
+        allowed = granted(self.grant, self.registry, (node.type,), t, self.sources) if self.grant.allows(node.type, "s") else NEVER
+        step, params = f"{step} WHERE {allowed.text}", params + allowed.params
         ids = f'WITH RECURSIVE d(id) AS (SELECT unnest(%s::text[]) COLLATE "C" UNION {step}) SELECT id FROM d'
         table = self.sources.table("sp_reference", h)
         where = f"{h}.rid = {place.rid} AND {numbered(node.param, h)} AND {h}.type = {own} AND {h}.id = ANY(ARRAY({ids}))"

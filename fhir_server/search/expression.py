@@ -58,7 +58,8 @@ def _tokens(text: str) -> list[tuple[int, str]]:
     while at < end:
         match = _TOKEN.match(text, at)
         if match is None:
-            raise Outcome("parameter", f"_filter: the text that begins at character {at + 1} has no end")
+            begins = end - len(text[at:end].lstrip()) + 1
+            raise Outcome("parameter", f"_filter: the text that begins at character {begins} has no end")
         found.append((match.end() - len(match[0].lstrip()) + 1, match[0].lstrip()))
         at = match.end()
     return found

@@ -103,15 +103,19 @@ class _View:
 
     def referring(self, source: str, param: Param, resource: Resource) -> Iterable[tuple[Resource, Rows]]:
         wanted = {(resource["id"], self.registry.types[resource["resourceType"]]), *((url, reference.ABSOLUTE) for url in self.urls(resource))}
-        for other in self.world.all(source) if self.grant.allows(source, "s") else ():
-            if permits(self.grant, self.registry, other):
-                made = self.registry.rows(other)
-                if any(row[0] in param.pids and (row[1], row[2]) in wanted for row in made.get("sp_reference", ())):
-                    yield other, made
+        for other in self.visible(source):
+            made = self.registry.rows(other)
+            if any(row[0] in param.pids and (row[1], row[2]) in wanted for row in made.get("sp_reference", ())):
+                yield other, made
+
+    def visible(self, name: str) -> Iterable[Resource]:
+        """All resources of a type that the grant shows."""
+        found = self.world.all(name) if self.grant.allows(name, "s") else ()
+        return (other for other in found if permits(self.grant, self.registry, other))
 
     def _closure(self, how: str, name: str, ids: tuple[str, ...], parent: Param) -> set[str]:
         above: dict[str, set[str]] = {}
-        for other in self.world.all(name):
+        for other in self.visible(name):
             above[other["id"]] = {i for target, i in self.targets(parent, self.registry.rows(other)) if target == name}
         found, fresh = set(ids), set(ids)
         while fresh:

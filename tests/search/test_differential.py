@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import patch
@@ -41,6 +41,7 @@ from fhir_server.spec.load import terminology as shipped
 from fhir_server.terminology import Terminology
 
 from . import queries, worlds
+from .values import Known
 from .worlds import Json, Memory
 
 Run = Callable[[Statement], list[tuple[Any, ...]]]
@@ -107,7 +108,7 @@ def test_pages_are_what_matches(
     few: int,
     data: st.DataObject,
 ) -> None:
-    registry, world, known = database.registry, Memory(resources), queries.Known(database.registry, resources)
+    registry, world, known = database.registry, Memory(resources), Known(database.registry, resources)
     with database.holding(resources) as run, patch.object(narrow, "FEW", few), patch.object(narrow, "_LOOKED_AT", 1 + 3 * few):
         if off:
             run(Statement(f"SELECT set_config('{off}', 'off', true)"))
@@ -120,7 +121,8 @@ def test_pages_are_what_matches(
                 with pytest.raises(Outcome, match="does not allow"):
                     compile_search(query, registry, grant)
                 continue
-            expected = ordered(query, wanted(resolved(asked, meant), resources, registry, world, grant), registry)
+            found = wanted(resolved(asked, meant), enumerate(resources, start=1), registry, world, grant)
+            expected = ordered(query, found, registry)
             agrees(run, query, registry, grant, expected)
             agrees(run, narrowed(query, registry, grant, run), registry, grant, expected)
 
@@ -130,7 +132,7 @@ def test_pages_are_what_matches(
 def test_containers_are_what_has_a_match_in_it(
     database: Any, expand: Callable[[Coded], Filter], resources: list[Json], grant: Grant, data: st.DataObject
 ) -> None:
-    registry, known = database.registry, queries.Known(database.registry, resources)
+    registry, known = database.registry, Known(database.registry, resources)
     with database.holding(resources) as run:
         for _ in range(data.draw(st.integers(4, 12))):
             search = data.draw(queries.contained_searches(known))
@@ -161,11 +163,11 @@ def contained_agrees(
     return expected
 
 
-def wanted(query: Query, resources: Sequence[Json], registry: Registry, world: Memory, grant: Grant) -> list[tuple[int, Json]]:
+def wanted(query: Query, resources: Iterable[tuple[int, Json]], registry: Registry, world: Memory, grant: Grant) -> list[tuple[int, Json]]:
     """The matches that the grant may see, with their numbers."""
     return [
         (rid, resource)
-        for rid, resource in enumerate(resources, start=1)
+        for rid, resource in resources
         if grant.allows(resource["resourceType"], "s") and permits(grant, registry, resource) and matches(query, resource, registry, world, grant)
     ]
 

@@ -131,14 +131,10 @@ def settled(resource: Json) -> Json:
 
 components = fields({"code": concepts}, choice("value", Quantity=quantities, CodeableConcept=concepts)).map(settled)
 variants = fields({}, {"start": st.integers(1, 4), "end": st.integers(2, 6)}).filter(bool)
-characteristics = st.builds(
-    lambda code, value, but: {"code": code, "valueCodeableConcept": value, "exclude": but}, concepts, concepts, st.booleans()
-)
+characteristics = st.builds(lambda code, value, but: {"code": code, "valueCodeableConcept": value, "exclude": but}, concepts, concepts, st.booleans())
 
 KINDS: dict[str, Values] = {
-    name: fields(
-        {"resourceType": st.just(name), "meta": metas, **fixed}, {"text": narratives, "contained": inner, **optional}
-    ).map(settled)
+    name: fields({"resourceType": st.just(name), "meta": metas, **fixed}, {"text": narratives, "contained": inner, **optional}).map(settled)
     for name, fixed, optional in (
         (
             "Patient",
@@ -227,6 +223,17 @@ KINDS: dict[str, Values] = {
             {"url": st.sampled_from(URLS), "version": codes, "name": names, "date": dates, "identifier": some(identifiers)},
         ),
         (
+            "Questionnaire",
+            {"status": st.sampled_from(("draft", "active"))},
+            {
+                "url": st.sampled_from((*URLS, "http://v.example/a|1")),
+                "version": codes,
+                "name": names,
+                "date": dates,
+                "identifier": some(identifiers),
+            },
+        ),
+        (
             "QuestionnaireResponse",
             {"status": st.just("completed")},
             {
@@ -303,6 +310,7 @@ _PALETTES = (
     ("Organization", "Location", "Encounter"),
     ("Patient", "Practitioner", "Organization", "List"),
     ("Patient", "RiskAssessment", "MolecularSequence", "Group"),
+    ("Questionnaire", "QuestionnaireResponse", "Patient"),
     ("ValueSet", "QuestionnaireResponse", "Patient", "Encounter"),
     ("DocumentReference", "Observation", "Patient"),
     TYPES,
