@@ -18,9 +18,9 @@ from .compile import compile_referred, compile_some
 from .conditions import Conditions, numbered
 from .grant import Grant
 from .params.reference import ABSOLUTE, Target
-from .query import AllOf, AnyOf, Chain, Coded, Criterion, Filter, Has, Hierarchy, Itself, Not, Numbered, Param, Query, rewritten
+from .query import AllOf, AnyOf, Chain, Coded, Criterion, Filter, Gathered, Has, Hierarchy, Itself, Not, Numbered, Param, Query, rewritten
 from .registry import Registry
-from .shape import is_equation, is_range, is_single_equation
+from .shape import is_equation, is_scattered, is_single_equation
 from .sources import CURRENT, Sources
 from .statement import Statement
 
@@ -50,7 +50,7 @@ def narrowed(query: Query, registry: Registry, grant: Grant, run: Run, sources: 
     asker = _Asker(registry, grant, run, sources)
     asked = [asker.narrow(node, query.types) for node in query.filters]
     filters = tuple(asker.either(node, query) if isinstance(node, AnyOf) else node for node in asked)
-    return replace(query, filters=asker.ranges(filters))
+    return replace(query, filters=asker.scattered(filters))
 
 
 class _Asker:
@@ -110,26 +110,23 @@ class _Asker:
             return None
         return Criterion(_ID, tuple(row[0] for row in rows if row[0] is not None))
 
-    def ranges(self, filters: tuple[Filter, ...]) -> tuple[Filter, ...]:
-        """A range that few rows lie in as the resources they belong to, where no equation leads to few anyway.
+    def scattered(self, filters: tuple[Filter, ...]) -> tuple[Filter, ...]:
+        """A range or a list of values that few rows satisfy is to be gathered first, where no equation leads to few anyway.
 
         Statistics know how values are spread over all parameters together, not over one: of a million Observations none was before 1965, and a plan
-        that expected 5,316 of them looked at all for 0.3 s. The first thousand rows of the range tell within 0.2 ms.
+        that expected 5,316 of them looked at all for 0.3 s. Counting up to a thousand rows tells within 0.2 ms.
         """
         if any(is_single_equation(node) or isinstance(node, Numbered) or _names_ids(node) for node in filters):
             return filters
         for number, node in enumerate(filters):
-            if is_range(node) and (found := self.rows(node)) is not None:
-                return (*filters[:number], found, *filters[number + 1 :])
+            if is_scattered(node) and self._is_rare(node):
+                return (*filters[:number], Gathered(node), *filters[number + 1 :])
         return filters
 
-    def rows(self, criterion: Criterion) -> Numbered | None:
-        """The resources that have a row for the criterion; None where there are many rows."""
-        conditions = Conditions(self.registry, self.grant, self.sources)
-        table, row = conditions.table(criterion.param, "f"), conditions.row(criterion, "f")
-        text = f"SELECT f.rid FROM {table.text} WHERE {row.text} LIMIT {FEW + 1}"  # noqa: S608 - as above
-        found = self.run(Statement(text, table.params + row.params, by_value=True))
-        return Numbered(tuple(sorted({row[0] for row in found}))) if len(found) <= FEW else None
+    def _is_rare(self, criterion: Criterion) -> bool:
+        rids = Conditions(self.registry, self.grant, self.sources).rids_of(criterion, "f")
+        text = f"SELECT count(*) FROM ({rids.text} LIMIT {FEW + 1}) m"  # noqa: S608 - as above
+        return bool(self.run(Statement(text, rids.params, by_value=True))[0][0] <= FEW)
 
     def either(self, node: AnyOf, query: Query) -> Filter:
         """Alternatives that each have an index are looked up one by one: a condition per resource would have to look at all that match none."""
