@@ -30,13 +30,15 @@ Resolver = Callable[[str], Any]
 MemberOf = Callable[[Any, str], bool | None]
 
 
-def compile(text: str, spec: Spec, context: str = "Resource", *, strict: bool = False) -> Expression:  # noqa: A001 - the word for it, as in `re.compile`
+def compile(  # noqa: A001 - the word for it, as in `re.compile`
+    text: str, spec: Spec, context: str = "Resource", *, strict: bool = False, cached: bool = True
+) -> Expression:
     """The compiled expression for a focus of the FHIR type `context`: `Patient`, `Patient.contact`, `Reference`, …; `Resource` where unknown.
 
-    Cached. Raises FhirPathError for a fault in the text, unknown functions and unknown types; `strict` also for elements that the types do not have,
-    which otherwise are just never there. Costs about 30 µs the first time.
+    Cached, unless the text is a caller's, who may vary it without end. Raises FhirPathError for a fault in the text, unknown functions and unknown
+    types; `strict` also for elements that the types do not have, which otherwise are just never there. Costs about 30 µs the first time.
     """
-    return _compile(text, _model(spec), context, strict)
+    return _compile(text, _model(spec), context, strict) if cached else Expression(text, _model(spec), context, strict=strict)
 
 
 def _model(spec: Spec) -> Model:

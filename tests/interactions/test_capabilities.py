@@ -102,7 +102,7 @@ def test_every_stated_interaction_answers(fhir: Fhir, statement: Json, name: str
     assert {name: answer.status_code for name, answer in calls.items() if answer.status_code >= 300} == {}
     for operation in stated["operation"]:
         # What lacks its parameters is told so; what is not there would be 404 or 405.
-        at = path if operation["name"] == "everything" else name
+        at = path if operation["name"] in {"everything", "graphql"} else name
         assert fhir("POST", f"{at}/${operation['name']}", body).status_code in {200, 400, 410}, operation
 
 
@@ -114,7 +114,8 @@ def test_every_stated_system_interaction_answers(fhir: Fhir, statement: Json) ->
     fhir.get("_history?_count=1")
     fhir.get("?_type=Patient,Basic&_count=1")
     assert all(":" not in each["name"] for each in rest["searchParam"])
-    assert "operation" not in rest
+    assert [each["name"] for each in rest["operation"]] == ["graphql"]
+    assert fhir.get("$graphql?query={__typename}") == {"data": {"__typename": "Query"}}
 
 
 def test_formats_stated_are_spoken(fhir: Fhir, statement: Json) -> None:

@@ -56,7 +56,7 @@ def test_the_newest_of_each_code_newest_first(fhir: Fhir, name: str) -> None:
     body = {
         "resourceType": "Parameters",
         "parameter": [{"name": key, "valueString": value} for key, value in (("patient", name), ("category", "vital-signs"))]
-        + [{"name": "max", "valuePositiveInt": 2}],  # type: ignore[dict-item]
+        + [{"name": "max", "valuePositiveInt": 2}],
     }
     assert len(fhir.post("Observation/$lastn", body, 200)["entry"]) == 4
 

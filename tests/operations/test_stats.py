@@ -190,21 +190,20 @@ def test_statements_do_not_grow_with_the_observations(fhir: Fhir, name: str, sta
 
 @given(st.lists(st.decimals(-1000, 1000, places=3), min_size=2, max_size=40))
 def test_the_arithmetic_is_that_of_the_library(found: list[Decimal]) -> None:
-    near = {"rel": 1e-9, "abs": 1e-9}
-    expected = {"average": oracle.fmean(found), "median": oracle.median(found), "variance": oracle.variance(map(float, found))}
+    expected: dict[str, Any] = {"average": oracle.fmean(found), "median": oracle.median(found), "variance": oracle.variance(map(float, found))}
     quartiles = oracle.quantiles(map(float, found), n=4, method="inclusive")
     quintiles = oracle.quantiles(map(float, found), n=5, method="inclusive")
     expected |= {"4-lower": quartiles[0], "4-upper": quartiles[2], "5-2": quintiles[1], "80-percent": quintiles[3]}
     for code, value in expected.items():
         told = measure(code, found)
         assert told is not None
-        assert float(told) == pytest.approx(float(value), **near), code
+        assert float(told) == pytest.approx(float(value), rel=1e-9, abs=1e-9), code
     points = [(Decimal(place), value) for place, value in enumerate(found)]
     line = regression(points)
     straight = oracle.linear_regression([float(x) for x, _ in points], [float(y) for _, y in points])
     assert line is not None
-    assert float(line.gradient) == pytest.approx(straight.slope, **near)
-    assert float(line.intercept) == pytest.approx(straight.intercept, **near)
+    assert float(line.gradient) == pytest.approx(straight.slope, rel=1e-9, abs=1e-9)
+    assert float(line.intercept) == pytest.approx(straight.intercept, rel=1e-9, abs=1e-9)
 
 
 def test_too_few_values_have_no_statistics() -> None:

@@ -19,6 +19,9 @@ from .document import Document
 from .faults import Fault, placed
 from .fields import QUERY, Field, as_text, display_name, nearest, search_name
 
+MAX_EXPRESSION: Final = 1_000
+"""Characters of a FHIRPath expression in a query."""
+
 _CONNECTION: Final = ("count", "offset", "pagesize", "pageSize", "first", "previous", "next", "last")
 _EDGE: Final = ("mode", "score")
 _NO_SEARCH: Final = frozenset({"_include", "_revinclude", "_contained", "_containedType", "_summary", "_elements", "_explain", "_format"})
@@ -32,6 +35,20 @@ class Meanings:
         self.document = document
         self.registry = registry
         self.spec = registry.spec
+        self._expressions: dict[tuple[str, str], fhirpath.Expression] = {}
+
+    def expression(self, text: Any, type_name: str, node: FieldNode | DirectiveNode) -> fhirpath.Expression:
+        """The compiled FHIRPath of an argument, for values of a type. Raises Fault for what is none."""
+        if not isinstance(text, str) or len(text) > MAX_EXPRESSION:
+            raise Fault(f"A FHIRPath expression is a text of at most {MAX_EXPRESSION:,} characters", node)
+        known = self._expressions.get((text, type_name))
+        if known is None:
+            try:
+                known = fhirpath.compile(text, self.spec, type_name, strict=type_name != "Resource", cached=False)
+            except Outcome as outcome:
+                raise placed(outcome, node) from None
+            self._expressions[text, type_name] = known
+        return known
 
     def of(self, node: FieldNode, type_name: str, targets: tuple[str, ...]) -> Field:
         """The field that a node is on a type. Raises Fault, `not-found` where the type has none of that name."""
@@ -97,21 +114,13 @@ class Meanings:
                 if type(value) is not int or value < 0:
                     raise Fault(f"{name} of '{made.name}' is a whole number from 0", made.node)
             elif name == "fhirpath":
-                self._expression(value, element.type, made.node)
+                self.expression(value, element.type, made.node)
             else:
                 inner = self.spec.types[element.type].elements.get(name)
                 if inner is None or self.spec.types[inner.type].kind != "primitive":
                     raise Fault(f"'{made.name}' cannot be chosen by '{name}': {display_name(element.type)} has no such single value", made.node)
                 filters[name] = tuple(map(as_text, value if isinstance(value, list) else [value]))
         return replace(made, filters=filters, args={name: value for name, value in args.items() if name not in filters})
-
-    def _expression(self, text: Any, type_name: str, node: FieldNode | DirectiveNode) -> None:
-        if not isinstance(text, str):
-            raise Fault("fhirpath is a text", node)
-        try:
-            fhirpath.compile(text, self.spec, type_name)
-        except Outcome as outcome:
-            raise placed(outcome, node) from None
 
     def _resolved(self, node: FieldNode, key: str, targets: tuple[str, ...], args: dict[str, Any]) -> Field:
         unknown = set(args) - {"optional", "type"}
@@ -137,7 +146,7 @@ class Meanings:
         else:
             self._require_reference(node, name, source, args)
         if "fhirpath" in args:
-            self._expression(args["fhirpath"], source, node)
+            self.expression(args["fhirpath"], source, node)
         if suffix == "List":
             return Field(node, key, source, "list", source, many=True, targets=(source,), args=args)
         return Field(node, key, source, "connection", f"{source}Connection", targets=(source,), args=args)
@@ -163,7 +172,7 @@ class Meanings:
                 if len(args) != 1 or not isinstance(path, str):
                     raise Fault('@slice needs path, a FHIRPath expression, as in @slice(path: "use")', directive)
                 if path != "$index":
-                    self._expression(path, made.type if made.type in self.spec.types else "Resource", directive)
+                    self.expression(path, made.type if made.type in self.spec.types else "Resource", directive)
                 found[name] = path
             elif name in {"flatten", "first", "singleton"}:
                 if directive.arguments:

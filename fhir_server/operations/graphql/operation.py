@@ -188,8 +188,9 @@ class _Run:
     def _evaluate(self, path: str, each: Field, value: Any, container: Json | None) -> list[Any]:
         type_name = value["resourceType"] if isinstance(value, dict) and "resourceType" in value else each.type
         try:
-            expression = fhirpath.compile(path, self.engine.spec, type_name)
-            return expression(value, resource=container, now=self.engine.store.clock(), budget=self.budget)
+            return self.fields.meanings.expression(path, type_name, each.node)(
+                value, resource=container, now=self.engine.store.clock(), budget=self.budget
+            )
         except Outcome as outcome:
             raise placed(outcome, each.node) from None
 

@@ -37,7 +37,7 @@ class Fields:
         self._skipped: dict[tuple[int, str], Fault] = {}
         self._checked: set[tuple[tuple[int, ...], str, tuple[str, ...]]] = set()
         self._names = {display_name(name) for name in self.spec.types}
-        self._meanings = Meanings(document, registry)
+        self.meanings = Meanings(document, registry)
 
     def of(self, selections: Selections, type_name: str, targets: tuple[str, ...] = (), *, lenient: bool = False) -> list[Field]:
         """The fields of a selection on a type; `targets` are those of a Reference.
@@ -97,7 +97,7 @@ class Fields:
             if self._left < 0:
                 raise Fault("The query takes too many fields on too many types; name types with '... on Patient'", node, category="too-costly")
             try:
-                made = self._meanings.of(node, type_name, targets)
+                made = self.meanings.of(node, type_name, targets)
             except Fault as fault:
                 if not lenient or fault.category == "too-costly":
                     raise
