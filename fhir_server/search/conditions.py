@@ -20,7 +20,7 @@ from .compartment import granted
 from .grant import Grant
 from .params import kind_of, reference
 from .params.date import Span
-from .query import OF_THE_POINTER, AllOf, AnyOf, Chain, Coded, Criterion, Filter, Has, Hierarchy, Itself, Not, Numbered, Param
+from .query import OF_THE_POINTER, AllOf, AnyOf, Chain, Coded, Criterion, Filter, Gathered, Has, Hierarchy, Itself, Not, Numbered, Param
 from .registry import Registry
 from .sources import CURRENT, Sources
 from .statement import NEVER, Statement, any_of, equals, join
@@ -53,6 +53,9 @@ class Conditions:
                 return self._criterion(node, place)
             case Numbered(rids):
                 return Statement(f"{place.rid} = ANY(%s::bigint[])", (list(rids),))
+            case Gathered(criterion):
+                gathered = self.rids_of(criterion, f"g{next(self._names)}")
+                return Statement(f"{place.rid} = ANY(ARRAY({gathered.text}))", gathered.params)
             case Itself(name, identity):
                 of_type = Statement(f"{place.pointer}.type = {self.registry.types[name]}")
                 return of_type if identity is None else of_type.and_(Statement(f"{place.pointer}.id = %s", (identity,)))
@@ -88,6 +91,11 @@ class Conditions:
     def table(self, param: Param, alias: str) -> Statement:
         """The parameter's table in FROM."""
         return self.sources.table(kind_of(param).TABLE, alias)
+
+    def rids_of(self, criterion: Criterion, alias: str) -> Statement:
+        """The resources that have a row for the criterion."""
+        table, row = self.table(criterion.param, alias), self.row(criterion, alias)
+        return Statement(f"SELECT {alias}.rid FROM {table.text} WHERE {row.text}", table.params + row.params)
 
     def _criterion(self, criterion: Criterion, place: Place) -> Statement:
         if criterion.param.code in OF_THE_POINTER:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from .compartment import permits
 from .grant import SYSTEM, Grant
 from .params import date, kind_of, reference
-from .query import OF_THE_POINTER, AllOf, AnyOf, Chain, Criterion, Filter, Has, Hierarchy, Itself, Not, Param, Query
+from .query import OF_THE_POINTER, AllOf, AnyOf, Chain, Criterion, Filter, Gathered, Has, Hierarchy, Itself, Not, Param, Query
 from .registry import Registry
 from .tree import Rows
 
@@ -64,6 +64,8 @@ class _View:
         match node:
             case Criterion():
                 return _holds(node, resource, rows, self.registry)
+            case Gathered(criterion):
+                return _holds(criterion, resource, rows, self.registry)
             case Itself(name, identity):
                 return resource["resourceType"] == name and identity in (None, resource.get("id"))
             case AllOf(parts):

@@ -50,7 +50,7 @@ def narrowed(query: Query, registry: Registry, grant: Grant, run: Run, sources: 
     asker = _Asker(registry, grant, run, sources)
     asked = [asker.narrow(node, query.types) for node in query.filters]
     filters = tuple(asker.either(node, query) if isinstance(node, AnyOf) else node for node in asked)
-    return replace(query, filters=asker.scattered(filters))
+    return replace(query, filters=filters if query.ranked else asker.scattered(filters))
 
 
 class _Asker:

@@ -115,6 +115,13 @@ class Numbered:
 
 
 @dataclass(frozen=True, slots=True)
+class Gathered:
+    """A criterion that few rows satisfy: they are gathered from its index before anything else."""
+
+    criterion: Criterion
+
+
+@dataclass(frozen=True, slots=True)
 class AllOf:
     """Every filter holds."""
 
@@ -135,7 +142,7 @@ class Not:
     filter: Filter
 
 
-Filter = Criterion | Coded | Hierarchy | Chain | Has | Itself | Numbered | AllOf | AnyOf | Not
+Filter = Criterion | Coded | Hierarchy | Chain | Has | Itself | Numbered | Gathered | AllOf | AnyOf | Not
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +205,11 @@ class Query:
     def text(self) -> str:
         """Path and parameters as in the self link, `Patient?name=ann`, without the cursor: what a cursor is bound to."""
         return f"{self.path}?{urlencode(self.applied)}"
+
+    @property
+    def ranked(self) -> bool:
+        """Whether it has to be known how well each match fits."""
+        return self.scored or any(key.param is None for key in self.sort)
 
     def lock_token(self) -> str | None:
         """A text that every other condition meeting the same resources also has: that of its one identifier with a system. None if there is none."""
