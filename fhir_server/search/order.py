@@ -134,16 +134,17 @@ def _lacks(key: Key) -> Statement:
 
 
 def _behind(sort: Sequence[Key], values: Sequence[str | None], rid: str, last: int, *, descending: bool) -> Statement:
-    """Rows that sort after a position."""
+    """Rows that sort after a position; `descending` is the direction of their numbers, which those without the first key have from it."""
     sign = "<" if descending else ">"
-    if len(sort) == 1 and not sort[0].may_lack:
+    if len(sort) == 1 and not sort[0].may_lack and sort[0].descending is descending:
         return Statement(f"({sort[0].column}, {rid}) {sign} (%s, %s)", (values[0], last))
     behind = Statement(f"{rid} {sign} %s", (last,))
     for key, value in zip(reversed(sort), reversed(values), strict=True):
         behind = _after(key, value, behind)
     if sort and not sort[0].may_lack:
         # Follows from the alternatives, but only so does it bound the index.
-        behind = Statement(f"{sort[0].column} {sign}= %s AND ({behind.text})", (values[0], *behind.params))
+        bound = "<=" if sort[0].descending else ">="
+        behind = Statement(f"{sort[0].column} {bound} %s AND ({behind.text})", (values[0], *behind.params))
     return Statement(f"({behind.text})", behind.params)
 
 
