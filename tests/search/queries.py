@@ -265,7 +265,9 @@ def searches(draw: Draw, known: Known) -> Search:
             params.append(("_list", draw(listed(st.sampled_from(IDS)))))
     codes = _codes(known, types[0]) if len(types) == 1 else _common(known.registry, types)
     ordering = [code for code in codes if known.params(types[0])[code].sortable]
-    order = draw(st.lists(joined(st.sampled_from(("", "-")), st.sampled_from(ordering)), max_size=3))
+    # What nothing can lack goes another way than what may be missing.
+    key = st.sampled_from((*ordering, *sorted(OF_THE_POINTER) * (len(ordering) // 8 + 1)))
+    order = draw(st.lists(joined(st.sampled_from(("", "-")), key), max_size=3))
     if draw(st.booleans()) and order:
         params.append(("_sort", ",".join(order)))
     elif any(code in ("_text", "_content") for code, _ in params) and draw(st.booleans()):
