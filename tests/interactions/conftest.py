@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -154,3 +155,15 @@ def issues(outcome: Json) -> str:
     assert outcome["resourceType"] == "OperationOutcome"
     assert all(issue["severity"] and issue["code"] and len(issue["diagnostics"]) > 10 for issue in outcome["issue"]), outcome
     return " / ".join(issue["diagnostics"] for issue in outcome["issue"])
+
+
+def made(fhir: Fhir, resource: Json) -> str:
+    """The id of a new resource."""
+    identity: str = fhir.post(resource["resourceType"], resource)["id"]
+    return identity
+
+
+def self_query(bundle: Json) -> dict[str, list[str]]:
+    """The parameters of the self link."""
+    (url,) = [each["url"] for each in bundle["link"] if each["relation"] == "self"]
+    return parse_qs(urlsplit(url).query)
