@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: help install run test bench lock
+.PHONY: help install run test fuzz bench lock
 
 help:  ## says what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: install  ## runs every check and test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2 --dist loadfile
+
+fuzz: install  ## compares search with memory until it differs, or for so long: make fuzz MINUTES=5
+	@$(BIN)/python -m tests.search.fuzz $(MINUTES)
 
 bench: install  ## measures speed and memory
 	$(BIN)/python -m bench

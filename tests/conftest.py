@@ -22,7 +22,7 @@ from psycopg import sql
 # A busy machine is no fault of the code under test.
 hypothesis.settings.register_profile("project", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 # For `make fuzz`, which says how to run a failing example again.
-hypothesis.settings.register_profile("fuzz", hypothesis.settings.get_profile("project"), max_examples=2_000, print_blob=True)
+hypothesis.settings.register_profile("fuzz", hypothesis.settings.get_profile("project"), max_examples=1_000, print_blob=True)
 hypothesis.settings.load_profile("project")
 
 # Nothing survives a test run, so nothing is made durable: cloning a database takes 40 ms instead of 200.
