@@ -231,3 +231,12 @@ def test_parameters_of_every_type(fhir: Fhir) -> None:
 def test_modifiers_that_are_not_there_are_refused_also_leniently(fhir: Fhir, query: str) -> None:
     for handling in ("strict", "lenient"):
         assert ":" in issues(fhir.get(f"Observation?{query}", 400, {"Prefer": f"handling={handling}"}))
+
+
+def test_mime_types_are_compared_as_they_are(fhir: Fhir) -> None:
+    value, kind = unique(), "text/xml; charset=UTF-8"
+    content = [{"attachment": {"contentType": kind}}]
+    identity = made(fhir, {"resourceType": "DocumentReference", "status": "current", "identifier": [{"value": value}], "content": content})
+    assert fhir.ids(f"DocumentReference?identifier={value}&contenttype={quote(kind)}") == [identity]
+    assert fhir.ids(f"DocumentReference?identifier={value}&contenttype=text/xml") == []
+    issues(fhir.get("DocumentReference?contenttype:below=text", 400))

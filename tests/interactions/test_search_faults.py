@@ -154,6 +154,15 @@ def test_what_is_too_dear_is_refused_with_the_limit(fhir: Fhir, make: Callable[[
     assert f"{most:,}" in issues(outcome) or str(most) in issues(outcome)
 
 
+def test_what_several_types_do_not_share_is_refused(fhir: Fhir) -> None:
+    for query in ("?birthdate=2020", "?_type=Patient,Observation&birthdate=2020", "?_type=Patient,Observation&_sort=birthdate"):
+        said = issues(fhir.get(query, 400))
+        assert "birthdate" in said
+        assert "_type" in said
+    told = fhir.get("?_type=Patient,Observation&birthdate=2020&_count=1", headers={"Prefer": "handling=lenient"})
+    assert "birthdate" in issues(told["entry"][-1]["resource"])
+
+
 def test_a_chain_to_any_type_asks_for_one(fhir: Fhir) -> None:
     assert "name one" in issues(fhir.get("AuditEvent?entity.name=x", 400))
     fhir.get("AuditEvent?entity:Patient.name=x")
