@@ -15,6 +15,8 @@ from fhir_server.spec import r4
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
 _LOCK = 0x46484952
+# Versions from a dump of another database carry its transaction numbers, which this one has not given out yet: they were there before all of its own.
+_RESTORED = "UPDATE resource_version SET xid = 0 WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
 
 
 def migrate(url: str) -> None:
@@ -23,6 +25,7 @@ def migrate(url: str) -> None:
         connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
         command.upgrade(_config(url), "head")
         _fill_dictionaries(connection)
+        connection.execute(_RESTORED)
 
 
 @cache
