@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from fhir_server import fhirjson
 from fhir_server.interactions import Engine, Exchange, Reply
 from fhir_server.interactions.finding import prepared
-from fhir_server.outcome import Outcome
+from fhir_server.outcome import Issue, Outcome, operation_outcome
 from fhir_server.search.compile import MAX_PAGE_BYTES
 from fhir_server.search.latest import MAX_MATCHED, compile_latest
 
@@ -46,8 +47,12 @@ def lastn(engine: Engine, exchange: Exchange) -> Reply:
     if any(row[4] is None for row in chosen):
         raise Outcome("too-costly", f"The answer would be larger than {MAX_PAGE_BYTES // 1_000_000} MB; ask for fewer by max, category or code")
     entries = [entry(exchange.base, "Observation", row[0], row[4].encode(), "match") for row in chosen]
+    total = len(entries)
+    if query.ignored:
+        told = [Issue("warning", "not-supported", f"'{code}' was left out: {reason}") for code, reason in query.ignored]
+        entries.append(b'{"resource":' + fhirjson.dumps(operation_outcome(told)) + b',"search":{"mode":"outcome"}}')
     applied = [*query.applied, *([("max", str(most))] if most != 1 else [])]
-    return searchset(exchange, "Observation/$lastn", applied, entries, len(entries), None)
+    return searchset(exchange, "Observation/$lastn", applied, entries, total, None)
 
 
 def _asked(engine: Engine, exchange: Exchange) -> tuple[list[tuple[str, str]], int]:

@@ -88,14 +88,19 @@ class _Maker:
         allowed = [self.registry.types[name] for name in self.registry.types if self.grant.allows(name, "r")]
         if len(allowed) < len(self.registry.types):
             seen = equals_number("t.type", allowed).and_(seen) if allowed else NEVER
-        on = join(" AND ", (Statement("NOT t.deleted"), seen, self._of_nobody_else()))
-        step = f"JOIN {links.text} ON h.rid = {{0}}.rid JOIN {targets.text} ON t.type = h.type AND t.id = h.id"
+        on = join(" AND ", (seen, self._of_nobody_else()))
         listed = ", ".join(map(str, clinical))
+        # A hashed set whatever the plan expects; as NOT EXISTS it became a loop over all pairs where that was few: 180 ms for 3,000 resources.
+        outside = "NOT t.deleted AND t.rid NOT IN (SELECT rid FROM c)"
+        # Step by step, each with fewer rows: thousands of resources refer to the same few, and most of these are within.
         text = (
-            f"o(rid, type) AS (SELECT t.rid, t.type FROM m {step.format('m')} WHERE {on.text}"
-            f" UNION SELECT t.rid, t.type FROM o {step.format('o')} WHERE o.type NOT IN ({listed}) AND {on.text})"
+            f"l AS MATERIALIZED (SELECT DISTINCT h.type, h.id FROM m JOIN {links.text} ON h.rid = m.rid),"
+            f" w AS MATERIALIZED (SELECT t.rid, t.type, t.id FROM l JOIN {targets.text} ON t.type = l.type AND t.id = l.id WHERE {outside}),"
+            f" o(rid, type) AS (SELECT t.rid, t.type FROM w t WHERE {on.text}"
+            f" UNION SELECT t.rid, t.type FROM o JOIN {links.text} ON h.rid = o.rid JOIN {targets.text} ON t.type = h.type AND t.id = h.id"
+            f" WHERE o.type NOT IN ({listed}) AND {outside} AND {on.text})"
         )
-        return Statement(text, (links.params + targets.params + on.params) * 2)
+        return Statement(text, links.params + targets.params + on.params + links.params + targets.params + on.params)
 
     def _of_nobody_else(self) -> Statement:
         """That a resource is not another patient's: the record of one patient shows nobody else's, whoever asks."""
@@ -129,7 +134,7 @@ def compile_within(asked: Everything, registry: Registry, grant: Grant, after: i
     """What is in the compartment, its owner first, then the oldest: rows (rid, type, id, body).
 
     `after` is the number that a page goes on behind, without the owner then; None for the first.
-    `body` is NULL where the ones before it fill an answer. Its cost grows with the compartment: 1 ms for each 1,000 resources beside their bodies.
+    `body` is NULL where the ones before it fill an answer. Its cost grows with the compartment: 5 ms for each 1,000 resources.
     """
     made = _Maker(asked, registry, grant, sources)
     whole = made.compartment()
@@ -139,9 +144,11 @@ def compile_within(asked: Everything, registry: Registry, grant: Grant, after: i
 
 
 def compile_beside(asked: Everything, registry: Registry, grant: Grant, after: int, limit: int, sources: Sources = CURRENT) -> Statement:
-    """What the compartment refers to outside of itself, and the directory behind that, each once: rows as of `compile_within`."""
+    """What the compartment refers to outside of itself, and the directory behind that, each once: rows as of `compile_within`.
+
+    Its cost grows with what refers to something: 7 ms for each 1,000 resources of the compartment.
+    """
     made = _Maker(asked, registry, grant, sources)
     whole, beside = made.compartment(), made.beside()
-    x = "x AS (SELECT o.rid FROM o WHERE NOT EXISTS (SELECT FROM c WHERE c.rid = o.rid))"
-    source = Statement(f"{whole.text}, {beside.text}, {x}", whole.params + beside.params)
+    source = Statement(f"{whole.text}, {beside.text}, x AS (SELECT rid FROM o)", whole.params + beside.params)
     return made.page(source, Statement("r.rid > %s", (after,)), Statement("FALSE"), limit)

@@ -37,6 +37,7 @@ from graphql.language import (
     VariableNode,
 )
 
+from fhir_server import fhirjson
 from fhir_server.interactions import Engine, Exchange
 from fhir_server.interactions.engine import read_json
 from fhir_server.operations.parameters import Inputs
@@ -50,6 +51,7 @@ MAX_DEPTH: Final = 15
 """Fields within fields."""
 MAX_FIELDS: Final = 1_000
 """Fields of a query, those of a fragment counted wherever it stands."""
+MAX_FRAGMENTS: Final = 50
 
 _LIST_NESTING: Final = 3
 _INT: Final = re.compile(r"-?[0-9]{1,18}", re.ASCII)
@@ -102,6 +104,7 @@ def read(engine: Engine, exchange: Exchange) -> Document:
     query, variables, name = _request(engine, exchange)
     if not isinstance(query, str) or not query.strip():
         raise Fault("There is no query: send it as the parameter 'query', as the body, or as JSON {\"query\": …}", code="required")
+    _refuse_surrogates(query, variables)
     if len(query) > MAX_SOURCE:
         raise Fault(f"The query has {len(query):,} characters; {MAX_SOURCE:,} are the most", category="too-costly")
     try:
@@ -130,6 +133,13 @@ def _request(engine: Engine, exchange: Exchange) -> tuple[Any, Any, Any]:
     return given.text("query"), {} if variables is None else read_json(variables.encode()), given.text("operationName")
 
 
+def _refuse_surrogates(*values: Any) -> None:
+    try:
+        fhirjson.dumps(values)
+    except UnicodeEncodeError:
+        raise Fault("The query contains characters that no text has") from None
+
+
 def _parts(document: DocumentNode, name: Any) -> tuple[OperationDefinitionNode, dict[str, FragmentDefinitionNode]]:
     """The operation that is meant, and all fragments."""
     operations: list[OperationDefinitionNode] = []
@@ -142,6 +152,8 @@ def _parts(document: DocumentNode, name: Any) -> tuple[OperationDefinitionNode, 
                 if definition.name.value in fragments:
                     raise Fault(f"The fragment '{definition.name.value}' is defined twice", definition)
                 fragments[definition.name.value] = definition
+                if len(fragments) > MAX_FRAGMENTS:
+                    raise Fault(f"A query has at most {MAX_FRAGMENTS} fragments", definition, category="too-costly")
             case _:
                 raise Fault("A request has operations and fragments, and defines no types", definition, code="not-supported")
     named = [each for each in operations if name is None or (each.name is not None and each.name.value == name)]

@@ -13,7 +13,6 @@ from graphql.language import DirectiveNode, FieldNode
 from fhir_server import fhirpath
 from fhir_server.outcome import Outcome
 from fhir_server.search import Registry
-from fhir_server.spec import Element
 
 from .document import Document
 from .faults import Fault, placed
@@ -50,13 +49,13 @@ class Meanings:
             self._expressions[text, type_name] = known
         return known
 
-    def of(self, node: FieldNode, type_name: str, targets: tuple[str, ...]) -> Field:
-        """The field that a node is on a type. Raises Fault, `not-found` where the type has none of that name."""
+    def of(self, node: FieldNode, type_name: str, targets: tuple[str, ...], *, hint: bool) -> Field:
+        """The field that a node is on a type. Raises Fault, with the nearest name as a `hint`, which takes a millisecond to find."""
         name = node.name.value
         args = self.document.arguments(node)
         made = self._meaning(node, name, type_name, targets, args)
         if made is None:
-            raise Fault(f"{display_name(type_name)} has no field '{name}'{self._near(name, type_name)}", node, code="not-found")
+            raise Fault(f"{display_name(type_name)} has no field '{name}'{self._near(name, type_name) if hint else ''}", node, code="not-found")
         below = (node.selection_set,) if node.selection_set is not None else ()
         leaf = made.kind in {"typename", "plain", "primitive"}
         if leaf and below:
@@ -100,13 +99,13 @@ class Meanings:
             return None
         primitive = self.spec.types[element.type].kind == "primitive"
         if name.startswith("_"):
-            return Field(node, key, name, "complex", "Element", many=element.many, args=args) if primitive else None
+            return self._chosen(Field(node, key, name, "complex", "Element", many=element.many), args) if primitive else None
         if primitive:
             return _bare(Field(node, key, name, "primitive", element.type, many=element.many), args)
         made = Field(node, key, name, "complex", element.type, many=element.many, targets=element.targets)
-        return self._chosen(made, element, args)
+        return self._chosen(made, args)
 
-    def _chosen(self, made: Field, element: Element, args: dict[str, Any]) -> Field:
+    def _chosen(self, made: Field, args: dict[str, Any]) -> Field:
         """With the arguments that choose of a list."""
         filters: dict[str, tuple[str, ...]] = {}
         for name, value in args.items():
@@ -114,11 +113,11 @@ class Meanings:
                 if type(value) is not int or value < 0:
                     raise Fault(f"{name} of '{made.name}' is a whole number from 0", made.node)
             elif name == "fhirpath":
-                self.expression(value, element.type, made.node)
+                self.expression(value, made.type, made.node)
             else:
-                inner = self.spec.types[element.type].elements.get(name)
+                inner = self.spec.types[made.type].elements.get(name)
                 if inner is None or self.spec.types[inner.type].kind != "primitive":
-                    raise Fault(f"'{made.name}' cannot be chosen by '{name}': {display_name(element.type)} has no such single value", made.node)
+                    raise Fault(f"'{made.name}' cannot be chosen by '{name}': {display_name(made.type)} has no such single value", made.node)
                 filters[name] = tuple(map(as_text, value if isinstance(value, list) else [value]))
         return replace(made, filters=filters, args={name: value for name, value in args.items() if name not in filters})
 
@@ -127,7 +126,7 @@ class Meanings:
         if unknown or not isinstance(args.get("optional", False), bool):
             raise Fault("'resource' takes optional: true or false, and type: the name of one", node)
         if "type" in args:
-            if args["type"] not in self.registry.types:
+            if not isinstance(args["type"], str) or args["type"] not in self.registry.types:
                 raise Fault(f"'{str(args['type'])[:80]}' is no resource type of FHIR R4{nearest(str(args['type']), self.registry.types)}", node)
             targets = (args["type"],)
         return Field(node, key, "resource", "resource", "Resource", targets=tuple(name for name in targets if name in self.registry.types), args=args)

@@ -6,6 +6,7 @@ not in the output, as on the specification's page.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,6 +23,8 @@ from .faults import CONTENT_TYPE, Fault, fault_reply, placed
 from .fields import QUERY, Field, Selections, as_text, display_name
 from .output import Item, Later, Sliced, shaped
 from .selections import Fields
+
+_ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
 
 MAX_VALUES: Final = 200_000
 """Fields of all items together: about a second."""
@@ -100,8 +103,14 @@ class _Run:
             if each.kind == "typename":
                 item.found.append((each, QUERY))
             else:
-                key = (each.name, str(each.args["id"])) if each.kind == "read" else None
+                key = (each.name, self._identity(each)) if each.kind == "read" else None
                 self._wait(item, _Waiting(each, Later(), key=key))
+
+    def _identity(self, each: Field) -> str:
+        text = str(each.args["id"])
+        if not _ID.fullmatch(text):
+            raise Fault(f"'{text[:80]}' is not an id: 1 to 64 of A-Z, a-z, 0-9, '-' and '.'", each.node, code="value")
+        return text
 
     def _wait(self, item: Item, waiting: _Waiting) -> None:
         item.found.append((waiting.field, waiting.later))
@@ -186,6 +195,8 @@ class _Run:
         return bool(found) and found[0] is not False
 
     def _evaluate(self, path: str, each: Field, value: Any, container: Json | None) -> list[Any]:
+        if value is None:
+            return []
         type_name = value["resourceType"] if isinstance(value, dict) and "resourceType" in value else each.type
         try:
             return self.fields.meanings.expression(path, type_name, each.node)(

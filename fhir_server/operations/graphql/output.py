@@ -63,7 +63,9 @@ class _Object:
     def _add(self, each: Field, value: Any, suffix: str, *, listing: bool) -> None:
         if each.flatten:
             for inner in value if isinstance(value, list) else [value]:
-                self.take(inner, suffix, listing=listing or each.many)
+                # The list of a primitive's extensions has gaps.
+                if inner is not None:
+                    self.take(inner, suffix, listing=listing or each.many)
             return
         name = each.key + suffix
         plain = _plain(value)

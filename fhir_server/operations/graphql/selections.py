@@ -97,7 +97,7 @@ class Fields:
             if self._left < 0:
                 raise Fault("The query takes too many fields on too many types; name types with '... on Patient'", node, category="too-costly")
             try:
-                made = self.meanings.of(node, type_name, targets)
+                made = self.meanings.of(node, type_name, targets, hint=not lenient)
             except Fault as fault:
                 if not lenient or fault.category == "too-costly":
                     raise
