@@ -166,6 +166,8 @@ class Meanings:
             if name in found:
                 raise Fault(f"@{name} stands twice", directive)
             if name == "slice":
+                if made.kind in {"typename", "plain"}:
+                    raise Fault(f"'{made.name}' is a single value; nothing can be sliced of it", directive)
                 args = self.document.arguments(directive)
                 path = args.get("path", args.get("fhirpath"))
                 if len(args) != 1 or not isinstance(path, str):

@@ -299,8 +299,7 @@ class _Run:
         facts = {"mode": "match", "score": score}
         for part in self.fields.of(edges.selections, edges.type):
             if part.kind == "inner":
-                inner = self._resource(part.selections, resource)
-                item.found.append((part, inner))
+                self._put(item, part, [resource], [self._resource(part.selections, resource)], many=False)
             else:
                 item.found.append((part, edges.type if part.kind == "typename" else facts[part.name]))
         return item

@@ -18,8 +18,8 @@ from .faults import Fault
 from .fields import QUERY, Field, Selections, display_name, nearest
 from .meanings import Meanings
 
-MAX_WORK: Final = 100_000
-"""Fields that are looked up on types, each on every type that a reference may lead to: half a second."""
+MAX_WORK: Final = 50_000
+"""Fields that are looked up on types, each on every type that a reference may lead to: a second at most."""
 
 _DIRECTIVES: Final = frozenset({"skip", "include", "flatten", "first", "singleton", "slice"})
 
