@@ -17,9 +17,10 @@ import requests
 
 from fhir_server import settings as settings_module
 from fhir_server.cli import later, root
+from fhir_server.search import expression, filters, parse, query
 from fhir_server.search.tables import metadata
 from fhir_server.settings import Settings
-from fhir_server.store import tables
+from fhir_server.store import moment, tables
 
 ROOT: Final = Path(__file__).parents[1]
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -84,6 +85,10 @@ def output_of(outputs: list[str], words: str) -> str:
         ('"Chidi"', '"birthDate": "1990-05-17"'),
         ("name=okaf", '"total": 1'),
         ("load examples", "71 resources of 3 files"),
+        ("_has:MedicationRequest", '"family": "Rivera"'),
+        ("gt80000", '"total": 24'),
+        ("patient.name=rivera&_summary", '"total": 45'),
+        ("_explain=true", '"valueString": "sp_'),
         ("_count=20", "20 observations\n20 observations\n5 observations\n"),
         ("If-Match", '"versionId":"2"'),
         ("/_history?", '"total": 2'),
@@ -145,31 +150,21 @@ def test_what_is_said_of_tokens_and_metrics(server: SimpleNamespace) -> None:
     assert "fhir_request_seconds_bucket{" in requests.get(f"{top}/metrics", timeout=30).text
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        "organization.name=x",
-        "_has:Observation:patient:code=x",
-        "_text=x",
-        "_content=x",
-        "_filter=x",
-        "_list=x",
-        "_contained=true",
-        "identifier:of-type=a|b|c",
-        "identifier:text=x",
-        "identifier:in=x",
-        "identifier:not-in=x",
-        "identifier:above=x",
-        "identifier:below=x",
-        "organization:identifier=x",
-        "_include:iterate=Patient:organization",
-        "near=1|2",
-    ],
-)
+@pytest.mark.parametrize("query", ["Patient?_query=x", "Patient?_list=$current-problems", "DocumentReference?contenttype:below=text"])
 def test_what_search_has_not_is_refused(server: SimpleNamespace, query: str) -> None:
-    answer = requests.get(f"{server.base}/{'Location' if query.startswith('near') else 'Patient'}?{query}", headers=server.headers, timeout=30)
+    answer = requests.get(f"{server.base}/{query}", headers=server.headers, timeout=30)
     assert answer.status_code == 400
     assert answer.json()["resourceType"] == "OperationOutcome"
+
+
+def test_the_limits_of_a_search_are_those_of_the_program() -> None:
+    said = re.findall(r"^- A search has limits.*?(?=^- An unknown)", README, re.MULTILINE | re.DOTALL)[0]
+    limits = (
+        (f"{parse.MAX_PARAMETERS} parameters", f"{filters.MAX_ALTERNATIVES:,} values of one and {filters.MAX_COMPARED:,} of all"),
+        (f"{filters.MAX_LINKS} chains", f"{parse.MAX_INCLUDES} includes", f"{parse.MAX_SORT_KEYS} keys", f"{expression.MAX_TESTS} comparisons"),
+        (f"{query.MAX_COUNT:,} matches", f"until {moment.MAX_CHANGED:,} resources"),
+    )
+    assert [text for texts in limits for text in texts if text not in said] == []
 
 
 def test_operations_are_those_that_are_named(server: SimpleNamespace) -> None:
