@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from fhir_server.search import SYSTEM, compile_revinclude, compile_search, cursor
+from fhir_server.search import SYSTEM, compile_count, compile_revinclude, compile_search, cursor, narrowed
 from fhir_server.search.params.reference import Target
-from fhir_server.search.query import Include
+from fhir_server.search.query import Chain, Criterion, Gathered, Include
+from fhir_server.search.tables import metadata
 
 ROWS = 20_000
 
@@ -29,15 +30,47 @@ def filled(database: Any) -> Iterator[Any]:
             f" SELECT g, g, {tid}, 1, 'P', {at}, g, '{{}}' {series}"
         )
         execute("INSERT INTO token_system (sid, url) OVERRIDING SYSTEM VALUE VALUES (1000000, 'http://s')")
-        execute(f"INSERT INTO sp_token SELECT {pid['code']}, 'c' || g % 100, 1000000, g {series}")
-        execute(f"INSERT INTO sp_date SELECT {pid['date']}, {at}, {at} + interval '1 s', g, true, true {series}")
-        execute(f"INSERT INTO sp_quantity SELECT {pid['value-quantity']}, g, g, 0, 'mg', 'mg', g, true, true {series}")
-        execute(f"INSERT INTO sp_string SELECT {pid['value-string']}, 'text' || g, 'Text' || g, g, true, true {series}")
-        execute(f"INSERT INTO sp_uri SELECT {pid['_source']}, 'urn:s:' || g % 1000, g {series}")
-        execute(f"INSERT INTO sp_reference SELECT {pid['patient']}, 'p' || g / 200, {patient}, g, {at} + interval '1 s' {series}")
-        for table in ("resource", "resource_version", "sp_token", "sp_date", "sp_quantity", "sp_string", "sp_uri", "sp_reference"):
+        coded = f"SELECT {pid['code']}, 'c' || g % 100, 1000000, g, true, true {series}"
+        execute(f"INSERT INTO sp_token (pid, code, system, rid, low, high) {coded}")
+        execute(f"INSERT INTO sp_date (pid, lo, hi, rid, low, high) SELECT {pid['date']}, {at}, {at} + interval '1 s', g, true, true {series}")
+        # Dates of others, so that the statistics of the column say little of the dates of Observations.
+        execute(f"INSERT INTO sp_date (pid, lo, hi, rid, low, high) SELECT 1, '1960-01-01', '1960-01-02', g, true, true {series}")
+        execute(
+            "INSERT INTO sp_quantity (pid, lo, hi, system, code, unit, dimension, canonical_lo, canonical_hi, rid, low, high)"
+            f" SELECT {pid['value-quantity']}, g, g, 0, 'mg', 'mg', 'g', g * 0.001, g * 0.001, g, true, true {series}"
+        )
+        execute(
+            "INSERT INTO sp_token_quantity (pid, a_code, a_system, b_lo, b_hi, b_system, b_code, b_unit, rid)"
+            f" SELECT {pid['code-value-quantity']}, 'c' || g % 100, 1000000, g, g, 0, 'mg', 'mg', g {series}"
+        )
+        text = f"{pid['value-string']}, 'text' || g, 'Text' || g, g, true, true {series}"
+        execute(f"INSERT INTO sp_string (pid, folded, value, rid, low, high) SELECT {text}")
+        execute(f"INSERT INTO sp_uri (pid, value, rid, low, high) SELECT {pid['_source']}, 'urn:s:' || g % 1000, g, true, true {series}")
+        execute(
+            "INSERT INTO sp_reference (pid, id, type, rid, clinical, codes, low, high)"
+            f" SELECT {pid['patient']}, 'p' || g / 200, {patient}, g, {at} + interval '1 s', ARRAY['c' || g % 100], true, true {series}"
+        )
+        words = f"{pid['_content']}, array_to_tsvector(ARRAY['=Observation', 'w' || g % 500]), g {series}"
+        execute(f"INSERT INTO sp_words (pid, words, rid) SELECT {words}")
+        _patients(execute, registry)
+        for table in metadata.tables:
             execute(f"ANALYZE {table}")
         yield database
+
+
+def _patients(execute: Any, registry: Any) -> None:
+    """A hundred patients, one of them a man, each with a name of their own, older than all Observations."""
+    pid = {code: param.pid for code, param in registry.supported_params("Patient").items()}
+    rid, series = -100, "FROM generate_series(0, 99) g"
+    execute(f"INSERT INTO resource SELECT {rid} + g, {registry.types['Patient']}, 'p' || g, {rid} + g, 1, false, '2020-01-01' {series}")
+    execute(
+        "INSERT INTO resource_version (vid, rid, type, version, method, at, txn, body) OVERRIDING SYSTEM VALUE"
+        f" SELECT {rid} + g, {rid} + g, {registry.types['Patient']}, 1, 'P', '2020-01-01', g, '{{}}' {series}"
+    )
+    gender = "CASE WHEN g = 7 THEN 'male' ELSE 'female' END"
+    execute(f"INSERT INTO sp_token (pid, code, system, rid, low, high) SELECT {pid['gender']}, {gender}, 0, {rid} + g, true, true {series}")
+    named = "'name' || g, 'Name' || g"
+    execute(f"INSERT INTO sp_string (pid, folded, value, rid, low, high) SELECT {pid['name']}, {named}, {rid} + g, true, true {series}")
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -64,8 +97,10 @@ def touched(plan: list[dict[str, Any]]) -> float:
         ([("code", "c7")], "sp_token_code", 100),
         ([("code", "http://s|c7")], "sp_token_code", 100),
         ([("patient", "p7")], "sp_reference_id", 100),
-        ([("patient", "Patient/p7"), ("code", "c7")], "sp_token_code", 400),
+        # The patient's rows that carry the code, and the code's row of each.
+        ([("patient", "Patient/p7"), ("code", "c7")], "sp_reference_id", 300),
         ([("patient", "p7"), ("_sort", "-date")], "sp_reference_clinical", 100),
+        ([("patient", "Patient/p7"), ("code", "c7"), ("_sort", "-date")], "sp_reference_clinical", 500),
         ([("patient", "p7"), ("code", "c7"), ("_sort", "-date")], "sp_reference_id", 700),
         ([("date", "2020-01-05T10:00")], "sp_date", 100),
         ([("date", "ge2020-01-14T10:00")], "sp_date", 2_000),
@@ -74,6 +109,15 @@ def touched(plan: list[dict[str, Any]]) -> float:
         ([("_sort", "date")], "sp_date_lo", 100),
         ([("value-quantity", "100")], "sp_quantity_lo", 100),
         ([("value-quantity", "gt19990")], "sp_quantity_hi", 100),
+        ([("value-quantity", "0.1|http://unitsofmeasure.org|g")], "sp_quantity_canonical_lo", 400),
+        ([("value-quantity", "gt19.99|http://unitsofmeasure.org|g")], "sp_quantity_canonical_hi", 100),
+        ([("code-value-quantity", "c7$gt100")], "sp_token_quantity", 500),
+        ([("code-value-quantity", "c7$lt100")], "sp_token_quantity", 200),
+        ([("_content", "w7")], "sp_words_words", 200),
+        ([("_sort", "code")], "sp_token_code", 100),
+        ([("_sort", "-_source")], "sp_uri_value", 100),
+        ([("_sort", "patient")], "sp_reference_id", 500),
+        ([("status:missing", "true")], "resource_", 300),
         ([("value-string", "text1999")], "sp_string_folded", 100),
         ([("value-string:exact", "Text19")], "sp_string_folded", 100),
         ([("_sort", "value-string")], "sp_string_folded", 100),
@@ -86,11 +130,35 @@ def touched(plan: list[dict[str, Any]]) -> float:
 )
 def test_each_predicate_uses_its_index(filled: Any, params: list[tuple[str, str]], index: str, most: int) -> None:
     query = filled.registry.parse("Observation", params, strict=True)
+    query = narrowed(query, filled.registry, SYSTEM, filled.run)
     plan = explain(filled, compile_search(query, filled.registry, SYSTEM))
     assert any(node.get("Index Name", "").startswith(index) for node in plan), [node.get("Index Name") for node in plan]
     # The dictionary of systems and a table of 20,000 rows may be read whole only by mistake.
     assert not [node["Relation Name"] for node in plan if node["Node Type"] == "Seq Scan" and node["Relation Name"] != "token_system"]
     assert touched(plan) <= most
+
+
+def test_a_chain_that_few_satisfy_is_their_ids_and_one_that_many_do_is_a_condition(filled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fhir_server.search.narrow.FEW", 10)
+    for gender, kind, most in (("male", Criterion, 300), ("female", Chain, 2_000)):
+        query = narrowed(filled.registry.parse("Observation", [("patient.gender", gender)], strict=True), filled.registry, SYSTEM, filled.run)
+        assert [type(node) for node in query.filters] == [kind]
+        plan = explain(filled, compile_search(query, filled.registry, SYSTEM))
+        assert touched(plan) <= most
+        assert len(filled.run(compile_search(query, filled.registry, SYSTEM))) == 21
+
+
+def test_a_range_that_holds_nothing_is_not_looked_for_in_all(filled: Any) -> None:
+    query = narrowed(filled.registry.parse("Observation", [("date", "lt1990")], strict=True), filled.registry, SYSTEM, filled.run)
+    assert [type(node) for node in query.filters] == [Gathered]
+    assert touched(explain(filled, compile_search(query, filled.registry, SYSTEM))) == 0
+
+
+def test_a_count_visits_index_rows_only(filled: Any) -> None:
+    query = filled.registry.parse("Observation", [("code", "c7"), ("_summary", "count")], strict=True)
+    plan = explain(filled, compile_count(query, filled.registry, SYSTEM))
+    assert {node["Relation Name"] for node in plan if "Relation Name" in node} == {"sp_token"}
+    assert touched(plan) <= 200
 
 
 @pytest.mark.parametrize("params", [[("code", "c7")], [("patient", "p7"), ("_sort", "-date")], [("_sort", "-date")], [], [("date", "ge2020-01-02")]])
@@ -109,7 +177,9 @@ def test_reverse_includes_use_the_index(filled: Any) -> None:
     statement = compile_revinclude(
         Include("Observation", "patient"), filled.registry, SYSTEM, [Target(name, filled.registry.types["Patient"]) for name in ("p3", "p4")], 50
     )
-    assert any(node.get("Index Name") == "sp_reference_id" for node in explain(filled, statement))
+    plan = explain(filled, statement)
+    assert any(node.get("Index Name") == "sp_reference_id" for node in plan)
+    assert touched(plan) <= 600
     rows = filled.run(statement)
     assert len(rows) == 50
     assert [row[0] for row in rows] == sorted((row[0] for row in rows), reverse=True)
