@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any, NamedTuple
 
-from hypothesis import strategies as st
-
 from fhir_server.outcome import Outcome
 from fhir_server.search import Registry
 from fhir_server.search.query import OF_THE_POINTER, Param
 
+from . import chance as st
 from . import worlds
 from .values import VALUE_SETS, Draw, Known, Pair, Text, asked, joined, leaf, listed, values
 from .worlds import IDS, NAMES, NUMBERS, UCUM, UPDATED, URLS
@@ -111,22 +110,18 @@ def _referring(registry: Registry, name: str) -> list[Pair]:
 
 
 def _sources(known: Known, name: str) -> list[Pair]:
-    """The same, those that do point to one ten times more."""
-    there = [pair for pair, texts in known.texts.items() if any(text.startswith(f"{name}/") for text in texts)]
-    links = [(source, code) for source, code in there if source in worlds.TYPES and known.params(source)[code].type == "reference"]
-    return _referring(known.registry, name) + links * 10
+    """The same where some do point to one that is there, rather these only."""
+    there = [pair for pair, texts in known.texts.items() if known.targets.intersection(text for text in texts if text.startswith(f"{name}/"))]
+    return [(source, code) for source, code in there if source in known.types and known.params(source)[code].type == "reference"]
 
 
 def _reached(known: Known, name: str, codes: Iterable[str]) -> list[Pair]:
-    """Reference parameters of a type with the types they may lead to, those that do lead there ten times more."""
-    params, found = known.params(name), []
-    for code in dict.fromkeys(codes):
-        if params[code].type == "reference":
-            there = known.texts.get((name, code), ())
-            for target in params[code].targets:
-                if target in worlds.TYPES:
-                    found += [(code, target)] * (10 if any(text.startswith(f"{target}/") for text in there) else 1)
-    return found
+    """Reference parameters of a type with the types they may lead to; where some do lead to one that is there, rather these."""
+    params = known.params(name)
+    links = [code for code in dict.fromkeys(codes) if params[code].type == "reference"]
+    possible = [(code, target) for code in links for target in params[code].targets if target in worlds.TYPES]
+    there = [(code, text.partition("/")[0]) for code in links for text in known.texts.get((name, code), ()) if text in known.targets]
+    return possible + [pair for pair in there if pair in possible] * 10
 
 
 def _is_understood(registry: Registry, types: tuple[str, ...], pair: Pair) -> bool:
@@ -142,20 +137,21 @@ def _is_understood(registry: Registry, types: tuple[str, ...], pair: Pair) -> bo
 def filters(draw: Draw, known: Known, types: tuple[str, ...], depth: int) -> Pair:
     """One filter of resources of some types; chains and reverse chains go up to `depth` steps."""
     name = types[0]
-    step = draw(st.integers(0, 9)) if depth else 9
-    if step <= 1 and len(types) == 1 and (sources := _sources(known, name)):
+    step = draw(st.sampled_from(("has", "chain", "chain", "leaf", *["leaf"] * (3 - depth)))) if depth else "leaf"
+    if step == "has" and len(types) == 1 and (sources := _sources(known, name) * 9 + _referring(known.registry, name)[:9]):
         source, code = draw(st.sampled_from(sources))
         inner, value = draw(filters(known, (source,), depth - 1))
         return f"_has:{source}:{code}:{inner}", value
     codes = _codes(known, name) if len(types) == 1 else _common(known.registry, types)
-    if step <= 4 and (reached := _reached(known, name, codes)):
+    if step == "chain" and (reached := _reached(known, name, codes)):
         code, target = draw(st.sampled_from(reached))
         inner, value = draw(filters(known, (target,), depth - 1))
         if draw(st.booleans()) and _is_understood(known.registry, types, (f"{code}.{inner}", value)):
             return f"{code}.{inner}", value
         return f"{code}:{target}.{inner}", value
     code = draw(st.sampled_from(codes))
-    return draw(leaf(known, name, code))
+    found: Pair = draw(leaf(known, name, code))
+    return found
 
 
 _BY_TYPE = {
@@ -235,7 +231,7 @@ class _Place(NamedTuple):
 def _places(draw: Draw, known: Known) -> _Place:
     how = draw(st.integers(0, 19))
     if how <= 1:
-        types = tuple(draw(st.lists(st.sampled_from((*known.types, *worlds.TYPES)), min_size=2, max_size=3, unique=True)))
+        types = tuple(draw(st.lists(st.sampled_from((*known.types, *worlds.TYPES)), min_size=2, max_size=3, unique_by=str)))
         return _Place(None, None, types, (("_type", ",".join(types)),))
     patient = draw(st.sampled_from((*IDS, "p9")))
     if how <= 3:
@@ -250,19 +246,30 @@ def _places(draw: Draw, known: Known) -> _Place:
     return _Place(name, None, (name,))
 
 
+def _is_cheap(registry: Registry, place: _Place, params: list[Pair]) -> bool:
+    """Whether the chains are not too many: those without a type count for every type they may lead to."""
+    try:
+        registry.parse(place.type, [*place.head, *params], strict=True, compartment=place.compartment)
+    except Outcome as error:
+        return error.issues[0].code != "too-costly"
+    return True
+
+
 @st.composite
 def searches(draw: Draw, known: Known) -> Search:
     """A search of a type, of several, of the whole system or of a compartment."""
     place = draw(_places(known))
-    types, params = place.types, draw(st.lists(filters(known, place.types, 3), max_size=2))
+    types, params = place.types, [draw(filters(known, place.types, 3)) for _ in range(draw(st.sampled_from((0, 1, 1, 1, 1, 2))))]
     if len(types) > 1:
         params = [pair for pair in params if _is_understood(known.registry, types, pair)]
     else:
         extra = draw(st.integers(0, 7))
         if extra == 0:
             params.append(("_filter", draw(expressions(known, types[0], 2))))
-        elif extra == 1:
+        elif extra == 1 and "List" in known.types:
             params.append(("_list", draw(listed(st.sampled_from(IDS)))))
+    while not _is_cheap(known.registry, place, params):
+        params.pop()
     codes = _codes(known, types[0]) if len(types) == 1 else _common(known.registry, types)
     ordering = [code for code in codes if known.params(types[0])[code].sortable]
     # What nothing can lack goes another way than what may be missing.

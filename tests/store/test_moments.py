@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from random import Random
 from types import SimpleNamespace
 from typing import Any, cast
 from zoneinfo import ZoneInfo
@@ -18,7 +19,7 @@ from fhir_server.search import SYSTEM, Grant, Query, cursor, narrowed
 from fhir_server.search.cursor import Position
 from fhir_server.store import Store
 from fhir_server.store.ops import Delete, Op, Put
-from tests.search import queries, worlds
+from tests.search import chance, queries, worlds
 from tests.search.test_differential import ordered, wanted
 from tests.search.values import Known
 from tests.search.worlds import Json, Memory
@@ -36,17 +37,17 @@ def own_store(url: str) -> Iterator[Store]:
     opened.close()
 
 
-@st.composite
-def changes(draw: st.DrawFn, there: list[Json]) -> list[Op]:
+@chance.composite
+def changes(draw: chance.Draw, there: list[Json]) -> list[Op]:
     """Some resources as other ones, deleted, or new."""
-    chosen = draw(st.lists(st.sampled_from(there), min_size=1, max_size=4, unique_by=lambda each: (each["resourceType"], each["id"])))
+    chosen = draw(chance.lists(chance.sampled_from(there), min_size=1, max_size=4, unique_by=lambda each: (each["resourceType"], each["id"])))
     ops: list[Op] = []
     for number, each in enumerate(chosen):
-        how, name = draw(st.integers(0, 3)), each["resourceType"]
+        how, name = draw(chance.integers(0, 3)), each["resourceType"]
         if how == 0:
             ops.append(Delete(name, id=each["id"]))
         else:
-            identity = each["id"] if how > 1 else draw(st.sampled_from((f"new{number}", f"newer{number}")))
+            identity = each["id"] if how > 1 else draw(chance.sampled_from((f"new{number}", f"newer{number}")))
             ops.append(Put({**draw(worlds.KINDS[name]), "id": identity}, id=identity))
     return ops
 
@@ -76,19 +77,21 @@ def page(store: Store, query: Query, grant: Grant, position: Position | None) ->
         return find(engine, db, narrowed(query, store.registry, grant, db.select, db.sources), grant, position)
 
 
-@worlds.examples(12)
-@given(resources=worlds.worlds(), grant=worlds.grants, data=st.data())
-def test_pages_are_of_one_moment(own_store: Store, url: str, resources: list[Json], grant: Grant, data: st.DataObject) -> None:
+@worlds.examples(30)
+@given(seed=st.integers(0, 2**64))
+def test_pages_are_of_one_moment(own_store: Store, url: str, seed: int) -> None:
     emptied(url)
+    random = Random(seed)
+    resources, grant = worlds.worlds().draw(random), worlds.grants.draw(random)
     registry = own_store.registry
     own_store.transact([Put(each, id=each["id"]) for each in resources], SYSTEM)
-    if data.draw(st.booleans()):
-        own_store.transact(data.draw(changes(resources)), SYSTEM)
+    if random.choice((True, False)):
+        own_store.transact(changes(resources).draw(random), SYSTEM)
     there = state(url)
     known = Known(registry, [each for _, each in there])
     begun: list[tuple[Query, list[str], list[bytes], Position | None]] = []
-    for _ in range(data.draw(st.integers(2, 6))):
-        search = data.draw(queries.searches(known))
+    for _ in range(random.randint(2, 6)):
+        search = queries.searches(known).draw(random)
         query = queries.parsed(registry, search)
         if "Coded(" in repr(query) or not any(grant.allows(name, "s") for name in query.types) or any(key.param is None for key in query.sort):
             continue
@@ -100,7 +103,7 @@ def test_pages_are_of_one_moment(own_store: Store, url: str, resources: list[Jso
         begun.append((query, expected, [each.body for each in first.found], first.following))
     bodies = {f"{each['resourceType']}/{each['id']}": fhirjson.dumps(each) for _, each in there}
     while any(position is not None for *_, position in begun):
-        ops = data.draw(changes([each for _, each in there]))
+        ops = changes([each for _, each in there]).draw(random)
         note(f"between pages: {ops}")
         own_store.transact(ops, SYSTEM)
         for number, (query, expected, shown, position) in enumerate(begun):
