@@ -7,20 +7,21 @@ not in the output, as on the specification's page.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fhir_server import fhirjson, fhirpath
+from fhir_server import fhirjson
 from fhir_server.interactions import Engine, Exchange, Reply
 from fhir_server.operations.parameters import stored
 from fhir_server.outcome import Outcome
 from fhir_server.store import Snapshot
 
 from .batches import Json, Key, Record
+from .choice import Choice
 from .document import Document, read
-from .faults import CONTENT_TYPE, Fault, fault_reply, placed
-from .fields import QUERY, Field, Selections, as_text, display_name
+from .faults import CONTENT_TYPE, Fault, fault_reply
+from .fields import QUERY, Field, Selections, display_name
 from .output import Item, Later, Sliced, shaped
 from .selections import Fields
 
@@ -70,7 +71,7 @@ class _Run:
         self.document = document
         self.fields = fields
         self.record = Record(engine, exchange, db)
-        self.budget = fhirpath.Budget()
+        self.choice = Choice(fields.meanings, engine.store.clock())
         self.waiting: list[_Waiting] = []
         self.left = MAX_VALUES
 
@@ -147,7 +148,7 @@ class _Run:
     def _element(self, item: Item, each: Field, value: Any, container: Json) -> None:
         if value is None:
             return
-        chosen = list(self._chosen(each, value if isinstance(value, list) else [value], container))
+        chosen = list(self.choice.chosen(each, value if isinstance(value, list) else [value], container))
         if not chosen:
             return
         made = chosen if each.kind == "primitive" else [self._complex(each, part, container) for part in chosen]
@@ -155,7 +156,7 @@ class _Run:
 
     def _put(self, item: Item, each: Field, chosen: Sequence[Any], made: Sequence[Any], many: bool) -> None:  # noqa: FBT001 - of the value
         if each.slice is not None:
-            suffixes = [self._suffix(each, place, part) for place, part in enumerate(chosen)]
+            suffixes = [self.choice.suffix(each, place, part) for place, part in enumerate(chosen)]
             item.found.append((each, [Sliced(suffix, [part] if many else part) for suffix, part in zip(suffixes, made, strict=True)]))
         else:
             item.found.append((each, list(made) if many else made[0]))
@@ -166,51 +167,6 @@ class _Run:
         if each.type == "Resource":
             return self._resource(each.selections, value, container if value in container.get("contained", ()) else None)
         return self._item(each.selections, each.type, value, container, each.targets)
-
-    def _chosen(self, each: Field, values: list[Any], container: Json) -> Iterator[Any]:
-        """Those of a list that the arguments and @first choose."""
-        start, count = each.args.get("_offset", 0), 1 if each.first else None
-        if "_count" in each.args:
-            count = min(each.args["_count"], count) if count is not None else each.args["_count"]
-        for value in values:
-            if count == 0:
-                return
-            if not self._matches(each, value, container):
-                continue
-            if start:
-                start -= 1
-                continue
-            count = None if count is None else count - 1
-            yield value
-
-    def _matches(self, each: Field, value: Any, container: Json | None) -> bool:
-        for name, wanted in each.filters.items():
-            found = value.get(name) if isinstance(value, dict) else None
-            if not {as_text(part) for part in (found if isinstance(found, list) else [found])}.intersection(wanted):
-                return False
-        path = each.args.get("fhirpath")
-        if path is None:
-            return True
-        found = self._evaluate(path, each, value, container)
-        return bool(found) and found[0] is not False
-
-    def _evaluate(self, path: str, each: Field, value: Any, container: Json | None) -> list[Any]:
-        if value is None:
-            return []
-        type_name = value["resourceType"] if isinstance(value, dict) and "resourceType" in value else each.type
-        try:
-            return self.fields.meanings.expression(path, type_name, each.node)(
-                value, resource=container, now=self.engine.store.clock(), budget=self.budget
-            )
-        except Outcome as outcome:
-            raise placed(outcome, each.node) from None
-
-    def _suffix(self, each: Field, place: int, value: Any) -> str:
-        assert each.slice is not None
-        found = [place] if each.slice == "$index" else self._evaluate(each.slice, each, value, None)
-        if len(found) > 1 or any(isinstance(part, dict) for part in found):
-            raise Fault(f"@slice needs one text for each of '{each.key}', which '{each.slice[:80]}' does not give", each.node)
-        return f".{as_text(found[0])}" if found else ""
 
     def _follow(self, level: Sequence[_Waiting]) -> None:
         """References, and resources by id."""
@@ -250,7 +206,7 @@ class _Run:
             asked = group[0].field
             found = self.record.everything(asked, list(dict.fromkeys(each.key for each in group if each.key is not None)))
             for each in group:
-                listed = [one for one in found[each.key] if self._matches(asked, one, one)][: 1 if asked.first else None]
+                listed = [one for one in found[each.key] if self.choice.matches(asked, one, one)][: 1 if asked.first else None]
                 inner = Item()
                 self._put(inner, asked, listed, [self._resource(asked.selections, one) for one in listed], many=True)
                 each.later.put(inner.found[0][1])
@@ -286,7 +242,7 @@ class _Run:
         item = Item()
         for part in asked:
             if part.name == "edges":
-                chosen = [(found, one) for found, one in resources if self._matches(each.field, one, one)][: 1 if part.first else None]
+                chosen = [(found, one) for found, one in resources if self.choice.matches(each.field, one, one)][: 1 if part.first else None]
                 inner = Item()
                 self._put(inner, part, chosen, [self._edge(part, found.score, one) for found, one in chosen], many=True)
                 item.found += inner.found
