@@ -424,3 +424,19 @@ def test_mangled_queries_never_fail(fhir: Fhir, name: str, query: str, changes: 
     answer = fhir("GET", f"{'' if system else f'Patient/{name}/'}$graphql?{urlencode({'query': ' '.join(parts)})}")
     assert answer.status_code in {200, 400, 422}, answer.text
     assert ("errors" in json.loads(answer.data)) is (answer.status_code != 200)
+
+
+def test_an_answer_that_grows_beyond_its_limit_is_refused(fhir: Fhir) -> None:
+    stem = unique("wide")
+    subject = {"subject": {"reference": f"Patient/{stem}"}}
+    put(fhir, patient(id=stem), *({"resourceType": "Condition", "id": f"{stem}-{n}", **subject} for n in range(500)))
+    each = "subject { resource { ... on Patient { ConditionList(_reference: subject) { id } } } }"
+    assert "more than 200,000 values" in refused(fhir, f'{{ ConditionList(patient: "{stem}") {{ {each} }} }}', status=422)
+
+
+def test_a_list_is_whole_or_refused(fhir: Fhir) -> None:
+    stem = unique("long")
+    put(fhir, *({"resourceType": "Basic", "id": f"{stem}-{n}", "code": {"coding": [{"code": stem}]}} for n in range(1_001)))
+    said = refused(fhir, f'{{ BasicList(code: "{stem}") {{ id }} }}', status=422)
+    assert said.startswith("BasicList has more than 1,000 resources here; search for fewer, or page with BasicConnection")
+    assert len(ask(fhir, f'{{ BasicList(code: "{stem}", _count: 5) {{ id }} }}')["BasicList"]) == 5

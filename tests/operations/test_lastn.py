@@ -126,3 +126,10 @@ def test_one_statement(fhir: Fhir, name: str, statements: Count) -> None:
     assert statements(lambda: fhir.get(path)) == 3 + 1
     put(fhir, *(vital(name, f"many{n}", "2021", f"code-{n}") for n in range(40)))
     assert statements(lambda: fhir.get(path)) == 3 + 1
+
+
+def test_lenient_handling_says_what_was_left_out(fhir: Fhir, name: str) -> None:
+    bundle = fhir.get(f"Observation/$lastn?patient={name}&code=temp&nonsense=1", headers={"Prefer": "handling=lenient"})
+    assert bundle["total"] == 1
+    assert [each["search"]["mode"] for each in bundle["entry"]] == ["match", "outcome"]
+    assert "'nonsense' was left out" in issues(bundle["entry"][1]["resource"])
