@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, Protocol, cast
 
 from fhir_server.outcome import Outcome
 
-from .params import Context, kind_of
+from .params import Context, kind_of, words
 from .params.kind import split, unescape
 from .params.reference import ABSOLUTE, locate
 from .query import AllOf, AnyOf, Chain, Coded, Criterion, Filter, Has, Hierarchy, Param
@@ -157,6 +157,8 @@ class Filters:
                 raise refused(name, f"is true or false, not '{value[:80]}'")
             return Criterion(param, (value == "true",), "missing")
         alternatives = self._alternatives(name, value)
+        if param.type == "special" and param.code in {words.CONTENT, words.NARRATIVE}:
+            alternatives = self._worded(name, alternatives)
         if not colon:
             if param.code == "url" and param.type == "uri" and any("|" in text for text in alternatives):
                 return self._canonical(types, param, alternatives)
@@ -171,6 +173,12 @@ class Filters:
         how_read = self._modifier(name, param, modifier)
         values = tuple(self.value(name, param, text, how_read) for text in alternatives)
         return Criterion(param, values, "not" if modifier == "not" else None)
+
+    def _worded(self, name: str, texts: Sequence[str]) -> list[str]:
+        try:
+            return [each for text in texts for each in words.alternatives(text)]
+        except ValueError as error:
+            raise refused(name, f"{error}: '{','.join(texts)[:80]}'") from None
 
     def _canonical(self, types: Sequence[str], param: Param, alternatives: Sequence[str]) -> Filter:
         """`url|version` is the resource of that URL and version, where the types have versions."""

@@ -87,10 +87,19 @@ class _Reader:
             elif name == "_query":
                 raise Unknown("'_query' names a stored query, and there are none here")
             else:
-                self._add(self.names.read(self.types, name, value))
+                self._add(self._read(name, value))
         except Unknown as error:
             return self._drop(name, str(error))
         return True
+
+    def _read(self, name: str, value: str) -> Filter:
+        try:
+            return self.names.read(self.types, name, value)
+        except Outcome as error:
+            if name[:80] in str(error):
+                raise
+            # A fault at the end of a chain names that end alone.
+            raise Outcome(error.category, f"{name[:80]}: {error}", code=error.issues[0].code) from None
 
     def _add(self, node: Filter) -> None:
         # Each filter of its own may be what the search goes by.

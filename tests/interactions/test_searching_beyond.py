@@ -103,6 +103,8 @@ CASES = [
     ("Patient?gender:not-in=http://hl7.org/fhir/ValueSet/administrative-gender&identifier={v}", ""),
     ("Patient?_content={v}", "ann bob"),
     ("Patient?_content=ann meier&identifier={v}", "ann bob"),
+    ("Patient?_content=(nobody OR ann) and meier&identifier={v}", "ann bob"),
+    ("Patient?_content=(nobody OR ann) and somebody&identifier={v}", ""),
 ]
 
 

@@ -90,6 +90,31 @@ def test_values(text: str, expected: tuple[str, ...]) -> None:
     assert words.parse(text, "narrative", (), CONTEXT) == words.Words(expected, narrative=True, types=())
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("bone metastases", ["bone metastases"]),
+        ("bone and metastases", ["bone metastases"]),
+        ("(bone OR liver) and metastases", ["bone metastases", "liver metastases"]),
+        ("bone or liver metastases", ["bone", "liver metastases"]),
+        ("(a or (b c)) (d or e)", ["a d", "a e", "b c d", "b c e"]),
+        ('"black or white" cat', ['"black or white" cat']),
+        ('"black', ['" black']),
+    ],
+)
+def test_connectors(text: str, expected: list[str]) -> None:
+    assert words.alternatives(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("(a", "bracket"), ("a)", "bracket"), ("(" * 60 + "a" + ")" * 60, "within"), ("(a or b)" * 6, "alternatives"), ("(" * 2_000, "within")],
+)
+def test_connectors_that_mean_nothing(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        words.alternatives(text)
+
+
 @pytest.mark.parametrize("text", ["", "*", "-", " ".join(map(str, range(51)))])
 def test_no_values(text: str) -> None:
     with pytest.raises(ValueError, match="word"):

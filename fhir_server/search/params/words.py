@@ -45,6 +45,7 @@ _READ_BY_PROGRAMS: Final = frozenset(
     )
 )
 _WORD: Final = re.compile(r"[^\W_]+")
+_TOKEN: Final = re.compile(r'"[^"]*"|[()]|[^\s()"]+|"')
 _TAG: Final = re.compile(r"<[^<>]*>")
 _NO_TEXT: Final = re.compile(r"urn:|[^ ]*://|[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-", re.ASCII)
 
@@ -132,6 +133,44 @@ def _split(text: str) -> list[str]:
 
 # Displays and units come again and again: 6 µs of 15 for a resource.
 _known: Final = lru_cache(maxsize=8192)(_split)
+
+
+def alternatives(text: str) -> list[str]:
+    """The texts of which one must be there: `(bone OR liver) and metastases` is `bone metastases` and `liver metastases`.
+
+    Words without a connector between them must all be there; connectors within quotes are words. Raises ValueError for brackets without their other,
+    and for more than 50 alternatives or brackets within brackets.
+    """
+    tokens = _TOKEN.findall(text)
+    found, end = _either(tokens, 0, 0)
+    if end < len(tokens):
+        raise ValueError("has a bracket without its other")
+    return found
+
+
+def _either(tokens: Sequence[str], at: int, depth: int) -> tuple[list[str], int]:
+    """The alternatives that begin at a token, and where they end."""
+    if depth > _MOST_ASKED:
+        raise ValueError(f"has more than {_MOST_ASKED} brackets within brackets")
+    found: list[str] = []
+    every = [""]
+    while at < len(tokens) and tokens[at] != ")":
+        word = tokens[at]
+        at += 1
+        if word.lower() == "or":
+            found += every
+            every = [""]
+        elif word == "(":
+            inner, at = _either(tokens, at, depth + 1)
+            if at == len(tokens):
+                raise ValueError("has a bracket without its other")
+            at += 1
+            every = [f"{one} {other}".strip() for one in every for other in inner]
+        elif word.lower() != "and":
+            every = [f"{one} {word}".strip() for one in every]
+        if len(found) + len(every) > _MOST_ASKED:
+            raise ValueError(f"has more than {_MOST_ASKED} alternatives")
+    return [*found, *every], at
 
 
 def parse(text: str, modifier: str | None, targets: tuple[str, ...], context: Context) -> Words:
