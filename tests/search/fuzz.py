@@ -37,7 +37,7 @@ def main(minutes: float | None) -> int:
         done = subprocess.run([*command, *TESTS], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         if done.returncode:
             print(done.stdout)
-            print(f"Failed with seed {seed}. Again: {' '.join([*command[3:], *TESTS])}")
+            print(f"Failed with seed {seed}. Again: pytest {' '.join([*command[3:], *TESTS])}")
             return done.returncode
         rounds += 1
         tried += sum(map(int, re.findall(r"(\d+) passing", done.stdout)))

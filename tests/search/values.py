@@ -57,7 +57,7 @@ def _written(param: Param, row: tuple[Any, ...], registry: Registry) -> list[str
     if param.type == "token":
         return [escaped(row[0]), f"{escaped(row[1])}|{escaped(row[0])}", *([f"{escaped(row[1])}|"] if row[1] else [])] if row[0] else []
     if param.type == "string":
-        return [escaped(row[1]), escaped(row[1][:1]), escaped(row[1][1:3])] if row[1] else []
+        return [escaped(part) for part in (row[1], row[1][:1], row[1][1:3]) if part]
     if param.type == "reference":
         return [f"{registry.type_name(row[1])}/{row[0]}", row[0]] if row[1] else [row[0]]
     if param.type == "composite":
