@@ -96,7 +96,7 @@ class _Reader:
         try:
             return self.names.read(self.types, name, value)
         except Outcome as error:
-            if name[:80] in str(error):
+            if name[:80] in str(error) or not ("." in name or name.startswith("_has:")):
                 raise
             # A fault at the end of a chain names that end alone.
             raise Outcome(error.category, f"{name[:80]}: {error}", code=error.issues[0].code) from None
