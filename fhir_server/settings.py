@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 CANON: Final = "https://clinic-fhir.example.org"
 """Below this stand the definitions that the server brings along: extensions, code systems, search parameters, operations."""
-THREADS: Final = 4
+THREADS: Final = 3
 """Requests one API process works on at the same time; its pool of database connections is as large."""
 
 _UTC: Final = ZoneInfo("UTC")

@@ -114,14 +114,15 @@ class Filters:
             raise refused(f"{head}.{rest}", f"can lead to resources of any type; name one, as in {code}:Patient.{rest}"[:160])
         self._link(f"{head}.{rest}")
         found: list[tuple[str, Filter]] = []
-        unknown: Unknown | None = None
+        refusal: Unknown | Outcome | None = None
         for target in targets:
             try:
                 found.append((target, read(target)))
-            except Unknown as error:
-                unknown = unknown or error
-        if not found and unknown is not None:
-            raise unknown
+            except (Unknown, Outcome) as error:
+                # What one type cannot be asked leads nowhere there; the others may be asked it all the same.
+                refusal = refusal or error
+        if not found and refusal is not None:
+            raise refusal
         return Chain(param, tuple(found))
 
     def chained(self, types: Sequence[str], head: str, read: Callable[[str], Filter]) -> Filter:
