@@ -187,7 +187,7 @@ sp_reference: Final = Table(
     # Codes of the resource's main token parameter, in rows that point to a Patient: one range then serves `patient=X&code=Y`.
     Column("codes", ARRAY(Text(collation="C"))),
     *_extremes(),
-    Index("sp_reference_id", "pid", "id", "type", "rid", postgresql_include=["codes"]),
+    Index("sp_reference_id", "pid", "id", "type", "rid", postgresql_include=["codes", "clinical"]),
     Index(
         "sp_reference_clinical",
         *("pid", "id", "type", "clinical", "rid"),

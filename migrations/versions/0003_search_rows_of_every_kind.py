@@ -175,7 +175,7 @@ def upgrade() -> None:
     op.drop_index("search_param_type_code", "search_param")
     op.create_index("search_param_type_code", "search_param", ["type", "code"], unique=True, postgresql_where=sa.text("ready"))
     op.drop_index("sp_reference_id", "sp_reference")
-    op.create_index("sp_reference_id", "sp_reference", ["pid", "id", "type", "rid"], unique=False, postgresql_include=["codes"])
+    op.create_index("sp_reference_id", "sp_reference", ["pid", "id", "type", "rid"], unique=False, postgresql_include=["codes", "clinical"])
     op.drop_index("sp_reference_clinical", "sp_reference")
     op.create_index(
         "sp_reference_clinical",
