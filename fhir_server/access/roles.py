@@ -35,6 +35,20 @@ _TABLE: Final[dict[Role, tuple[tuple[str, str], ...]]] = {
     "patient": ((CLINICAL, "rs"), (DIRECTORY, "rs"), (PERSONAL, "rs"), (SCHEDULING, "rs"), (BILLING, "rs")),
 }
 
+RELEASED: Final = "status=final,amended,corrected"
+"""Results that their patient may see."""
+_LIMITS: Final = (
+    ("DiagnosticReport", RELEASED),
+    ("Observation", RELEASED),
+    ("Invoice", "status:not=draft"),
+)
+"""What instances must match for a patient: what is not released does not exist for them."""
+
+
+def role_limits(role: Role) -> tuple[tuple[str, str], ...]:
+    """Types, each with search parameters that its instances must match to be open to a role."""
+    return _LIMITS if role == "patient" else ()
+
 
 def role_scopes(role: Role) -> tuple[Scope, ...]:
     """The scopes of a role. Those of `patient` hold within the patient's own compartment only."""

@@ -15,7 +15,7 @@ import jwt
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
 
-from .roles import ROLES, Role, role_scopes
+from .roles import ROLES, Role, role_limits, role_scopes
 from .scopes import Scopes, narrow, parse_scopes
 
 ISSUER: Final = "urn:fhir-server"
@@ -113,7 +113,9 @@ def _grant(claims: dict[str, Any]) -> Grant:
     patient = claims.get("patient")
     if bound and not (isinstance(patient, str) and _ID.fullmatch(patient)):
         raise _refused("The token lacks the patient it is bound to")
-    return Grant(claims["sub"], frozenset(roles), scopes, patient if bound else None)
+    # An app that a patient has let in sees no more than the patient, one that a doctor has opened for a patient what the doctor sees.
+    limits = role_limits("patient") if bound and not {"admin", "doctor"} & set(roles) else ()
+    return Grant(claims["sub"], frozenset(roles), scopes, patient if bound else None, limits)
 
 
 def _refused(reason: str) -> Outcome:

@@ -11,13 +11,12 @@ from urllib.parse import urlencode
 from fhir_server import fhirjson
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant, cursor, parse_date
-from fhir_server.search.compartment import PUBLIC
 from fhir_server.store import HistoryScope, Snapshot, instant
 from fhir_server.store.ops import Version
 
 from .engine import Engine
 from .exchange import Exchange, Reply
-from .read import shaped, was_open
+from .read import is_versioned, shaped, was_open
 
 DEFAULT_COUNT: Final = 50
 MAX_COUNT: Final = 1_000
@@ -71,7 +70,7 @@ def _demand_search(engine: Engine, grant: Grant, name: str | None, identity: str
 
 def _page(engine: Engine, exchange: Exchange, db: Snapshot, scope: HistoryScope, count: int) -> tuple[list[tuple[int, Version]], bool]:
     """Up to `count` versions that the caller may see, and whether there are more."""
-    if exchange.grant.patient is None:
+    if not exchange.grant.narrows:
         return db.history(scope, count)
     kept: list[tuple[int, Version]] = []
     more = True
@@ -85,9 +84,9 @@ def _page(engine: Engine, exchange: Exchange, db: Snapshot, scope: HistoryScope,
 def _total(engine: Engine, exchange: Exchange, db: Snapshot, scope: HistoryScope) -> int:
     """How many versions there are in all that the caller may see: counted where the grant tells it, looked at where they were misfiled once."""
     grant = exchange.grant
-    if scope.type is None and grant.patient is not None:
+    if scope.type is None and grant.narrows:
         return sum(_total(engine, exchange, db, replace(scope, type=name)) for name in engine.registry.types if grant.allows(name, "r"))
-    if grant.patient is None or scope.type == "Patient" or scope.type in PUBLIC:
+    if not is_versioned(grant, scope.type):
         return db.history_total(scope)
     found, more, scope = 0, True, replace(scope, before=None)
     while more:

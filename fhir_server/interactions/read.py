@@ -9,7 +9,8 @@ from typing import Final
 from fhir_server import fhirjson
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
-from fhir_server.search.compartment import PUBLIC, permits
+from fhir_server.search.compartment import PUBLIC
+from fhir_server.search.match import permits
 from fhir_server.store import Snapshot
 from fhir_server.store.ops import Version
 
@@ -39,13 +40,21 @@ def vread(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
 
 
 def was_open(engine: Engine, grant: Grant, version: Version) -> bool:
-    """Whether a version that the store gives was itself of the one patient whom the caller is held to.
+    """Whether a version that the store gives was itself open to the caller.
 
-    The store goes by where a resource belongs now. One that was filed under the wrong patient and put right has versions of both.
+    The store goes by what a resource is now. One that was filed under the wrong patient and put right has versions of both, and a result that is
+    released has versions from before.
     """
-    if grant.patient is None or version.body is None or version.type in PUBLIC or version.type == "Patient":
+    if version.body is None or not is_versioned(grant, version.type):
         return True
     return permits(grant, engine.registry, fhirjson.loads(version.body))
+
+
+def is_versioned(grant: Grant, resource_type: str | None) -> bool:
+    """Whether versions of one resource may differ in whether the grant shows them; of several types for None."""
+    if resource_type is None:
+        return grant.narrows
+    return bool(grant.conditions(resource_type)) or (grant.patient is not None and resource_type != "Patient" and resource_type not in PUBLIC)
 
 
 def _reply(engine: Engine, exchange: Exchange, found: Version) -> Reply:

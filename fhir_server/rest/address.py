@@ -85,7 +85,7 @@ def resolve(types: frozenset[str], method: str, path: str) -> Target:  # noqa: P
     raise Outcome("not-found", f"'{name[:64]}' is not a resource type of FHIR R4{hint}", code="not-supported")
 
 
-def _below_type(types: frozenset[str], method: str, parts: list[str]) -> Target:  # noqa: PLR0911 - one line for each form of address
+def _below_type(types: frozenset[str], method: str, parts: list[str]) -> Target:  # noqa: C901, PLR0911 - one line for each form of address
     match parts:
         case [name]:
             return Target(_action(_TYPE, method), name)

@@ -1,8 +1,8 @@
 """Search: query text to a Query, a Query to SQL, a resource to index rows, and whether a resource matches a Query. Pure: no I/O, no clock."""
 
 from . import cursor
-from .compartment import grant_predicate
 from .compile import compile_count, compile_matching, compile_revinclude, compile_search
+from .conditions import grant_predicate
 from .extraction import INDEX_VERSION
 from .grant import SYSTEM, Grant, Scope
 from .match import matches

@@ -16,8 +16,7 @@ from typing import Final
 
 from fhir_server.outcome import Outcome
 
-from .compartment import granted
-from .conditions import Conditions
+from .conditions import Conditions, granted
 from .cursor import Position
 from .grant import Grant
 from .order import clinical, keys, sorted_page

@@ -10,13 +10,14 @@ What the grant hides does not exist here either: a chain does not lead to it, an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Final, NamedTuple
 
 from fhir_server.outcome import Outcome
 
-from .compartment import granted
+from .compartment import PUBLIC, compartment_pids
 from .grant import Grant
 from .params import kind_of, reference
 from .params.date import Span
@@ -197,6 +198,62 @@ class Conditions:
         table = self.sources.table("sp_reference", h)
         where = f"{h}.rid = {place.rid} AND {numbered(node.param, h)} AND {h}.type = {own} AND {h}.id = ANY(ARRAY({ids}))"
         return Statement(f"EXISTS (SELECT FROM {table.text} WHERE {where})", (*table.params, list(node.ids), *params))
+
+
+def grant_predicate(grant: Grant, registry: Registry, resource_type: str, alias: str) -> Statement:
+    """The condition that a row of `resource` of this type, under this alias, may be seen; TRUE where nothing is held back.
+
+    Whether the type is open to the grant at all is part of it.
+    """
+    return granted(grant, registry, (resource_type,), alias)
+
+
+def granted(grant: Grant, registry: Registry, types: Sequence[str], alias: str, sources: Sources = CURRENT) -> Statement:
+    """The same for rows of several types, read from the tables of `sources`."""
+    seen = [name for name in types if grant.allows(name, "r") or grant.allows(name, "s")]
+    own = _of_patient(grant, registry, types, seen, alias, sources)
+    narrowed = [name for name in seen if grant.conditions(name)]
+    if not narrowed or own == NEVER:
+        return own
+    conditions = Conditions(registry, grant, sources)
+    rest = [name for name in seen if name not in narrowed]
+    ways = [_of(registry, rest, alias)] if rest else []
+    for name in narrowed:
+        matching = _matching(conditions, name, Place(f"{alias}.rid", alias, (name,)))
+        ways.append(_of(registry, [name], alias).and_(matching) if len(types) > 1 else matching)
+    return any_of(ways) if own == ALWAYS else own.and_(any_of(ways))
+
+
+def _of_patient(grant: Grant, registry: Registry, types: Sequence[str], seen: Sequence[str], alias: str, sources: Sources) -> Statement:
+    """The part of it that the types and the patient decide."""
+    if grant.patient is None:
+        return NEVER if not seen else ALWAYS if len(seen) == len(types) else _of(registry, seen, alias)
+    ways = []
+    if public := [name for name in seen if name in PUBLIC]:
+        ways.append(_of(registry, public, alias) if len(types) > 1 else ALWAYS)
+    if "Patient" in seen:
+        own = Statement(f"{alias}.id = %s", (grant.patient,))
+        ways.append(_of(registry, ["Patient"], alias).and_(own) if len(types) > 1 else own)
+    pids = [pid for name in seen if name != "Patient" and name not in PUBLIC for pid in compartment_pids(registry, name)]
+    if pids:
+        listed, patient, table = ", ".join(map(str, pids)), registry.types["Patient"], sources.table("sp_reference", "g")
+        text = f"EXISTS (SELECT FROM {table.text} WHERE g.rid = {alias}.rid AND g.pid IN ({listed}) AND g.id = %s AND g.type = {patient})"
+        ways.append(Statement(text, (*table.params, grant.patient)))
+    return any_of(ways)
+
+
+def _matching(conditions: Conditions, name: str, place: Place) -> Statement:
+    """What the scopes' queries and the limits ask of a resource of a type; a query that means nothing here opens nothing."""
+    groups = []
+    for group in conditions.grant.conditions(name):
+        asked = (conditions.registry.condition(name, query) for query in group)
+        groups.append(any_of(join(" AND ", (conditions.of(node, place) for node in nodes)) for nodes in asked if nodes))
+    found = join(" AND ", groups)
+    return Statement(f"({found.text})", found.params)
+
+
+def _of(registry: Registry, types: Sequence[str], alias: str) -> Statement:
+    return Statement(f"{alias}.type IN ({', '.join(str(registry.types[name]) for name in types)})")
 
 
 def numbered(param: Param, alias: str) -> str:

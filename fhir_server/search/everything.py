@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from .compartment import compartment_pids, granted
+from .compartment import compartment_pids
 from .compile import MAX_PAGE_BYTES
-from .conditions import ALWAYS
+from .conditions import ALWAYS, granted
 from .grant import Grant
 from .registry import Registry
 from .shape import equals_number

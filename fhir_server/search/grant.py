@@ -13,10 +13,18 @@ Permission = Literal["c", "r", "u", "d", "s"]
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """One scope for resources: a type or `*`, and the permissions out of `cruds`."""
+    """One scope for resources: a type or `*`, and the permissions out of `cruds`.
+
+    With a `query`, search parameters such as `category=laboratory`, it opens what matches these, and that for reading and searching only.
+    """
 
     type: str
     permissions: frozenset[str]
+    query: str = ""
+
+    def opens(self, resource_type: str, permission: Permission) -> bool:
+        """Whether some instance of the type may be treated so."""
+        return permission in self.permissions and self.type in ("*", resource_type) and (not self.query or permission in "rs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +32,29 @@ class Grant:
     """Who asks and what is open to them.
 
     `actor` names them in the audit trail. `patient` is the id of the one patient whose compartment they are held to, None for no such bound.
+    `limits` are types, each with search parameters that its instances must match besides.
     """
 
     actor: str
     roles: frozenset[str]
     scopes: tuple[Scope, ...]
     patient: str | None = None
+    limits: tuple[tuple[str, str], ...] = ()
 
     def allows(self, resource_type: str, permission: Permission) -> bool:
         """Whether any instance of the type may be created, read, updated, deleted or searched."""
-        return any(permission in scope.permissions and scope.type in ("*", resource_type) for scope in self.scopes)
+        return any(scope.opens(resource_type, permission) for scope in self.scopes)
+
+    def conditions(self, resource_type: str) -> tuple[tuple[str, ...], ...]:
+        """What an instance must match to be seen: of each group at least one query. Empty where nothing but type and compartment matters."""
+        asked = tuple(scope.query for scope in self.scopes if scope.opens(resource_type, "r") or scope.opens(resource_type, "s"))
+        groups = [] if not asked or "" in asked else [asked]
+        return (*groups, *((query,) for name, query in self.limits if name == resource_type))
+
+    @property
+    def narrows(self) -> bool:
+        """Whether instances of one type may differ in whether they can be seen."""
+        return self.patient is not None or bool(self.limits) or any(scope.query for scope in self.scopes)
 
 
 SYSTEM = Grant("system", frozenset({"admin"}), (Scope("*", frozenset("cruds")),))

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .compartment import permits
+from .compartment import PUBLIC, compartment_pids
 from .grant import SYSTEM, Grant
 from .params import date, kind_of, reference
 from .query import OF_THE_POINTER, AllOf, AnyOf, Chain, Criterion, Filter, Gathered, Has, Hierarchy, Itself, Not, Param, Query
@@ -165,3 +165,31 @@ def _updated(span: date.Span, updated: str) -> bool:
             return updated < span.hi
         case _:
             return updated < span.lo
+
+
+def permits(grant: Grant, registry: Registry, resource: dict[str, Any]) -> bool:
+    """Whether the grant may see a resource: the same answer as the predicate's, in memory."""
+    name = resource["resourceType"]
+    if not (grant.allows(name, "r") or grant.allows(name, "s")):
+        return False
+    if not _is_of_patient(grant, registry, resource):
+        return False
+    groups = grant.conditions(name)
+    rows = registry.rows(resource) if groups else {}
+    view = _View(registry, NOTHING, grant)
+    for group in groups:
+        asked = (registry.condition(name, query) for query in group)
+        if not any(all(view.holds(node, resource, rows) for node in nodes) for nodes in asked if nodes):
+            return False
+    return True
+
+
+def _is_of_patient(grant: Grant, registry: Registry, resource: Resource) -> bool:
+    name = resource["resourceType"]
+    if grant.patient is None or name in PUBLIC:
+        return True
+    if name == "Patient":
+        return bool(resource.get("id") == grant.patient)
+    pids = set(compartment_pids(registry, name))
+    wanted = reference.Target(grant.patient, registry.types["Patient"])
+    return any(row[0] in pids and reference.matches(wanted, row[1:]) for row in registry.rows(resource).get("sp_reference", ()))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
+from urllib.parse import parse_qsl
 from zoneinfo import ZoneInfo
 
 from fhir_server.outcome import Outcome
@@ -20,10 +21,11 @@ from .extraction import Extractor
 from .params import DERIVED, Context, words
 from .params.derived import derived
 from .parse import parse, system_types
-from .query import OF_THE_POINTER, Param, Query
+from .query import OF_THE_POINTER, Criterion, Filter, Param, Query
 from .tree import Rows
 from .within import inside, members
 
+_MAX_CONDITIONS: Final = 1_000
 _MAIN_DATES: Final = (
     *("authoredon", "date", "authored-on", "authored", "effective-time", "effective", "recorded-date", "recorded", "onset-date", "period", "started"),
     *("occurrence", "performed", "created", "issued", "sent", "whenhandedover", "datetime", "datewritten", "identified", "collected", "start-date"),
@@ -65,6 +67,7 @@ class Registry:
         self._added = added or {}
         self._coming = coming or {}
         self._progress = progress
+        self._conditions: dict[tuple[str, str], tuple[Filter, ...]] = {}
         self._compiled: dict[str, tuple[Extractor, Mapping[str, Param]]] = {}
         self._references: dict[str, Extractor] = {}
 
@@ -150,6 +153,20 @@ class Registry:
         found = self.supported_params(resource_type)
         named = found.values() if code == "*" else [found[code]] if code in found else []
         return [param for param in named if param.type == "reference"]
+
+    def condition(self, resource_type: str, query: str) -> tuple[Filter, ...]:
+        """The filters of a grant's query on a type: parameters of the resource's own rows. None for a query that means nothing here."""
+        key = (resource_type, query)
+        if key not in self._conditions:
+            try:
+                filters = self.parse(resource_type, parse_qsl(query, keep_blank_values=True, max_num_fields=20), strict=True).filters
+            except (Outcome, ValueError):
+                filters = ()
+            own = all(isinstance(node, Criterion) and node.param.pid for node in filters)
+            if len(self._conditions) > _MAX_CONDITIONS:
+                self._conditions.clear()
+            self._conditions[key] = filters if own else ()
+        return self._conditions[key]
 
     def parse(
         self,

@@ -14,8 +14,7 @@ from typing import Any, Final, NamedTuple, TypeGuard
 
 from fhir_server.outcome import Outcome
 
-from .compartment import granted
-from .conditions import Conditions, Place, of_the_pointer
+from .conditions import Conditions, Place, granted, of_the_pointer
 from .params import reference
 from .params.token import Token
 from .params.uri import Address
@@ -181,7 +180,7 @@ def _codes(query: Query, conditions: Conditions, naming: int, other: int) -> boo
 def _is_implied(query: Query, conditions: Conditions, naming: int | None) -> bool:
     """Whether what the grant demands follows from a filter: it names the grant's own patient by a reference of the compartment."""
     # Of Patients the grant opens one, not the compartment: another one's link to it opens nothing.
-    if naming is None or query.type == "Patient" or len(query.types) > 1:
+    if naming is None or query.type == "Patient" or len(query.types) > 1 or conditions.grant.conditions(query.type):
         return False
     criterion = _criterion(query.filters[naming])
     within = conditions.registry.spec.compartments["Patient"].get(query.type, ())

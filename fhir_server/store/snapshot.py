@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant, Registry, Statement, grant_predicate
-from fhir_server.search.compartment import granted
+from fhir_server.search.conditions import granted
 from fhir_server.search.sources import CURRENT, Sources
 
 from . import moment as moments

@@ -34,8 +34,8 @@ from fhir_server.search import (
     narrowed,
     resolved,
 )
-from fhir_server.search.compartment import permits
 from fhir_server.search.contained import over_containers
+from fhir_server.search.match import permits
 from fhir_server.search.params import kind_of
 from fhir_server.search.params.token import Token
 from fhir_server.search.query import Coded, Criterion, Filter

@@ -333,6 +333,12 @@ _NARROW = (
     (Scope("*", frozenset("r")), Scope("Encounter", frozenset("s")), Scope("Observation", frozenset("s")), Scope("Location", frozenset("s"))),
     (Scope("List", frozenset("rs")), Scope("Patient", frozenset("s")), Scope("Encounter", frozenset("rs"))),
 )
+_ASKED = (
+    (Scope("*", frozenset("rs")), Scope("Patient", frozenset("rs"), "gender=male")),
+    (Scope("Patient", frozenset("rs"), "gender=male"), Scope("Patient", frozenset("rs"), "gender=female&name:missing=false"), *_NARROW[0][1:]),
+    (Scope("Observation", frozenset("rs"), "status=final"), Scope("Patient", frozenset("rs"), "nonsense=1"), Scope("Encounter", frozenset("rs"))),
+)
+_LIMITS = (("Observation", "status=final,amended"), ("Encounter", "status:not=planned"))
 grants = st.sampled_from(
     (
         *([SYSTEM] * 9),
@@ -340,6 +346,9 @@ grants = st.sampled_from(
         *(Grant("someone", frozenset(), scopes) for scopes in _NARROW),
         Grant("p1", frozenset(), _NARROW[0], "p1"),
         Grant("p1", frozenset(), _NARROW[1], "p1"),
+        *(Grant("asked", frozenset(), scopes) for scopes in _ASKED),
+        Grant("p0", frozenset(), _ASKED[0], "p0", _LIMITS),
+        Grant("p1", frozenset(), _OPEN, "p1", _LIMITS),
     )
 )
 
