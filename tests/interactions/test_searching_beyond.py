@@ -264,3 +264,15 @@ def test_a_type_and_system_history_pages_from_one_moment(fhir: Fhir) -> None:
 
     pages = islice(fhir.pages("Basic/_history?_count=1", meddle), 4)
     assert [each["resource"]["id"] for page in pages for each in page["entry"]] == [each["id"] for each in reversed(made)]
+
+
+def test_a_page_ends_where_its_bytes_do(fhir: Fhir, monkeypatch: pytest.MonkeyPatch) -> None:
+    value = unique()
+    made = [fhir.post("Patient", identified(value, address=[{"text": "x" * 3_000}]))["id"] for _ in range(7)]
+    for module in ("search.compile", "interactions.finding"):
+        monkeypatch.setattr(f"fhir_server.{module}.MAX_PAGE_BYTES", 10_000)
+    pages = list(fhir.pages(f"Patient?identifier={value}&_count=5"))
+    assert [len(page["entry"]) for page in pages] == [3, 3, 1]
+    assert [each["resource"]["id"] for page in pages for each in page["entry"]] == made[::-1]
+    monkeypatch.setattr("fhir_server.interactions.finding.MAX_PAGE_BYTES", 100)
+    assert len(fhir.get(f"Patient?identifier={value}")["entry"]) == 1
