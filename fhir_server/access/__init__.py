@@ -2,6 +2,7 @@
 
 from .roles import ROLES, role_scopes
 from .scopes import parse_scopes
+from .sessions import is_alive
 from .tokens import grant_of, issue
 
-__all__ = ["ROLES", "grant_of", "issue", "parse_scopes", "role_scopes"]
+__all__ = ["ROLES", "grant_of", "is_alive", "issue", "parse_scopes", "role_scopes"]

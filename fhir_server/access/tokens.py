@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
@@ -24,6 +26,21 @@ _MAX_LENGTH: Final = 8192  # Characters: beyond what proxies let through in a he
 _SKEW: Final = 60  # Seconds that the clocks of two hosts of one clinic may differ.
 _ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _CLAIMS: Final = {"iss": str, "sub": str, "jti": str, "iat": int, "exp": int, "roles": list, "scope": str}
+
+
+IsAlive = Callable[[str, float], bool]
+"""Whether the session of an id is open at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """What the token of a session says of whoever has signed in."""
+
+    login: str
+    roles: tuple[str, ...]
+    patient: str | None = None
+    fhir_user: str | None = None
+    password_expired: bool = False
 
 
 def issue(secret: str, *, role: Role | None, user: str | None, patient: str | None, scope: str | None, ttl: int, now: float) -> str:
@@ -49,20 +66,54 @@ def issue(secret: str, *, role: Role | None, user: str | None, patient: str | No
     return jwt.encode(claims, secret, algorithm=_ALGORITHM)
 
 
-def grant_of(secret: str, token: str, now: float) -> Grant:
+def issue_session(secret: str, person: Person, *, session: str, ttl: int, now: float) -> str:
+    """A signed token of a person's session, good for `ttl` seconds from `now` (seconds since 1970) and no longer than the session.
+
+    Where the password has to be changed first it carries no role, and so opens nothing.
+    """
+    claims: dict[str, Any] = {
+        "iss": ISSUER,
+        "sub": person.login,
+        "jti": secrets.token_urlsafe(16),
+        "iat": int(now),
+        "exp": int(now) + ttl,
+        "roles": [] if person.password_expired else list(person.roles),
+        "scope": "",
+        "sid": session,
+    }
+    if person.patient is not None:
+        claims["patient"] = person.patient
+    if person.fhir_user is not None:
+        claims["fhirUser"] = person.fhir_user
+    return jwt.encode(claims, secret, algorithm=_ALGORITHM)
+
+
+def grant_of(secret: str, token: str, now: float, is_alive: IsAlive | None = None) -> Grant:
     """The grant of a token at `now` (seconds since 1970).
 
     Raises Outcome `unauthenticated` with a `WWW-Authenticate` header for any token that this server has not made, or whose time is not now.
-    Costs about 1 µs for a token seen lately, 60 µs for a new one.
+    Costs about 1 µs for a token seen lately, 60 µs for a new one, and the question besides for one of a session: that is good only while `is_alive`,
+    given the session's id and `now`, says so.
+    """
+    session, grant = session_and_grant(secret, token, now)
+    if session is not None and not (is_alive is not None and is_alive(session, now)):
+        raise _refused("The session has ended; sign in again")
+    return grant
+
+
+def session_and_grant(secret: str, token: str, now: float) -> tuple[str | None, Grant]:
+    """The id of the session that a token belongs to, None for one that was made for itself, and its grant, without a look at the session.
+
+    Raises Outcome `unauthenticated` as `grant_of`.
     """
     if len(token) > _MAX_LENGTH:
         raise _refused("The token is too long")
-    starts, ends, grant = _verified(secret, token)
+    starts, ends, session, grant = _verified(secret, token)
     if now >= ends:
         raise _refused("The token has expired")
     if now < starts - _SKEW:
         raise _refused("The token is of the future; compare the clocks")
-    return grant
+    return session, grant
 
 
 def _refuse_contradictions(role: Role | None, patient: str | None, scopes: Scopes) -> None:
@@ -83,7 +134,7 @@ def _refuse_contradictions(role: Role | None, patient: str | None, scopes: Scope
 
 # An entry is some 10 kB at the most; what fails is not kept, so that nobody can push good tokens out.
 @lru_cache(maxsize=1024)
-def _verified(secret: str, token: str) -> tuple[int, int, Grant]:
+def _verified(secret: str, token: str) -> tuple[int, int, str | None, Grant]:
     try:
         # The times are checked at each use, against the caller's clock.
         claims = jwt.decode(
@@ -97,8 +148,11 @@ def _verified(secret: str, token: str) -> tuple[int, int, Grant]:
         raise _refused("The token is not one of this server, or was changed") from None
     if any(type(claims.get(name)) is not kind for name, kind in _CLAIMS.items()):
         raise _refused("The token lacks a claim")
+    session = claims.get("sid")
+    if session is not None and not isinstance(session, str):
+        raise _refused("The token lacks a claim")
     try:
-        return claims["iat"], claims["exp"], _grant(claims)
+        return claims["iat"], claims["exp"], session, _grant(claims)
     except Outcome as error:
         raise _refused("The token carries a scope that this server does not know") if error.category == "parameter" else error from None
 

@@ -81,6 +81,11 @@ class Store:
             referential_integrity=settings.reference_integrity,
         )
 
+    @property
+    def database(self) -> Database:
+        """The pool of connections, for what is no FHIR data: accounts and sessions."""
+        return self._database
+
     def close(self) -> None:
         """Lets running work end and closes the connections."""
         if hasattr(self, "_reindexer"):

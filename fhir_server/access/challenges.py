@@ -1,0 +1,151 @@
+"""Challenges and their one-time codes: what stands between a right password and a session, and between a registration and an account.
+
+A code is 6 digits, kept as a digest that is bound to account, challenge and purpose; a further one supersedes it. https://www.rfc-editor.org/rfc/rfc6238
+"""
+
+from __future__ import annotations
+
+import hmac
+import math
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, Literal
+
+import pyotp
+
+from fhir_server.outcome import Outcome
+from fhir_server.store import Store
+
+from .accounts import Account
+from .vault import Vault
+
+Purpose = Literal["sign-in", "registration"]
+Method = Literal["email", "sms", "shell"]
+
+LIFE: Final = timedelta(minutes=10)
+TRIES: Final = 5
+COOL_DOWN: Final = timedelta(seconds=30)
+DIGITS: Final = 6
+
+_STEP: Final = 30  # Seconds that a code of an authenticator app is shown.
+_SLIP: Final = 1  # Steps that its clock may be off, either way.
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """An open challenge."""
+
+    id: str
+    account: str
+
+
+class Challenges:
+    """The challenges of one database."""
+
+    def __init__(self, store: Store, vault: Vault) -> None:
+        """Works on the store's database; `vault` opens what is sealed there."""
+        self._store = store
+        self._vault = vault
+
+    def open(self, account: Account, purpose: Purpose, now: datetime) -> Challenge:
+        """A new challenge. One of a registration takes the place of those before it."""
+        identity = secrets.token_urlsafe(24)
+        with self._store.database.connection() as connection, connection.transaction():
+            if purpose == "registration":
+                connection.execute("UPDATE challenge SET ended = true WHERE account = %s AND purpose = %s", (account.id, purpose))
+            connection.execute(
+                "INSERT INTO challenge (id, account, purpose, expires) VALUES (%s, %s, %s, %s)", (identity, account.id, purpose, now + LIFE)
+            )
+        return Challenge(identity, account.id)
+
+    def find(self, identity: str, now: datetime) -> Challenge | None:
+        """The sign-in challenge of an id, where it is still open."""
+        with self._store.database.connection() as connection:
+            row = connection.execute(
+                "SELECT id, account FROM challenge WHERE id = %s AND purpose = 'sign-in' AND NOT ended AND expires > %s", (identity, now)
+            ).fetchone()
+        return None if row is None else Challenge(*row)
+
+    def latest(self, account: Account, purpose: Purpose, now: datetime) -> Challenge | None:
+        """The account's newest open challenge of a purpose."""
+        with self._store.database.connection() as connection:
+            row = connection.execute(
+                "SELECT id, account FROM challenge WHERE account = %s AND purpose = %s AND NOT ended AND expires > %s ORDER BY expires DESC LIMIT 1",
+                (account.id, purpose, now),
+            ).fetchone()
+        return None if row is None else Challenge(*row)
+
+    def new_code(self, challenge: Challenge, method: Method, now: datetime) -> str:
+        """The code that is good from now on in place of any before.
+
+        Raises Outcome `throttled` within the cool-down, `unauthenticated` where the challenge has ended meanwhile.
+        """
+        code = f"{secrets.randbelow(10**DIGITS):0{DIGITS}}"
+        with self._store.database.connection() as connection, connection.transaction():
+            row = connection.execute("SELECT sent, ended, method FROM challenge WHERE id = %s FOR UPDATE", (challenge.id,)).fetchone()
+            if row is None or row[1]:
+                raise refused()
+            # Whoever has shell access floods nobody.
+            if row[0] is not None and "shell" not in (method, row[2]) and now < row[0] + COOL_DOWN:
+                wait = math.ceil((row[0] + COOL_DOWN - now).total_seconds())
+                raise Outcome("throttled", "A code was sent a moment ago; wait before the next", headers={"Retry-After": str(wait)})
+            connection.execute(
+                "UPDATE challenge SET code = %s, method = %s, sent = %s WHERE id = %s", (self._digest(challenge, code), method, now, challenge.id)
+            )
+        return code
+
+    def use(self, challenge: Challenge, account: Account, code: str, now: datetime) -> str | None:
+        """Uses the challenge up by a right code: the way it went (`totp`, `email`, `sms`, `shell`); None for a wrong one, which costs a try.
+
+        Of any number of uses at once one succeeds.
+        """
+        with self._store.database.connection() as connection, connection.transaction():
+            row = connection.execute("SELECT code, method, tries, ended, expires FROM challenge WHERE id = %s FOR UPDATE", (challenge.id,)).fetchone()
+            if row is None:
+                return None
+            kept, method, tries, ended, expires = row
+            if ended or now >= expires:
+                return None
+            if kept is not None and hmac.compare_digest(bytes(kept), self._digest(challenge, code)):
+                connection.execute("UPDATE challenge SET ended = true, code = NULL WHERE id = %s", (challenge.id,))
+                return str(method)
+            step = totp_step(account.totp_secret, code, now)
+            if step is not None:
+                statement = "INSERT INTO totp_use (account, step) VALUES (%s, %s) ON CONFLICT DO NOTHING RETURNING 1"
+                if connection.execute(statement, (account.id, step)).fetchone() is not None:
+                    connection.execute("UPDATE challenge SET ended = true, code = NULL WHERE id = %s", (challenge.id,))
+                    return "totp"
+            connection.execute("UPDATE challenge SET tries = %s, ended = %s WHERE id = %s", (tries + 1, tries + 1 >= TRIES, challenge.id))
+        return None
+
+    def use_totp(self, account: Account, secret: str | None, code: str, now: datetime) -> bool:
+        """Whether the code is one of the secret at this time, and its first use by the account."""
+        step = totp_step(secret, code, now)
+        if step is None:
+            return False
+        with self._store.database.connection() as connection:
+            statement = "INSERT INTO totp_use (account, step) VALUES (%s, %s) ON CONFLICT DO NOTHING RETURNING 1"
+            return connection.execute(statement, (account.id, step)).fetchone() is not None
+
+    def _digest(self, challenge: Challenge, code: str) -> bytes:
+        # The challenge stands for its purpose too: no two have one id.
+        return self._vault.digest("code", challenge.account, challenge.id, code)
+
+
+def totp_step(secret: str | None, code: str, now: datetime) -> int | None:
+    """The half minute since 1970 that a code of an authenticator app is of; None for one that is not of about now."""
+    if secret is None or len(code) != DIGITS:
+        return None
+    totp = pyotp.TOTP(secret)
+    current = int(now.timestamp()) // _STEP
+    found = None
+    for step in range(current - _SLIP, current + _SLIP + 1):
+        if hmac.compare_digest(totp.generate_otp(step).encode(), code.encode()):
+            found = step
+    return found
+
+
+def refused() -> Outcome:
+    """What is said of a challenge or a code that is not good, whatever the reason."""
+    return Outcome("unauthenticated", "The code is not right, or its challenge has ended", headers={"WWW-Authenticate": "Bearer"})

@@ -1,0 +1,171 @@
+"""Sessions: what a sign-in opens and a sign-out, a revocation or time ends, for every process at once.
+
+https://cheatsheetseries.owasp.org/cheatsheets/Session_Management_Cheat_Sheet.html, https://www.rfc-editor.org/rfc/rfc9700#section-4.14
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from fhir_server.outcome import Outcome
+from fhir_server.store import Store
+
+from .accounts import Account
+from .vault import Vault
+
+TOKEN_TTL: Final = 600
+"""Seconds that an access token is good."""
+
+# Hours without a refresh, and in all; of several roles the shortest counts.
+_LIMITS: Final[dict[str, tuple[float, float]]] = {"admin": (0.5, 10), "doctor": (1, 12), "staff": (1, 12), "patient": (2, 24)}
+_MOST: Final = 20  # Sessions of one account; the oldest ends when another begins.
+_ALIVE: Final = "SELECT 1 FROM session WHERE id = %s AND ended IS NULL AND expires > to_timestamp(%s)"
+_LONGEST_AGENT: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session as its owner is shown it."""
+
+    id: str
+    created: datetime
+    last_seen: datetime
+    address: str
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A session's id, the account it belongs to, its one refresh token, and the seconds that an access token may last now."""
+
+    id: str
+    account: str
+    refresh_token: str
+    ttl: int
+
+
+def is_alive(store: Store, session: str, now: float) -> bool:
+    """Whether a session is open at `now` (seconds since 1970), as committed at this moment. One prepared statement on the primary key."""
+    with store.database.connection() as connection:
+        return connection.execute(_ALIVE, (session, now)).fetchone() is not None
+
+
+class Sessions:
+    """The sessions of one database."""
+
+    def __init__(self, store: Store, vault: Vault) -> None:
+        """Works on the store's database; `vault` opens what is sealed there."""
+        self._store = store
+        self._vault = vault
+
+    def begin(self, account: Account, address: str, agent: str, now: datetime) -> Opened:
+        """Opens a session. Raises Outcome `unauthenticated` where the account is not what it was when it was read."""
+        identity = secrets.token_urlsafe(16)
+        idle, absolute = _limits(account.roles)
+        ends = now + absolute
+        token = _new_token()
+        with self._store.database.connection() as connection, connection.transaction():
+            # Locked, so that a change of password, roles or state either is seen here or finds this session to end.
+            row = connection.execute("SELECT state, password_hash, roles FROM account WHERE id = %s FOR UPDATE", (account.id,)).fetchone()
+            if row is None or row[0] != "active" or row[1] != account.password_hash or tuple(row[2]) != account.roles:
+                raise Outcome("unauthenticated", "The account has changed; sign in again", headers={"WWW-Authenticate": "Bearer"})
+            connection.execute(
+                "INSERT INTO session (id, account, created, last_seen, idle_at, expires, address, agent) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+                (identity, account.id, now, now, min(now + idle, ends), ends, address, _shown(agent)),
+            )
+            connection.execute("INSERT INTO refresh_token (hash, session) VALUES (%s, %s)", (self._hash(token), identity))
+            connection.execute(
+                "UPDATE session SET ended = %s, reason = 'too many' WHERE id IN"
+                " (SELECT id FROM session WHERE account = %s AND ended IS NULL AND idle_at > %s ORDER BY created DESC, id OFFSET %s)",
+                (now, account.id, now, _MOST),
+            )
+        return Opened(identity, account.id, token, _ttl(ends, now))
+
+    def refresh(self, token: str, now: datetime) -> Opened:
+        """The session goes on under a new refresh token; the one given is used up.
+
+        Raises Outcome `unauthenticated` for a token that is none, or whose session has ended. One that was used before ends its session: either its
+        owner or a thief holds a copy, and nobody can tell which.
+        """
+        kept = self._hash(token)
+        fresh = _new_token()
+        with self._store.database.connection() as connection, connection.transaction():
+            row = connection.execute(
+                "SELECT s.id, s.account, s.ended, s.idle_at, s.expires, a.state, a.roles FROM refresh_token t JOIN session s ON s.id = t.session"
+                " JOIN account a ON a.id = s.account WHERE t.hash = %s FOR UPDATE OF s",
+                (kept,),
+            ).fetchone()
+            opened = None
+            if row is not None and row[2] is None:
+                identity, account, _, idle_at, ends, state, roles = row
+                # Read anew: another refresh may have used it while this one waited for the session.
+                taken = connection.execute("UPDATE refresh_token SET used = true WHERE hash = %s AND NOT used RETURNING 1", (kept,)).fetchone()
+                if taken is None:
+                    connection.execute("UPDATE session SET ended = %s, reason = 'reused token' WHERE id = %s", (now, identity))
+                elif now >= min(idle_at, ends) or state != "active":
+                    reason = "absolute limit" if now >= ends else "idle" if now >= idle_at else state
+                    connection.execute("UPDATE session SET ended = %s, reason = %s WHERE id = %s", (now, reason, identity))
+                else:
+                    connection.execute("INSERT INTO refresh_token (hash, session) VALUES (%s, %s)", (self._hash(fresh), identity))
+                    idle = min(now + _limits(roles)[0], ends)
+                    connection.execute("UPDATE session SET last_seen = %s, idle_at = %s WHERE id = %s", (now, idle, identity))
+                    opened = Opened(identity, account, fresh, _ttl(ends, now))
+        # After the commit, which an exception inside would have undone.
+        if opened is None:
+            raise Outcome("unauthenticated", "The refresh token is used up, or its session has ended; sign in again", headers=_CHALLENGE)
+        return opened
+
+    def of(self, account: str, now: datetime) -> list[Session]:
+        """The open sessions of an account, newest first."""
+        with self._store.database.connection() as connection:
+            rows = connection.execute(
+                "SELECT id, created, last_seen, address, agent FROM session"
+                " WHERE account = %s AND ended IS NULL AND idle_at > %s ORDER BY created DESC, id",
+                (account, now),
+            ).fetchall()
+        return [Session(*row) for row in rows]
+
+    def owner(self, session: str) -> str | None:
+        """The id of the account that a session belongs to."""
+        with self._store.database.connection() as connection:
+            row = connection.execute("SELECT account FROM session WHERE id = %s", (session,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def end(self, session: str, account: str, reason: str, now: datetime) -> bool:
+        """Ends one session of an account; False where it has no such session that is open."""
+        with self._store.database.connection() as connection:
+            statement = "UPDATE session SET ended = %s, reason = %s WHERE id = %s AND account = %s AND ended IS NULL RETURNING 1"
+            return connection.execute(statement, (now, reason, session, account)).fetchone() is not None
+
+    def is_known(self, account: str | None, address: str, since: datetime) -> bool:
+        """Whether the account has been signed in to from an address lately."""
+        with self._store.database.connection() as connection:
+            statement = "SELECT 1 FROM session WHERE account = %s AND created > %s AND address = %s LIMIT 1"
+            return connection.execute(statement, (account, since, address)).fetchone() is not None
+
+    def _hash(self, token: str) -> bytes:
+        return self._vault.digest("refresh token", token)
+
+
+_CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
+
+
+def _limits(roles: Sequence[str]) -> tuple[timedelta, timedelta]:
+    found: list[Any] = [_LIMITS[role] for role in roles]
+    return timedelta(hours=min(idle for idle, _ in found)), timedelta(hours=min(absolute for _, absolute in found))
+
+
+def _ttl(ends: datetime, now: datetime) -> int:
+    return max(1, min(TOKEN_TTL, int((ends - now).total_seconds())))
+
+
+def _new_token() -> str:
+    return secrets.token_urlsafe(32)
+
+
+def _shown(agent: str) -> str:
+    return "".join(each if each.isprintable() else " " for each in agent[:_LONGEST_AGENT])

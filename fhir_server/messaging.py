@@ -1,0 +1,134 @@
+"""Mail and SMS, as SMTP_URL and SMS_URL say.
+
+https://www.rfc-editor.org/rfc/rfc5321, https://www.rfc-editor.org/rfc/rfc5322
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import logging
+import smtplib
+import ssl
+import threading
+from base64 import b64encode
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+from typing import Final
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from fhir_server.settings import Settings
+
+SMS_SCHEMES: Final = ("http", "https")
+_SECONDS: Final = 10
+_WAITING: Final = 100  # Messages that may be on their way in one process.
+_FROM: Final = "fhir-server@localhost"
+
+_log = logging.getLogger("fhir_server.messaging")
+
+
+class Messenger:
+    """Sends in the background. A message that cannot be sent is logged without its text and without its address."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Takes SMTP_URL and SMS_URL; a gateway of another scheme than SMS_SCHEMES counts as none."""
+        self._smtp_url = settings.smtp_url
+        self._sms_url = settings.sms_url if settings.sms_url and urlsplit(settings.sms_url).scheme in SMS_SCHEMES else None
+        self._room = threading.BoundedSemaphore(_WAITING)
+        self._workers = ThreadPoolExecutor(2, "messages")
+
+    @property
+    def mails(self) -> bool:
+        """Whether mail can be sent."""
+        return self._smtp_url is not None
+
+    @property
+    def texts(self) -> bool:
+        """Whether SMS can be sent."""
+        return self._sms_url is not None
+
+    def mail(self, to: str, subject: str, text: str) -> bool:
+        """Takes a mail to send; False where none can be sent, or too many wait already."""
+        url = self._smtp_url
+        return url is not None and self._queue("mail", lambda: send_mail(url, to, subject, text))
+
+    def sms(self, to: str, text: str) -> bool:
+        """Takes an SMS to send; False where none can be sent, or too many wait already."""
+        url = self._sms_url
+        return url is not None and self._queue("SMS", lambda: send_sms(url, to, text))
+
+    def _queue(self, kind: str, send: Callable[[], None]) -> bool:
+        if not self._room.acquire(blocking=False):
+            return False
+
+        def work() -> None:
+            try:
+                send()
+            except (OSError, smtplib.SMTPException, http.client.HTTPException, ValueError) as error:
+                # Their texts may hold addresses.
+                _log.error("%s could not be sent: %s", kind, type(error).__name__)
+            finally:
+                self._room.release()
+
+        self._workers.submit(work)
+        return True
+
+
+def send_mail(url: str, to: str, subject: str, text: str) -> None:
+    """Sends one mail by `smtp://user:password@host:port?from=address` (STARTTLS where the server has it) or `smtps://`.
+
+    Raises OSError, smtplib.SMTPException or ValueError where it cannot be sent, after ten seconds without an answer at the latest.
+    A password is sent over TLS only, or to this machine.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or "localhost"
+    message = EmailMessage()
+    message["From"] = parse_qs(parts.query).get("from", [unquote(parts.username or "") if "@" in unquote(parts.username or "") else _FROM])[0]
+    message["To"] = to
+    message["Subject"] = subject
+    message["Date"] = formatdate()
+    message["Message-ID"] = make_msgid(domain="fhir-server.local")
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(text)
+    context = ssl.create_default_context()
+    if parts.scheme == "smtps":
+        client: smtplib.SMTP = smtplib.SMTP_SSL(host, parts.port or 465, timeout=_SECONDS, context=context)
+    else:
+        client = smtplib.SMTP(host, parts.port or 25, timeout=_SECONDS)
+    with client:
+        secure = parts.scheme == "smtps" or host in ("localhost", "127.0.0.1", "::1")
+        if parts.scheme == "smtp":
+            client.ehlo()
+            if client.has_extn("starttls"):
+                client.starttls(context=context)
+                secure = True
+        if parts.username:
+            if not secure:
+                raise smtplib.SMTPException("the server offers no TLS, and the password is not sent without")
+            client.login(unquote(parts.username), unquote(parts.password or ""))
+        client.send_message(message)
+
+
+def send_sms(url: str, to: str, text: str) -> None:
+    """Sends one SMS: a POST of `{"to", "text"}` to the gateway, with Basic authentication where the URL has an account.
+
+    Raises OSError, http.client.HTTPException or ValueError where the gateway does not take it.
+    """
+    parts = urlsplit(url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname or "", parts.port, timeout=_SECONDS)
+    headers = {"Content-Type": "application/json"}
+    if parts.username:
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+        headers["Authorization"] = f"Basic {b64encode(pair).decode()}"
+    try:
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection.request("POST", target, json.dumps({"to": to, "text": text}), headers)
+        answer = connection.getresponse()
+        answer.read(4096)
+        if answer.status >= http.client.BAD_REQUEST:
+            raise ValueError(f"the gateway answered {answer.status}")
+    finally:
+        connection.close()

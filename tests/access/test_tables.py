@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import NullPool, create_engine
+
+from fhir_server.access.tables import account
+
+
+def test_the_migrations_make_the_tables_that_are_declared(fresh_database: Callable[[], str]) -> None:
+    engine = create_engine(fresh_database().replace("postgresql://", "postgresql+psycopg://", 1), poolclass=NullPool)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, account.metadata) == []
