@@ -45,10 +45,9 @@ VISIBLE: Final = "(v.xid < %s OR pg_visible_in_snapshot(v.xid::text::xid8, %s::p
 
 def now(connection: Connection) -> str:
     """The moment that a transaction sees, as text."""
-    snapshot: str = scalar(connection, "SELECT pg_current_snapshot()::text")
     # Numbers are given out in blocks, beginning with the last value.
-    highest: int = scalar(connection, "SELECT last_value FROM resource_rid")
-    return f"{snapshot}/{highest + BLOCK - 1}"
+    moment: str = scalar(connection, f"SELECT pg_current_snapshot() || '/' || last_value + {BLOCK - 1} FROM resource_rid")
+    return moment
 
 
 def bounds(moment: str) -> tuple[int, str]:
