@@ -17,7 +17,7 @@ from flask import Flask, Response, request
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from fhir_server import operations, process
+from fhir_server import operations, process, web
 from fhir_server.interactions import Engine
 from fhir_server.outcome import Outcome
 from fhir_server.rest import ACTION, REQUEST_ID, blueprint
@@ -66,6 +66,7 @@ def build_app(engine: Engine, settings: Settings) -> Flask:
     # An address with two slashes means nothing; it is not redirected to one that does.
     app.url_map.merge_slashes = False
     app.register_blueprint(blueprint(engine, settings))
+    app.register_blueprint(web.blueprint(engine, settings))
     app.add_url_rule("/", "home", lambda: Response(_HOME, content_type="text/html; charset=utf-8"))
     app.add_url_rule("/health/live", "live", lambda: {"status": "pass"})
     app.add_url_rule("/health/ready", "ready", lambda: _readiness(engine.store))

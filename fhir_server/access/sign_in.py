@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
 import pyotp
@@ -161,7 +162,7 @@ class SignIn:
         check_contact(new)
         if not (self._messenger.mails or (self._messenger.texts and new.phone)):
             raise Outcome("unavailable", "This clinic sends no messages, so nobody can register; ask at the desk")
-        limit = Limit(self._key("registrations", caller.address), _REGISTRATIONS)
+        limit = Limit(self._key("registrations", _network(caller.address)), _REGISTRATIONS)
         limits.fail(self._store.database, limits.enter(self._store.database, [limit], now))
         account = self.accounts.by_login(new.login)
         account = self.accounts.add(new, now) if account is None else self._unproved(account, new, now)
@@ -260,7 +261,7 @@ class SignIn:
         return Limit(self._key("account", folded(login)), FAILURES)
 
     def _of_address(self, caller: Caller) -> Limit:
-        return Limit(self._key("address", caller.address), self._most_of_address)
+        return Limit(self._key("address", _network(caller.address)), self._most_of_address)
 
     def _of_codes(self, account: Account) -> tuple[Limit, Limit]:
         # A challenge has five tries, but whoever knows the password opens as many challenges as they like.
@@ -279,6 +280,15 @@ def check_contact(new: NewAccount) -> None:
         raise Outcome("invalid", "The e-mail address is not one as name@example.org")
     if new.phone is not None and not _PHONE.fullmatch(new.phone):
         raise Outcome("invalid", "The telephone number is not one as +49 170 1234567")
+
+
+def _network(address: str) -> str:
+    """What counts as one address: of IPv6 the 64 bits that a household has."""
+    try:
+        known = ip_address(address)
+    except ValueError:
+        return address
+    return str(known) if known.version == 4 else str(ip_network((known, 64), strict=False))  # noqa: PLR2004 - the version
 
 
 def clean(store: Store, now: datetime) -> None:

@@ -1,0 +1,243 @@
+"""First-party sign-in under `/auth`: login, one-time code, sessions, password, authenticator app, registration of patients.
+
+One view, as in `rest`: the table below says what there is. Nothing is read from cookies, so no other site can act for somebody.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from functools import partial
+from typing import Any, Final
+
+import pyotp
+import segno
+from flask import Blueprint, Response, request
+
+from fhir_server.access.accounts import Account, NewAccount
+from fhir_server.access.sessions import Opened, is_alive
+from fhir_server.access.sign_in import Caller, SignIn, applicant_resource
+from fhir_server.access.tokens import Person, grant_of, issue_session, session_and_grant
+from fhir_server.interactions import Engine, Exchange, dispatch
+from fhir_server.messaging import Messenger
+from fhir_server.outcome import Outcome
+from fhir_server.search import SYSTEM, Grant
+from fhir_server.settings import Settings
+
+from .exchange import answer, problem, read_fields
+
+_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_SESSION: Final = re.compile(r"[A-Za-z0-9_\-]{1,64}")
+_ISSUER: Final = "FHIR server"
+_OLDEST: Final = date(1880, 1, 1)
+
+
+def blueprint(engine: Engine, settings: Settings, clock: Callable[[], float] = time.time) -> Blueprint:
+    """Everything below `/auth`. `clock` gives seconds since 1970. Faults of any kind become problem details."""
+    auth = _Auth(engine, settings, clock)
+    routes = Blueprint("auth", __name__, url_prefix="/auth")
+    routes.add_url_rule("/<path:path>", "auth", auth.answer, methods=_METHODS, provide_automatic_options=False)
+    routes.register_error_handler(Exception, problem)
+    return routes
+
+
+class _Auth:
+    """The view and what it is given once."""
+
+    def __init__(self, engine: Engine, settings: Settings, clock: Callable[[], float]) -> None:
+        self._engine = engine
+        self._secret = settings.jwt_secret
+        self._base = f"{settings.public_url or ''}/fhir"
+        self._clock = clock
+        self._is_alive = partial(is_alive, engine.store)
+        self._sign_in = SignIn(engine.store, settings, Messenger(settings), lambda: datetime.fromtimestamp(clock(), UTC))
+        self._views: dict[str, dict[str, Callable[[], Response]]] = {
+            "login": {"POST": self._login},
+            "otp": {"POST": self._otp},
+            "otp/send": {"POST": self._send},
+            "refresh": {"POST": self._refresh},
+            "logout": {"POST": self._logout},
+            "sessions": {"GET": self._sessions},
+            "password": {"POST": self._password},
+            "totp/enroll": {"POST": self._enroll},
+            "totp/confirm": {"POST": self._confirm_totp},
+            "register": {"POST": self._register},
+            "register/confirm": {"POST": self._confirm_registration},
+            "me": {"GET": self._me},
+        }
+
+    def answer(self, path: str) -> Response:
+        head, _, session = path.partition("/")
+        views = {"DELETE": lambda: self._revoke(session)} if head == "sessions" and _SESSION.fullmatch(session) else self._views.get(path)
+        if views is None:
+            raise Outcome("not-found", "There is nothing at this address")
+        if request.method not in views:
+            raise Outcome("method", "This address has other methods", headers={"Allow": ", ".join(views)})
+        return views[request.method]()
+
+    def _login(self) -> Response:
+        given = read_fields("login", "password")
+        started = self._sign_in.login(given["login"], given["password"], _caller())
+        return answer({"challenge": started.challenge, "methods": started.methods, "expires_in": started.expires_in})
+
+    def _send(self) -> Response:
+        given = read_fields("challenge", "method")
+        self._sign_in.send(given["challenge"], given["method"])
+        return answer({"method": given["method"]}, 202)
+
+    def _otp(self) -> Response:
+        given = read_fields("challenge", "code")
+        account, opened = self._sign_in.verify(given["challenge"], given["code"].strip(), _caller())
+        return self._tokens(account, opened)
+
+    def _refresh(self) -> Response:
+        given = read_fields("refresh_token")
+        opened = self._sign_in.sessions.refresh(given["refresh_token"], self._sign_in.now())
+        account = self._sign_in.accounts.by_id(opened.account)
+        if account is None:
+            raise _no_session()
+        return self._tokens(account, opened)
+
+    def _logout(self) -> Response:
+        session, account = self._signed_in()
+        self._sign_in.sessions.end(session, account.id, "logged out", self._sign_in.now())
+        return answer()
+
+    def _sessions(self) -> Response:
+        session, account = self._signed_in()
+        found = self._sign_in.sessions.of(account.id, self._sign_in.now())
+        return answer(
+            [
+                {
+                    "id": each.id,
+                    "created": _instant(each.created),
+                    "last_seen": _instant(each.last_seen),
+                    "address": each.address,
+                    "agent": each.agent,
+                    "current": each.id == session,
+                }
+                for each in found
+            ]
+        )
+
+    def _revoke(self, session: str) -> Response:
+        _, account = self._signed_in()
+        if not self._sign_in.sessions.end(session, account.id, "revoked", self._sign_in.now()):
+            raise Outcome("not-found", "You have no such session")
+        return answer()
+
+    def _password(self) -> Response:
+        given = read_fields("current", "new")
+        _, account = self._signed_in()
+        self._sign_in.change_password(account, given["current"], given["new"], _caller())
+        return answer()
+
+    def _enroll(self) -> Response:
+        _, account = self._signed_in(usable=True)
+        secret = self._sign_in.enroll_totp(account)
+        uri = pyotp.TOTP(secret).provisioning_uri(name=account.login, issuer_name=_ISSUER)
+        return answer({"secret": secret, "otpauth_uri": uri, "qr_svg": segno.make(uri, error="m").svg_inline(scale=4)})
+
+    def _confirm_totp(self) -> Response:
+        given = read_fields("code")
+        _, account = self._signed_in(usable=True)
+        self._sign_in.confirm_totp(account, given["code"].strip(), _caller())
+        return answer()
+
+    def _register(self) -> Response:
+        given = read_fields("login", "password", "email", "given", "family", "birthDate", optional=("phone",))
+        told = {name: _name(name, given[name]) for name in ("given", "family")} | {"birthDate": self._birth_date(given["birthDate"])}
+        new = NewAccount(
+            given["login"],
+            given["password"],
+            ("patient",),
+            "invited",
+            email=given["email"],
+            phone=given.get("phone"),
+            proved=False,
+            applicant=json.dumps(told),
+        )
+        self._sign_in.register(new, _caller())
+        return answer({"login": given["login"]}, 202)
+
+    def _confirm_registration(self) -> Response:
+        given = read_fields("login", "code")
+        account = self._sign_in.confirm(given["login"], given["code"].strip(), _caller())
+        # Always a record of its own: name and date of birth prove nobody to be the patient of an older one. With the account's id as its own, so that
+        # what breaks off here can be repeated.
+        body = applicant_resource(account) | {"id": account.id}
+        dispatch(self._engine, Exchange("update", SYSTEM, self._base, "Patient", account.id, body=body))
+        self._sign_in.accounts.welcome(account, account.id)
+        return answer({"login": account.login, "fhirUser": f"Patient/{account.id}"})
+
+    def _me(self) -> Response:
+        session, grant = self._bearer()
+        if session is None:
+            return answer({"login": grant.actor, "roles": sorted(grant.roles), "fhirUser": None, "session": None})
+        _, account = self._signed_in()
+        return answer({"login": account.login, "roles": account.roles, "fhirUser": account.fhir_user, "session": session})
+
+    def _tokens(self, account: Account, opened: Opened) -> Response:
+        person = Person(account.login, account.roles, account.patient, account.fhir_user, account.password_expired)
+        token = issue_session(self._secret, person, session=opened.id, ttl=opened.ttl, now=self._clock())
+        body: dict[str, Any] = {
+            "access_token": token,
+            "token_type": "Bearer",
+            "expires_in": opened.ttl,
+            "refresh_token": opened.refresh_token,
+            "session": opened.id,
+        }
+        return answer(body | ({"password_expired": True} if account.password_expired else {}))
+
+    def _bearer(self) -> tuple[str | None, Grant]:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise Outcome("unauthenticated", "A bearer token is needed: Authorization: Bearer …", headers={"WWW-Authenticate": "Bearer"})
+        now = self._clock()
+        grant = grant_of(self._secret, token.strip(), now, self._is_alive)
+        return session_and_grant(self._secret, token.strip(), now)[0], grant
+
+    def _signed_in(self, *, usable: bool = False) -> tuple[str, Account]:
+        """The caller's session and account; `usable` refuses one whose password has to be changed first."""
+        session, _ = self._bearer()
+        if session is None:
+            raise Outcome("forbidden", "This token was not had by signing in; it belongs to no account")
+        owner = self._sign_in.sessions.owner(session)
+        account = self._sign_in.accounts.by_id(owner) if owner is not None else None
+        if account is None:
+            raise _no_session()
+        if usable and account.password_expired:
+            raise Outcome("forbidden", "Change the password first")
+        return session, account
+
+    def _birth_date(self, text: str) -> str:
+        try:
+            born = date.fromisoformat(text)
+        except ValueError:
+            born = None
+        # A day ahead of UTC somewhere.
+        if born is None or born.isoformat() != text or not _OLDEST <= born <= datetime.fromtimestamp(self._clock() + 86_400, UTC).date():
+            raise Outcome("invalid", "'birthDate' is not a date as 1990-05-17")
+        return text
+
+
+def _name(field: str, text: str) -> str:
+    stripped = " ".join(text.split())
+    if not stripped or len(stripped) > 100 or not stripped.isprintable():  # noqa: PLR2004 - longer than any name
+        raise Outcome("invalid", f"'{field}' is not a name")
+    return stripped
+
+
+def _caller() -> Caller:
+    return Caller(request.environ.get("REMOTE_ADDR", ""), request.headers.get("User-Agent", ""))
+
+
+def _instant(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _no_session() -> Outcome:
+    return Outcome("unauthenticated", "The session has ended; sign in again", headers={"WWW-Authenticate": "Bearer"})

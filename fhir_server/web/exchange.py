@@ -1,0 +1,89 @@
+"""JSON in and out: bodies within a limit and with the fields that were asked for, faults as problem details.
+
+https://www.rfc-editor.org/rfc/rfc9457
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from http import HTTPStatus
+from typing import Any, Final
+
+from flask import Response, request
+from werkzeug.exceptions import HTTPException
+
+from fhir_server.outcome import STATUS, Category, Outcome
+
+MAX_BODY: Final = 16 * 1024
+"""Bytes."""
+_LONGEST: Final = 1000  # Characters of a field.
+_CATEGORIES: Final[dict[int, Category]] = {status: name for name, (status, _) in STATUS.items()}
+_NO_STORE: Final = {"Cache-Control": "no-store"}
+
+_log = logging.getLogger("fhir_server.web")
+
+
+def read_fields(*needed: str, optional: tuple[str, ...] = ()) -> dict[str, str]:
+    """The texts of a JSON object in the request's body; those that are optional only where they are there, and not null.
+
+    Raises Outcome `media-type`, `too-large`, `malformed` for what is no JSON object, `parameter` for a field that is missing, empty or no text.
+    """
+    if request.mimetype != "application/json":
+        raise Outcome("media-type", "The body has to be application/json")
+    if (request.content_length or 0) > MAX_BODY:
+        raise _too_large()
+    # Nothing is done before this line: the body may still be on its way, and the request is put anew when it is there.
+    data = request.environ["wsgi.input"].read(MAX_BODY + 1)
+    if len(data) > MAX_BODY:
+        raise _too_large()
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError):
+        raise Outcome("malformed", "The body is not JSON") from None
+    if not isinstance(body, dict):
+        raise Outcome("malformed", "The body has to be a JSON object")
+    found = {name: _text(name, body.get(name)) for name in needed}
+    return found | {name: _text(name, body[name]) for name in optional if body.get(name) is not None}
+
+
+def answer(body: Any = None, status: int = 200) -> Response:
+    """A JSON answer that nobody keeps; without a body 204."""
+    if body is None:
+        return Response(None, 204, _NO_STORE)
+    return Response(json.dumps(body, ensure_ascii=False), status, _NO_STORE, content_type="application/json")
+
+
+def problem(error: Exception) -> Response:
+    """The answer to a fault: problem details whose `error` is the fault's category, as `unauthenticated`."""
+    if isinstance(error, Outcome):
+        outcome = error
+    elif isinstance(error, HTTPException):
+        outcome = Outcome(_CATEGORIES.get(error.code or 400, "malformed"), error.description or "The request cannot be read")
+    else:
+        request_id = request.environ.get("fhir_server.request_id", "")
+        _log.error("request %s failed", request_id, exc_info=error)
+        outcome = Outcome("internal", f"Something went wrong here; the server's log tells what, under the request id {request_id}")
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(outcome.status).phrase,
+        "status": outcome.status,
+        "detail": outcome.issues[0].diagnostics,
+        "error": outcome.category,
+    }
+    return Response(json.dumps(body, ensure_ascii=False), outcome.status, outcome.headers | _NO_STORE, content_type="application/problem+json")
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise Outcome("parameter", f"'{name}' is needed, as a text")
+    if len(value) > _LONGEST:
+        raise Outcome("parameter", f"'{name}' is longer than {_LONGEST} characters")
+    # Half a surrogate pair can be written in JSON, but stands for no character.
+    if any(each == "\0" or "\ud800" <= each <= "\udfff" for each in value):
+        raise Outcome("parameter", f"'{name}' has characters that are none")
+    return value
+
+
+def _too_large() -> Outcome:
+    return Outcome("too-large", f"The body is larger than {MAX_BODY // 1024} KiB")
