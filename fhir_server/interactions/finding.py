@@ -111,7 +111,7 @@ def position_of(engine: Engine, db: Snapshot, query: Query, grant: Grant) -> Pos
     """Where the page link of a query leads; the view is set back to its moment. Raises Outcome `parameter` and `gone`."""
     if query.cursor is None:
         return None
-    position = cursor.decode(query.cursor, key=engine.page_key, query=query.text, actor=grant.actor)
+    position = cursor.decode(query.cursor, key=engine.page_key, query=query.text, actor=grant.text)
     if position.moment:
         db.rewind(position.moment)
     return position

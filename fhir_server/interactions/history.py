@@ -36,7 +36,7 @@ def history(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
     params = _parameters(exchange)
     position = None
     if "_cursor" in params:
-        position = cursor.decode(params["_cursor"], key=engine.page_key, query=_address(exchange), actor=exchange.grant.actor)
+        position = cursor.decode(params["_cursor"], key=engine.page_key, query=_address(exchange), actor=exchange.grant.text)
     since = _bounds(engine, params, "_since")
     scope = HistoryScope(name, exchange.id, since[0] if since else None, _bounds(engine, params, "_at"))
     if position is not None:
@@ -51,7 +51,7 @@ def history(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
     if more:
         # All pages show what was there at the first: numbers of versions are not given out in the order of commits.
         moment = scope.moment or db.moment()
-        link = cursor.encode(cursor.Position((), rows[-1][0], moment), key=engine.page_key, query=_address(exchange), actor=exchange.grant.actor)
+        link = cursor.encode(cursor.Position((), rows[-1][0], moment), key=engine.page_key, query=_address(exchange), actor=exchange.grant.text)
         links.append({"relation": "next", "url": _url(exchange, {**params, "_cursor": link})})
     head = {"resourceType": "Bundle", "type": "history", **({"total": total} if total is not None else {}), "link": links}
     revived = db.revived([vid for vid, version in rows if version.method == "PUT" and version.version > 1])

@@ -114,7 +114,7 @@ def _entries(exchange: Exchange, found: Iterable[Found], mode: str) -> Iterator[
 
 
 def _link(engine: Engine, exchange: Exchange, query: Query, following: cursor.Position | None) -> str | None:
-    return cursor.encode(following, key=engine.page_key, query=query.text, actor=exchange.grant.actor) if following is not None else None
+    return cursor.encode(following, key=engine.page_key, query=query.text, actor=exchange.grant.text) if following is not None else None
 
 
 def _bundle(exchange: Exchange, query: Query, entries: Sequence[bytes], total: int | None, following: str | None) -> Reply:

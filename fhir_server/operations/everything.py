@@ -48,12 +48,12 @@ def everything(engine: Engine, exchange: Exchange) -> Reply:
         if link is None:
             _require(db, asked)
         else:
-            position = cursor.decode(link, key=engine.page_key, query=text, actor=exchange.grant.actor)
+            position = cursor.decode(link, key=engine.page_key, query=text, actor=exchange.grant.text)
             db.rewind(position.moment)
         page = _Page(engine, exchange, db, asked, size)
         entries, following = page.read(position)
     total = len(entries) if position is None and following is None else None
-    token = cursor.encode(following, key=engine.page_key, query=text, actor=exchange.grant.actor) if following is not None else None
+    token = cursor.encode(following, key=engine.page_key, query=text, actor=exchange.grant.text) if following is not None else None
     return searchset(exchange, path, applied, entries, total, token)
 
 

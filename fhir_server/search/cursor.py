@@ -1,7 +1,8 @@
 """Page links: where the next page starts, readable and changeable by nobody but this server.
 
 A position is the sort keys of the last row shown, as the texts that its statement gave, and its `rid`. It is signed together with the query and the
-caller, so that a link neither opens another query nor serves another caller.
+caller, so that a link neither opens another query nor serves another caller. Nor does it serve the same one with other rights: the total in it was
+counted within those of the first page.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _decoder: Final = msgspec.json.Decoder(Position)
 
 
 def encode(position: Position, *, key: bytes, query: str, actor: str) -> str:
-    """An opaque text, safe in URLs. `query` is the query's own text."""
+    """An opaque text, safe in URLs. `query` is the query's own text, `actor` the text of the caller's grant."""
     payload = msgspec.json.encode(position)
     return base64.urlsafe_b64encode(_mac(key, query, actor, payload) + payload).rstrip(b"=").decode()
 

@@ -41,6 +41,12 @@ class Grant:
     patient: str | None = None
     limits: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def text(self) -> str:
+        """The caller and all that is open to them, in one text: a page link, which carries places and totals, is good for the same alone."""
+        scopes = sorted({f"{scope.type}.{''.join(sorted(scope.permissions))}?{scope.query}" for scope in self.scopes})
+        return repr((self.actor, sorted(self.roles), scopes, self.patient, sorted(self.limits)))
+
     def allows(self, resource_type: str, permission: Permission) -> bool:
         """Whether any instance of the type may be created, read, updated, deleted or searched."""
         return any(scope.opens(resource_type, permission) for scope in self.scopes)

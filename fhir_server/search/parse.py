@@ -38,6 +38,8 @@ _CHOICES: Final = {
 }
 _ONCE: Final = frozenset({"_count", "_maxresults", "_sort", "_cursor", *_CHOICES})
 _INCLUDES: Final = {"_include": False, "_revinclude": True}
+_BARE: Final = frozenset({"_elements", "_filter", "_list", "_type", *_ONCE})
+"""What takes no modifier."""
 _ITERATE: Final = frozenset({"iterate", "recurse"})
 _ELEMENT: Final = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:\.[A-Za-z][A-Za-z0-9]*)*", re.ASCII)
 _COUNT: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
@@ -84,6 +86,10 @@ class _Reader:
                 self._include(name, value)
             elif name == "_filter":
                 self._add(read_expression(self.names, self.types, value))
+            elif name == "_type":
+                raise Unknown(f"'_type' goes with a search of several types, and this one is of {self.types[0]} alone")
+            elif name.partition(":")[0] in _BARE and ":" in name:
+                raise Unknown(_unmodified(name))
             elif name == "_query":
                 raise Unknown("'_query' names a stored query, and there are none here")
             else:
@@ -228,6 +234,12 @@ def system_types(known: Sequence[str], params: Sequence[tuple[str, str]]) -> tup
         if name not in known:
             raise refused("_type", f"names no resource type: '{name[:80]}'")
     return tuple(dict.fromkeys(asked)) or tuple(known)
+
+
+def _unmodified(name: str) -> str:
+    code, _, modifier = name.partition(":")
+    hint = "; -[parameter] sorts from the highest" if code == "_sort" else ""
+    return f"'{code}' takes no modifier such as ':{modifier[:80]}'{hint}"
 
 
 def _refuse_uncontained(query: Query) -> None:

@@ -249,6 +249,10 @@ def test_page_links_serve_one_query_and_one_caller(fhir: Fhir) -> None:
     following = str(link(fhir.get(f"Patient?identifier={value}&_count=1"), "next"))
     fhir.get(following)
     issues(fhir.other(user="somebody-else").get(following, 400))
+    # The total in a link was counted within the rights of the first page.
+    issues(fhir.other(scope="system/Patient.rs").get(following, 400))
+    issues(fhir.other(scope="patient/Patient.rs", patient="x").get(following, 400))
+    fhir.other().get(following)
     issues(fhir.get(following.replace("_count=1", "_count=2"), 400))
     issues(fhir.get(following.replace(value, unique()), 400))
     cursor = parse_qs(urlsplit(following).query)["_cursor"][0]

@@ -157,12 +157,12 @@ class Record:
 
     def sealed(self, query: Query, position: Position | None) -> str:
         """The cursor of a page: the search with where the page begins; the first page for None."""
-        link = cursor.encode(position, key=self.engine.page_key, query=query.text, actor=self.grant.actor) if position is not None else ""
+        link = cursor.encode(position, key=self.engine.page_key, query=query.text, actor=self.grant.text) if position is not None else ""
         return base64.urlsafe_b64encode(urlencode(query.applied).encode()).rstrip(b"=").decode() + "." + link
 
     def _position(self, each: Field, query: Query, link: str) -> Position:
         try:
-            return cursor.decode(link, key=self.engine.page_key, query=query.text, actor=self.grant.actor)
+            return cursor.decode(link, key=self.engine.page_key, query=query.text, actor=self.grant.text)
         except Outcome as outcome:
             raise placed(outcome, each.node) from None
 
