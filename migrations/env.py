@@ -3,6 +3,7 @@
 from alembic import context
 from sqlalchemy import NullPool, create_engine
 
+import fhir_server.access.tables  # noqa: F401 - its tables are part of the metadata once it is there
 from fhir_server.store.tables import metadata
 
 url = context.config.attributes["url"].replace("postgresql://", "postgresql+psycopg://", 1)
