@@ -63,7 +63,8 @@ def find(engine: Engine, db: Snapshot, query: Query, grant: Grant, position: Pos
     total = position.total if position is not None else None
     if position is None and not more and query.total != "none" and (query.most is None or len(page) < query.most):
         total = len(page)
-    elif query.total == "accurate" and total is None:
+    elif total is None and (query.total == "accurate" or (query.total == "estimate" and grant.narrows)):
+        # The planner's estimate knows little of who may see what, and must not tell how much there is besides.
         total = count(engine.registry, db, query, grant)
     elif query.total == "estimate" and total is None:
         total = max(db.estimate(compile_count(query, engine.registry, grant, db.sources)), shown + len(page) + more)

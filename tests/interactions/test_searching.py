@@ -139,6 +139,13 @@ def test_totals(fhir: Fhir) -> None:
     }
 
 
+def test_no_estimate_tells_what_is_beyond_the_rights(fhir: Fhir) -> None:
+    mine, other = load(fhir, identified(unique()), identified(unique()))
+    load(fhir, *(observation(subject={"reference": f"Patient/{each}"}) for each in [mine] * 7 + [other] * 40))
+    narrow = fhir.other(scope="patient/Observation.rs", patient=mine)
+    assert narrow.get("Observation?code=29463-7&_count=2&_total=estimate")["total"] == 7
+
+
 def test_includes_are_complete_and_never_doubled(fhir: Fhir) -> None:
     value = unique()
     org = fhir.post("Organization", {"resourceType": "Organization", "name": value})["id"]
