@@ -97,6 +97,9 @@ def output_of(outputs: list[str], words: str) -> str:
         ("fhir+xml", '<family value="Rivera"/>'),
         ("$validate", '"Patient.birthDate"'),
         ("mktemp", "Practitioner.ndjson"),
+        ("$AUTH/me", '"fhirUser": "Practitioner/demo-doctor"'),
+        ("totp/enroll", "otpauth://totp/"),
+        ("/logout", "401\n"),
     ],
 )
 def test_the_first_five_minutes(outputs: list[str], words: str, expected: str) -> None:

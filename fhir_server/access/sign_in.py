@@ -237,7 +237,7 @@ class SignIn:
             limits.strike(self._store.database, tries)
             raise
         limits.fail(self._store.database, tries)
-        text = f"Your code is\n\n{code}\n\nIt is good for 10 minutes and for one use. Nobody of the clinic will ever ask you for it.\n"
+        text = f"Your code is\n\n{code}\n\nIt is good for 10 minutes and for one use.\nNobody of the clinic will ever ask you for it.\n"
         if method == "email":
             taken = account.email is not None and self._messenger.mail(account.email, "Your code", text)
         else:

@@ -103,14 +103,20 @@ def _clock(settings: Settings) -> str:
 
 
 def _mail(settings: Settings) -> str:
-    return "SMTP_URL is unset; no mail is sent" if settings.smtp_url is None else _reach(settings.smtp_url, "SMTP_URL")
+    return (
+        "SMTP_URL is unset; no mail is sent, and codes for signing in come from an authenticator app, an SMS or `fhir-server user otp`"
+        if settings.smtp_url is None
+        else _reach(settings.smtp_url, "SMTP_URL")
+    )
 
 
 def _sms(settings: Settings) -> str:
     if settings.sms_url is None:
         return "SMS_URL is unset; no SMS is sent"
-    if urlsplit(settings.sms_url).scheme not in _PORTS:
-        return "SMS_URL is set for a gateway that is only known when a message is sent"
+    from fhir_server.messaging import SMS_SCHEMES
+
+    if urlsplit(settings.sms_url).scheme not in SMS_SCHEMES:
+        raise SetupError("SMS_URL is not http:// or https://; other gateways need the library apprise, which is not built in, so no SMS is sent")
     return _reach(settings.sms_url, "SMS_URL")
 
 

@@ -11,7 +11,6 @@ _COMING = {
     "backup": "a consistent backup of everything",
     "restore": "the restore of a backup",
     "package": "FHIR packages",
-    "user": "accounts",
     "audit": "verifying the audit chain",
 }
 

@@ -9,13 +9,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fhir_server.settings import Settings, SetupError
 
 from .common import data_option, fit, install, opened, settings_of
+
+if TYPE_CHECKING:
+    from fhir_server.store import Store
 
 _HOST = click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 _PORT = click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="The port for HTTP; 0 takes a free one.")
@@ -30,7 +33,7 @@ _INDEX_SECONDS = 2
 @click.option("--mllp-port", type=click.IntRange(0, 65535), default=2575, show_default=True, help="The port for HL7 v2 (not available yet).")
 @data_option
 @_PROCESSES
-@click.option("--demo", is_flag=True, help="With a demo clinic (not available yet).")
+@click.option("--demo", is_flag=True, help="With a demo clinic and accounts to sign in to it.")
 def serve(host: str, port: int, mllp_port: int, data: Path, processes: int | None, *, demo: bool) -> None:  # noqa: ARG001 - options of the command
     """Run everything in the foreground: database, migrations, HTTP.
 
@@ -50,7 +53,8 @@ def serve(host: str, port: int, mllp_port: int, data: Path, processes: int | Non
             install(store)
             # A small database is ready at once; the rest of a large one goes on in the background.
             store.index_now(seconds=_INDEX_SECONDS)
-        _serve(settings, host, port, processes, demo=demo)
+            accounts = _demo_accounts(store, settings) if demo else []
+        _serve(settings, host, port, processes, accounts)
 
 
 @click.command()
@@ -70,7 +74,7 @@ def api(host: str, port: int, data: Path, processes: int | None) -> None:
         raise SetupError("`api` needs DATABASE_URL; for everything on one machine use `fhir-server serve`")
     from fhir_server import supervisor
 
-    _serve(settings, host, supervisor.reserve(host, port), processes, demo=False)
+    _serve(settings, host, supervisor.reserve(host, port), processes, [])
 
 
 @contextmanager
@@ -85,7 +89,7 @@ def _database(settings: Settings) -> Iterator[Settings]:
         yield replace(settings, database_url=url)
 
 
-def _serve(settings: Settings, host: str, port: int, processes: int | None, *, demo: bool) -> None:
+def _serve(settings: Settings, host: str, port: int, processes: int | None, accounts: list[dict[str, str]]) -> None:
     from fhir_server import supervisor, telemetry
 
     telemetry.configure(settings.log_level)
@@ -95,14 +99,22 @@ def _serve(settings: Settings, host: str, port: int, processes: int | None, *, d
         click.echo(f"pages       {address}/", err=True)
         click.echo(f"FHIR        {address}/fhir  (open to all: {address}/fhir/metadata)", err=True)
         click.echo(f"token       {_program()} token --data {settings.data}", err=True)
-        if demo:
-            click.echo("demo        the demo clinic is not available yet; work with a token, it has all rights, and `load examples`", err=True)
+        for each in accounts:
+            click.echo(f"sign-in     {each['login']:14}password {each['password']}", err=True)
+        if accounts and settings.smtp_url is None:
+            click.echo(f"code        {_program()} user otp LOGIN --data {settings.data}", err=True)
         click.echo(f"ready {address}/fhir")
 
     supervisor.run(settings, host, port, processes or supervisor.default_processes(), ready)
     # The stop goes on with the database; asking once more does not hurry it.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+def _demo_accounts(store: Store, settings: Settings) -> list[dict[str, str]]:
+    from . import demo
+
+    return demo.prepare(store, settings)
 
 
 def _addresses(host: str, port: int) -> tuple[str, ...]:

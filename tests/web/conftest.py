@@ -141,10 +141,14 @@ def outside() -> Iterator[Outside]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    # The library cannot take a free port by itself.
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    mail = Controller(found, hostname="127.0.0.1", port=port)
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+
+    class Mail(Controller):
+        def _create_server(self) -> Any:
+            return self.loop.create_server(self._factory_invoker, sock=listening)
+
+    mail = Mail(found, hostname="127.0.0.1", port=port)
     mail.start()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Gateway)
     thread = threading.Thread(target=server.serve_forever)
