@@ -48,7 +48,7 @@ _decoder = msgspec.json.Decoder(float_hook=Number)
 _encoder = msgspec.json.Encoder(enc_hook=_encode_number, decimal_format="number")
 _KEY_END: Final = re.compile(rb'"[ \t\r\n]*:')
 _MINUS_ZERO: Final = re.compile(rb"[:,\[][ \t\r\n]*-0[ \t\r\n]*[,}\]]")
-_LONG_INTEGER: Final = re.compile(rb"[:,\[][ \t\r\n]*-?[0-9]{19}")
+_LONG_INTEGER: Final = re.compile(rb"[:,\[][ \t\r\n]*-?[0-9]{65}")
 
 
 def loads(data: bytes) -> Any:
