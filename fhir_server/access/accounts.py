@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal, get_args
 
@@ -70,7 +70,7 @@ class NewAccount:
     """What an account is made from. E-mail and phone that an operator enters count as proved."""
 
     login: str
-    password: str
+    password: str = field(repr=False)
     roles: tuple[str, ...]
     state: State = "active"
     practitioner: str | None = None

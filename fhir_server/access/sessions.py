@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -44,7 +44,7 @@ class Opened:
 
     id: str
     account: str
-    refresh_token: str
+    refresh_token: str = field(repr=False)
     ttl: int
 
 

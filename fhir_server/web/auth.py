@@ -70,6 +70,7 @@ class _Auth:
         }
 
     def answer(self, path: str) -> Response:
+        request.environ["fhir_server.action"] = "auth"
         head, _, session = path.partition("/")
         views = {"DELETE": lambda: self._revoke(session)} if head == "sessions" and _SESSION.fullmatch(session) else self._views.get(path)
         if views is None:

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fhir_server.access import passwords
+from fhir_server.access.accounts import NewAccount, folded
+from fhir_server.access.vault import Vault
+from fhir_server.outcome import Outcome
+
+VAULT = Vault("a secret that only the tests know of")
+PRINTABLE = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@given(PRINTABLE, PRINTABLE)
+def test_what_is_sealed_opens_in_its_own_place_only(text: str, place: str) -> None:
+    sealed = VAULT.seal(text, place)
+    assert VAULT.open(sealed, place) == text
+    assert VAULT.open(sealed, place + "x") is None
+    assert Vault("another secret of more than 32 bytes").open(sealed, place) is None
+    assert VAULT.open(sealed[:-1] + bytes([sealed[-1] ^ 1]), place) is None
+    assert VAULT.open(sealed[:5], place) is None
+    assert VAULT.seal(text, place) != sealed
+
+
+def test_digests_tell_where_parts_end_and_which_secret_made_them() -> None:
+    found = {VAULT.digest("ab", "c"), VAULT.digest("a", "bc"), VAULT.digest("abc"), Vault("another secret of more than 32 bytes").digest("abc")}
+    assert len(found) == 4
+    assert VAULT.digest("ab", "c") in found
+
+
+def test_passwords_are_argon2id_and_salted() -> None:
+    kept = passwords.hashed("correct horse")
+    assert kept.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    assert kept != passwords.hashed("correct horse")
+    assert passwords.matches("correct horse", kept)
+    assert not passwords.matches("correct horsf", kept)
+    assert not passwords.matches("correct horse", None)
+    assert not passwords.matches("correct horse", "no hash")
+    assert not passwords.is_dated(kept)
+    assert passwords.is_dated(kept.replace("m=19456", "m=8192"))
+
+
+@pytest.mark.parametrize("password", ["", "1234567", "x" * 257, "aaaaaaaaaa", "SOMEBODY@example.org"])
+def test_passwords_that_cannot_be(password: str) -> None:
+    with pytest.raises(Outcome):
+        passwords.check(password, "somebody@example.org")
+
+
+def test_random_passwords_differ_and_can_be_used() -> None:
+    found = {passwords.random_password() for _ in range(100)}
+    assert len(found) == 100
+    for each in found:
+        passwords.check(each, "login")
+
+
+def test_logins_are_compared_without_capitals_and_forms() -> None:
+    assert folded("STRASSE") == folded("straße")
+    assert folded("\uff24octor") == folded("Doctor")
+
+
+def test_nothing_shows_a_password() -> None:
+    assert "correct horse" not in repr(NewAccount("a", "correct horse", ("admin",)))
