@@ -205,7 +205,7 @@ class Accounts:
             end_sessions(connection, identity, "second factor reset", now)
 
     def prove(self, account: Account, method: str) -> None:
-        """E-mail or phone (`sms`) is known to be theirs."""
+        """E-mail or phone (`sms`) is known to be theirs. Whoever hands a code over at the desk vouches for the e-mail address."""
         column = "phone_proved" if method == "sms" else "email_proved"
         with self._store.database.connection() as connection:
             connection.execute(f"UPDATE account SET {column} = true WHERE id = %s", (account.id,))  # noqa: S608 - our names

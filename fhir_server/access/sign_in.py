@@ -155,19 +155,19 @@ class SignIn:
     def register(self, new: NewAccount, caller: Caller) -> None:
         """Takes a registration and sends a code to prove e-mail or phone; for a login that is taken it does the same work and sends none.
 
-        A registration may be repeated with the same password, and after a day by anybody. Raises Outcome `invalid` for what cannot be taken,
-        `unavailable` without a gateway to send by, `throttled` after too many from one address.
+        A registration may be repeated with the same password, and after a day by anybody. Without a gateway the code is had at the desk, by
+        `fhir-server user otp`. Raises Outcome `invalid` for what cannot be taken, `throttled` after too many from one address.
         """
         now = self._clock()
         check_contact(new)
-        if not (self._messenger.mails or (self._messenger.texts and new.phone)):
-            raise Outcome("unavailable", "This clinic sends no messages, so nobody can register; ask at the desk")
         limit = Limit(self._key("registrations", _network(caller.address)), _REGISTRATIONS)
         limits.fail(self._store.database, limits.enter(self._store.database, [limit], now))
         account = self.accounts.by_login(new.login)
         account = self.accounts.add(new, now) if account is None else self._unproved(account, new, now)
         if account is not None:
             challenge = self.challenges.latest(account, "registration", now) or self.challenges.open(account, "registration", now)
+            if not (self._messenger.mails or (self._messenger.texts and account.phone is not None)):
+                return
             try:
                 self._send(account, challenge, "email" if self._messenger.mails else "sms", now)
             except Outcome as outcome:
