@@ -10,7 +10,7 @@ What the grant hides does not exist here either: a chain does not lead to it, an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Final, NamedTuple
@@ -21,12 +21,14 @@ from .compartment import PUBLIC, compartment_pids
 from .grant import Grant
 from .params import kind_of, reference
 from .params.date import Span
-from .query import OF_THE_POINTER, AllOf, AnyOf, Chain, Coded, Criterion, Filter, Gathered, Has, Hierarchy, Itself, Not, Numbered, Param
+from .query import OF_THE_POINTER, AllOf, AnyOf, Chain, Coded, Criterion, Filter, Gathered, Has, Hierarchy, Itself, Not, Numbered, Param, within
 from .registry import Registry
 from .sources import CURRENT, Sources
 from .statement import NEVER, Statement, any_of, equals, join
 
 ALWAYS: Final = Statement("TRUE")
+FRAGMENT: Final = f"i.type = {reference.ABSOLUTE} AND i.id >= '#' AND i.id < '$'"
+"""That a row refers to a contained resource: '$' follows '#'."""
 
 
 class Place(NamedTuple):
@@ -111,8 +113,21 @@ class Conditions:
 
     def _chain(self, chain: Chain, place: Place) -> Statement:
         named = (self._chain_by_url(chain.param, name, part, place) for name, part in chain.targets if self.registry.canonical(name))
-        ways = [self._chain_by_id(chain, place), *named]
+        ways = [self._chain_by_id(chain, place), *named, *self._chain_inside(chain, place)]
         return ways[0] if len(ways) == 1 else any_of(ways)
+
+    def _chain_inside(self, chain: Chain, place: Place) -> Iterator[Statement]:
+        """A chain to a contained resource; of several of one type any will do, since rows do not tell them apart."""
+        for _, part in chain.targets:
+            if (criterion := within(part)) is not None:
+                found = self.inside(chain.param, criterion)
+                yield self._exists(Statement(f"{found.text} AND i.rid = {place.rid}", found.params))
+
+    def inside(self, param: Param, criterion: Criterion) -> Statement:
+        """The FROM and WHERE of rows `i` that refer to a contained resource, in a container that has a row for the criterion."""
+        links, table, row = self.sources.table("sp_reference", "i"), self.table(criterion.param, "j"), self.row(criterion, "j")
+        text = f"{links.text} JOIN {table.text} ON j.rid = i.rid AND {row.text} WHERE {numbered(param, 'i')} AND {FRAGMENT}"
+        return Statement(text, links.params + table.params + row.params)
 
     def _chain_by_id(self, chain: Chain, place: Place) -> Statement:
         c, t = (f"{letter}{next(self._names)}" for letter in "ct")

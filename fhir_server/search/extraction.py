@@ -24,7 +24,7 @@ _Laid = dict[tuple[int, int, str, str | None], tuple[Place, Kind, list[int]]]
 Condition = Callable[[Any], bool | None]
 """Whether something is true of a resource; None where that cannot be said."""
 
-INDEX_VERSION: Final = 3
+INDEX_VERSION: Final = 4
 """Goes up with every change of this package that gives a resource other rows than before: what is stored is then indexed anew."""
 
 _TABLES: Final = (*(kind.TABLE for kind in (*KINDS.values(), *SPECIAL.values())), words.TABLE)

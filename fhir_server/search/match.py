@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from .compartment import PUBLIC, compartment_pids
 from .grant import SYSTEM, Grant
 from .params import date, kind_of, reference
-from .query import OF_THE_POINTER, AllOf, AnyOf, Chain, Criterion, Filter, Gathered, Has, Hierarchy, Itself, Not, Param, Query
+from .query import OF_THE_POINTER, AllOf, AnyOf, Chain, Criterion, Filter, Gathered, Has, Hierarchy, Itself, Not, Param, Query, within
 from .registry import Registry
 from .tree import Rows
 
@@ -78,7 +78,9 @@ class _View:
                 asked = dict(targets)
                 found = [self.seen(name, identity) for name, identity in self.targets(param, rows) if name in asked]
                 found += [self.seen(name, other["id"]) for name in asked for other in self.named(name, param, rows)]
-                return any(other is not None and self.holds(asked[other["resourceType"]], other, self.registry.rows(other)) for other in found)
+                return self.inside(node, resource, rows) or any(
+                    other is not None and self.holds(asked[other["resourceType"]], other, self.registry.rows(other)) for other in found
+                )
             case Has(source, param, part):
                 return any(self.holds(part, other, made) for other, made in self.referring(source, param, resource))
             case Hierarchy(param, how, name, ids, parent):
@@ -89,6 +91,13 @@ class _View:
     def targets(self, param: Param, rows: Rows) -> list[tuple[str, str]]:
         """Types and ids of the local resources that a reference parameter points to."""
         return [(self.registry.type_name(row[2]), row[1]) for row in rows.get("sp_reference", ()) if row[0] in param.pids and row[2]]
+
+    def inside(self, chain: Chain, resource: Resource, rows: Rows) -> bool:
+        """Whether the chain leads to a contained resource; of several of one type any will do."""
+        if not any(row[0] in chain.param.pids and row[2] == reference.ABSOLUTE and row[1].startswith("#") for row in rows.get("sp_reference", ())):
+            return False
+        asked = (within(part) for _, part in chain.targets)
+        return any(criterion is not None and _holds(criterion, resource, rows, self.registry) for criterion in asked)
 
     def named(self, name: str, param: Param, rows: Rows) -> Iterable[Resource]:
         """The resources of a type whose canonical URL a reference parameter has."""

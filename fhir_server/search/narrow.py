@@ -18,11 +18,11 @@ from .compile import compile_referred, compile_some
 from .conditions import Conditions, numbered
 from .grant import Grant
 from .params.reference import ABSOLUTE, Target
-from .query import AllOf, AnyOf, Chain, Coded, Criterion, Filter, Gathered, Has, Hierarchy, Itself, Not, Numbered, Param, Query, rewritten
+from .query import AllOf, AnyOf, Chain, Coded, Criterion, Filter, Gathered, Has, Hierarchy, Itself, Not, Numbered, Param, Query, rewritten, within
 from .registry import Registry
 from .shape import is_equation, is_scattered, is_single_equation
 from .sources import CURRENT, Sources
-from .statement import Statement
+from .statement import Statement, join
 
 FEW: Final = 1_000
 """So many ids at the most are searched by in place of a chain."""
@@ -87,7 +87,21 @@ class _Asker:
                 found += self.urls(name, [row[0] for row in rows])
             if len(found) > FEW:
                 return None
-        return Criterion(param, tuple(dict.fromkeys(found)))
+        criterion = Criterion(param, tuple(dict.fromkeys(found)))
+        containers = self.containers(param, [part for _, part in targets])
+        if containers is None:
+            return None
+        return AnyOf((criterion, Numbered(containers))) if containers else criterion
+
+    def containers(self, param: Param, parts: Sequence[Filter]) -> tuple[int, ...] | None:
+        """The resources whose own contained ones a chain leads to; None where there are many."""
+        conditions = Conditions(self.registry, self.grant, self.sources)
+        ways = [conditions.inside(param, criterion) for criterion in map(within, parts) if criterion is not None]
+        if not ways:
+            return ()
+        united = join(" UNION ALL ", (Statement(f"(SELECT i.rid FROM {way.text} LIMIT {FEW + 1})", way.params) for way in ways))  # noqa: S608 - as above
+        rows = self.run(Statement(united.text, united.params, by_value=True))
+        return tuple(sorted({row[0] for row in rows})) if len(rows) <= FEW else None
 
     def urls(self, name: str, rids: list[int]) -> list[Target]:
         """The canonical URLs of resources of a type, by their numbers."""
@@ -130,7 +144,7 @@ class _Asker:
 
     def either(self, node: AnyOf, query: Query) -> Filter:
         """Alternatives that each have an index are looked up one by one: a condition per resource would have to look at all that match none."""
-        if not all(is_equation(part) or isinstance(part, Itself | Hierarchy) for part in node.filters):
+        if not all(is_equation(part) or isinstance(part, Itself | Hierarchy | Numbered) for part in node.filters):
             return node
         rids: set[int] = set()
         for part in node.filters:

@@ -8,7 +8,7 @@ Filters are a tree: a Criterion asks the resource's own rows, Chain and Has ask 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 from urllib.parse import urlencode
 
@@ -229,6 +229,13 @@ def below(node: Filter) -> Iterator[Filter]:
                 yield from below(part)
         case Not(part):
             yield from below(part)
+
+
+def within(node: Filter) -> Criterion | None:
+    """What the rows of contained resources are to satisfy for one of them to satisfy a filter; None where rows cannot tell."""
+    if not isinstance(node, Criterion) or node.modifier is not None or node.param.pid <= 0 or node.param.type == "special":
+        return None
+    return replace(node, param=replace(node.param, pid=-node.param.pid, others=()))
 
 
 def rewritten(node: Filter, change: Callable[[Filter], Filter]) -> Filter:

@@ -244,9 +244,9 @@ def test_explaining_is_for_administrators(make_admin: Fhir, clinic: Clinic) -> N
     parts = {each["name"] for each in told["parameter"]}
     assert {"query", "narrowed", "statement"} <= parts
     statements = [{part["name"]: part for part in each["part"]} for each in told["parameter"] if each["name"] == "statement"]
-    assert [each["purpose"]["valueString"] for each in statements] == ["chain", "page"]
-    assert all(each["sql"]["valueString"].startswith("SELECT") and each["rows-visited"]["valueInteger"] >= 0 for each in statements)
-    assert "sp_reference" in statements[1]["sql"]["valueString"]
+    assert [each["purpose"]["valueString"] for each in statements] == ["chain", "chain", "page"]
+    assert all(each["sql"]["valueString"].lstrip("(").startswith("SELECT") and each["rows-visited"]["valueInteger"] >= 0 for each in statements)
+    assert "sp_reference" in statements[-1]["sql"]["valueString"]
     issues(make_admin.other().get(query, 403))
 
 
@@ -276,3 +276,31 @@ def test_a_page_ends_where_its_bytes_do(fhir: Fhir, monkeypatch: pytest.MonkeyPa
     assert [each["resource"]["id"] for page in pages for each in page["entry"]] == made[::-1]
     monkeypatch.setattr("fhir_server.interactions.finding.MAX_PAGE_BYTES", 100)
     assert len(fhir.get(f"Patient?identifier={value}")["entry"]) == 1
+
+
+def test_a_chain_leads_into_contained_resources(fhir: Fhir, monkeypatch: pytest.MonkeyPatch) -> None:
+    value = unique()
+    person = fhir.post("Patient", identified(value))["id"]
+
+    def request(code: str, reference: str = "#m") -> str:
+        inner = {"resourceType": "Medication", "id": "m", "code": {"coding": [{"system": "urn:m", "code": f"{value}-{code}"}]}}
+        content = {"resourceType": "MedicationRequest", "status": "active", "intent": "order", "subject": {"reference": f"Patient/{person}"}}
+        content |= {"contained": [inner], "medicationReference": {"reference": reference}}
+        if reference != "#m":
+            content["supportingInformation"] = [{"reference": "#m"}]
+        made: str = fhir.post("MedicationRequest", content)["id"]
+        return made
+
+    aspirin, other = request("aspirin"), request("other")
+    stored = fhir.post("Medication", {"resourceType": "Medication", "code": {"coding": [{"system": "urn:m", "code": f"{value}-aspirin"}]}})["id"]
+    outside, unmeant = request("else", f"Medication/{stored}"), request("aspirin", "Medication/none")
+    for few in (1_000, 0):
+        monkeypatch.setattr("fhir_server.search.narrow.FEW", few)
+        found = fhir.ids(f"MedicationRequest?medication.code=urn:m|{value}-aspirin&_count=1")
+        assert sorted(found) == sorted([aspirin, outside])
+        assert fhir.ids(f"MedicationRequest?medication:Medication.code={value}-other") == [other]
+        assert fhir.get(f"MedicationRequest?medication.code={value}-aspirin&_summary=count")["total"] == 2
+        assert fhir.ids(f"Patient?_has:MedicationRequest:patient:medication.code={value}-aspirin") == [person]
+        assert fhir.ids(f"MedicationRequest?patient={person}&medication.code={value}-nothing") == []
+    assert unmeant in fhir.ids(f"MedicationRequest?patient={person}")
+    assert fhir.ids(f"MedicationRequest?patient={person}&medication:missing=true") == []

@@ -46,12 +46,12 @@ def test_a_contained_resource_has_the_rows_of_its_type(registry: Registry) -> No
     assert found["organization"] == [("o", number, None, None, True, True)]
 
 
-def test_the_container_has_its_own_rows_and_none_for_fragments(registry: Registry) -> None:
+def test_the_container_has_its_own_rows_and_says_that_it_refers_to_what_it_contains(registry: Registry) -> None:
     resource = observation(PATIENT)
     own = {table: [row for row in rows if row[0] > 0] for table, rows in registry.rows(resource).items()}
     alone = registry.rows({key: value for key, value in resource.items() if key != "contained"})
     assert {table: rows for table, rows in own.items() if rows and table != "sp_words"} == alone
-    assert not own["sp_reference"]
+    assert {row[1:3] for row in own["sp_reference"]} == {("#p", 0)}
     [row] = own["sp_words"]
     assert "'inner':1" in row[1].split(" ")
 

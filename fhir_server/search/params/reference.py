@@ -50,6 +50,9 @@ def maker(fhir_type: str, element: Element | None, context: Context) -> Maker | 
 
         def reference(value: dict[str, Any]) -> tuple[Row, ...]:
             text: str = value.get("reference", "")
+            if text.startswith("#"):
+                # To a contained resource, or with nothing behind it to the container.
+                return ((capped(text), ABSOLUTE),) if len(text) > 1 else ()
             found = locate(text, context) if text else None
             if found is None:
                 return ()
@@ -106,8 +109,13 @@ def _versioned(text: str, context: Context) -> str:
 
 
 def points_to(value: dict[str, Any], fhir_type: str, context: Context) -> bool:
-    """Whether a Reference is to a resource of a type, as far as its own text or `type` tells: what `resolve() is` asks without resolving."""
+    """Whether a Reference is to a resource of a type, as far as its own text or `type` tells: what `resolve() is` asks without resolving.
+
+    A reference to a contained resource is to any type: its text does not tell.
+    """
     text = value.get("reference")
+    if text and text[0] == "#":
+        return True
     found = locate(text, context) if text else None
     if found is not None and found[1] != ABSOLUTE:
         return found[1] == context.types.get(fhir_type)
