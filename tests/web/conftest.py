@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import queue
 import re
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -156,6 +158,10 @@ def outside() -> Iterator[Outside]:
     found.smtp_url = f"smtp://127.0.0.1:{port}?from=clinic@example.org"
     found.sms_url = f"http://127.0.0.1:{server.server_port}/send"
     yield found
+    # A test ends when it has its mail; the conversation that brought it ends a moment later.
+    deadline = time.monotonic() + 10
+    while asyncio.all_tasks(mail.loop) and time.monotonic() < deadline:
+        time.sleep(0.02)
     mail.stop()
     server.shutdown()
     server.server_close()
