@@ -284,7 +284,7 @@ def test_a_chain_leads_into_contained_resources(fhir: Fhir, monkeypatch: pytest.
 
     def request(code: str, reference: str = "#m") -> str:
         inner = {"resourceType": "Medication", "id": "m", "code": {"coding": [{"system": "urn:m", "code": f"{value}-{code}"}]}}
-        content = {"resourceType": "MedicationRequest", "status": "active", "intent": "order", "subject": {"reference": f"Patient/{person}"}}
+        content: Json = {"resourceType": "MedicationRequest", "status": "active", "intent": "order", "subject": {"reference": f"Patient/{person}"}}
         content |= {"contained": [inner], "medicationReference": {"reference": reference}}
         if reference != "#m":
             content["supportingInformation"] = [{"reference": "#m"}]
