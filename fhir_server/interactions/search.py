@@ -6,8 +6,7 @@ https://hl7.org/fhir/R4/http.html#search, https://hl7.org/fhir/R4/search.html
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
-from urllib.parse import urlencode
+from typing import Literal
 
 from fhir_server import fhirjson
 from fhir_server.outcome import Issue, operation_outcome
@@ -21,6 +20,7 @@ from .exchange import Exchange, Reply
 from .explain import explained
 from .finding import Found, count, find, position_of, prepared
 from .includes import included
+from .searchset import entry, searchset
 from .subset import subset
 
 
@@ -106,11 +106,9 @@ def _shaped(engine: Engine, query: Query, found: Iterable[Found], elements: tupl
         yield each._replace(body=fhirjson.dumps(subset(engine.spec, fhirjson.loads(each.body), query.summary, elements)))
 
 
-def _entries(exchange: Exchange, found: Iterable[Found], mode: str) -> Iterator[bytes]:
+def _entries(exchange: Exchange, found: Iterable[Found], mode: Literal["match", "include"]) -> Iterator[bytes]:
     for each in found:
-        url = f"{exchange.base}/{each.type}/{each.id}"
-        how = {"mode": mode} | ({"score": each.score} if each.score is not None else {})
-        yield b'{"fullUrl":' + fhirjson.dumps(url) + b',"resource":' + each.body + b',"search":' + fhirjson.dumps(how) + b"}"
+        yield entry(exchange.base, each.type, each.id, each.body, mode, each.score)
 
 
 def _link(engine: Engine, exchange: Exchange, query: Query, following: cursor.Position | None) -> str | None:
@@ -118,14 +116,4 @@ def _link(engine: Engine, exchange: Exchange, query: Query, following: cursor.Po
 
 
 def _bundle(exchange: Exchange, query: Query, entries: Sequence[bytes], total: int | None, following: str | None) -> Reply:
-    url = f"{exchange.base}/{query.path}".removesuffix("/")
-    applied = [*query.applied, *([("_cursor", query.cursor)] if query.cursor is not None else [])]
-    links = [{"relation": "self", "url": url + (f"?{urlencode(applied)}" if applied else "")}]
-    if following is not None:
-        links.append({"relation": "next", "url": f"{url}?{urlencode([*query.applied, ('_cursor', following)])}"})
-    head: dict[str, Any] = {"resourceType": "Bundle", "type": "searchset"}
-    if total is not None:
-        head["total"] = total
-    head["link"] = links
-    body = fhirjson.dumps(head)
-    return Reply(200, body[:-1] + b',"entry":[' + b",".join(entries) + b"]}" if entries else body)
+    return searchset(exchange, query.path, query.applied, entries, total, following, query.cursor)

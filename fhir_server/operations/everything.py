@@ -11,6 +11,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from fhir_server.interactions import Engine, Exchange, Reply
+from fhir_server.interactions.searchset import entry, searchset
 from fhir_server.outcome import Outcome
 from fhir_server.search import Statement, cursor, parse_date
 from fhir_server.search.cursor import Position
@@ -19,7 +20,6 @@ from fhir_server.search.query import MAX_COUNT
 from fhir_server.store import Snapshot
 
 from .parameters import texts
-from .searchset import entry, searchset
 
 MAX_AT_ONCE: Final = 5_000
 """Resources of an answer where no `_count` asks for pages; beyond them, or beyond 64 MB, there is a next page all the same."""

@@ -9,12 +9,12 @@ from typing import Any, Final
 from fhir_server import fhirjson
 from fhir_server.interactions import Engine, Exchange, Reply
 from fhir_server.interactions.finding import prepared
+from fhir_server.interactions.searchset import entry, searchset
 from fhir_server.outcome import Issue, Outcome, operation_outcome
 from fhir_server.search.compile import MAX_PAGE_BYTES
 from fhir_server.search.latest import MAX_MATCHED, compile_latest
 
 from .parameters import texts
-from .searchset import entry, searchset
 
 MAX_MAX: Final = 1_000
 MAX_ANSWERED: Final = 5_000
