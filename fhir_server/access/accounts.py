@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 from fhir_server.outcome import Outcome
 from fhir_server.store import Store
@@ -21,7 +21,6 @@ from .roles import ROLES
 from .vault import Vault
 
 State = Literal["invited", "active", "locked", "disabled"]
-STATES: Final[tuple[State, ...]] = get_args(State)
 
 _LONGEST_LOGIN: Final = 100
 _COLUMNS: Final = (

@@ -87,7 +87,7 @@ def _within_bytes(db: Snapshot, rows: Sequence[tuple[Any, ...]]) -> list[tuple[t
     page: list[tuple[tuple[Any, ...], bytes]] = []
     size = 0
     for row in rows:
-        body = row[5].encode() if row[5] is not None else next((found for _, found in db.bodies([row[4]])), b"")
+        body = db.body_of(row)
         size += len(body)
         if page and size > MAX_PAGE_BYTES:
             break

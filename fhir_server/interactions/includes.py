@@ -122,8 +122,7 @@ class _Included:
         return found
 
     def _read(self, row: tuple[Any, ...]) -> Found:
-        body = row[5].encode() if row[5] is not None else next((text for _, text in self.db.bodies([row[4]])), b"")
-        return Found(self.registry.type_name(row[1]), row[2], body)
+        return Found(self.registry.type_name(row[1]), row[2], self.db.body_of(row))
 
     def cut(self, why: str) -> None:
         """Tells that something was left out."""

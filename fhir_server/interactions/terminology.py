@@ -36,7 +36,7 @@ def terminology(engine: Engine, db: Snapshot, grant: Grant) -> Terminology:
         if version:
             asked.append(("version", _escaped(version)))
         rows = db.select(compile_search(engine.registry.parse(kind, asked, strict=True), engine.registry, grant))
-        found = [fhirjson.loads(row[5].encode()) for row in rows]
+        found = [fhirjson.loads(db.body_of(row)) for row in rows]
         # The index folds and shortens what it compares.
         exact = [r for r in found if r.get("url") == url and version in ("", r.get("version"))]
         return min(exact, key=lambda r: _PREFERENCE.index(r["status"]) if r.get("status") in _PREFERENCE else len(_PREFERENCE), default=None)

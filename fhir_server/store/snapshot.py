@@ -149,12 +149,12 @@ class Snapshot:
             for (body,) in cursor:
                 yield body.encode()
 
-    def bodies(self, vids: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-        """The bodies of versions by number, one at a time and in their order."""
-        for vid in vids:
-            row = self._connection.execute("SELECT body FROM resource_version WHERE vid = %s", (vid,)).fetchone()
-            if row is not None and row[0] is not None:
-                yield vid, row[0].encode()
+    def body_of(self, row: Sequence[Any]) -> bytes:
+        """The body of a row of a compiled search, which leaves out what is larger than its share of a page."""
+        text = row[5]
+        if text is None:
+            [text] = self._connection.execute("SELECT body FROM resource_version WHERE vid = %s", (row[4],)).fetchone() or ("",)
+        return bytes(text.encode())
 
     def select(self, statement: Statement) -> list[tuple[Any, ...]]:
         """The rows of a compiled search, count or include; the grant is compiled in."""

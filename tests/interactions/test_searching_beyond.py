@@ -304,3 +304,13 @@ def test_a_chain_leads_into_contained_resources(fhir: Fhir, monkeypatch: pytest.
         assert fhir.ids(f"MedicationRequest?patient={person}&medication.code={value}-nothing") == []
     assert unmeant in fhir.ids(f"MedicationRequest?patient={person}")
     assert fhir.ids(f"MedicationRequest?patient={person}&medication:missing=true") == []
+
+
+def test_a_value_set_larger_than_its_share_of_a_page_is_read_all_the_same(fhir: Fhir, monkeypatch: pytest.MonkeyPatch) -> None:
+    value = unique()
+    url = f"http://sets.example.org/{value}"
+    include = [{"system": LOINC, "concept": [{"code": "8480-6"}]}]
+    fhir.post("ValueSet", {"resourceType": "ValueSet", "status": "active", "url": url, "compose": {"include": include}})
+    made = fhir.post("Observation", observation(identifier=[{"value": value}], code={"coding": [{"system": LOINC, "code": "8480-6"}]}))["id"]
+    monkeypatch.setattr("fhir_server.search.compile.MAX_PAGE_BYTES", 100)
+    assert fhir.ids(f"Observation?identifier={value}&code:in={url}") == [made]
