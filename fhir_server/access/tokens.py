@@ -21,11 +21,13 @@ from .roles import ROLES, Role, role_limits, role_scopes
 from .scopes import Scopes, narrow, parse_scopes
 
 ISSUER: Final = "urn:fhir-server"
+AUDIENCE: Final = "urn:fhir-server:fhir"
+"""What every access token is for; an ID token, which is for an app, opens nothing here."""
 _ALGORITHM: Final = "HS256"
 _MAX_LENGTH: Final = 8192  # Characters: beyond what proxies let through in a header.
 _SKEW: Final = 60  # Seconds that the clocks of two hosts of one clinic may differ.
 _ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
-_CLAIMS: Final = {"iss": str, "sub": str, "jti": str, "iat": int, "exp": int, "roles": list, "scope": str}
+_CLAIMS: Final = {"iss": str, "aud": str, "sub": str, "jti": str, "iat": int, "exp": int, "roles": list, "scope": str}
 
 
 IsAlive = Callable[[str, float], bool]
@@ -34,13 +36,14 @@ IsAlive = Callable[[str, float], bool]
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """What the token of a session says of whoever has signed in."""
+    """What the token of a session says of whoever has signed in; `account` is the id of their account."""
 
     login: str
     roles: tuple[str, ...]
     patient: str | None = None
     fhir_user: str | None = None
     password_expired: bool = False
+    account: str | None = None
 
 
 def issue(secret: str, *, role: Role | None, user: str | None, patient: str | None, scope: str | None, ttl: int, now: float) -> str:
@@ -54,6 +57,7 @@ def issue(secret: str, *, role: Role | None, user: str | None, patient: str | No
     _refuse_contradictions(role, patient, scopes)
     claims: dict[str, Any] = {
         "iss": ISSUER,
+        "aud": AUDIENCE,
         "sub": user or (f"role/{role}" if role else "service"),
         "jti": secrets.token_urlsafe(16),
         "iat": int(now),
@@ -73,6 +77,7 @@ def issue_session(secret: str, person: Person, *, session: str, ttl: int, now: f
     """
     claims: dict[str, Any] = {
         "iss": ISSUER,
+        "aud": AUDIENCE,
         "sub": person.login,
         "jti": secrets.token_urlsafe(16),
         "iat": int(now),
@@ -85,6 +90,8 @@ def issue_session(secret: str, person: Person, *, session: str, ttl: int, now: f
         claims["patient"] = person.patient
     if person.fhir_user is not None:
         claims["fhirUser"] = person.fhir_user
+    if person.account is not None:
+        claims["account"] = person.account
     return jwt.encode(claims, secret, algorithm=_ALGORITHM)
 
 
@@ -142,17 +149,16 @@ def _verified(secret: str, token: str) -> tuple[int, int, str | None, Grant]:
             secret,
             algorithms=[_ALGORITHM],
             issuer=ISSUER,
-            options={"verify_exp": False, "verify_iat": False, "verify_nbf": False, "verify_aud": False},
+            audience=AUDIENCE,
+            options={"verify_exp": False, "verify_iat": False, "verify_nbf": False},
         )
     except (jwt.InvalidTokenError, ValueError, RecursionError):
         raise _refused("The token is not one of this server, or was changed") from None
     if any(type(claims.get(name)) is not kind for name, kind in _CLAIMS.items()):
         raise _refused("The token lacks a claim")
-    session = claims.get("sid")
-    if session is not None and not isinstance(session, str):
-        raise _refused("The token lacks a claim")
     try:
-        return claims["iat"], claims["exp"], session, _grant(claims)
+        grant = _grant(claims)
+        return claims["iat"], claims["exp"], grant.session, grant
     except Outcome as error:
         raise _refused("The token carries a scope that this server does not know") if error.category == "parameter" else error from None
 
@@ -169,7 +175,24 @@ def _grant(claims: dict[str, Any]) -> Grant:
         raise _refused("The token lacks the patient it is bound to")
     # An app that a patient has let in sees no more than the patient, one that a doctor has opened for a patient what the doctor sees.
     limits = role_limits("patient") if bound and not {"admin", "doctor"} & set(roles) else ()
-    return Grant(claims["sub"], frozenset(roles), scopes, patient if bound else None, limits)
+    return Grant(
+        claims["sub"],
+        frozenset(roles),
+        scopes,
+        patient if bound else None,
+        limits,
+        account=_optional(claims, "account"),
+        session=_optional(claims, "sid"),
+        client=_optional(claims, "client_id"),
+        user=_optional(claims, "fhirUser"),
+    )
+
+
+def _optional(claims: dict[str, Any], name: str) -> str | None:
+    value = claims.get(name)
+    if value is not None and not isinstance(value, str):
+        raise _refused("The token lacks a claim")
+    return value
 
 
 def _refused(reason: str) -> Outcome:

@@ -33,6 +33,8 @@ class Grant:
 
     `actor` names them in the audit trail. `patient` is the id of the one patient whose compartment they are held to, None for no such bound.
     `limits` are types, each with search parameters that its instances must match besides.
+    `account`, `session` and `client` are the ids of the account that has signed in, of its session, and of the app that it has let in; `user` is who
+    the account is in FHIR, as `Practitioner/7`. Each is None where there is none.
     """
 
     actor: str
@@ -40,6 +42,10 @@ class Grant:
     scopes: tuple[Scope, ...]
     patient: str | None = None
     limits: tuple[tuple[str, str], ...] = ()
+    account: str | None = None
+    session: str | None = None
+    client: str | None = None
+    user: str | None = None
 
     @property
     def text(self) -> str:

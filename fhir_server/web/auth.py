@@ -182,7 +182,7 @@ class _Auth:
         return answer({"login": account.login, "roles": account.roles, "fhirUser": account.fhir_user, "session": session})
 
     def _tokens(self, account: Account, opened: Opened) -> Response:
-        person = Person(account.login, account.roles, account.patient, account.fhir_user, account.password_expired)
+        person = Person(account.login, account.roles, account.patient, account.fhir_user, account.password_expired, account.id)
         token = issue_session(self._secret, person, session=opened.id, ttl=opened.ttl, now=self._clock())
         body: dict[str, Any] = {
             "access_token": token,

@@ -355,6 +355,7 @@ def test_the_role_patient_beside_another_opens_nothing_unbound() -> None:
     now = int(time.time())
     claims = {
         "iss": "urn:fhir-server",
+        "aud": "urn:fhir-server:fhir",
         "sub": "x",
         "jti": "x",
         "iat": now,

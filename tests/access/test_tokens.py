@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fhir_server.access import grant_of, issue
 from fhir_server.access.roles import BILLING, CLINICAL, DIRECTORY, PERSONAL, ROLES, SCHEDULING, TEMPLATES, Role, role_scopes
-from fhir_server.access.tokens import ISSUER
+from fhir_server.access.tokens import AUDIENCE, ISSUER
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
 from fhir_server.spec import r4
@@ -30,7 +30,16 @@ def grant(**given_parts: Any) -> Grant:
 
 
 def signed(**changes: Any) -> str:
-    claims: dict[str, Any] = {"iss": ISSUER, "sub": "x", "jti": "1", "iat": int(NOW), "exp": int(NOW) + 60, "roles": ["admin"], "scope": ""}
+    claims: dict[str, Any] = {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "sub": "x",
+        "jti": "1",
+        "iat": int(NOW),
+        "exp": int(NOW) + 60,
+        "roles": ["admin"],
+        "scope": "",
+    }
     return jwt.encode({name: value for name, value in (claims | changes).items() if value is not None}, SECRET, algorithm="HS256")
 
 
@@ -133,6 +142,8 @@ def encoded(part: dict[str, Any]) -> str:
         unsigned(),
         signed(iss="somebody else"),
         signed(iss=None),
+        signed(aud="somebody else"),
+        signed(aud=None),
         signed(exp=None),
         signed(exp="soon"),
         signed(roles=None),
