@@ -32,7 +32,7 @@ from fhir_server.store import Store
 SECRET: Final = "a secret that only the tests know of"
 BASE: Final = "http://localhost/fhir"
 ZONE: Final = ZoneInfo("Europe/Berlin")
-TYPES: Final = ("Patient", "Observation", "Condition", "Organization", "Basic", "Group")
+TYPES: Final = ("Patient", "Observation", "Condition", "Organization", "Flag", "CareTeam")
 
 Json = dict[str, Any]
 
@@ -96,8 +96,8 @@ def doors(fresh_database: Callable[[], str], tmp_path_factory: pytest.TempPathFa
             made.put("Observation", f"{gone}-{each}", **observation(f"Patient/{each}", f"secret-{each}"))
             assert made(made.admin, "DELETE", f"Observation/{gone}-{each}").status_code == 204
         made.put("Observation", f"back-{each}", **observation(f"Patient/{each}", f"secret-{each}"))
-        made.put("Basic", f"x-{each}", code={"text": "x"}, subject={"reference": f"Patient/{each}"})
-    made.put("Group", "g", type="person", actual=True, member=[{"entity": {"reference": "Patient/a"}}])
+        made.put("Flag", f"x-{each}", status="active", code={"text": "x"}, subject={"reference": f"Patient/{each}"})
+    made.put("CareTeam", "g", participant=[{"member": {"reference": "Patient/a"}}])
     yield made
     store.close()
 
@@ -125,7 +125,7 @@ class Caller:
         own = f"Patient/{self.patient}"
         if kind == "Patient":
             return bool(resource["id"] == self.patient)
-        places = [resource.get("subject", {}), *(member["entity"] for member in resource.get("member", ()))]
+        places = [resource.get("subject", {}), *(each["member"] for each in resource.get("participant", ()))]
         return any(place.get("reference") == own for place in places)
 
 
@@ -149,7 +149,7 @@ SEARCHES: Final = (
     "Patient?_revinclude=Observation:subject&_revinclude=Condition:subject",
     "Organization?_revinclude=Patient:organization",
     "Condition?subject:missing=false&_sort=-_lastUpdated&_count=1",
-    "Group?member=Patient/a&_include=Group:member",
+    "CareTeam?participant=Patient/a&_include=CareTeam:participant",
 )
 
 
@@ -208,9 +208,9 @@ def test_histories_show_no_version_that_was_not_the_callers(doors: Doors, caller
 INSTANCES: Final = (
     *(f"Patient/{p}" for p in "ab"),
     *(f"Observation/{stem}-{p}" for stem in ("o", "moved-to", "gone", "back") for p in "ab"),
-    *(f"{stem}-{p}" for stem in ("Condition/c", "Basic/x") for p in "ab"),
+    *(f"{stem}-{p}" for stem in ("Condition/c", "Flag/x") for p in "ab"),
     "Organization/o1",
-    "Group/g",
+    "CareTeam/g",
 )
 
 
