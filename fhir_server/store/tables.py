@@ -104,9 +104,28 @@ search_generation: Final = Table(
 )
 """Goes up with every change of the set of search parameters; whoever writes with an older set writes nothing. See `parameters`."""
 
+consent_rule: Final = Table(
+    "consent_rule",
+    metadata,
+    Column("rid", BigInteger, primary_key=True, autoincrement=False),
+    Column("body", Text, nullable=False),
+)
+"""The current Consents that forbid something: few, so that whoever looks for them need not read all."""
+
+consent_generation: Final = Table(
+    "consent_generation",
+    metadata,
+    # One row, made by the migration.
+    Column("single", Boolean, CheckConstraint("single", name="consent_generation_single"), primary_key=True, server_default=text("true")),
+    Column("generation", Integer, nullable=False),
+)
+"""Goes up with every change of what is forbidden, or of who works where."""
+
 __all__ = [
     "BLOCK",
     "INDEX_TABLES",
+    "consent_generation",
+    "consent_rule",
     "index_settings",
     "metadata",
     "once",

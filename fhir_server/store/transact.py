@@ -18,6 +18,7 @@ from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
 from fhir_server.search.grant import Permission
 
+from . import consents
 from .content import carry_labels, stamp
 from .database import Changed, Connection
 from .guard import Guard, is_open
@@ -47,7 +48,8 @@ class Extras:
 def transact(writer: Writer, ops: Sequence[Op], grant: Grant, extras: Extras) -> Commit:
     """Does all ops or none. See `Store.transact`."""
     _check_grant(ops, grant)
-    alone = not (extras.lookups or extras.once or extras.then or writer.referential_integrity or defines_parameters(ops))
+    followed = defines_parameters(ops) or consents.concerns(ops)
+    alone = not (extras.lookups or extras.once or extras.then or writer.referential_integrity or followed)
     if alone and len(ops) <= CHUNK and all(type(op) is Create and op.if_none_exist is None for op in ops) and _all_open(ops, grant):
         return writer.database.retrying(lambda connection: _create(writer, connection, ops, grant, extras.request_id))
     return writer.database.retrying(lambda connection: _transaction(writer, connection, ops, grant, extras))
@@ -109,6 +111,7 @@ def _transaction(writer: Writer, connection: Connection, ops: Sequence[Op], gran
         guard.after(plan.targets)
         if parameters := [(t.id, t.resource) for t in plan.targets if t.type == "SearchParameter"]:
             follow(connection, parameters)
+        consents.follow(connection, plan.targets)
         if extras.then is not None:
             extras.then(Snapshot(connection, writer.registry, writer.dictionary, grant))
     return _commit(plan, len(ops), at)
