@@ -127,6 +127,7 @@ class _Api:
             prefer.returning,
             environ.get(REQUEST_ID, ""),
             target.member,
+            environ.get("REMOTE_ADDR", ""),
         )
 
     def unrouted(self, error: HTTPException) -> Response | HTTPException:
