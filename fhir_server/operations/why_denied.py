@@ -42,7 +42,7 @@ class _Asked(NamedTuple):
 def why_denied(engine: Engine, exchange: Exchange) -> Reply:
     """200 and Parameters: `allowed`, and a `step` for each rule in the order in which they count, with `rule`, `met` and `text`.
 
-    `login` is the account's, `reference` the resource, or `type` its type alone for `create`; `interaction` is read, search, create, update or delete.
+    `login` is the account's, `reference` the resource, or `type` alone for `create`; `interaction` is read, search, create, update or delete.
     Raises Outcome `forbidden` for anybody but administrators, `not-found` for an unknown login.
     """
     if "admin" not in exchange.grant.roles:
