@@ -180,7 +180,8 @@ class Accounts:
 
     def rehash(self, account: Account, password: str) -> None:
         """Keeps the same password under today's parameters."""
-        with self._store.database.connection() as connection:
+        with self._store.database.connection() as connection, connection.transaction():
+            connection.execute("SELECT set_config('audit.who', '{\"detail\": \"the same password under newer parameters\"}', true)")
             statement = "UPDATE account SET password_hash = %s WHERE id = %s AND password_hash = %s"
             connection.execute(statement, (passwords.hashed(password), account.id, account.password_hash))
 

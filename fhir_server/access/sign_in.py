@@ -23,7 +23,7 @@ from fhir_server.outcome import Outcome
 from fhir_server.settings import Settings
 from fhir_server.store import Store
 
-from . import limits, passwords
+from . import audit, limits, passwords
 from .accounts import Account, Accounts, NewAccount, check_login, folded
 from .challenges import LIFE, Challenge, Challenges, Method, refused
 from .limits import Limit
@@ -84,9 +84,11 @@ class SignIn:
         tries = limits.enter(self._store.database, [self._of_account(account, login, caller, now), self._of_address(caller)], now)
         right = passwords.matches(password, account.password_hash if account is not None else None)
         if account is not None and right and account.state == "locked":
+            audit.refused(self._store, account, "the account is locked", address=caller.address)
             limits.strike(self._store.database, tries)
             raise Outcome("throttled", "The account is locked; ask at the desk", headers={"Retry-After": "900"})
         if account is None or not right or account.state != "active":
+            audit.refused(self._store, account, "wrong password" if not right else "the account is not active", address=caller.address)
             limits.fail(self._store.database, tries)
             raise Outcome("unauthenticated", "The login or the password is not right", headers={"WWW-Authenticate": "Bearer"})
         limits.strike(self._store.database, tries)
@@ -117,6 +119,7 @@ class SignIn:
         challenge, account = self._challenge(challenge_id, now)
         tries = limits.enter(self._store.database, [*self._of_codes(account), self._of_address(caller)], now)
         if self.challenges.use(challenge, account, code, now) is None:
+            audit.refused(self._store, account, "wrong code", address=caller.address)
             limits.fail(self._store.database, tries)
             raise refused()
         limits.strike(self._store.database, tries)
@@ -129,6 +132,7 @@ class SignIn:
         now = self._clock()
         tries = limits.enter(self._store.database, [self._of_account(account, account.login, caller, now), self._of_address(caller)], now)
         if not passwords.matches(current, account.password_hash):
+            audit.refused(self._store, account, "wrong password, to change it", address=caller.address)
             limits.fail(self._store.database, tries)
             raise Outcome("forbidden", "The current password is not right")
         limits.strike(self._store.database, tries)
