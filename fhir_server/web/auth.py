@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from functools import partial
@@ -22,7 +21,6 @@ from fhir_server.access.sessions import Opened, is_alive
 from fhir_server.access.sign_in import Caller, SignIn, applicant_resource
 from fhir_server.access.tokens import Person, grant_of, issue_session, session_and_grant
 from fhir_server.interactions import Engine, Exchange, dispatch
-from fhir_server.messaging import Messenger
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM, Grant
 from fhir_server.settings import Settings
@@ -35,9 +33,9 @@ _ISSUER: Final = "FHIR server"
 _OLDEST: Final = date(1880, 1, 1)
 
 
-def blueprint(engine: Engine, settings: Settings, clock: Callable[[], float] = time.time) -> Blueprint:
+def auth_blueprint(engine: Engine, settings: Settings, sign_in: SignIn, clock: Callable[[], float]) -> Blueprint:
     """Everything below `/auth`. `clock` gives seconds since 1970. Faults of any kind become problem details."""
-    auth = _Auth(engine, settings, clock)
+    auth = _Auth(engine, settings, sign_in, clock)
     routes = Blueprint("auth", __name__, url_prefix="/auth")
     routes.add_url_rule("/<path:path>", "auth", auth.answer, methods=_METHODS, provide_automatic_options=False)
     routes.register_error_handler(Exception, problem)
@@ -47,13 +45,13 @@ def blueprint(engine: Engine, settings: Settings, clock: Callable[[], float] = t
 class _Auth:
     """The view and what it is given once."""
 
-    def __init__(self, engine: Engine, settings: Settings, clock: Callable[[], float]) -> None:
+    def __init__(self, engine: Engine, settings: Settings, sign_in: SignIn, clock: Callable[[], float]) -> None:
         self._engine = engine
         self._secret = settings.jwt_secret
         self._base = f"{settings.public_url or ''}/fhir"
         self._clock = clock
         self._is_alive = partial(is_alive, engine.store)
-        self._sign_in = SignIn(engine.store, settings, Messenger(settings), lambda: datetime.fromtimestamp(clock(), UTC))
+        self._sign_in = sign_in
         self._views: dict[str, dict[str, Callable[[], Response]]] = {
             "login": {"POST": self._login},
             "otp": {"POST": self._otp},

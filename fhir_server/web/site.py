@@ -1,0 +1,51 @@
+"""The web side put together: what signing in is, once, and the ways to it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from flask import Blueprint, Response
+
+from fhir_server.access.sign_in import SignIn
+from fhir_server.interactions import Engine
+from fhir_server.messaging import Messenger
+from fhir_server.outcome import Outcome
+from fhir_server.settings import Settings
+
+from .auth import auth_blueprint
+from .browser import Browser
+from .pages import Pages, stylesheet
+
+
+def blueprint(engine: Engine, settings: Settings, clock: Callable[[], float] = time.time) -> Blueprint:
+    """Everything below `/auth`, and the pages. `clock` gives seconds since 1970."""
+    sign_in = SignIn(engine.store, settings, Messenger(settings), lambda: datetime.fromtimestamp(clock(), UTC))
+    web = Blueprint("web", __name__)
+    web.register_blueprint(auth_blueprint(engine, settings, sign_in, clock))
+    web.register_blueprint(_pages_blueprint(engine, settings, clock))
+    return web
+
+
+def _pages_blueprint(engine: Engine, settings: Settings, clock: Callable[[], float]) -> Blueprint:
+    pages = Pages(settings)
+    browser = Browser(engine.store, settings, clock)
+    routes = Blueprint("pages", __name__)
+    routes.register_error_handler(Exception, pages.fault)
+    routes.add_url_rule("/", "home", lambda: _home(pages, browser), provide_automatic_options=False)
+    routes.add_url_rule("/pages/<name>.css", "style", _style, provide_automatic_options=False)
+    return routes
+
+
+def _home(pages: Pages, browser: Browser) -> Response:
+    found = browser.current()
+    return pages.render("home.html", account=found.account if found is not None else None)
+
+
+def _style(name: str) -> Response:
+    known, data = stylesheet()
+    if name != known:
+        raise Outcome("not-found", "The style sheet has another name now")
+    headers = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
+    return Response(data, 200, headers, content_type="text/css; charset=utf-8")
