@@ -209,6 +209,12 @@ class Accounts:
         with self._store.database.connection() as connection:
             connection.execute(f"UPDATE account SET {column} = true WHERE id = %s", (account.id,))  # noqa: S608 - our names
 
+    def set_contact(self, account: Account, kind: Literal["email", "phone"], value: str) -> None:
+        """Changes the e-mail address or the telephone number to one that is proved."""
+        with self._store.database.connection() as connection:
+            statement = f"UPDATE account SET {kind} = %s, {kind}_proved = true WHERE id = %s"  # noqa: S608 - our names
+            connection.execute(statement, (self._sealed(account.id, kind, value), account.id))
+
     def welcome(self, account: Account, patient: str) -> None:
         """Makes an invited account active, as the patient of this id."""
         with self._store.database.connection() as connection:

@@ -14,8 +14,8 @@ from urllib.parse import quote
 from flask import Response, g, request
 
 from fhir_server.access.accounts import Account, Accounts
+from fhir_server.access.desk import Caller
 from fhir_server.access.sessions import Sessions
-from fhir_server.access.sign_in import Caller
 from fhir_server.access.vault import Vault
 from fhir_server.settings import Settings
 from fhir_server.store import Store

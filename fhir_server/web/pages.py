@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
@@ -132,8 +132,3 @@ def _day_and_time(settings: Settings) -> Any:
         return f"{local.day} {local:%B %Y, %H:%M} {zone}".rstrip()
 
     return shown
-
-
-def instant(moment: datetime) -> str:
-    """A moment for machines: `2026-11-30T09:00:00Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
