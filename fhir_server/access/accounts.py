@@ -250,7 +250,7 @@ def folded(login: str) -> str:
 def check_login(login: str) -> None:
     """Raises Outcome `invalid` for what cannot be a login: empty, too long, or with blanks or unprintable characters in it."""
     if not (0 < len(login) <= _LONGEST_LOGIN and login.isprintable() and not any(each.isspace() for each in login)):
-        raise Outcome("invalid", f"A login has 1 to {_LONGEST_LOGIN} characters, without blanks")
+        raise Outcome("invalid", f"A login has 1 to {_LONGEST_LOGIN} characters, without blanks", expression="login")
 
 
 def _check_roles(new: NewAccount) -> None:

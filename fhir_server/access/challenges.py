@@ -160,4 +160,4 @@ def totp_step(secret: str | None, code: str, now: datetime) -> int | None:
 
 def refused() -> Outcome:
     """What is said of a challenge or a code that is not good, whatever the reason."""
-    return Outcome("unauthenticated", "The code is not right, or its challenge has ended", headers={"WWW-Authenticate": "Bearer"})
+    return Outcome("unauthenticated", "The code is not right, or its challenge has ended", expression="code", headers={"WWW-Authenticate": "Bearer"})

@@ -35,7 +35,7 @@ class Contacts:
         tries = limits.enter(desk.database, [desk.of_account(account, account.login, caller, now), desk.of_address(caller)], now)
         if not passwords.matches(password, account.password_hash):
             limits.fail(desk.database, tries)
-            raise Outcome("forbidden", "The password is not right")
+            raise Outcome("forbidden", "The password is not right", expression="current")
         limits.strike(desk.database, tries)
         challenge = desk.challenges.open(account, kind, now, target)
         if desk.reaches(_METHODS[kind]):
@@ -57,7 +57,7 @@ class Contacts:
         challenge = desk.challenges.latest(account, kind, now)
         if challenge is None or challenge.target is None or desk.challenges.use(challenge, account, code, now) is None:
             limits.fail(desk.database, tries)
-            raise Outcome("invalid", "The code is not right, or is too old")
+            raise Outcome("invalid", "The code is not right, or is too old", expression="code")
         limits.strike(desk.database, tries)
         desk.code_was_used(account)
         desk.accounts.set_contact(account, kind, challenge.target)

@@ -17,6 +17,7 @@ from fhir_server.messaging import Messenger
 from fhir_server.outcome import Outcome
 from fhir_server.settings import Settings
 from fhir_server.store import Store
+from fhir_server.store.database import Database
 
 from . import limits
 from .accounts import Account, Accounts, folded
@@ -57,12 +58,16 @@ class Desk:
         self._vault = Vault(settings.jwt_secret)
         self._most_of_address = settings.auth_address_limit
         self.store = store
-        self.database = store.database
         self.messenger = messenger
         self.now = clock
         self.accounts = Accounts(store, self._vault)
         self.sessions = Sessions(store, self._vault)
         self.challenges = Challenges(store, self._vault)
+
+    @property
+    def database(self) -> Database:
+        """Where accounts and limits are kept."""
+        return self.store.database
 
     def ways(self, account: Account) -> tuple[str, ...]:
         """How the account's owner comes by a code: `totp`, `email`, `sms`."""
@@ -149,13 +154,13 @@ class Desk:
 def check_email(text: str) -> None:
     """Raises Outcome `invalid` for what cannot be an e-mail address."""
     if not _EMAIL.fullmatch(text):
-        raise Outcome("invalid", "The e-mail address is not one as name@example.org")
+        raise Outcome("invalid", "The e-mail address is not one as name@example.org", expression="email")
 
 
 def check_phone(text: str) -> None:
     """Raises Outcome `invalid` for what cannot be a telephone number."""
     if not _PHONE.fullmatch(text):
-        raise Outcome("invalid", "The telephone number is not one as +49 170 1234567")
+        raise Outcome("invalid", "The telephone number is not one as +49 170 1234567", expression="phone")
 
 
 def network(address: str) -> str:

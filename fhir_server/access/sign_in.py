@@ -41,13 +41,14 @@ class Waiting:
     """A sign-in between password and code.
 
     `methods` are the ways to have a code, `places` is as much as may be told of where each leads, `sent` the way of the last code, and `cool_down`
-    the seconds until another may go.
+    the seconds until another may go. With `silent` there is no gateway, and the operator has the code.
     """
 
     methods: tuple[str, ...]
     places: dict[str, str]
     sent: str | None
     cool_down: int
+    silent: bool
 
 
 class SignIn:
@@ -59,7 +60,6 @@ class SignIn:
         self.accounts = self.desk.accounts
         self.sessions = self.desk.sessions
         self._challenges = self.desk.challenges
-        self._database = store.database
 
     def login(self, login: str, password: str, caller: Caller) -> Started:
         """A challenge for a right password.
@@ -69,15 +69,15 @@ class SignIn:
         """
         now = self.desk.now()
         account = self.accounts.by_login(login)
-        tries = limits.enter(self._database, [self.desk.of_account(account, login, caller, now), self.desk.of_address(caller)], now)
+        tries = limits.enter(self.desk.database, [self.desk.of_account(account, login, caller, now), self.desk.of_address(caller)], now)
         right = passwords.matches(password, account.password_hash if account is not None else None)
         if account is not None and right and account.state == "locked":
-            limits.strike(self._database, tries)
+            limits.strike(self.desk.database, tries)
             raise Outcome("throttled", "The account is locked; ask at the desk", headers={"Retry-After": "900"})
         if account is None or not right or account.state != "active":
-            limits.fail(self._database, tries)
+            limits.fail(self.desk.database, tries)
             raise Outcome("unauthenticated", "The login or the password is not right", headers={"WWW-Authenticate": "Bearer"})
-        limits.strike(self._database, tries)
+        limits.strike(self.desk.database, tries)
         if passwords.is_dated(account.password_hash):
             self.accounts.rehash(account, password)
         if secrets.randbelow(_CLEANED) == 0:
@@ -104,7 +104,9 @@ class SignIn:
         now = self.desk.now()
         challenge, account = self._challenge(challenge_id, now)
         places = {"email": _part_of(account.email), "sms": _part_of(account.phone)}
-        return Waiting(self.desk.ways(account), places, *self._challenges.last_sent(challenge, now))
+        ways = self.desk.ways(account)
+        silent = not any(way == "totp" or self.desk.reaches(way) for way in ways)
+        return Waiting(ways, places, *self._challenges.last_sent(challenge, now), silent)
 
     def verify(self, challenge_id: str, code: str, caller: Caller) -> tuple[Account, Opened]:
         """Opens a session by a right code. Raises Outcome `unauthenticated` for a wrong one, `throttled` after too many of them."""
@@ -115,24 +117,24 @@ class SignIn:
         """The account that a right code is of, for a session to be opened. Raises as `verify`."""
         now = self.desk.now()
         challenge, account = self._challenge(challenge_id, now)
-        tries = limits.enter(self._database, [*self.desk.of_codes(account), self.desk.of_address(caller)], now)
+        tries = limits.enter(self.desk.database, [*self.desk.of_codes(account), self.desk.of_address(caller)], now)
         if self._challenges.use(challenge, account, code, now) is None:
-            limits.fail(self._database, tries)
+            limits.fail(self.desk.database, tries)
             raise refused()
-        limits.strike(self._database, tries)
+        limits.strike(self.desk.database, tries)
         self.desk.code_was_used(account)
         return account
 
     def change_password(self, account: Account, current: str, new: str, caller: Caller) -> None:
         """Sets another password and ends every session. Raises Outcome `forbidden` where the current one is not right, `invalid` for the new one."""
         now = self.desk.now()
-        tries = limits.enter(self._database, [self.desk.of_account(account, account.login, caller, now), self.desk.of_address(caller)], now)
+        tries = limits.enter(self.desk.database, [self.desk.of_account(account, account.login, caller, now), self.desk.of_address(caller)], now)
         if not passwords.matches(current, account.password_hash):
-            limits.fail(self._database, tries)
-            raise Outcome("forbidden", "The current password is not right")
-        limits.strike(self._database, tries)
+            limits.fail(self.desk.database, tries)
+            raise Outcome("forbidden", "The current password is not right", expression="current")
+        limits.strike(self.desk.database, tries)
         if new == current:
-            raise Outcome("invalid", "The new password is the current one")
+            raise Outcome("invalid", "The new password is the current one", expression="password")
         self.accounts.set_password(account, new, now)
 
     def enroll_totp(self, account: Account) -> str:
@@ -144,11 +146,11 @@ class SignIn:
     def confirm_totp(self, account: Account, code: str, caller: Caller) -> None:
         """Makes the offered secret the second factor. Raises Outcome `invalid` for a wrong code, and where none was offered."""
         now = self.desk.now()
-        tries = limits.enter(self._database, [*self.desk.of_codes(account), self.desk.of_address(caller)], now)
+        tries = limits.enter(self.desk.database, [*self.desk.of_codes(account), self.desk.of_address(caller)], now)
         if not self._challenges.use_totp(account, account.totp_offered, code, now):
-            limits.fail(self._database, tries)
-            raise Outcome("invalid", "The code is not one that the new secret shows now")
-        limits.strike(self._database, tries)
+            limits.fail(self.desk.database, tries)
+            raise Outcome("invalid", "The code is not one that the new secret shows now", expression="code")
+        limits.strike(self.desk.database, tries)
         self.accounts.accept_totp(account)
 
     def code_for_shell(self, account: Account) -> str | None:
@@ -182,7 +184,8 @@ def _part_of(place: str | None) -> str:
     if place is None:
         return ""
     name, at, domain = place.partition("@")
-    return f"{name[0]}…@{domain}" if at else f"… {place[-3:]}"
+    # With word joiners, so that no line breaks within.
+    return f"{name[0]}…\u2060@{domain}" if at else f"…\u00a0{place[-3:]}"
 
 
 def clean(store: Store, now: datetime) -> None:

@@ -35,9 +35,9 @@ _SESSION: Final = re.compile(r"[A-Za-z0-9_\-]{1,64}")
 _ISSUER: Final = "FHIR server"
 
 
-def auth_blueprint(engine: Engine, settings: Settings, sign_in: SignIn, clock: Callable[[], float]) -> Blueprint:
+def auth_blueprint(engine: Engine, settings: Settings, sign_in: SignIn, registering: Registering, clock: Callable[[], float]) -> Blueprint:
     """Everything below `/auth`. `clock` gives seconds since 1970. Faults of any kind become problem details."""
-    auth = _Auth(engine, settings, sign_in, clock)
+    auth = _Auth(engine, settings, sign_in, registering, clock)
     routes = Blueprint("auth", __name__, url_prefix="/auth")
     routes.add_url_rule("/<path:path>", "auth", auth.answer, methods=_METHODS, provide_automatic_options=False)
     routes.register_error_handler(Exception, problem)
@@ -47,12 +47,12 @@ def auth_blueprint(engine: Engine, settings: Settings, sign_in: SignIn, clock: C
 class _Auth:
     """The view and what it is given once."""
 
-    def __init__(self, engine: Engine, settings: Settings, sign_in: SignIn, clock: Callable[[], float]) -> None:
+    def __init__(self, engine: Engine, settings: Settings, sign_in: SignIn, registering: Registering, clock: Callable[[], float]) -> None:
         self._secret = settings.jwt_secret
         self._clock = clock
         self._is_alive = partial(is_alive, engine.store)
         self._sign_in = sign_in
-        self._registering = Registering(engine, settings, sign_in.desk)
+        self._registering = registering
         self._recovery = Recovery(sign_in.desk)
         self._contacts = Contacts(sign_in.desk)
         self._views: dict[str, dict[str, Callable[[], Response]]] = {
