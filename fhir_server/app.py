@@ -34,13 +34,6 @@ _SECONDS: Final = Histogram(
     ("action",),
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 60),
 )
-_HOME: Final = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>FHIR server</title></head><body>
-<h1>FHIR server</h1>
-<p>This is the FHIR R4 (4.0.1) server of a clinic. Its API is at <code>/fhir</code> and needs a bearer token;
-what it can do is told without one by its <a href="/fhir/metadata?_format=json">CapabilityStatement</a>.</p>
-</body></html>
-"""
 
 
 def create_app(settings: Settings) -> Flask:
@@ -68,7 +61,6 @@ def build_app(engine: Engine, settings: Settings) -> Flask:
     app.url_map.merge_slashes = False
     app.register_blueprint(blueprint(engine, settings))
     app.register_blueprint(web.blueprint(engine, settings))
-    app.add_url_rule("/", "home", lambda: Response(_HOME, content_type="text/html; charset=utf-8"))
     app.add_url_rule("/health/live", "live", lambda: {"status": "pass"})
     app.add_url_rule("/health/ready", "ready", lambda: _readiness(engine.store))
     app.add_url_rule("/metrics", "metrics", lambda: _metrics(settings.metrics_token))

@@ -208,6 +208,12 @@ class Accounts:
         with self._store.database.connection() as connection:
             connection.execute(f"UPDATE account SET {column} = true WHERE id = %s", (account.id,))  # noqa: S608 - our names
 
+    def set_contact(self, account: Account, kind: Literal["email", "phone"], value: str) -> None:
+        """Changes the e-mail address or the telephone number to one that is proved."""
+        with self._store.database.connection() as connection:
+            statement = f"UPDATE account SET {kind} = %s, {kind}_proved = true WHERE id = %s"  # noqa: S608 - our names
+            connection.execute(statement, (self._sealed(account.id, kind, value), account.id))
+
     def welcome(self, account: Account, patient: str) -> None:
         """Makes an invited account active, as the patient of this id."""
         with self._store.database.connection() as connection:
@@ -261,7 +267,7 @@ def folded(login: str) -> str:
 def check_login(login: str) -> None:
     """Raises Outcome `invalid` for what cannot be a login: empty, too long, or with blanks or unprintable characters in it."""
     if not (0 < len(login) <= _LONGEST_LOGIN and login.isprintable() and not any(each.isspace() for each in login)):
-        raise Outcome("invalid", f"A login has 1 to {_LONGEST_LOGIN} characters, without blanks")
+        raise Outcome("invalid", f"A login has 1 to {_LONGEST_LOGIN} characters, without blanks", expression="login")
 
 
 def _check_roles(new: NewAccount) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from fhir_server.outcome import Outcome
 from fhir_server.store import Store
+from fhir_server.store.database import Connection
 
 from .accounts import Account
 from .vault import Vault
@@ -25,6 +26,7 @@ _LIMITS: Final[dict[str, tuple[float, float]]] = {"admin": (0.5, 10), "doctor": 
 _MOST: Final = 20  # Sessions of one account; the oldest ends when another begins.
 _ALIVE: Final = "SELECT 1 FROM session WHERE id = %s AND ended IS NULL AND expires > to_timestamp(%s)"
 _LONGEST_AGENT: Final = 200
+_SLIDES: Final = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,26 +66,38 @@ class Sessions:
 
     def begin(self, account: Account, address: str, agent: str, now: datetime) -> Opened:
         """Opens a session. Raises Outcome `unauthenticated` where the account is not what it was when it was read."""
-        identity = secrets.token_urlsafe(16)
-        idle, absolute = _limits(account.roles)
-        ends = now + absolute
         token = _new_token()
         with self._store.database.connection() as connection, connection.transaction():
-            # Locked, so that a change of password, roles or state either is seen here or finds this session to end.
-            row = connection.execute("SELECT state, password_hash, roles FROM account WHERE id = %s FOR UPDATE", (account.id,)).fetchone()
-            if row is None or row[0] != "active" or row[1] != account.password_hash or tuple(row[2]) != account.roles:
-                raise Outcome("unauthenticated", "The account has changed; sign in again", headers={"WWW-Authenticate": "Bearer"})
-            connection.execute(
-                "INSERT INTO session (id, account, created, last_seen, idle_at, expires, address, agent) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
-                (identity, account.id, now, now, min(now + idle, ends), ends, address, _shown(agent)),
-            )
+            identity, ends = _begin(connection, account, address, agent, now)
             connection.execute("INSERT INTO refresh_token (hash, session) VALUES (%s, %s)", (self._hash(token), identity))
-            connection.execute(
-                "UPDATE session SET ended = %s, reason = 'too many' WHERE id IN"
-                " (SELECT id FROM session WHERE account = %s AND ended IS NULL AND idle_at > %s ORDER BY created DESC, id OFFSET %s)",
-                (now, account.id, now, _MOST),
-            )
         return Opened(identity, account.id, token, _ttl(ends, now))
+
+    def begin_in_browser(self, account: Account, address: str, agent: str, now: datetime) -> str:
+        """Opens a session that has no tokens: the secret by which `of_browser` knows it. Raises as `begin`."""
+        secret = _new_token()
+        with self._store.database.connection() as connection, connection.transaction():
+            identity, _ = _begin(connection, account, address, agent, now)
+            connection.execute("UPDATE session SET browser = %s WHERE id = %s", (self._browser_hash(secret), identity))
+        return secret
+
+    def of_browser(self, secret: str, now: datetime) -> tuple[str, str] | None:
+        """The ids of the session that a browser's secret is of, and of its account; None where it has ended.
+
+        The idle limit begins anew with each use: written once a minute at the most, since a write costs more than the question.
+        """
+        with self._store.database.connection() as connection:
+            row = connection.execute(
+                "SELECT s.id, s.account, s.last_seen, s.expires, a.roles FROM session s JOIN account a ON a.id = s.account"
+                " WHERE s.browser = %s AND s.ended IS NULL AND s.idle_at > %s AND s.expires > %s",
+                (self._browser_hash(secret), now, now),
+            ).fetchone()
+            if row is None:
+                return None
+            identity, account, last_seen, ends, roles = row
+            if now >= last_seen + _SLIDES:
+                idle = min(now + _limits(roles)[0], ends)
+                connection.execute("UPDATE session SET last_seen = %s, idle_at = %s WHERE id = %s AND ended IS NULL", (now, idle, identity))
+        return str(identity), str(account)
 
     def refresh(self, token: str, now: datetime) -> Opened:
         """The session goes on under a new refresh token; the one given is used up.
@@ -150,8 +164,33 @@ class Sessions:
     def _hash(self, token: str) -> bytes:
         return self._vault.digest("refresh token", token)
 
+    def _browser_hash(self, secret: str) -> bytes:
+        # Of its own kind: a refresh token, which is good once, is no secret of a browser, which is good for as long as the session.
+        return self._vault.digest("browser", secret)
+
 
 _CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
+
+
+def _begin(connection: Connection, account: Account, address: str, agent: str, now: datetime) -> tuple[str, datetime]:
+    """The id of a new session, and when it ends in any case."""
+    identity = secrets.token_urlsafe(16)
+    idle, absolute = _limits(account.roles)
+    ends = now + absolute
+    # Locked, so that a change of password, roles or state either is seen here or finds this session to end.
+    row = connection.execute("SELECT state, password_hash, roles FROM account WHERE id = %s FOR UPDATE", (account.id,)).fetchone()
+    if row is None or row[0] != "active" or row[1] != account.password_hash or tuple(row[2]) != account.roles:
+        raise Outcome("unauthenticated", "The account has changed; sign in again", headers=_CHALLENGE)
+    connection.execute(
+        "INSERT INTO session (id, account, created, last_seen, idle_at, expires, address, agent) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+        (identity, account.id, now, now, min(now + idle, ends), ends, address, _shown(agent)),
+    )
+    connection.execute(
+        "UPDATE session SET ended = %s, reason = 'too many' WHERE id IN"
+        " (SELECT id FROM session WHERE account = %s AND ended IS NULL AND idle_at > %s ORDER BY created DESC, id OFFSET %s)",
+        (now, account.id, now, _MOST),
+    )
+    return identity, ends
 
 
 def _limits(roles: Sequence[str]) -> tuple[timedelta, timedelta]:

@@ -75,6 +75,8 @@ challenge: Final = Table(
     Column("code", BYTEA),
     _text("method", nullable=True),
     _moment("sent", nullable=True),
+    # The e-mail address or telephone number that the code proves, where it is not the account's yet.
+    _sealed("target"),
     Index("challenge_account", "account", "purpose"),
     Index("challenge_expires", "expires"),
 )
@@ -115,6 +117,8 @@ session: Final = Table(
     _text("agent"),
     _moment("ended", nullable=True),
     _text("reason", nullable=True),
+    # A digest of the secret in a browser's cookie; sessions of apps have tokens instead.
+    Column("browser", BYTEA, unique=True),
     Index("session_account", "account", "created"),
     Index("session_expires", "expires"),
 )

@@ -1,5 +1,8 @@
-"""What people sign in by: the JSON interface under `/auth`; the pages come to it."""
+"""What people sign in by: the JSON interface under `/auth`, and the pages."""
 
-from .auth import blueprint
+from .browser import Browser
+from .forms import FormGuard
+from .pages import Pages
+from .site import blueprint
 
-__all__ = ["blueprint"]
+__all__ = ["Browser", "FormGuard", "Pages", "blueprint"]

@@ -29,22 +29,27 @@ def read_fields(*needed: str, optional: tuple[str, ...] = ()) -> dict[str, str]:
 
     Raises Outcome `media-type`, `too-large`, `malformed` for what is no JSON object, `parameter` for a field that is missing, empty or no text.
     """
-    if request.mimetype != "application/json":
-        raise Outcome("media-type", "The body has to be application/json")
-    if (request.content_length or 0) > MAX_BODY:
-        raise _too_large()
-    # Nothing is done before this line: the body may still be on its way, and the request is put anew when it is there.
-    data = request.environ["wsgi.input"].read(MAX_BODY + 1)
-    if len(data) > MAX_BODY:
-        raise _too_large()
     try:
-        body = json.loads(data)
+        body = json.loads(read_body("application/json"))
     except (ValueError, RecursionError):
         raise Outcome("malformed", "The body is not JSON") from None
     if not isinstance(body, dict):
         raise Outcome("malformed", "The body has to be a JSON object")
     found = {name: _text(name, body.get(name)) for name in needed}
     return found | {name: _text(name, body[name]) for name in optional if body.get(name) is not None}
+
+
+def read_body(media_type: str) -> bytes:
+    """The request's body. Raises Outcome `media-type` for one of another type, `too-large` above MAX_BODY."""
+    if request.mimetype != media_type:
+        raise Outcome("media-type", f"The body has to be {media_type}")
+    if (request.content_length or 0) > MAX_BODY:
+        raise _too_large()
+    # Nothing is done before this line: the body may still be on its way, and the request is put anew when it is there.
+    data: bytes = request.environ["wsgi.input"].read(MAX_BODY + 1)
+    if len(data) > MAX_BODY:
+        raise _too_large()
+    return data
 
 
 def answer(body: Any = None, status: int = 200) -> Response:
@@ -54,16 +59,20 @@ def answer(body: Any = None, status: int = 200) -> Response:
     return Response(json.dumps(body, ensure_ascii=False), status, _NO_STORE, content_type="application/json")
 
 
+def outcome_of(error: Exception) -> Outcome:
+    """The fault that an exception is; what nobody foresaw is logged, and told by its request id alone."""
+    if isinstance(error, Outcome):
+        return error
+    if isinstance(error, HTTPException):
+        return Outcome(_CATEGORIES.get(error.code or 400, "malformed"), error.description or "The request cannot be read")
+    request_id = request.environ.get("fhir_server.request_id", "")
+    _log.error("request %s failed", request_id, exc_info=error)
+    return Outcome("internal", f"Something went wrong here; the server's log tells what, under the request id {request_id}")
+
+
 def problem(error: Exception) -> Response:
     """The answer to a fault: problem details whose `error` is the fault's category, as `unauthenticated`."""
-    if isinstance(error, Outcome):
-        outcome = error
-    elif isinstance(error, HTTPException):
-        outcome = Outcome(_CATEGORIES.get(error.code or 400, "malformed"), error.description or "The request cannot be read")
-    else:
-        request_id = request.environ.get("fhir_server.request_id", "")
-        _log.error("request %s failed", request_id, exc_info=error)
-        outcome = Outcome("internal", f"Something went wrong here; the server's log tells what, under the request id {request_id}")
+    outcome = outcome_of(error)
     body = {
         "type": "about:blank",
         "title": HTTPStatus(outcome.status).phrase,
