@@ -43,7 +43,13 @@ def chromium() -> Iterator[Browser]:
             pytest.fail("Chromium is not installed, and no page has been looked at")
         pytest.skip("Chromium is not installed: install it to have the pages looked at")
     with sync_playwright() as playwright:
-        quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
+        quiet = [
+            "--disable-features=LocalNetworkAccessChecks",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--no-first-run",
+        ]
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", *quiet])
         yield browser
         browser.close()
