@@ -18,7 +18,7 @@ from fhir_server.outcome import Outcome
 from fhir_server.settings import Settings
 from fhir_server.store import Store
 
-from . import limits, passwords
+from . import audit, limits, passwords
 from .accounts import Account
 from .challenges import LIFE, Challenge, refused
 from .desk import KNOWN, Caller, Desk
@@ -72,9 +72,11 @@ class SignIn:
         tries = limits.enter(self.desk.database, [self.desk.of_account(account, login, caller, now), self.desk.of_address(caller)], now)
         right = passwords.matches(password, account.password_hash if account is not None else None)
         if account is not None and right and account.state == "locked":
+            audit.refused(self.desk.store, account, "the account is locked", address=caller.address)
             limits.strike(self.desk.database, tries)
             raise Outcome("throttled", "The account is locked; ask at the desk", headers={"Retry-After": "900"})
         if account is None or not right or account.state != "active":
+            audit.refused(self.desk.store, account, "wrong password" if not right else "the account is not active", address=caller.address)
             limits.fail(self.desk.database, tries)
             raise Outcome("unauthenticated", "The login or the password is not right", headers={"WWW-Authenticate": "Bearer"})
         limits.strike(self.desk.database, tries)
@@ -119,6 +121,7 @@ class SignIn:
         challenge, account = self._challenge(challenge_id, now)
         tries = limits.enter(self.desk.database, [*self.desk.of_codes(account), self.desk.of_address(caller)], now)
         if self._challenges.use(challenge, account, code, now) is None:
+            audit.refused(self.desk.store, account, "wrong code", address=caller.address)
             limits.fail(self.desk.database, tries)
             raise refused()
         limits.strike(self.desk.database, tries)
@@ -130,6 +133,7 @@ class SignIn:
         now = self.desk.now()
         tries = limits.enter(self.desk.database, [self.desk.of_account(account, account.login, caller, now), self.desk.of_address(caller)], now)
         if not passwords.matches(current, account.password_hash):
+            audit.refused(self.desk.store, account, "wrong password, to change it", address=caller.address)
             limits.fail(self.desk.database, tries)
             raise Outcome("forbidden", "The current password is not right", expression="current")
         limits.strike(self.desk.database, tries)

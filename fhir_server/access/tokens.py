@@ -99,14 +99,19 @@ def issue_session(secret: str, person: Person, *, session: str, ttl: int, now: f
         "roles": [] if person.password_expired else list(person.roles),
         "scope": "",
         "sid": session,
+        **_told(person),
     }
-    if person.patient is not None:
-        claims["patient"] = person.patient
-    if person.fhir_user is not None:
-        claims["fhirUser"] = person.fhir_user
-    if person.account is not None:
-        claims["account"] = person.account
     return jwt.encode(claims, secret, algorithm=_ALGORITHM)
+
+
+def _told(person: Person) -> dict[str, str]:
+    stated = {"patient": person.patient, "fhirUser": person.fhir_user, "account": person.account}
+    return {name: value for name, value in stated.items() if value is not None}
+
+
+def person_grant(person: Person) -> Grant:
+    """The grant that a person's own session has, before what patients have forbidden."""
+    return _grant({"sub": person.login, "roles": list(person.roles), "scope": "", **_told(person)})
 
 
 def grant_of(secret: str, token: str, now: float, is_alive: IsAlive | None = None) -> Grant:

@@ -66,28 +66,20 @@ def _kind(exchange: Exchange) -> Kind:
 
 
 def _event(exchange: Exchange, kind: Kind, operation: str | None, outcome: Literal[0, 4, 8], patients: set[str], detail: str | None = None) -> Event:
-    grant, member = exchange.grant, exchange.member
+    member = exchange.member
     said = f"${operation}" if operation is not None else exchange.interaction if kind == "denied" else None
     path = "/".join(part for part in (exchange.type, exchange.id, member) if part is not None)
     asked = exchange.params or kind == "search" or member is not None
     return Event(
         kind,
-        grant.actor,
-        outcome,
-        account=grant.account,
-        fhir_user=grant.user,
-        roles=tuple(sorted(grant.roles)),
-        client=grant.client,
-        session=grant.session,
-        address=exchange.address or None,
-        request_id=exchange.request_id or None,
+        outcome=outcome,
         type=member or exchange.type,
         resource=exchange.id if member is None else None,
         version=int(exchange.version) if exchange.version is not None and _VERSION.fullmatch(exchange.version) else None,
         patients=tuple(sorted(patients)),
         query=f"{path}?{urlencode(exchange.params)}" if asked else None,
         detail=": ".join(part for part in (said, detail) if part) or None,
-    )
+    ).by(exchange.grant, address=exchange.address, request_id=exchange.request_id)
 
 
 def _named(exchange: Exchange) -> Iterator[str]:

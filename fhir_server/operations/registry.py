@@ -18,6 +18,7 @@ from .graphql import graphql
 from .lastn import lastn
 from .stats import stats
 from .validate import validate
+from .why_denied import why_denied
 
 Level = Literal["system", "type", "instance"]
 
@@ -41,6 +42,7 @@ def _reading(base: str, definition: str, run: Callable[[Engine, Exchange], Reply
 
 
 _OPERATIONS: Final = {
+    ("", "why-denied"): _reading(CANON, "why-denied", why_denied, frozenset({"system"})),
     ("", "graphql"): _reading(_R4, "Resource-graphql", graphql, frozenset({"system"})),
     ("Resource", "graphql"): _reading(_R4, "Resource-graphql", graphql, frozenset({"instance"})),
     ("Resource", "validate"): _reading(_R4, "Resource-validate", validate),

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant, Registry, Statement, grant_predicate
 from fhir_server.search.conditions import granted
+from fhir_server.search.grant import Permission
 from fhir_server.search.sources import CURRENT, Sources
 
 from . import moment as moments
@@ -74,6 +75,12 @@ class Snapshot:
             (self._dictionary.types[resource_type], identity, *allowed.params),
         ).fetchone()
         return self._version(row) if row else None
+
+    def opens(self, resource_type: str, identity: str, permission: Permission) -> bool:
+        """Whether the grant opens a current resource to a permission."""
+        allowed = granted(self._grant, self._registry, (resource_type,), "r", permission=permission)
+        statement = f"SELECT 1 FROM resource r WHERE r.type = %s AND r.id = %s AND NOT r.deleted AND {allowed.text}"
+        return self._connection.execute(statement, (self._dictionary.types[resource_type], identity, *allowed.params)).fetchone() is not None
 
     def version(self, resource_type: str, identity: str, version: int) -> Version | None:
         """One version, whether current or not; None where there is none that this grant may see."""

@@ -145,6 +145,7 @@ def who(grant: Grant) -> dict[str, Any]:
         "roles": tuple(sorted(grant.roles)),
         "client": grant.client,
         "session": grant.session,
+        "purpose": "BTG" if grant.break_glass else None,
     }
 
 
