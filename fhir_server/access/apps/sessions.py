@@ -135,6 +135,12 @@ class AppSessions:
         clause = "s.id = (SELECT session FROM refresh_token WHERE hash = %s AND NOT used) AND s.idle_at > to_timestamp(%s)"
         return self._one(clause, self._hash(token), now.timestamp(), now)
 
+    def signed_in(self, browser: str) -> datetime | None:
+        """When the person has signed in with a browser."""
+        with self._store.database.connection() as connection:
+            row = connection.execute("SELECT created FROM session WHERE id = %s", (browser,)).fetchone()
+        return None if row is None else row[0]
+
     def end(self, identity: str, reason: str, now: datetime) -> None:
         """Ends a session; its tokens fail from the commit on."""
         with self._store.database.connection() as connection:

@@ -103,6 +103,11 @@ def opens(words: Iterable[str]) -> bool:
     return any(word == "openid" or read_word(word) is not None for word in words)
 
 
+def needs_patient(scope: str) -> bool:
+    """Whether the scopes are about the record of one patient."""
+    return any(word in ("launch/patient", "launch") or word.startswith("patient/") for word in scope.split())
+
+
 def _both(word: Word, bound: Word, roles: Sequence[str]) -> Word | None:
     if word.level != bound.level or ("*" not in (word.type, bound.type) and word.type != bound.type):
         return None
