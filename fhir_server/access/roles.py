@@ -1,20 +1,23 @@
-"""What each role may do where no scope narrows it: permissions by group of resource types, as data.
+"""What each role may do where no scope narrows it, as data: permissions by group of resource types, and what of a type they are held to.
 
-Conservative on purpose: what needs a look at the resource itself (released results, own schedule, prescribing) is closed until that look exists.
+An admin reads it by the admin API. What a role may do besides, by the clinic's operations, is those operations' own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 from fhir_server.search import Scope
+from fhir_server.spec import r4
 
 Role = Literal["admin", "doctor", "staff", "patient"]
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
 
 CLINICAL: Final = (
     "AdverseEvent AllergyIntolerance BodyStructure CarePlan CareTeam ClinicalImpression Communication CommunicationRequest Composition Condition "
-    "Consent DetectedIssue Device DeviceRequest DeviceUseStatement DiagnosticReport DocumentManifest DocumentReference Encounter EpisodeOfCare "
+    "DetectedIssue Device DeviceRequest DeviceUseStatement DiagnosticReport DocumentManifest DocumentReference Encounter EpisodeOfCare "
     "FamilyMemberHistory Flag Goal GuidanceResponse ImagingStudy Immunization ImmunizationEvaluation ImmunizationRecommendation List Media "
     "Medication MedicationAdministration MedicationDispense MedicationRequest MedicationStatement MolecularSequence NutritionOrder Observation "
     "Procedure Provenance QuestionnaireResponse RequestGroup RiskAssessment ServiceRequest Specimen Task VisionPrescription"
@@ -23,33 +26,100 @@ DIRECTORY: Final = (
     "Organization OrganizationAffiliation Location Practitioner PractitionerRole HealthcareService Endpoint "
     "CodeSystem ValueSet ConceptMap NamingSystem Questionnaire"
 )
-PERSONAL: Final = "Patient Coverage RelatedPerson"
+PERSONAL: Final = "Patient Coverage RelatedPerson Consent"
 SCHEDULING: Final = "Schedule Slot Appointment AppointmentResponse"
 BILLING: Final = "Account ChargeItem Invoice PaymentNotice PaymentReconciliation"
 TEMPLATES: Final = "ChargeItemDefinition"
-
-_TABLE: Final[dict[Role, tuple[tuple[str, str], ...]]] = {
-    "admin": (("*", "cruds"),),
-    "doctor": ((CLINICAL, "crus"), (DIRECTORY, "rs"), (PERSONAL, "crus"), (SCHEDULING, "rs"), (BILLING, "rs"), (TEMPLATES, "rs")),
-    "staff": ((DIRECTORY, "rs"), (PERSONAL, "rs"), (SCHEDULING, "rs"), (TEMPLATES, "rs")),
-    "patient": ((CLINICAL, "rs"), (DIRECTORY, "rs"), (PERSONAL, "rs"), (SCHEDULING, "rs"), (BILLING, "rs")),
-}
+AUDIT: Final = "AuditEvent"
+AT_THE_DESK: Final = "Encounter ServiceRequest Flag"
+"""What staff need to see of the clinical record."""
 
 RELEASED: Final = "status=final,amended,corrected"
 """Results that their patient may see."""
-_LIMITS: Final = (
-    ("DiagnosticReport", RELEASED),
-    ("Observation", RELEASED),
-    ("Invoice", "status:not=draft"),
-)
-"""What instances must match for a patient: what is not released does not exist for them."""
+OWN_DETAILS: Final = frozenset({"telecom", "address", "contact", "communication", "photo"})
+"""What patients may change of their own Patient."""
 
 
-def role_limits(role: Role) -> tuple[tuple[str, str], ...]:
-    """Types, each with search parameters that its instances must match to be open to a role."""
-    return _LIMITS if role == "patient" else ()
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a role may do with some types: permissions out of `cruds`.
+
+    `held_to` are searches, at least one of which an instance must match; `{user}` stands for who the account is in FHIR, as `Practitioner/7`.
+    An update may change the elements in `editable` only, where there are any.
+    """
+
+    types: str
+    permissions: str
+    held_to: tuple[str, ...] = ()
+    editable: frozenset[str] = frozenset()
 
 
-def role_scopes(role: Role) -> tuple[Scope, ...]:
-    """The scopes of a role. Those of `patient` hold within the patient's own compartment only."""
-    return tuple(Scope(name, frozenset(permissions)) for names, permissions in _TABLE[role] for name in names.split())
+def _others() -> str:
+    grouped = set(f"{CLINICAL} {AUDIT}".split())
+    return " ".join(name for name in r4().resource_types if name not in grouped)
+
+
+_OWN_SCHEDULE: Final = ("actor={user}", "actor:PractitionerRole.practitioner={user}")
+
+RULES: Final[dict[Role, tuple[Rule, ...]]] = {
+    "admin": (Rule(CLINICAL, "rs"), Rule(AUDIT, "rs"), Rule(_others(), "cruds")),
+    "doctor": (
+        Rule(CLINICAL, "crus"),
+        Rule(DIRECTORY, "rs"),
+        Rule(PERSONAL, "crus"),
+        Rule("Schedule Slot", "rs"),
+        Rule("Schedule Appointment", "crus", _OWN_SCHEDULE),
+        Rule("AppointmentResponse", "crus", _OWN_SCHEDULE),
+        Rule("Slot", "cru", ("schedule.actor={user}", "schedule.actor:PractitionerRole.practitioner={user}")),
+        Rule(BILLING, "rs"),
+        Rule("ChargeItem", "c"),
+        Rule(TEMPLATES, "rs"),
+    ),
+    "staff": (
+        Rule(AT_THE_DESK, "rs"),
+        Rule(DIRECTORY, "rs"),
+        Rule(PERSONAL, "crus"),
+        Rule(SCHEDULING, "cruds"),
+        Rule(BILLING, "cruds"),
+        Rule(TEMPLATES, "rs"),
+    ),
+    # All of it within the patient's own compartment.
+    "patient": (
+        Rule(" ".join(name for name in CLINICAL.split() if name not in {"DiagnosticReport", "Observation"}), "rs"),
+        Rule("DiagnosticReport Observation", "rs", (RELEASED,)),
+        Rule(DIRECTORY, "rs"),
+        Rule(PERSONAL, "rs"),
+        Rule("Patient", "u", editable=OWN_DETAILS),
+        Rule(SCHEDULING, "rs"),
+        Rule(" ".join(name for name in BILLING.split() if name != "Invoice"), "rs"),
+        Rule("Invoice", "rs", ("status:not=draft",)),
+    ),
+}
+
+
+def role_scopes(role: Role, user: str | None = None, patient: str | None = None) -> tuple[Scope, ...]:
+    """The scopes of a role, for whoever the account is in FHIR; those of `patient` in the compartment of a patient, and none without."""
+    if role == "patient" and patient is None:
+        return ()
+    return tuple(_scopes(role, user, patient if role == "patient" else None))
+
+
+def _scopes(role: Role, user: str | None, patient: str | None) -> Iterator[Scope]:
+    for rule in RULES[role]:
+        queries = [text.format(user=user) for text in rule.held_to if user is not None or "{user}" not in text] if rule.held_to else [""]
+        for name in rule.types.split():
+            for query in queries:
+                yield Scope(name, frozenset(rule.permissions), query, patient)
+
+
+def editable(roles: Iterable[str]) -> tuple[tuple[str, frozenset[str]], ...]:
+    """Types with the elements that an update may change, where no role may change all."""
+    found: dict[str, frozenset[str]] = {}
+    free: set[str] = set()
+    for rule in (rule for role in ROLES if role in roles for rule in RULES[role] if "u" in rule.permissions):
+        for name in rule.types.split():
+            if rule.editable:
+                found[name] = found.get(name, frozenset()) | rule.editable
+            else:
+                free.add(name)
+    return tuple((name, elements) for name, elements in found.items() if name not in free)

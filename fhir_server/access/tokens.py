@@ -17,7 +17,7 @@ import jwt
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
 
-from .roles import ROLES, Role, role_limits, role_scopes
+from .roles import ROLES, Role, editable, role_scopes
 from .scopes import Scopes, narrow, parse_scopes
 
 ISSUER: Final = "urn:fhir-server"
@@ -51,9 +51,11 @@ def issue(secret: str, *, role: Role | None, user: str | None, patient: str | No
 
     A role and a scope together give what both allow; a scope alone is a backend service's own. Raises Outcome `parameter` where the parts
     do not fit together: neither role nor scope, a patient's role or `patient/` scopes without the patient, a patient that nothing is bound to,
-    `user/` scopes without a role, or a bound and an unbound level in one scope text.
+    or `user/` scopes without a role.
     """
-    scopes = parse_scopes(scope or "")
+    if patient is not None and not _ID.fullmatch(patient):
+        raise Outcome("parameter", f"'{patient[:80]}' is not the id of a patient")
+    scopes = parse_scopes(scope or "", patient)
     _refuse_contradictions(role, patient, scopes)
     claims: dict[str, Any] = {
         "iss": ISSUER,
@@ -164,10 +166,6 @@ def _refuse_contradictions(role: Role | None, patient: str | None, scopes: Scope
         raise Outcome("parameter", "The role patient and scopes that begin with patient/ need the id of the patient")
     if patient is not None and not bound:
         raise Outcome("parameter", "A patient goes with the role patient or with scopes that begin with patient/")
-    if patient is not None and not _ID.fullmatch(patient):
-        raise Outcome("parameter", f"'{patient[:80]}' is not the id of a patient")
-    if "patient" in scopes.levels and len(scopes.levels) > 1:
-        raise Outcome("parameter", "Scopes that begin with patient/ do not go together with others in one token")
     if role is None and "user" in scopes.levels:
         raise Outcome("parameter", "Scopes that begin with user/ need a role")
 
@@ -198,27 +196,35 @@ def _verified(secret: str, token: str) -> tuple[int, int, str | None, Grant]:
 
 def _grant(claims: dict[str, Any]) -> Grant:
     roles = [role for role in ROLES if role in claims["roles"]]
-    asked = parse_scopes(claims["scope"])
-    # What the role patient opens is open within the patient's own compartment only: beside another role and unbound it opens nothing.
-    bound = roles == ["patient"] or "patient" in asked.levels
-    open_to_roles = tuple(scope for role in roles if bound or role != "patient" for scope in role_scopes(role))
-    scopes = asked.resources if not roles else narrow(open_to_roles, asked.resources) if asked.resources else open_to_roles
-    patient = claims.get("patient")
-    if bound and not (isinstance(patient, str) and _ID.fullmatch(patient)):
+    patient, user = _optional(claims, "patient"), _optional(claims, "fhirUser")
+    if patient is not None and not _ID.fullmatch(patient):
         raise _refused("The token lacks the patient it is bound to")
-    # An app that a patient has let in sees no more than the patient, one that a doctor has opened for a patient what the doctor sees.
-    limits = role_limits("patient") if bound and not {"admin", "doctor"} & set(roles) else ()
+    asked = parse_scopes(claims["scope"], patient)
+    # The patient of an app that a clinician has opened is whom it is about; that of everybody else is themselves.
+    own = patient if roles == ["patient"] else _own(user)
+    if roles == ["patient"] and own is None:
+        raise _refused("The token lacks the patient it is bound to")
+    open_to_roles = tuple(scope for role in roles for scope in role_scopes(role, user, own))
+    if roles:
+        scopes = narrow(open_to_roles, asked.resources) if claims["scope"] else open_to_roles
+    else:
+        # Without a role, what is held to a patient is that patient's own app.
+        held = narrow(role_scopes("patient", None, patient), (scope for scope in asked.resources if scope.patient is not None))
+        scopes = (*held, *(scope for scope in asked.resources if scope.patient is None))
     return Grant(
         claims["sub"],
         frozenset(roles),
         scopes,
-        patient if bound else None,
-        limits,
+        editable=editable(roles or (["patient"] if "system" not in asked.levels else [])),
         account=_optional(claims, "account"),
         session=_optional(claims, "sid"),
         client=_optional(claims, "client_id"),
-        user=_optional(claims, "fhirUser"),
+        user=user,
     )
+
+
+def _own(user: str | None) -> str | None:
+    return user.removeprefix("Patient/") if user is not None and user.startswith("Patient/") else None
 
 
 def _optional(claims: dict[str, Any], name: str) -> str | None:

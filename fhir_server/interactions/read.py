@@ -54,7 +54,8 @@ def is_versioned(grant: Grant, resource_type: str | None) -> bool:
     """Whether versions of one resource may differ in whether the grant shows them; of several types for None."""
     if resource_type is None:
         return grant.narrows
-    return bool(grant.conditions(resource_type)) or (grant.patient is not None and resource_type != "Patient" and resource_type not in PUBLIC)
+    held = any(way.patient is not None for way in grant.ways(resource_type))
+    return grant.differs_by_content(resource_type) or (held and resource_type != "Patient" and resource_type not in PUBLIC)
 
 
 def _reply(engine: Engine, exchange: Exchange, found: Version) -> Reply:

@@ -20,7 +20,14 @@ PUBLIC: Final = frozenset(
 """Types outside of the patient compartment that whoever is held to one patient may see: the clinic's directory, its free times, terminology."""
 
 
+OWNED: Final = {"Contract": ("subject",), "Device": ("patient",), "GuidanceResponse": ("patient",), "Task": ("patient",)}
+"""Parameters that tell whose a resource is, of types that R4's compartment leaves out although they belong to one patient."""
+BEHIND: Final = {"PaymentNotice": ("request:Account.patient", "request:ChargeItem.patient", "request:Claim.patient", "request:Invoice.patient")}
+"""The same, one step further: a payment belongs to whoever the bill is for."""
+
+
 def compartment_pids(registry: Registry, resource_type: str) -> list[int]:
     """The numbers of the parameters that put a resource of a type into a patient's compartment; none for types outside of it."""
     params = registry.supported_params(resource_type)
-    return sorted(params[code].pid for code in registry.spec.compartments["Patient"].get(resource_type, ()) if code in params)
+    codes = (*registry.spec.compartments["Patient"].get(resource_type, ()), *OWNED.get(resource_type, ()))
+    return sorted({params[code].pid for code in codes if code in params})

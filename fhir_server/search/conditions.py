@@ -17,8 +17,8 @@ from typing import Final, NamedTuple
 
 from fhir_server.outcome import Outcome
 
-from .compartment import PUBLIC, compartment_pids
-from .grant import Grant
+from .compartment import BEHIND, PUBLIC, compartment_pids
+from .grant import SYSTEM, Denial, Grant, Permission, Way
 from .params import kind_of, reference
 from .params.date import Span
 from .query import OF_THE_POINTER, AllOf, AnyOf, Chain, Coded, Criterion, Filter, Gathered, Has, Hierarchy, Itself, Not, Numbered, Param, within
@@ -27,6 +27,7 @@ from .sources import CURRENT, Sources
 from .statement import NEVER, Statement, any_of, equals, join
 
 ALWAYS: Final = Statement("TRUE")
+_OPEN: Final = Way(None, "")
 FRAGMENT: Final = f"i.type = {reference.ABSOLUTE} AND i.id >= '#' AND i.id < '$'"
 """That a row refers to a contained resource: '$' follows '#'."""
 
@@ -223,48 +224,97 @@ def grant_predicate(grant: Grant, registry: Registry, resource_type: str, alias:
     return granted(grant, registry, (resource_type,), alias)
 
 
-def granted(grant: Grant, registry: Registry, types: Sequence[str], alias: str, sources: Sources = CURRENT) -> Statement:
-    """The same for rows of several types, read from the tables of `sources`."""
-    seen = [name for name in types if grant.allows(name, "r") or grant.allows(name, "s")]
-    own = _of_patient(grant, registry, types, seen, alias, sources)
-    narrowed = [name for name in seen if grant.conditions(name)]
-    if not narrowed or own == NEVER:
-        return own
-    conditions = Conditions(registry, grant, sources)
-    rest = [name for name in seen if name not in narrowed]
-    ways = [_of(registry, rest, alias)] if rest else []
-    for name in narrowed:
-        matching = _matching(conditions, name, Place(f"{alias}.rid", alias, (name,)))
-        ways.append(_of(registry, [name], alias).and_(matching) if len(types) > 1 else matching)
-    return any_of(ways) if own == ALWAYS else own.and_(any_of(ways))
+def granted(
+    grant: Grant, registry: Registry, types: Sequence[str], alias: str, sources: Sources = CURRENT, permission: Permission = "r"
+) -> Statement:
+    """The same for rows of several types and any permission, read from the tables of `sources`."""
+    alike: dict[tuple[tuple[Way, ...], str], list[str]] = {}
+    for name in types:
+        ways = grant.ways(name, permission)
+        if name in PUBLIC:
+            ways = tuple(dict.fromkeys(way._replace(patient=None) for way in ways))
+            ways = (_OPEN,) if _OPEN in ways else ways
+        if ways:
+            # What is asked of the content is asked in the type's own parameters.
+            alike.setdefault((ways, name if grant.differs_by_content(name, permission) else ""), []).append(name)
+    parts = []
+    for (ways, _), names in alike.items():
+        # What a rule asks of other resources is no look of the caller's at them.
+        condition = _Granted(Conditions(registry, SYSTEM, sources), names, alias, grant.denials_of(names[0])).of(ways)
+        # Rows that refer to a patient tell the type by themselves.
+        told = len(names) > 1 and all(way.patient is not None for way in ways)
+        if len(names) < len(types) and not told:
+            condition = _of(registry, names, alias) if condition == ALWAYS else _of(registry, names, alias).and_(condition)
+        parts.append(condition)
+    return any_of(parts)
 
 
-def _of_patient(grant: Grant, registry: Registry, types: Sequence[str], seen: Sequence[str], alias: str, sources: Sources) -> Statement:
-    """The part of it that the types and the patient decide."""
-    if grant.patient is None:
-        return NEVER if not seen else ALWAYS if len(seen) == len(types) else _of(registry, seen, alias)
-    ways = []
-    if public := [name for name in seen if name in PUBLIC]:
-        ways.append(_of(registry, public, alias) if len(types) > 1 else ALWAYS)
-    if "Patient" in seen:
-        own = Statement(f"{alias}.id = %s", (grant.patient,))
-        ways.append(_of(registry, ["Patient"], alias).and_(own) if len(types) > 1 else own)
-    pids = [pid for name in seen if name != "Patient" and name not in PUBLIC for pid in compartment_pids(registry, name)]
-    if pids:
-        listed, patient, table = ", ".join(map(str, pids)), registry.types["Patient"], sources.table("sp_reference", "g")
-        text = f"EXISTS (SELECT FROM {table.text} WHERE g.rid = {alias}.rid AND g.pid IN ({listed}) AND g.id = %s AND g.type = {patient})"
-        ways.append(Statement(text, (*table.params, grant.patient)))
-    return any_of(ways)
+@dataclass(frozen=True, slots=True)
+class _Granted:
+    """What makes rows under `alias`, of types that are open in the same ways, open to a permission."""
 
+    conditions: Conditions
+    names: Sequence[str]
+    alias: str
+    denials: Sequence[Denial]
 
-def _matching(conditions: Conditions, name: str, place: Place) -> Statement:
-    """What the scopes' queries and the limits ask of a resource of a type; a query that means nothing here opens nothing."""
-    groups = []
-    for group in conditions.grant.conditions(name):
-        asked = (conditions.registry.condition(name, query) for query in group)
-        groups.append(any_of(join(" AND ", (conditions.of(node, place) for node in nodes)) for nodes in asked if nodes))
-    found = join(" AND ", groups)
-    return Statement(f"({found.text})", found.params)
+    def of(self, ways: Sequence[Way]) -> Statement:
+        """Any of the ways, and nothing that was forbidden."""
+        parts = [] if _OPEN in ways else [any_of(self.way(way) for way in ways)]
+        if len(self.names) == 1:
+            parts += [self.undenied(self.names[0], denial) for denial in self.denials]
+        if NEVER in parts:
+            return NEVER
+        found = join(" AND ", parts)
+        return ALWAYS if not parts else found if len(parts) == 1 else Statement(f"({found.text})", found.params)
+
+    def way(self, way: Way) -> Statement:
+        own = ALWAYS if way.patient is None else self.within(way.patient)
+        if not way.query or own == NEVER:
+            return own
+        asked = self.matching(self.names[0], (way.query,))
+        return asked if own == ALWAYS else own.and_(asked)
+
+    def within(self, patient: str) -> Statement:
+        """That a resource belongs to a patient."""
+        registry, alias = self.conditions.registry, self.alias
+        ways = []
+        if "Patient" in self.names:
+            own = Statement(f"{alias}.id = %s", (patient,))
+            ways.append(_of(registry, ["Patient"], alias).and_(own) if len(self.names) > 1 else own)
+        if (referring := self.referring([patient])) != NEVER:
+            ways.append(referring)
+        for name in self.names:
+            behind = [self.matching(name, (f"{path}={patient}",)) for path in BEHIND.get(name, ())]
+            if behind:
+                ways.append(_of(registry, [name], alias).and_(any_of(behind)))
+        return any_of(ways)
+
+    def referring(self, patients: Sequence[str]) -> Statement:
+        """That a resource is in the compartment of one of the patients, of which it is none itself."""
+        registry = self.conditions.registry
+        pids = [pid for name in self.names if name != "Patient" and name not in PUBLIC for pid in compartment_pids(registry, name)]
+        if not pids:
+            return NEVER
+        listed, own, table = ", ".join(map(str, pids)), registry.types["Patient"], self.conditions.sources.table("sp_reference", "g")
+        one = equals("g.id", list(patients))
+        text = f"EXISTS (SELECT FROM {table.text} WHERE g.rid = {self.alias}.rid AND g.pid IN ({listed}) AND {one.text} AND g.type = {own})"
+        return Statement(text, (*table.params, *one.params))
+
+    def matching(self, name: str, queries: Sequence[str]) -> Statement:
+        """At least one of the queries; one that means nothing here opens nothing."""
+        place = Place(f"{self.alias}.rid", self.alias, (name,))
+        asked = (self.conditions.registry.condition(name, query) for query in queries)
+        return any_of(join(" AND ", (self.conditions.of(node, place) for node in nodes)) for nodes in asked if nodes)
+
+    def undenied(self, name: str, denial: Denial) -> Statement:
+        """That a denial does not meet a resource."""
+        own = equals(f"{self.alias}.id", list(denial.patients)) if name == "Patient" else self.referring(denial.patients)
+        if own == NEVER:
+            return ALWAYS
+        if denial.labels:
+            own = own.and_(self.matching(name, tuple(f"_security={label}" for label in denial.labels)))
+        return Statement(f"NOT ({own.text})", own.params)
 
 
 def _of(registry: Registry, types: Sequence[str], alias: str) -> Statement:

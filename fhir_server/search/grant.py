@@ -5,69 +5,123 @@ Scopes: https://hl7.org/fhir/smart-app-launch/STU2.2/scopes-and-launch-context.h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple
 
 Permission = Literal["c", "r", "u", "d", "s"]
+
+ALL: Final = frozenset("cruds")
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
     """One scope for resources: a type or `*`, and the permissions out of `cruds`.
 
-    With a `query`, search parameters such as `category=laboratory`, it opens what matches these, and that for reading and searching only.
+    With a `query`, search parameters such as `category=laboratory`, it opens what matches these. With a `patient`, an id, it opens what is in that
+    patient's compartment, and what is nobody's, as the clinic's directory.
     """
 
     type: str
     permissions: frozenset[str]
     query: str = ""
+    patient: str | None = None
 
     def opens(self, resource_type: str, permission: Permission) -> bool:
         """Whether some instance of the type may be treated so."""
-        return permission in self.permissions and self.type in ("*", resource_type) and (not self.query or permission in "rs")
+        return permission in self.permissions and self.type in ("*", resource_type)
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """What patients have forbidden: resources of some types in their compartments; only those with one of the `labels`, where there are any.
+
+    A label is a security label as it is searched for, `system|code`.
+    """
+
+    patients: tuple[str, ...]
+    types: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+
+
+class Way(NamedTuple):
+    """One way in which instances of a type are open: those of one patient, None for all, that match a query, empty for all."""
+
+    patient: str | None
+    query: str
+
+
+_OPEN: Final = Way(None, "")
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
     """Who asks and what is open to them.
 
-    `actor` names them in the audit trail. `patient` is the id of the one patient whose compartment they are held to, None for no such bound.
-    `limits` are types, each with search parameters that its instances must match besides.
-    `account`, `session` and `client` are the ids of the account that has signed in, of its session, and of the app that it has let in; `user` is who
-    the account is in FHIR, as `Practitioner/7`. Each is None where there is none.
+    `actor` names them in the audit trail. `denials` take away from what the scopes open; of the types in `editable` an update may change the named
+    elements only. `account`, `session` and `client` are the ids of the account that has signed in, of its session, and of the app that it
+    has let in; `user` is who the account is in FHIR, as `Practitioner/7`. Each is None where there is none. `break_glass` is the reason for which
+    consent was passed over, empty where it was not.
     """
 
     actor: str
     roles: frozenset[str]
     scopes: tuple[Scope, ...]
-    patient: str | None = None
-    limits: tuple[tuple[str, str], ...] = ()
+    denials: tuple[Denial, ...] = ()
+    editable: tuple[tuple[str, frozenset[str]], ...] = ()
     account: str | None = None
     session: str | None = None
     client: str | None = None
     user: str | None = None
+    break_glass: str = ""
+    # Asked again and again of the same grant, which a token gives for as long as it is good.
+    _known: dict[tuple[str, str], tuple[Way, ...]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def text(self) -> str:
         """The caller and all that is open to them, in one text: a page link, which carries places and totals, is good for the same alone."""
-        scopes = sorted({f"{scope.type}.{''.join(sorted(scope.permissions))}?{scope.query}" for scope in self.scopes})
-        return repr((self.actor, sorted(self.roles), scopes, self.patient, sorted(self.limits)))
+        scopes = sorted({f"{scope.type}.{''.join(sorted(scope.permissions))}?{scope.query}|{scope.patient}" for scope in self.scopes})
+        return repr((self.actor, sorted(self.roles), scopes, self.denials, self.break_glass))
+
+    @property
+    def patient(self) -> str | None:
+        """The id of the one patient whose compartment all reading is held to; None where there is no such bound."""
+        found = {scope.patient for scope in self.scopes if scope.permissions & {"r", "s"}}
+        return next(iter(found)) if len(found) == 1 else None
 
     def allows(self, resource_type: str, permission: Permission) -> bool:
         """Whether any instance of the type may be created, read, updated, deleted or searched."""
         return any(scope.opens(resource_type, permission) for scope in self.scopes)
 
-    def conditions(self, resource_type: str) -> tuple[tuple[str, ...], ...]:
-        """What an instance must match to be seen: of each group at least one query. Empty where nothing but type and compartment matters."""
-        asked = tuple(scope.query for scope in self.scopes if scope.opens(resource_type, "r") or scope.opens(resource_type, "s"))
-        groups = [] if not asked or "" in asked else [asked]
-        return (*groups, *((query,) for name, query in self.limits if name == resource_type))
+    def ways(self, resource_type: str, permission: Permission = "r") -> tuple[Way, ...]:
+        """The ways in which instances are open, any of which is enough; none for a closed type. Reading and searching count as one here."""
+        key = (resource_type, permission)
+        found = self._known.get(key)
+        if found is None:
+            asked: Iterable[Permission] = ("r", "s") if permission in "rs" else (permission,)
+            all_ways = {Way(scope.patient, scope.query) for scope in self.scopes if any(scope.opens(resource_type, each) for each in asked)}
+            # What is open anyway needs no second way.
+            wide = {way for way in all_ways if not (way.query and Way(way.patient, "") in all_ways)}
+            found = self._known[key] = (_OPEN,) if _OPEN in wide else tuple(sorted(wide, key=repr))
+        return found
+
+    def denials_of(self, resource_type: str) -> tuple[Denial, ...]:
+        """What patients have forbidden of a type."""
+        return tuple(denial for denial in self.denials if resource_type in denial.types)
+
+    def editable_of(self, resource_type: str) -> frozenset[str] | None:
+        """The elements that an update may change; None for all."""
+        return next((elements for name, elements in self.editable if name == resource_type), None)
+
+    def differs_by_content(self, resource_type: str, permission: Permission = "r") -> bool:
+        """Whether instances of one type may differ in whether they are open, for another reason than whose they are."""
+        return any(way.query for way in self.ways(resource_type, permission)) or bool(self.denials_of(resource_type))
 
     @property
     def narrows(self) -> bool:
         """Whether instances of one type may differ in whether they can be seen."""
-        return self.patient is not None or bool(self.limits) or any(scope.query for scope in self.scopes)
+        return bool(self.denials) or any(scope.query or scope.patient is not None for scope in self.scopes)
 
 
-SYSTEM = Grant("system", frozenset({"admin"}), (Scope("*", frozenset("cruds")),))
+SYSTEM = Grant("system", frozenset({"admin"}), (Scope("*", ALL),))
 """The server itself: migrations, loading by the operator, jobs."""

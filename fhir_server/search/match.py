@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .compartment import PUBLIC, compartment_pids
-from .grant import SYSTEM, Grant
+from .compartment import BEHIND, PUBLIC, compartment_pids
+from .grant import SYSTEM, Denial, Grant, Way
 from .params import date, kind_of, reference
 from .query import OF_THE_POINTER, AllOf, AnyOf, Chain, Criterion, Filter, Gathered, Has, Hierarchy, Itself, Not, Param, Query, within
 from .registry import Registry
@@ -110,7 +110,7 @@ class _View:
 
     def seen(self, name: str, identity: str) -> Resource | None:
         other = self.world.get(name, identity) if self.grant.allows(name, "s") else None
-        return other if other is not None and permits(self.grant, self.registry, other) else None
+        return other if other is not None and permits(self.grant, self.registry, other, self.world) else None
 
     def referring(self, source: str, param: Param, resource: Resource) -> Iterable[tuple[Resource, Rows]]:
         wanted = {(resource["id"], self.registry.types[resource["resourceType"]]), *((url, reference.ABSOLUTE) for url in self.urls(resource))}
@@ -122,7 +122,7 @@ class _View:
     def visible(self, name: str) -> Iterable[Resource]:
         """All resources of a type that the grant shows."""
         found = self.world.all(name) if self.grant.allows(name, "s") else ()
-        return (other for other in found if permits(self.grant, self.registry, other))
+        return (other for other in found if permits(self.grant, self.registry, other, self.world))
 
     def _closure(self, how: str, name: str, ids: tuple[str, ...], parent: Param) -> set[str]:
         above: dict[str, set[str]] = {}
@@ -176,29 +176,47 @@ def _updated(span: date.Span, updated: str) -> bool:
             return updated < span.lo
 
 
-def permits(grant: Grant, registry: Registry, resource: dict[str, Any]) -> bool:
-    """Whether the grant may see a resource: the same answer as the predicate's, in memory."""
-    name = resource["resourceType"]
-    if not (grant.allows(name, "r") or grant.allows(name, "s")):
-        return False
-    if not _is_of_patient(grant, registry, resource):
-        return False
-    groups = grant.conditions(name)
-    rows = registry.rows(resource) if groups else {}
-    view = _View(registry, NOTHING, grant)
-    for group in groups:
-        asked = (registry.condition(name, query) for query in group)
-        if not any(all(view.holds(node, resource, rows) for node in nodes) for nodes in asked if nodes):
+def permits(grant: Grant, registry: Registry, resource: dict[str, Any], world: World = NOTHING) -> bool:
+    """Whether the grant may see a resource: the same answer as the predicate's, in memory.
+
+    Where the predicate asks other resources, and these are not at hand in `world`, the answer is no.
+    """
+    return _Permitted(grant, registry, resource, world).by(grant.ways(resource["resourceType"]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Permitted:
+    grant: Grant
+    registry: Registry
+    resource: Resource
+    world: World
+
+    def by(self, ways: tuple[Way, ...]) -> bool:
+        name = self.resource["resourceType"]
+        opened = any(self.belongs(way.patient) and (not way.query or self.matches([way.query])) for way in ways)
+        return opened and not any(self.denied(denial) for denial in self.grant.denials_of(name))
+
+    def belongs(self, patient: str | None) -> bool:
+        name = self.resource["resourceType"]
+        if patient is None or name in PUBLIC:
+            return True
+        if name == "Patient":
+            return bool(self.resource.get("id") == patient)
+        pids = set(compartment_pids(self.registry, name))
+        wanted = reference.Target(patient, self.registry.types["Patient"])
+        rows = self.registry.rows(self.resource).get("sp_reference", ())
+        if any(row[0] in pids and reference.matches(wanted, row[1:]) for row in rows):
+            return True
+        return self.matches(f"{path}={patient}" for path in BEHIND.get(name, ()))
+
+    def matches(self, queries: Iterable[str]) -> bool:
+        view = _View(self.registry, self.world, SYSTEM)
+        rows = self.registry.rows(self.resource)
+        asked = (self.registry.condition(self.resource["resourceType"], query) for query in queries)
+        return any(all(view.holds(node, self.resource, rows) for node in nodes) for nodes in asked if nodes)
+
+    def denied(self, denial: Denial) -> bool:
+        name = self.resource["resourceType"]
+        if name in PUBLIC or not any(self.belongs(patient) for patient in denial.patients):
             return False
-    return True
-
-
-def _is_of_patient(grant: Grant, registry: Registry, resource: Resource) -> bool:
-    name = resource["resourceType"]
-    if grant.patient is None or name in PUBLIC:
-        return True
-    if name == "Patient":
-        return bool(resource.get("id") == grant.patient)
-    pids = set(compartment_pids(registry, name))
-    wanted = reference.Target(grant.patient, registry.types["Patient"])
-    return any(row[0] in pids and reference.matches(wanted, row[1:]) for row in registry.rows(resource).get("sp_reference", ()))
+        return not denial.labels or self.matches([f"_security={label}" for label in denial.labels])

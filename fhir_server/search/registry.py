@@ -21,7 +21,7 @@ from .extraction import Extractor
 from .params import DERIVED, Context, words
 from .params.derived import derived
 from .parse import parse, system_types
-from .query import OF_THE_POINTER, Criterion, Filter, Param, Query
+from .query import OF_THE_POINTER, Chain, Criterion, Filter, Param, Query
 from .tree import Rows
 from .within import inside, members
 
@@ -155,14 +155,14 @@ class Registry:
         return [param for param in named if param.type == "reference"]
 
     def condition(self, resource_type: str, query: str) -> tuple[Filter, ...]:
-        """The filters of a grant's query on a type: parameters of the resource's own rows. None for a query that means nothing here."""
+        """The filters of a grant's query on a type: parameters of the resource's own rows, and chains. None for a query that means nothing here."""
         key = (resource_type, query)
         if key not in self._conditions:
             try:
                 filters = self.parse(resource_type, parse_qsl(query, keep_blank_values=True, max_num_fields=20), strict=True).filters
             except (Outcome, ValueError):
                 filters = ()
-            own = all(isinstance(node, Criterion) and node.param.pid for node in filters)
+            own = all((isinstance(node, Criterion) and node.param.pid) or isinstance(node, Chain) for node in filters)
             if len(self._conditions) > _MAX_CONDITIONS:
                 self._conditions.clear()
             self._conditions[key] = filters if own else ()

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, TypeGuard
 from fhir_server.outcome import Outcome
 
 from .conditions import Conditions, Place, granted, of_the_pointer
+from .grant import Way
 from .params import reference
 from .params.token import Token
 from .params.uri import Address
@@ -180,11 +181,11 @@ def _codes(query: Query, conditions: Conditions, naming: int, other: int) -> boo
 def _is_implied(query: Query, conditions: Conditions, naming: int | None) -> bool:
     """Whether what the grant demands follows from a filter: it names the grant's own patient by a reference of the compartment."""
     # Of Patients the grant opens one, not the compartment: another one's link to it opens nothing.
-    if naming is None or query.type == "Patient" or len(query.types) > 1 or conditions.grant.conditions(query.type):
+    if naming is None or query.type == "Patient" or len(query.types) > 1 or conditions.grant.differs_by_content(query.type):
         return False
     criterion = _criterion(query.filters[naming])
     within = conditions.registry.spec.compartments["Patient"].get(query.type, ())
-    return criterion.param.code in within and criterion.values[0].id == conditions.grant.patient
+    return criterion.param.code in within and Way(criterion.values[0].id, "") in conditions.grant.ways(query.type)
 
 
 def has_own_plan(query: Query) -> bool:

@@ -20,6 +20,7 @@ from fhir_server.search.grant import Permission
 
 from .content import carry_labels, stamp
 from .database import Changed, Connection
+from .guard import Guard, is_open
 from .identify import identify, plan_create
 from .index import IndexRows, difference, merge, write_rows
 from .integrity import check_deletes, check_references
@@ -47,7 +48,7 @@ def transact(writer: Writer, ops: Sequence[Op], grant: Grant, extras: Extras) ->
     """Does all ops or none. See `Store.transact`."""
     _check_grant(ops, grant)
     alone = not (extras.lookups or extras.once or extras.then or writer.referential_integrity or defines_parameters(ops))
-    if alone and len(ops) <= CHUNK and all(type(op) is Create and op.if_none_exist is None for op in ops):
+    if alone and len(ops) <= CHUNK and all(type(op) is Create and op.if_none_exist is None for op in ops) and _all_open(ops, grant):
         return writer.database.retrying(lambda connection: _create(writer, connection, ops, grant, extras.request_id))
     return writer.database.retrying(lambda connection: _transaction(writer, connection, ops, grant, extras))
 
@@ -64,8 +65,10 @@ def _check_grant(ops: Sequence[Op], grant: Grant) -> None:
         if not grant.allows(name, permission):
             verb = {"c": "create", "u": "update", "d": "delete"}[permission]
             raise Outcome("forbidden", f"The token does not allow to {verb} {name}")
-        if grant.patient is not None:
-            raise Outcome("forbidden", "A token that is held to one patient's record may read it, but not change it")
+
+
+def _all_open(ops: Sequence[Op], grant: Grant) -> bool:
+    return all(is_open(grant, name, "c") for name in {op.resource["resourceType"] for op in ops if isinstance(op, Create)})
 
 
 def _create(writer: Writer, connection: Connection, ops: Sequence[Op], grant: Grant, request_id: str) -> Commit:
@@ -91,8 +94,11 @@ def _transaction(writer: Writer, connection: Connection, ops: Sequence[Op], gran
         identify(writer, connection, plan, ops, grant, extras.lookups)
         _relink(plan)
         _load_current(writer, connection, plan)
+        guard = Guard(connection, writer.registry, grant)
+        guard.before(plan.targets)
         at = writer.clock()
         _apply(plan, ops, at)
+        guard.changes(plan.targets)
         _finish(writer, plan, at)
         if writer.referential_integrity:
             deleted = [(t.type, t.id) for t in plan.targets if t.method == "D"]
@@ -100,6 +106,7 @@ def _transaction(writer: Writer, connection: Connection, ops: Sequence[Op], gran
             check_references(connection, writer.dictionary, _new_rows(writer, plan), kept, deleted)
             check_deletes(connection, writer.dictionary, writer.parameters.numbers, deleted, {t.rid for t in plan.targets}, grant)
         _write(writer, connection, plan.targets, at, grant, extras.request_id, inside=True)
+        guard.after(plan.targets)
         if parameters := [(t.id, t.resource) for t in plan.targets if t.type == "SearchParameter"]:
             follow(connection, parameters)
         if extras.then is not None:

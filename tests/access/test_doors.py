@@ -25,13 +25,14 @@ from fhir_server.access import grant_of, issue
 from fhir_server.app import build_app
 from fhir_server.interactions import Engine
 from fhir_server.operations import names
+from fhir_server.search.grant import Way
 from fhir_server.settings import Settings
 from fhir_server.store import Store
 
 SECRET: Final = "a secret that only the tests know of"
 BASE: Final = "http://localhost/fhir"
 ZONE: Final = ZoneInfo("Europe/Berlin")
-TYPES: Final = ("Patient", "Observation", "Condition", "Organization", "Basic", "Group")
+TYPES: Final = ("Patient", "Observation", "Condition", "Organization", "Flag", "CareTeam")
 
 Json = dict[str, Any]
 
@@ -95,8 +96,8 @@ def doors(fresh_database: Callable[[], str], tmp_path_factory: pytest.TempPathFa
             made.put("Observation", f"{gone}-{each}", **observation(f"Patient/{each}", f"secret-{each}"))
             assert made(made.admin, "DELETE", f"Observation/{gone}-{each}").status_code == 204
         made.put("Observation", f"back-{each}", **observation(f"Patient/{each}", f"secret-{each}"))
-        made.put("Basic", f"x-{each}", code={"text": "x"}, subject={"reference": f"Patient/{each}"})
-    made.put("Group", "g", type="person", actual=True, member=[{"entity": {"reference": "Patient/a"}}])
+        made.put("Flag", f"x-{each}", status="active", code={"text": "x"}, subject={"reference": f"Patient/{each}"})
+    made.put("CareTeam", "g", participant=[{"member": {"reference": "Patient/a"}}])
     yield made
     store.close()
 
@@ -124,7 +125,7 @@ class Caller:
         own = f"Patient/{self.patient}"
         if kind == "Patient":
             return bool(resource["id"] == self.patient)
-        places = [resource.get("subject", {}), *(member["entity"] for member in resource.get("member", ()))]
+        places = [resource.get("subject", {}), *(each["member"] for each in resource.get("participant", ()))]
         return any(place.get("reference") == own for place in places)
 
 
@@ -148,7 +149,7 @@ SEARCHES: Final = (
     "Patient?_revinclude=Observation:subject&_revinclude=Condition:subject",
     "Organization?_revinclude=Patient:organization",
     "Condition?subject:missing=false&_sort=-_lastUpdated&_count=1",
-    "Group?member=Patient/a&_include=Group:member",
+    "CareTeam?participant=Patient/a&_include=CareTeam:participant",
 )
 
 
@@ -207,9 +208,9 @@ def test_histories_show_no_version_that_was_not_the_callers(doors: Doors, caller
 INSTANCES: Final = (
     *(f"Patient/{p}" for p in "ab"),
     *(f"Observation/{stem}-{p}" for stem in ("o", "moved-to", "gone", "back") for p in "ab"),
-    *(f"{stem}-{p}" for stem in ("Condition/c", "Basic/x") for p in "ab"),
+    *(f"{stem}-{p}" for stem in ("Condition/c", "Flag/x") for p in "ab"),
     "Organization/o1",
-    "Group/g",
+    "CareTeam/g",
 )
 
 
@@ -336,22 +337,55 @@ def test_a_page_link_serves_its_caller_only_and_no_wider_token(doors: Doors) -> 
     assert doors({"Authorization": f"Bearer {stranger}"}, "GET", following).status_code == 400
 
 
-def test_one_who_is_held_to_a_patient_changes_nothing(doors: Doors) -> None:
-    bound = bearer("patient/*.cruds", patient="a")
+def test_who_is_held_to_a_patient_writes_within_their_record_only(doors: Doors) -> None:
+    bound = bearer("patient/*.cruds", "doctor", patient="a")
+    own = {"resourceType": "Observation", **observation("Patient/a", "x")}
+    made = doors(bound, "POST", "Observation", own)
+    assert made.status_code == 201
+    assert made.json is not None
+    mine = f"Observation/{made.json['id']}"
+    assert doors(bound, "PATCH", mine, [{"op": "replace", "path": "/code/text", "value": "y"}]).status_code == 200
+    other = {**own, "subject": {"reference": "Patient/b"}}
+    nobodys = {name: value for name, value in own.items() if name != "subject"}
     for method, path, content in (
         ("PUT", "Patient/b", {"resourceType": "Patient", "id": "b"}),
         ("PUT", "Patient/new", {"resourceType": "Patient", "id": "new"}),
-        ("POST", "Observation", {"resourceType": "Observation", **observation("Patient/a", "x")}),
-        ("DELETE", "Observation/o-b", None),
-        ("DELETE", "Observation/never-was", None),
-        ("DELETE", "Observation?code:missing=true", None),
-        ("PATCH", "Observation/o-b", [{"op": "remove", "path": "/subject"}]),
+        ("POST", "Patient", {"resourceType": "Patient"}),
+        ("POST", "Observation", other),
+        ("POST", "Observation", nobodys),
+        ("PUT", mine, {**other, "id": made.json["id"]}),
+        ("PATCH", mine, [{"op": "replace", "path": "/subject/reference", "value": "Patient/b"}]),
+        ("PUT", "Observation/o-b", {**own, "id": "o-b"}),
     ):
-        for headers in ({}, {"If_Match": 'W/"1"'}, {"If_Match": 'W/"9"'}):
-            assert doors(bound, method, path, content, **headers).status_code == 403, (method, path, headers)
+        assert doors(bound, method, path, content).status_code == 403, (method, path)
+    both = {
+        "resourceType": "Bundle",
+        "type": "transaction",
+        "entry": [{"resource": each, "request": {"method": "POST", "url": "Observation"}} for each in (own, other)],
+    }
+    before = sum(1 for _ in doors.all(doors.admin, "Observation"))
+    assert doors(bound, "POST", "", both).status_code == 403
+    assert sum(1 for _ in doors.all(doors.admin, "Observation")) == before
+    assert doors(bound, "DELETE", mine).status_code == 403
 
 
-def test_the_role_patient_beside_another_opens_nothing_unbound() -> None:
+@pytest.mark.parametrize("condition", [{}, {"If_Match": 'W/"1"'}, {"If_Match": 'W/"9"'}])
+def test_what_is_hidden_is_not_there_for_a_change_either(doors: Doors, condition: dict[str, str]) -> None:
+    doors.put("Account", "hidden", status="active", subject=[{"reference": "Patient/b"}])
+    bound = bearer("patient/*.cruds", "staff", patient="a")
+    patch = [{"op": "replace", "path": "/status", "value": "inactive"}]
+    for method, content in (("DELETE", None), ("PATCH", patch)):
+        hidden = doors(bound, method, "Account/hidden", content, **condition)
+        absent = doors(bound, method, "Account/never-was", content, **condition)
+        assert hidden.status_code == absent.status_code
+        assert hidden.data == absent.data.replace(b"never-was", b"hidden")
+    assert doors(doors.admin, "GET", "Account/hidden").status_code == 200
+    doors.put("Account", "own", status="active", subject=[{"reference": "Patient/a"}])
+    assert doors(bound, "DELETE", "Account/own").status_code == 204
+    assert doors(doors.admin, "GET", "Account/own").status_code == 410
+
+
+def test_the_role_patient_beside_another_opens_their_own_record_only() -> None:
     now = int(time.time())
     claims = {
         "iss": "urn:fhir-server",
@@ -362,12 +396,14 @@ def test_the_role_patient_beside_another_opens_nothing_unbound() -> None:
         "exp": now + 60,
         "roles": ["staff", "patient"],
         "scope": "",
-        "patient": "a",
+        "patient": "b",
     }
-    grant = grant_of(SECRET, jwt.encode(claims, SECRET, algorithm="HS256"), now)
-    assert grant.patient is None
-    assert not grant.allows("Observation", "r")
-    assert grant.allows("Patient", "r")
+    unknown = grant_of(SECRET, jwt.encode(claims, SECRET, algorithm="HS256"), now)
+    assert not unknown.allows("Observation", "r")
+    known = grant_of(SECRET, jwt.encode(claims | {"fhirUser": "Patient/a"}, SECRET, algorithm="HS256"), now)
+    assert {way.patient for way in known.ways("Observation")} == {"a"}
+    assert known.ways("Patient") == (Way(None, ""),)
+    assert known.editable_of("Patient") is None
 
 
 @pytest.mark.parametrize("path", ["Patient?access_token={}", "Patient/a?access_token={}", "Patient/a?token={}"])

@@ -160,7 +160,7 @@ def contained_agrees(
     shown = interaction._unpacked(cast(Any, SimpleNamespace(registry=registry)), query, found)
     expected = []
     for each in reversed(resources):
-        if grant.allows(each["resourceType"], "s") and permits(grant, registry, each):
+        if grant.allows(each["resourceType"], "s") and permits(grant, registry, each, Memory(resources)):
             inside = [one for one in each.get("contained", ()) if matches(other, one, registry)]
             itself = query.contained == "both" and matches(other, each, registry)
             if itself or (inside and query.whole):
@@ -176,7 +176,9 @@ def wanted(query: Query, resources: Iterable[tuple[int, Json]], registry: Regist
     return [
         (rid, resource)
         for rid, resource in resources
-        if grant.allows(resource["resourceType"], "s") and permits(grant, registry, resource) and matches(query, resource, registry, world, grant)
+        if grant.allows(resource["resourceType"], "s")
+        and permits(grant, registry, resource, world)
+        and matches(query, resource, registry, world, grant)
     ]
 
 

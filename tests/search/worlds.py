@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
 
 from fhir_server.fhirjson import Number
 from fhir_server.search import SYSTEM, Grant, Scope
+from fhir_server.search.grant import Denial
 
 from . import chance as st
 
@@ -83,7 +85,7 @@ quantities = st.builds(
 )
 metas = fields(
     {"lastUpdated": st.sampled_from(UPDATED)},
-    {"tag": some(codings), "profile": some(st.sampled_from(PROFILES)), "source": st.sampled_from(URLS)},
+    {"tag": some(codings), "security": some(codings), "profile": some(st.sampled_from(PROFILES)), "source": st.sampled_from(URLS)},
 )
 narratives = names.map(
     lambda text: {"status": "generated", "div": f'<div xmlns="http://www.w3.org/1999/xhtml"><b>{text.replace("&", "")}</b> note</div>'}
@@ -338,17 +340,43 @@ _ASKED = (
     (Scope("Patient", frozenset("rs"), "gender=male"), Scope("Patient", frozenset("rs"), "gender=female&name:missing=false"), *_NARROW[0][1:]),
     (Scope("Observation", frozenset("rs"), "status=final"), Scope("Patient", frozenset("rs"), "nonsense=1"), Scope("Encounter", frozenset("rs"))),
 )
-_LIMITS = (("Observation", "status=final,amended"), ("Encounter", "status:not=planned"))
+_RELEASED = (
+    *(Scope(name, frozenset("rs")) for name in ("Patient", "Organization", "Location", "Practitioner", "List", "Condition")),
+    Scope("Observation", frozenset("rs"), "status=final,amended"),
+    Scope("Encounter", frozenset("rs"), "status:not=planned"),
+)
+_LED = (
+    *_NARROW[0],
+    Scope("Encounter", frozenset("rs"), "subject:Patient.gender=male"),
+    Scope("Encounter", frozenset("rs"), "status=planned"),
+)
+_DENIALS = (
+    (Denial(("p0",), ("Observation", "Encounter", "Condition")),),
+    (Denial(("p0", "p1"), ("Observation",)), Denial(("p2",), ("Patient", "List", "Encounter"))),
+    (Denial(IDS[:3], ("Observation", "Patient", "Encounter", "List"), ("http://s.example/1|a", "http://s.example/2|B")),),
+)
+
+
+def held(scopes: tuple[Scope, ...], patient: str) -> tuple[Scope, ...]:
+    """The scopes within a patient's compartment."""
+    return tuple(replace(scope, patient=patient) for scope in scopes)
+
+
 grants = st.sampled_from(
     (
         *([SYSTEM] * 9),
-        *(Grant(patient, frozenset(), _OPEN, patient) for patient in IDS),
+        *(Grant(patient, frozenset(), held(_OPEN, patient)) for patient in IDS),
         *(Grant("someone", frozenset(), scopes) for scopes in _NARROW),
-        Grant("p1", frozenset(), _NARROW[0], "p1"),
-        Grant("p1", frozenset(), _NARROW[1], "p1"),
+        Grant("p1", frozenset(), held(_NARROW[0], "p1")),
+        Grant("p1", frozenset(), held(_NARROW[1], "p1")),
         *(Grant("asked", frozenset(), scopes) for scopes in _ASKED),
-        Grant("p0", frozenset(), _ASKED[0], "p0", _LIMITS),
-        Grant("p1", frozenset(), _OPEN, "p1", _LIMITS),
+        Grant("p0", frozenset(), held(_ASKED[0], "p0")),
+        Grant("p1", frozenset(), held(_RELEASED, "p1")),
+        Grant("led", frozenset(), _LED),
+        Grant("mixed", frozenset(), (*held(_OPEN, "p0"), Scope("Observation", frozenset("rs"), "status=final"), *_NARROW[2])),
+        Grant("two", frozenset(), (*held(_NARROW[0], "p0"), *held(_OPEN, "p1"))),
+        *(Grant("denied", frozenset(), _OPEN, denials) for denials in _DENIALS),
+        Grant("denied", frozenset(), (*held(_OPEN, "p0"), *_ASKED[2]), _DENIALS[1]),
     )
 )
 
