@@ -23,6 +23,7 @@ from fhir_server.outcome import Outcome
 from fhir_server.rest import ACTION, REQUEST_ID, blueprint
 from fhir_server.settings import THREADS, Settings
 from fhir_server.store import Store
+from fhir_server.web import oauth
 
 _Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
@@ -60,6 +61,7 @@ def build_app(engine: Engine, settings: Settings) -> Flask:
     app.url_map.merge_slashes = False
     app.register_blueprint(blueprint(engine, settings))
     app.register_blueprint(web.blueprint(engine, settings))
+    app.register_blueprint(oauth.blueprint(engine, settings))
     app.add_url_rule("/health/live", "live", lambda: {"status": "pass"})
     app.add_url_rule("/health/ready", "ready", lambda: _readiness(engine.store))
     app.add_url_rule("/metrics", "metrics", lambda: _metrics(settings.metrics_token))

@@ -123,15 +123,16 @@ class Requests:
             connection.execute("UPDATE app_request SET patient = %s WHERE id = %s AND code IS NULL", (patient, request.id))
 
     def allow(self, request: AppRequest, granted: Sequence[str], now: datetime, *, about: bool) -> str:
-        """The code for what was granted, good once within CODE_LIFE; the answer is kept. The app is told of patient and encounter if it is `about` them.
+        """The code for what was granted, good once within CODE_LIFE; the answer is kept.
 
-        Raises Outcome `conflict` where it was answered before.
+        The app is told of patient and encounter where it is `about` them. Raises Outcome `conflict` where it was answered before.
         """
         code = secrets.token_urlsafe(32)
         scope = " ".join(granted)
         with self._store.database.connection() as connection, connection.transaction():
             found = connection.execute(
-                "UPDATE app_request SET code = %s, granted = %s, expires = %s, patient = %s, encounter = %s WHERE id = %s AND code IS NULL RETURNING 1",
+                "UPDATE app_request SET code = %s, granted = %s, expires = %s, patient = %s, encounter = %s"
+                " WHERE id = %s AND code IS NULL RETURNING 1",
                 (self._hash(code), scope, now + CODE_LIFE, request.patient if about else None, request.encounter if about else None, request.id),
             ).fetchone()
             if found is None:

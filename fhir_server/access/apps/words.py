@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from fhir_server.access.roles import ROLES, role_scopes
-from fhir_server.spec import r4
+from fhir_server.access.roles import ROLES, RULES
+from fhir_server.access.scopes import parse_scopes
+from fhir_server.outcome import Outcome
 
 LONGEST: Final = 4000
 """Characters of a scope text: what is granted stands in every token."""
@@ -42,7 +43,7 @@ class Word:
         asked = f"?{self.query}" if self.query else ""
         if self.old:
             sees, changes = bool(self.permissions & set("rs")), bool(self.permissions & set("cud"))
-            return f"{self.level}/{self.type}.{'*' if sees and changes else 'read' if sees else 'write'}{asked}"
+            return f"{self.level}/{self.type}.{'*' if sees and changes else 'read' if sees else 'write' if changes else ''}{asked}"
         return f"{self.level}/{self.type}.{''.join(letter for letter in 'cruds' if letter in self.permissions)}{asked}"
 
     def covers(self, other: Word) -> bool:
@@ -53,20 +54,22 @@ class Word:
 
 
 def read_word(text: str) -> Word | None:
-    """The scope for resources that a text is; None for another word, and for a type that R4 does not have."""
+    """The scope for resources that a text is; None for another word, and for what could not be held to, as a type that R4 does not have."""
     match = _SYNTAX.fullmatch(text)
     if match is None:
         return None
     level, name, letters, query = match.groups()
-    if name != "*" and name not in r4().resource_types:
-        return None
     permissions = _VERSION_1.get(letters) or frozenset(letters)
     if query:
-        # What narrows by a query is for reading and searching of one type; see `access.scopes`.
+        # What narrows by a query is for reading and searching.
         permissions &= set("rs")
-        if name == "*" or not permissions:
-            return None
-    return Word(level, name, permissions, query or "", letters in _VERSION_1)
+    word = Word(level, name, permissions, query or "", letters in _VERSION_1)
+    try:
+        # What a token carries is read there at each door.
+        parse_scopes(word.text, "any")
+    except Outcome:
+        return None
+    return word
 
 
 def known(text: str) -> str:
@@ -115,14 +118,13 @@ def _both(word: Word, bound: Word, roles: Sequence[str]) -> Word | None:
         return None
     name = bound.type if word.type == "*" else word.type
     query = word.query or bound.query
-    permissions = word.permissions & bound.permissions & (_ever(roles, word.level, name) if roles else set("cruds"))
+    permissions = word.permissions & bound.permissions & (_ever(roles, name) if roles else set("cruds"))
     if query:
         permissions &= set("rs")
     return Word(word.level, name, frozenset(permissions), query, word.old) if permissions and (not query or name != "*") else None
 
 
-def _ever(roles: Sequence[str], level: str, name: str) -> set[str]:
+def _ever(roles: Sequence[str], name: str) -> set[str]:
     """What the roles open of a type, or of any type, to somebody at some time."""
-    # The role patient opens the own record only: beside another role it counts for what is bound to a patient.
-    counted = [role for role in ROLES if role in roles and (role != "patient" or level == "patient" or tuple(roles) == ("patient",))]
-    return {letter for role in counted for scope in role_scopes(role) if name == "*" or scope.type in ("*", name) for letter in scope.permissions}
+    rules = (rule for role in ROLES if role in roles for rule in RULES[role])
+    return {letter for rule in rules if name == "*" or name in rule.types.split() for letter in rule.permissions}

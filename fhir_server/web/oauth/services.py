@@ -18,6 +18,7 @@ from fhir_server.access.apps.requests import AppRequest
 from fhir_server.access.apps.sessions import Opened
 from fhir_server.access.apps.words import needs_patient
 from fhir_server.access.policy import Policy
+from fhir_server.access.roles import role_scopes
 from fhir_server.access.sessions import is_alive
 from fhir_server.access.tokens import Person, grant_of, issue_app, issue_session, session_and_grant
 from fhir_server.access.vault import Vault
@@ -146,8 +147,7 @@ class Services:
 
 def is_admin(grant: Grant) -> bool:
     """Whether a grant is an admin's own, whole one: not an app's, and not narrowed."""
-    whole = any(scope.type == "*" and scope.permissions >= set("cruds") and not scope.query for scope in grant.scopes)
-    return "admin" in grant.roles and grant.client is None and whole
+    return "admin" in grant.roles and grant.client is None and set(role_scopes("admin", grant.user)) <= set(grant.scopes)
 
 
 def _person(account: Account) -> Person:
