@@ -28,7 +28,7 @@ _LONGEST_ADDRESS: Final = 500
 _MOST_ADDRESSES: Final = 20
 _MOST_KEYS: Final = 10
 _RSA_BITS: Final = 2048
-_LONGEST_KEYS: Final = 16 * 1024  # Characters.
+_LONGEST_KEYS: Final = 12 * 1024  # Characters.
 # One's own domain backwards, as com.example.app: what has no dot may be any program's.
 _PRIVATE_USE: Final = re.compile(r"[a-z][a-z0-9+\-]*(?:\.[a-z0-9+\-]+)+")
 _ADDRESS: Final = re.compile(r"[!-~]+")

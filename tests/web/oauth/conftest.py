@@ -124,7 +124,7 @@ class House:
     def token(self, role: Any = None, **given: Any) -> str:
         return issue(SECRET, **({"role": role, "user": None, "patient": None, "scope": None, "ttl": 3600, "now": self.clinic.clock()} | given))
 
-    def post(self, path: str, headers: dict[str, str] | None = None, **data: Any) -> TestResponse:
+    def post(self, path: str, headers: Any = None, **data: Any) -> TestResponse:
         return self.clinic.app.test_client(use_cookies=False).post(path, data=data, headers=headers or {})
 
     def get(self, path: str, token: str | None = None, **options: Any) -> TestResponse:
@@ -174,7 +174,7 @@ class House:
         assert answer.status_code == 303, answer.text
         return query_of(answer.headers["Location"])["code"]
 
-    def redeem(self, client: Client, code: str, secret: str | None = None, **changed: Any) -> TestResponse:
+    def redeem(self, client: Client, code: str, secret: str | None = None, /, **changed: Any) -> TestResponse:
         form: Json = {"grant_type": "authorization_code", "code": code, "redirect_uri": BACK, "code_verifier": VERIFIER, "client_id": client.id}
         if secret is not None:
             form["client_secret"] = secret
