@@ -51,6 +51,7 @@ def create_app(settings: Settings) -> Flask:
     store = Store.of(settings, connections=THREADS)
     store.check_fit()
     store.index_in_background()
+    store.seal_in_background()
     app = build_app(Engine.build(store, settings, operations.names()), settings)
     process.settle()
     return app

@@ -66,8 +66,11 @@ class Gateway:
     A body that takes longer than GRACE and RATE allow makes `wsgi.input` raise Outcome `timeout` (408), one that finds no room `unavailable` (503).
     """
 
-    def __init__(self, application: Wsgi, max_body: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """`max_body` is in bytes; of a longer body one byte more is read, which tells the application."""
+    def __init__(
+        self, application: Wsgi, max_body: int, clock: Callable[[], float] = time.monotonic, *, close: Callable[[], None] = lambda: None
+    ) -> None:
+        """`max_body` is in bytes; of a longer body one byte more is read, which tells the application. `close` ends what the application holds."""
+        self.close = close
         self._application = application
         self._max_body = max_body
         self._room = HELD * (max_body + 1)

@@ -19,6 +19,7 @@ from email.utils import formatdate, make_msgid
 from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from fhir_server.outcome import Outcome
 from fhir_server.settings import Settings
 
 SMS_SCHEMES: Final = ("http", "https")
@@ -59,14 +60,18 @@ class Messenger:
         url = self._sms_url
         return url is not None and self._queue("SMS", lambda: send_sms(url, to, text))
 
-    def _queue(self, kind: str, send: Callable[[], None]) -> bool:
+    def later(self, work: Callable[[], object]) -> bool:
+        """Takes work that ends in a message, for what has to be answered before it is done; False where too much waits already."""
+        return self._queue("message", work)
+
+    def _queue(self, kind: str, send: Callable[[], object]) -> bool:
         if not self._room.acquire(blocking=False):
             return False
 
         def work() -> None:
             try:
                 send()
-            except (OSError, smtplib.SMTPException, http.client.HTTPException, ValueError) as error:
+            except (OSError, smtplib.SMTPException, http.client.HTTPException, ValueError, Outcome) as error:
                 # Their texts may hold addresses.
                 _log.error("%s could not be sent: %s", kind, type(error).__name__)
             finally:

@@ -31,7 +31,7 @@ from granian.server.common import WORKERS_METHODS
 from granian.server.mp import MPServer, WorkerProcess
 
 from fhir_server import telemetry
-from fhir_server.gateway import DirectLoop, Gateway, Wsgi
+from fhir_server.gateway import DirectLoop, Gateway
 from fhir_server.settings import NAMES, THREADS, Settings, SetupError
 
 STOP_SECONDS: Final = 8
@@ -136,6 +136,8 @@ def work(
     scheduler._schedule_fn = gateway  # type: ignore[attr-defined]  # noqa: SLF001 - the way in that its own schedulers use
     getattr(worker, WORKERS_METHODS[mode][False])(scheduler, loop, stop)
     stopped.wait()
+    # All is answered by now; what was read last is still to be written down.
+    gateway.close()
 
 
 def load(settings: Settings, start: Start) -> Gateway:
@@ -152,7 +154,7 @@ def load(settings: Settings, start: Start) -> Gateway:
     from fhir_server.app import create_app  # noqa: PLC0415 - the supervising process never needs it
 
     try:
-        application: Wsgi = create_app(settings)
+        application = create_app(settings)
     except Exception as error:  # noqa: BLE001 - told in one line, then the worker ends
         structlog.get_logger().error("the application does not start", reason=str(error), exc_info=error)
         if start.done.is_set():
@@ -161,7 +163,7 @@ def load(settings: Settings, start: Start) -> Gateway:
             start.failed.set()
             os.kill(os.getppid(), signal.SIGTERM)
         raise SystemExit(1) from None
-    return Gateway(application, settings.max_body)
+    return Gateway(application, settings.max_body, close=application.extensions["store"].close)
 
 
 def _end_with(sentinel: int) -> None:

@@ -18,6 +18,7 @@ from fhir_server.store.database import Connection
 
 from . import passwords
 from .roles import ROLES
+from .tokens import Person
 from .vault import Vault
 
 State = Literal["invited", "active", "locked", "disabled"]
@@ -55,10 +56,7 @@ class Account:
     @property
     def fhir_user(self) -> str | None:
         """The resource that this person is, as `Practitioner/7`."""
-        for kind, identity in (("Practitioner", self.practitioner), ("Patient", self.patient), ("RelatedPerson", self.related_person)):
-            if identity is not None:
-                return f"{kind}/{identity}"
-        return None
+        return _fhir_user(self.practitioner, self.patient, self.related_person)
 
     def __repr__(self) -> str:
         return f"Account({self.id!r}, {self.login!r}, {self.state!r})"
@@ -182,7 +180,8 @@ class Accounts:
 
     def rehash(self, account: Account, password: str) -> None:
         """Keeps the same password under today's parameters."""
-        with self._store.database.connection() as connection:
+        with self._store.database.connection() as connection, connection.transaction():
+            connection.execute("SELECT set_config('audit.who', '{\"detail\": \"the same password under newer parameters\"}', true)")
             statement = "UPDATE account SET password_hash = %s WHERE id = %s AND password_hash = %s"
             connection.execute(statement, (passwords.hashed(password), account.id, account.password_hash))
 
@@ -209,6 +208,12 @@ class Accounts:
         with self._store.database.connection() as connection:
             connection.execute(f"UPDATE account SET {column} = true WHERE id = %s", (account.id,))  # noqa: S608 - our names
 
+    def set_contact(self, account: Account, kind: Literal["email", "phone"], value: str) -> None:
+        """Changes the e-mail address or the telephone number to one that is proved."""
+        with self._store.database.connection() as connection:
+            statement = f"UPDATE account SET {kind} = %s, {kind}_proved = true WHERE id = %s"  # noqa: S608 - our names
+            connection.execute(statement, (self._sealed(account.id, kind, value), account.id))
+
     def welcome(self, account: Account, patient: str) -> None:
         """Makes an invited account active, as the patient of this id."""
         with self._store.database.connection() as connection:
@@ -231,6 +236,24 @@ class Accounts:
         return None if text is None else self._vault.seal(text, f"{identity} {place}")
 
 
+def standing(store: Store, login: str) -> tuple[State, Person] | None:
+    """The state of the account of a login, and what a session of it would say of its owner; None where there is no such account."""
+    with store.database.connection() as connection:
+        statement = "SELECT state, login, roles, patient, practitioner, related_person, id FROM account WHERE folded = %s"
+        row = connection.execute(statement, (folded(login),)).fetchone()
+    if row is None:
+        return None
+    state, login, roles, patient, practitioner, related_person, identity = row
+    return state, Person(login, tuple(roles), patient, _fhir_user(practitioner, patient, related_person), account=identity)
+
+
+def _fhir_user(practitioner: str | None, patient: str | None, related_person: str | None) -> str | None:
+    for kind, identity in (("Practitioner", practitioner), ("Patient", patient), ("RelatedPerson", related_person)):
+        if identity is not None:
+            return f"{kind}/{identity}"
+    return None
+
+
 def end_sessions(connection: Connection, account: str, reason: str, now: datetime) -> None:
     """Ends every session of an account; its tokens fail from the commit on."""
     connection.execute("UPDATE session SET ended = %s, reason = %s WHERE account = %s AND ended IS NULL", (now, reason, account))
@@ -244,7 +267,7 @@ def folded(login: str) -> str:
 def check_login(login: str) -> None:
     """Raises Outcome `invalid` for what cannot be a login: empty, too long, or with blanks or unprintable characters in it."""
     if not (0 < len(login) <= _LONGEST_LOGIN and login.isprintable() and not any(each.isspace() for each in login)):
-        raise Outcome("invalid", f"A login has 1 to {_LONGEST_LOGIN} characters, without blanks")
+        raise Outcome("invalid", f"A login has 1 to {_LONGEST_LOGIN} characters, without blanks", expression="login")
 
 
 def _check_roles(new: NewAccount) -> None:

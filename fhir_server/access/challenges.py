@@ -20,7 +20,7 @@ from fhir_server.store import Store
 from .accounts import Account
 from .vault import Vault
 
-Purpose = Literal["sign-in", "registration"]
+Purpose = Literal["sign-in", "registration", "recovery", "email", "phone"]
 Method = Literal["email", "sms", "shell"]
 
 LIFE: Final = timedelta(minutes=10)
@@ -34,10 +34,12 @@ _SLIP: Final = 1  # Steps that its clock may be off, either way.
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """An open challenge."""
+    """An open challenge. `target` is the e-mail address or telephone number that it is to prove, where that is not the account's yet."""
 
     id: str
     account: str
+    purpose: Purpose
+    target: str | None = None
 
 
 class Challenges:
@@ -48,33 +50,34 @@ class Challenges:
         self._store = store
         self._vault = vault
 
-    def open(self, account: Account, purpose: Purpose, now: datetime) -> Challenge:
-        """A new challenge. One of a registration takes the place of those before it."""
+    def open(self, account: Account, purpose: Purpose, now: datetime, target: str | None = None) -> Challenge:
+        """A new challenge. Any but one of a sign-in takes the place of those before it."""
         identity = secrets.token_urlsafe(24)
+        sealed = None if target is None else self._vault.seal(target, f"{identity} target")
         with self._store.database.connection() as connection, connection.transaction():
-            if purpose == "registration":
+            if purpose != "sign-in":
                 connection.execute("UPDATE challenge SET ended = true WHERE account = %s AND purpose = %s", (account.id, purpose))
             connection.execute(
-                "INSERT INTO challenge (id, account, purpose, expires) VALUES (%s, %s, %s, %s)", (identity, account.id, purpose, now + LIFE)
+                "INSERT INTO challenge (id, account, purpose, expires, target) VALUES (%s, %s, %s, %s, %s)",
+                (identity, account.id, purpose, now + LIFE, sealed),
             )
-        return Challenge(identity, account.id)
+        return Challenge(identity, account.id, purpose, target)
 
     def find(self, identity: str, now: datetime) -> Challenge | None:
         """The sign-in challenge of an id, where it is still open."""
-        with self._store.database.connection() as connection:
-            row = connection.execute(
-                "SELECT id, account FROM challenge WHERE id = %s AND purpose = 'sign-in' AND NOT ended AND expires > %s", (identity, now)
-            ).fetchone()
-        return None if row is None else Challenge(*row)
+        return self._one("id = %s AND purpose = 'sign-in'", (identity,), now)
 
-    def latest(self, account: Account, purpose: Purpose, now: datetime) -> Challenge | None:
-        """The account's newest open challenge of a purpose."""
+    def latest(self, account: Account, purpose: Purpose | None, now: datetime) -> Challenge | None:
+        """The account's newest open challenge of a purpose, or of any."""
+        return self._one("account = %s AND (purpose = %s OR %s::text IS NULL)", (account.id, purpose, purpose), now)
+
+    def last_sent(self, challenge: Challenge, now: datetime) -> tuple[str | None, int]:
+        """The way the last code went, None before the first, and the seconds until another may go."""
         with self._store.database.connection() as connection:
-            row = connection.execute(
-                "SELECT id, account FROM challenge WHERE account = %s AND purpose = %s AND NOT ended AND expires > %s ORDER BY expires DESC LIMIT 1",
-                (account.id, purpose, now),
-            ).fetchone()
-        return None if row is None else Challenge(*row)
+            row = connection.execute("SELECT method, sent FROM challenge WHERE id = %s", (challenge.id,)).fetchone()
+        if row is None or row[1] is None:
+            return None, 0
+        return row[0], max(0, math.ceil((row[1] + COOL_DOWN - now).total_seconds())) if row[0] != "shell" else 0
 
     def new_code(self, challenge: Challenge, method: Method, now: datetime) -> str:
         """The code that is good from now on in place of any before.
@@ -110,7 +113,8 @@ class Challenges:
             if kept is not None and hmac.compare_digest(bytes(kept), self._digest(challenge, code)):
                 connection.execute("UPDATE challenge SET ended = true, code = NULL WHERE id = %s", (challenge.id,))
                 return str(method)
-            step = totp_step(account.totp_secret, code, now)
+            # An authenticator app proves who signs in; it says nothing of an address, nor may it replace a password.
+            step = totp_step(account.totp_secret, code, now) if challenge.purpose == "sign-in" else None
             if step is not None:
                 statement = "INSERT INTO totp_use (account, step) VALUES (%s, %s) ON CONFLICT DO NOTHING RETURNING 1"
                 if connection.execute(statement, (account.id, step)).fetchone() is not None:
@@ -127,6 +131,14 @@ class Challenges:
         with self._store.database.connection() as connection:
             statement = "INSERT INTO totp_use (account, step) VALUES (%s, %s) ON CONFLICT DO NOTHING RETURNING 1"
             return connection.execute(statement, (account.id, step)).fetchone() is not None
+
+    def _one(self, condition: str, values: tuple[str | None, ...], now: datetime) -> Challenge | None:
+        statement = (
+            f"SELECT id, account, purpose, target FROM challenge WHERE {condition} AND NOT ended AND expires > %s ORDER BY expires DESC LIMIT 1"  # noqa: S608 - our conditions
+        )
+        with self._store.database.connection() as connection:
+            row = connection.execute(statement, (*values, now)).fetchone()
+        return None if row is None else Challenge(row[0], row[1], row[2], self._vault.open(row[3], f"{row[0]} target"))
 
     def _digest(self, challenge: Challenge, code: str) -> bytes:
         # The challenge stands for its purpose too: no two have one id.
@@ -148,4 +160,4 @@ def totp_step(secret: str | None, code: str, now: datetime) -> int | None:
 
 def refused() -> Outcome:
     """What is said of a challenge or a code that is not good, whatever the reason."""
-    return Outcome("unauthenticated", "The code is not right, or its challenge has ended", headers={"WWW-Authenticate": "Bearer"})
+    return Outcome("unauthenticated", "The code is not right, or its challenge has ended", expression="code", headers={"WWW-Authenticate": "Bearer"})

@@ -44,11 +44,11 @@ def is_dated(kept: str) -> bool:
 def check(password: str, login: str) -> None:
     """Raises Outcome `invalid` for a password that is too short, too long, or the login again."""
     if len(password) < SHORTEST:
-        raise Outcome("invalid", f"A password has {SHORTEST} characters at the least")
+        raise Outcome("invalid", f"A password has {SHORTEST} characters at the least", expression="password")
     if len(password) > LONGEST:
-        raise Outcome("invalid", f"A password has {LONGEST} characters at the most")
+        raise Outcome("invalid", f"A password has {LONGEST} characters at the most", expression="password")
     if password.casefold() == login.casefold() or len(set(password)) == 1:
-        raise Outcome("invalid", "A password is neither the login nor one character repeated")
+        raise Outcome("invalid", "A password is neither the login nor one character repeated", expression="password")
 
 
 def random_password() -> str:

@@ -7,6 +7,9 @@ from typing import Final, Literal, get_args
 from fhir_server.outcome import Outcome
 from fhir_server.store import Store
 
+from . import audit
+from .audit import Event
+
 Registration = Literal["open", "initial-token", "closed"]
 REGISTRATION: Final[tuple[Registration, ...]] = get_args(Registration)
 """Who may register an app: anybody, whoever has been handed a token for it, or admins alone."""
@@ -25,11 +28,15 @@ class Policy:
             row = connection.execute("SELECT value FROM policy WHERE name = 'registration'").fetchone()
         return next((each for each in REGISTRATION if row is not None and each == row[0]), "closed")
 
-    def set_registration(self, value: str, *, undecided: bool = False) -> None:
-        """Decides who may register an app, with `undecided` only where nobody has before. Raises Outcome `invalid` for a value that there is not."""
+    def set_registration(self, value: str, by: str, *, undecided: bool = False) -> None:
+        """Decides who may register an app, with `undecided` only where nobody has before; `by` is a login.
+
+        Raises Outcome `invalid` for a value that there is not.
+        """
         if value not in REGISTRATION:
             raise Outcome("invalid", f"Registration is {', '.join(REGISTRATION)}")
         conflict = "NOTHING" if undecided else "UPDATE SET value = excluded.value"
-        with self._store.database.connection() as connection:
-            statement = f"INSERT INTO policy (name, value) VALUES ('registration', %s) ON CONFLICT (name) DO {conflict}"  # noqa: S608 - our names
-            connection.execute(statement, (value,))
+        with self._store.database.connection() as connection, connection.transaction():
+            statement = f"INSERT INTO policy (name, value) VALUES ('registration', %s) ON CONFLICT (name) DO {conflict} RETURNING 1"  # noqa: S608 - our words
+            if connection.execute(statement, (value,)).fetchone() is not None:
+                audit.record(connection, Event("policy-change", by, type="policy", resource="registration", detail=f"registration: {value}"))

@@ -24,11 +24,11 @@ TOKEN_TTL: Final = 600
 # Hours without a refresh, and in all; of several roles the shortest counts.
 _LIMITS: Final[dict[str, tuple[float, float]]] = {"admin": (0.5, 10), "doctor": (1, 12), "staff": (1, 12), "patient": (2, 24)}
 _MOST: Final = 20  # Sessions of one account; the oldest ends when another begins.
-# An app's session ends with that of the browser in which it was let in, where it is tied to one, however that ends.
-_ALIVE: Final = (
+ALIVE: Final = (
     "SELECT 1 FROM session s LEFT JOIN session p ON p.id = s.parent WHERE s.id = %(id)s AND s.ended IS NULL AND s.expires > to_timestamp(%(now)s)"
     " AND (s.parent IS NULL OR (p.ended IS NULL AND p.expires > to_timestamp(%(now)s)))"
 )
+"""A row where the session `id` is open at `now`: an app's is over with that of the browser it was let in with, where it is tied to one."""
 _LONGEST_AGENT: Final = 200
 _SLIDES: Final = timedelta(minutes=1)
 
@@ -57,7 +57,7 @@ class Opened:
 def is_alive(store: Store, session: str, now: float) -> bool:
     """Whether a session is open at `now` (seconds since 1970), as committed at this moment. One prepared statement on the primary key."""
     with store.database.connection() as connection:
-        return connection.execute(_ALIVE, {"id": session, "now": now}).fetchone() is not None
+        return connection.execute(ALIVE, {"id": session, "now": now}).fetchone() is not None
 
 
 class Sessions:

@@ -46,8 +46,18 @@ class Person:
     account: str | None = None
 
 
-def issue(secret: str, *, role: Role | None, user: str | None, patient: str | None, scope: str | None, ttl: int, now: float) -> str:
-    """A signed token that is good for `ttl` seconds from `now` (seconds since 1970).
+def issue(
+    secret: str,
+    *,
+    role: Role | None,
+    user: str | None,
+    patient: str | None,
+    scope: str | None,
+    ttl: int,
+    now: float,
+    fhir_user: str | None = None,
+) -> str:
+    """A signed token that is good for `ttl` seconds from `now` (seconds since 1970), for a `user` who is `fhir_user` in FHIR, as `Practitioner/7`.
 
     A role and a scope together give what both allow; a scope alone is a backend service's own. Raises Outcome `parameter` where the parts
     do not fit together: neither role nor scope, a patient's role or `patient/` scopes without the patient, a patient that nothing is bound to,
@@ -69,6 +79,8 @@ def issue(secret: str, *, role: Role | None, user: str | None, patient: str | No
     }
     if patient is not None:
         claims["patient"] = patient
+    if fhir_user is not None:
+        claims["fhirUser"] = fhir_user
     return jwt.encode(claims, secret, algorithm=_ALGORITHM)
 
 
@@ -87,13 +99,8 @@ def issue_session(secret: str, person: Person, *, session: str, ttl: int, now: f
         "roles": [] if person.password_expired else list(person.roles),
         "scope": "",
         "sid": session,
+        **_told(person),
     }
-    if person.patient is not None:
-        claims["patient"] = person.patient
-    if person.fhir_user is not None:
-        claims["fhirUser"] = person.fhir_user
-    if person.account is not None:
-        claims["account"] = person.account
     return jwt.encode(claims, secret, algorithm=_ALGORITHM)
 
 
@@ -114,9 +121,11 @@ def issue_app(secret: str, person: Person | None, *, client: str, scope: str, co
         "sid": session,
         "client_id": client,
     }
-    claims |= context
     if person is not None:
-        claims |= {name: value for name, value in (("fhirUser", person.fhir_user), ("account", person.account)) if value is not None}
+        claims |= _told(person)
+        # The patient is whom the app is opened for.
+        claims.pop("patient", None)
+    claims |= context
     return jwt.encode(claims, secret, algorithm=_ALGORITHM)
 
 
@@ -130,6 +139,16 @@ def claims_of(secret: str, token: str, now: float) -> dict[str, Any] | None:
     return found
 
 
+def _told(person: Person) -> dict[str, str]:
+    stated = {"patient": person.patient, "fhirUser": person.fhir_user, "account": person.account}
+    return {name: value for name, value in stated.items() if value is not None}
+
+
+def person_grant(person: Person) -> Grant:
+    """The grant that a person's own session has, before what patients have forbidden."""
+    return _grant({"sub": person.login, "roles": list(person.roles), "scope": "", **_told(person)})
+
+
 def grant_of(secret: str, token: str, now: float, is_alive: IsAlive | None = None) -> Grant:
     """The grant of a token at `now` (seconds since 1970).
 
@@ -139,7 +158,7 @@ def grant_of(secret: str, token: str, now: float, is_alive: IsAlive | None = Non
     """
     session, grant = session_and_grant(secret, token, now)
     if session is not None and not (is_alive is not None and is_alive(session, now)):
-        raise _refused("The session has ended; sign in again")
+        raise ended()
     return grant
 
 
@@ -232,6 +251,11 @@ def _optional(claims: dict[str, Any], name: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise _refused("The token lacks a claim")
     return value
+
+
+def ended() -> Outcome:
+    """What is said of a token whose session is over."""
+    return _refused("The session has ended; sign in again")
 
 
 def _refused(reason: str) -> Outcome:

@@ -11,7 +11,6 @@ _COMING = {
     "backup": "a consistent backup of everything",
     "restore": "the restore of a backup",
     "package": "FHIR packages",
-    "audit": "verifying the audit chain",
 }
 
 

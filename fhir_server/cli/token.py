@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from .common import data_option, settings_of
+from fhir_server.settings import Settings
+
+from .common import data_option, opened, settings_of, with_database
+
+if TYPE_CHECKING:
+    from fhir_server.access.accounts import Account
 
 _TEN_YEARS = 10 * 366 * 24 * 3600
 
@@ -16,7 +22,7 @@ _TEN_YEARS = 10 * 366 * 24 * 3600
 @click.option(
     "--role", type=click.Choice(["admin", "doctor", "staff", "patient"]), help="Whose rights it has; admin where neither role nor scope is given."
 )
-@click.option("--user", metavar="LOGIN", help="The name that stands in the audit trail.")
+@click.option("--user", metavar="LOGIN", help="The name that stands in the audit trail; of an account, it is also who that is in FHIR.")
 @click.option("--patient", metavar="ID", help="The patient that the role patient or a patient/ scope is bound to.")
 @click.option("--scope", metavar="S", help="SMART scopes, separated by blanks, as 'system/*.cruds'; they narrow a role.")
 @click.option("--ttl", type=click.IntRange(1, _TEN_YEARS), metavar="SECONDS", default=3600, show_default=True, help="How long it is good.")
@@ -28,16 +34,31 @@ def token(role: str | None, user: str | None, patient: str | None, scope: str | 
     """
     from fhir_server.access import ROLES, issue
 
-    if role is None and scope is None:
-        role = "admin"
-    chosen = next((name for name in ROLES if name == role), None)
     known = data.exists()
     settings = settings_of(data)
-    made = issue(settings.jwt_secret, role=chosen, user=user, patient=patient, scope=scope, ttl=ttl, now=time.time())
+    account = _account(settings, user) if user is not None else None
+    if role is None and scope is None:
+        role = account.roles[0] if account is not None else "admin"
+    chosen = next((name for name in ROLES if name == role), None)
+    if account is not None and chosen == "patient" and patient is None:
+        patient = account.patient
+    fhir_user = account.fhir_user if account is not None else None
+    made = issue(settings.jwt_secret, role=chosen, user=user, patient=patient, scope=scope, ttl=ttl, now=time.time(), fhir_user=fhir_user)
     if not known and settings.data.exists():
         # A slip in --data would otherwise show only as a token that no server takes.
         click.echo(f"fhir-server: {data} was not there; the token is good for a server that will run on it", err=True)
     click.echo(made)
+
+
+def _account(settings: Settings, login: str) -> Account | None:
+    """The account of a login, where there is a database to look it up in."""
+    from fhir_server.access.accounts import Accounts
+    from fhir_server.access.vault import Vault
+
+    if settings.database_url is None and not (settings.data / "postgres").exists():
+        return None
+    with with_database(settings) as found, opened(found) as store:
+        return Accounts(store, Vault(settings.jwt_secret)).by_login(login)
 
 
 COMMANDS = (token,)

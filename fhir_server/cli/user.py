@@ -52,7 +52,7 @@ def add(
     """
     from fhir_server.access.accounts import NewAccount
     from fhir_server.access.passwords import random_password
-    from fhir_server.access.sign_in import check_contact
+    from fhir_server.access.registration import check_contact
 
     password = sys.stdin.readline().rstrip("\r\n") if password_stdin else random_password()
     new = NewAccount(

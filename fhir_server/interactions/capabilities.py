@@ -27,6 +27,18 @@ _OF_ALL = {"_type": "token", "_has": "string", "_list": "token", "_filter": "spe
 """Search parameters without a definition of their own, or for searches of several types."""
 _INTERACTIONS = ("read", "vread", "update", "patch", "delete", "history-instance", "history-type", "create", "search-type")
 
+_APPENDED: dict[str, Any] = {
+    "interaction": [{"code": code} for code in ("read", "vread", "history-instance", "create", "search-type")],
+    "versioning": "versioned",
+    "updateCreate": False,
+    "conditionalCreate": False,
+    "conditionalUpdate": False,
+    "conditionalDelete": "not-supported",
+    "searchInclude": [],
+    "searchRevInclude": [],
+}
+"""What is different for AuditEvent, which is only ever added to."""
+
 
 def capabilities(engine: Engine, exchange: Exchange) -> Reply:
     """200 and the CapabilityStatement of this server at the base it was asked at; 304 where the caller has it."""
@@ -95,6 +107,14 @@ def _offered(operations: tuple[tuple[str, str, str], ...], name: str) -> dict[st
 
 
 def _resource(registry: Registry, name: str) -> dict[str, Any]:
+    stated = _stated(registry, name)
+    if name == "AuditEvent":
+        # Empty lists are no FHIR.
+        return {key: value for key, value in (stated | _APPENDED).items() if value != []}
+    return stated
+
+
+def _stated(registry: Registry, name: str) -> dict[str, Any]:
     supported = registry.supported_params(name)
     named = {code: param for code, param in supported.items() if ":" not in code}
     includes = [f"{name}:{code}" for code, param in supported.items() if param.type == "reference"]

@@ -13,7 +13,7 @@ from .exchange import Exchange, Reply
 def create(engine: Engine, exchange: Exchange) -> Reply:
     """201 and the new version; with If-None-Exist 200 and the one match if there is one. Raises Outcome `invalid`, `multiple-matches` and others."""
     op = create_op(engine, exchange)
-    (written,) = engine.store.transact([op], exchange.grant, request_id=exchange.request_id).written
+    (written,) = engine.store.transact([op], exchange.grant, request_id=exchange.request_id, address=exchange.address).written
     return written_reply(written, exchange.grant)
 
 

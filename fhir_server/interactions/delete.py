@@ -12,7 +12,9 @@ from .exchange import Exchange, Reply
 
 def delete(engine: Engine, exchange: Exchange) -> Reply:
     """204, also where there was nothing to delete. Raises Outcome `precondition`, `conflict` (others refer to it, with integrity on)."""
-    (written,) = engine.store.transact([delete_op(engine, exchange)], exchange.grant, request_id=exchange.request_id).written
+    (written,) = engine.store.transact(
+        [delete_op(engine, exchange)], exchange.grant, request_id=exchange.request_id, address=exchange.address
+    ).written
     return deleted_reply(written, one=exchange.id is not None)
 
 

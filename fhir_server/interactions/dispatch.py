@@ -8,6 +8,7 @@ from typing import Final
 from fhir_server.outcome import Outcome
 from fhir_server.store import Snapshot
 
+from . import audit_trail
 from .bundle import process
 from .capabilities import capabilities
 from .create import create
@@ -15,6 +16,7 @@ from .delete import delete
 from .engine import Engine
 from .exchange import Exchange, Interaction, Reply
 from .history import history
+from .observed import guarded, observed
 from .patch import patch
 from .read import read, vread
 from .search import search
@@ -24,20 +26,22 @@ READS: Final[dict[Interaction, Callable[[Engine, Exchange, Snapshot], Reply]]] =
 WRITES: Final[dict[Interaction, Callable[[Engine, Exchange], Reply]]] = {"create": create, "update": update, "patch": patch, "delete": delete}
 # One statement each, which is consistent by itself.
 _SINGLE: Final = frozenset({"read", "vread"})
+_EVENTS: Final[dict[Interaction, Callable[[Engine, Exchange, Snapshot], Reply]]] = {
+    "read": audit_trail.read,
+    "vread": audit_trail.vread,
+    "search": audit_trail.search,
+    "history": audit_trail.history,
+}
 
 
 def dispatch(engine: Engine, exchange: Exchange) -> Reply:
-    """Runs one interaction. Raises its Outcome."""
+    """Runs one interaction. Raises its Outcome. The audit trail has an event of it when this returns, or within 0.1 s (`store.recorder`)."""
     interaction = exchange.interaction
     if interaction in READS:
-        open_view = engine.store.latest if interaction in _SINGLE else engine.store.snapshot
-        with open_view(exchange.grant) as db:
-            return READS[interaction](engine, exchange, db)
-    if interaction in WRITES:
-        return WRITES[interaction](engine, exchange)
+        return observed(engine, exchange, lambda: _read(engine, exchange))
     if interaction == "capabilities":
         return capabilities(engine, exchange)
-    return process(engine, exchange, dispatch, read_in)
+    return guarded(engine, exchange, lambda: _write(engine, exchange))
 
 
 def read_in(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
@@ -46,4 +50,24 @@ def read_in(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
         return capabilities(engine, exchange)
     if exchange.interaction not in READS:
         raise Outcome("not-implemented", f"'{exchange.interaction}' cannot stand in a transaction")
-    return READS[exchange.interaction](engine, exchange, db)
+    return observed(engine, exchange, lambda: _reader(exchange)(engine, exchange, db))
+
+
+def _read(engine: Engine, exchange: Exchange) -> Reply:
+    open_view = engine.store.latest if exchange.interaction in _SINGLE else engine.store.snapshot
+    with open_view(exchange.grant) as db:
+        return _reader(exchange)(engine, exchange, db)
+
+
+def _reader(exchange: Exchange) -> Callable[[Engine, Exchange, Snapshot], Reply]:
+    return (_EVENTS if "AuditEvent" in (exchange.type, exchange.member) else READS)[exchange.interaction]
+
+
+def _write(engine: Engine, exchange: Exchange) -> Reply:
+    if exchange.interaction not in WRITES:
+        return process(engine, exchange, dispatch, read_in)
+    if exchange.type == "AuditEvent":
+        if exchange.interaction != "create":
+            raise Outcome("method", "An AuditEvent cannot be changed or deleted", headers={"Allow": "GET, HEAD, POST"})
+        return audit_trail.create(engine, exchange)
+    return WRITES[exchange.interaction](engine, exchange)

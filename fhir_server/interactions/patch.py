@@ -19,7 +19,7 @@ def patch(engine: Engine, exchange: Exchange) -> Reply:
 
     Raises Outcome `not-found`, `gone`, `precondition`, `malformed` (no patch at all), `invalid` (what it makes is not valid).
     """
-    (written,) = engine.store.transact([patch_op(engine, exchange)], exchange.grant, request_id=exchange.request_id).written
+    (written,) = engine.store.transact([patch_op(engine, exchange)], exchange.grant, request_id=exchange.request_id, address=exchange.address).written
     return written_reply(written, exchange.grant)
 
 

@@ -18,7 +18,9 @@ _ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 
 def update(engine: Engine, exchange: Exchange) -> Reply:
     """200 and the new version, or 201 where there was none. Raises Outcome `precondition`, `multiple-matches`, `invalid`, `malformed` and others."""
-    (written,) = engine.store.transact([update_op(engine, exchange)], exchange.grant, request_id=exchange.request_id).written
+    (written,) = engine.store.transact(
+        [update_op(engine, exchange)], exchange.grant, request_id=exchange.request_id, address=exchange.address
+    ).written
     return written_reply(written, exchange.grant)
 
 

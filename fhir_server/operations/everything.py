@@ -18,6 +18,7 @@ from fhir_server.search.cursor import Position
 from fhir_server.search.everything import Everything, compile_beside, compile_within
 from fhir_server.search.query import MAX_COUNT
 from fhir_server.store import Snapshot
+from fhir_server.store.witness import seen
 
 from .parameters import texts
 
@@ -87,6 +88,7 @@ class _Page:
         for rid, number, identity, body in self.db.select(statement):
             if body is None or len(entries) == self.size:
                 return last, True
+            seen(body)
             name = self.registry.type_name(number)
             entries.append(entry(self.base, name, identity, body.encode(), mode))
             # The owner comes before all, whatever its number.

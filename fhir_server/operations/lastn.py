@@ -13,6 +13,7 @@ from fhir_server.interactions.searchset import entry, searchset
 from fhir_server.outcome import Issue, Outcome, operation_outcome
 from fhir_server.search.compile import MAX_PAGE_BYTES
 from fhir_server.search.latest import MAX_MATCHED, compile_latest
+from fhir_server.store.witness import seen
 
 from .parameters import texts
 
@@ -44,6 +45,8 @@ def lastn(engine: Engine, exchange: Exchange) -> Reply:
     if len(rows) > MAX_ANSWERED:
         raise Outcome("too-costly", f"The answer would have more than {MAX_ANSWERED:,} observations; ask for fewer by max, category or code")
     chosen = _newest(rows, most)
+    for row in chosen:
+        seen(row[4])
     if any(row[4] is None for row in chosen):
         raise Outcome("too-costly", f"The answer would be larger than {MAX_PAGE_BYTES // 1_000_000} MB; ask for fewer by max, category or code")
     entries = [entry(exchange.base, "Observation", row[0], row[4].encode(), "match") for row in chosen]

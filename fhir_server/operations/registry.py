@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from fhir_server.interactions import Engine, Exchange, Reply
+from fhir_server.interactions.observed import observed
 from fhir_server.interactions.search_parameters import status
 from fhir_server.outcome import Outcome
 from fhir_server.settings import CANON
@@ -17,6 +18,7 @@ from .graphql import graphql
 from .lastn import lastn
 from .stats import stats
 from .validate import validate
+from .why_denied import why_denied
 
 Level = Literal["system", "type", "instance"]
 
@@ -40,6 +42,7 @@ def _reading(base: str, definition: str, run: Callable[[Engine, Exchange], Reply
 
 
 _OPERATIONS: Final = {
+    ("", "why-denied"): _reading(CANON, "why-denied", why_denied, frozenset({"system"})),
     ("", "graphql"): _reading(_R4, "Resource-graphql", graphql, frozenset({"system"})),
     ("Resource", "graphql"): _reading(_R4, "Resource-graphql", graphql, frozenset({"instance"})),
     ("Resource", "validate"): _reading(_R4, "Resource-validate", validate),
@@ -66,8 +69,11 @@ def names() -> dict[str, dict[str, str]]:
 
 
 def dispatch_operation(engine: Engine, level: Level, exchange: Exchange, name: str) -> Reply:
-    """Runs an operation; `exchange.body` is its Parameters, or the resource itself. Raises Outcome `not-found` for one that is not here."""
+    """Runs an operation, of which the audit trail has an event then; `exchange.body` is its Parameters, or the resource itself.
+
+    Raises Outcome `not-found` for one that is not here.
+    """
     operation = _OPERATIONS.get((exchange.type or "", name)) or _OPERATIONS.get(("Resource", name))
     if operation is None or level not in operation.levels:
         raise Outcome("not-found", f"There is no operation ${name} on this {level}", code="not-supported")
-    return operation.run(engine, exchange)
+    return observed(engine, exchange, lambda: operation.run(engine, exchange), name)

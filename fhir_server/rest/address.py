@@ -25,6 +25,9 @@ _DISCOVERY: Final[dict[str, Action]] = {"GET": "discovery"}
 _SYSTEM: Final[dict[str, Action]] = {"GET": "search", "POST": "bundle"}
 _TYPE: Final[dict[str, Action]] = {"GET": "search", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _INSTANCE: Final[dict[str, Action]] = {"GET": "read", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+# Events are added, and never changed.
+_EVENTS: Final[dict[str, Action]] = {"GET": "search", "POST": "create"}
+_EVENT: Final[dict[str, Action]] = {"GET": "read"}
 _VERSION: Final[dict[str, Action]] = {"GET": "vread"}
 _HISTORY: Final[dict[str, Action]] = {"GET": "history"}
 _SEARCH: Final[dict[str, Action]] = {"POST": "search"}
@@ -88,7 +91,7 @@ def resolve(types: frozenset[str], method: str, path: str) -> Target:  # noqa: P
 def _below_type(types: frozenset[str], method: str, parts: list[str]) -> Target:  # noqa: C901, PLR0911 - one line for each form of address
     match parts:
         case [name]:
-            return Target(_action(_TYPE, method), name)
+            return Target(_action(_EVENTS if name == "AuditEvent" else _TYPE, method), name)
         case [name, "_history"]:
             return Target(_action(_HISTORY, method), name)
         case [name, "_search"]:
@@ -96,7 +99,7 @@ def _below_type(types: frozenset[str], method: str, parts: list[str]) -> Target:
         case [name, word] if word.startswith("$"):
             return Target(_action(_OPERATE, method), name, operation=word[1:])
         case [name, identity]:
-            action = _action(_INSTANCE, method)
+            action = _action(_EVENT if name == "AuditEvent" else _INSTANCE, method)
             return Target(action, name, _identity(identity, action))
         case [name, identity, "_history"]:
             return Target(_action(_HISTORY, method), name, _identity(identity))

@@ -8,14 +8,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final
 
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
 
 from fhir_server import fhirjson
-from fhir_server.access import grant_of, is_alive
+from fhir_server.access import Gate
 from fhir_server.access.apps import issuer_of, smart_configuration
 from fhir_server.interactions import Engine, Exchange, dispatch
 from fhir_server.interactions.engine import parse_parameters
@@ -63,11 +62,10 @@ class _Api:
         self._engine = engine
         self._spec = engine.spec
         self._types = frozenset(engine.spec.resource_types)
-        self._secret = settings.jwt_secret
+        self._gate = Gate(engine.store, settings.jwt_secret)
         self._limit = settings.max_body
         self._public_url = settings.public_url
         self._clock = clock
-        self._is_alive = partial(is_alive, engine.store)
 
     def answer(self, path: str = "") -> Response:
         environ = request.environ
@@ -97,7 +95,7 @@ class _Api:
         scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Outcome("unauthenticated", "A bearer token is needed: Authorization: Bearer …", headers={"WWW-Authenticate": "Bearer"})
-        return grant_of(self._secret, token.strip(), self._clock(), self._is_alive)
+        return self._gate.grant(token.strip(), self._clock(), environ.get("HTTP_X_BREAK_GLASS", ""))
 
     def _exchange(self, environ: dict[str, Any], action: Interaction, target: Target, grant: Grant, params: list[tuple[str, str]]) -> Exchange:
         # Everything that can be refused without the body is, before it is read.
@@ -128,6 +126,7 @@ class _Api:
             prefer.returning,
             environ.get(REQUEST_ID, ""),
             target.member,
+            environ.get("REMOTE_ADDR", ""),
         )
 
     def unrouted(self, error: HTTPException) -> Response | HTTPException:

@@ -5,9 +5,11 @@ https://hl7.org/fhir/R4/compartmentdefinition-patient.html
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from .registry import Registry
+from .tree import Rows
 
 PUBLIC: Final = frozenset(
     {
@@ -31,3 +33,16 @@ def compartment_pids(registry: Registry, resource_type: str) -> list[int]:
     params = registry.supported_params(resource_type)
     codes = (*registry.spec.compartments["Patient"].get(resource_type, ()), *OWNED.get(resource_type, ()))
     return sorted({params[code].pid for code in codes if code in params})
+
+
+def compartment_of(registry: Registry, resource_type: str, rows: Rows) -> set[str]:
+    """The ids of the patients whose compartments a resource is in, by its index rows."""
+    pids = _pids(registry, resource_type)
+    patient = registry.types["Patient"]
+    return {row[1] for row in rows.get("sp_reference", ()) if row[0] in pids and row[2] == patient}
+
+
+# A set of parameters lives as long as its registry does, and of these there are few.
+@lru_cache(maxsize=512)
+def _pids(registry: Registry, resource_type: str) -> frozenset[int]:
+    return frozenset(compartment_pids(registry, resource_type))

@@ -42,7 +42,10 @@ class Current:
 
 @dataclass(slots=True)
 class Target:
-    """One resource that an op writes: what is there now, and what will be. `met` is the version number that met the op's condition."""
+    """One resource that an op writes: what is there now, and what will be. `met` is the version number that met the op's condition.
+
+    `patients` are the ids of those whose record it belongs to, before or after.
+    """
 
     op: int
     type: str
@@ -56,6 +59,7 @@ class Target:
     body: bytes | None = None
     unmatched: bool = False
     met: int | None = None
+    patients: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)

@@ -13,12 +13,15 @@ from typing import Any, Final, Literal
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant, Registry, Statement, grant_predicate
 from fhir_server.search.conditions import granted
+from fhir_server.search.grant import Permission
 from fhir_server.search.sources import CURRENT, Sources
 
 from . import moment as moments
+from . import trail_search
 from .database import Connection
 from .dictionary import Dictionary
 from .ops import Version
+from .witness import seen
 
 METHODS: Final[dict[str, Literal["POST", "PUT", "PATCH", "DELETE"]]] = {"P": "POST", "U": "PUT", "A": "PATCH", "D": "DELETE"}
 _FETCH: Final = 500  # Rows of an export in memory at a time.
@@ -72,6 +75,12 @@ class Snapshot:
             (self._dictionary.types[resource_type], identity, *allowed.params),
         ).fetchone()
         return self._version(row) if row else None
+
+    def opens(self, resource_type: str, identity: str, permission: Permission) -> bool:
+        """Whether the grant opens a current resource to a permission."""
+        allowed = granted(self._grant, self._registry, (resource_type,), "r", permission=permission)
+        statement = f"SELECT 1 FROM resource r WHERE r.type = %s AND r.id = %s AND NOT r.deleted AND {allowed.text}"
+        return self._connection.execute(statement, (self._dictionary.types[resource_type], identity, *allowed.params)).fetchone() is not None
 
     def version(self, resource_type: str, identity: str, version: int) -> Version | None:
         """One version, whether current or not; None where there is none that this grant may see."""
@@ -147,6 +156,7 @@ class Snapshot:
                 (self._dictionary.types[resource_type], *allowed.params),
             )
             for (body,) in cursor:
+                seen(body)
                 yield body.encode()
 
     def body_of(self, row: Sequence[Any]) -> bytes:
@@ -154,7 +164,18 @@ class Snapshot:
         text = row[5]
         if text is None:
             [text] = self._connection.execute("SELECT body FROM resource_version WHERE vid = %s", (row[4],)).fetchone() or ("",)
+        seen(text)
         return bytes(text.encode())
+
+    def events(
+        self, where: Statement, limit: int, *, after: trail_search.Place | None = None, by_time: bool = False, ascending: bool = False
+    ) -> list[trail_search.Entry]:
+        """Events of the audit trail; see `trail_search`. Whether the caller may see them is not asked here."""
+        return trail_search.events(self._connection, where, limit, after=after, by_time=by_time, ascending=ascending)
+
+    def count_events(self, where: Statement) -> int:
+        """How many events of the audit trail meet conditions."""
+        return trail_search.count(self._connection, where)
 
     def select(self, statement: Statement) -> list[tuple[Any, ...]]:
         """The rows of a compiled search, count or include; the grant is compiled in."""
@@ -206,4 +227,5 @@ class Snapshot:
 
     def _version(self, row: Sequence[Any]) -> Version:
         tid, identity, version, at, method, body = row
+        seen(body)
         return Version(self._dictionary.names[tid], identity, version, at, METHODS[method], body.encode() if body is not None else None)

@@ -14,6 +14,7 @@ from sqlalchemy import Column, Table
 from sqlalchemy.dialects import postgresql
 
 from .tables import INDEX_TABLES
+from .trail import WHO
 
 _NAMES: Final = frozenset(table.name for table in INDEX_TABLES)
 _DIALECT: Final = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves the factory untyped
@@ -65,7 +66,8 @@ def covering(rows: Mapping[str, Collection[object]]) -> tuple[Table, ...]:
 def write(tables: tuple[Table, ...]) -> str:
     """Writes resources with their rows in some index tables.
 
-    Arguments: the versions, the transaction (an empty list after the first chunk), the rows of each of the tables, and what `index.Fit` knows.
+    Arguments: the versions, the transaction (an empty list after the first chunk), who writes, the rows of each of the tables, and what `index.Fit`
+    knows. Each version leaves an event in the audit trail.
 
     Divides by zero, and so writes nothing, where the index rows that are there were made under other settings, or with other search parameters. Who
     has waited for a rebuild sees what it has recorded: PostgreSQL takes a statement's locks before its snapshot.
@@ -81,13 +83,20 @@ def unindex(tables: tuple[Table, ...]) -> str:
     return f"WITH {', '.join(f'i{n} AS ({_delete(table)})' for n, table in enumerate(tables))} SELECT 1"
 
 
-_VERSIONS: Final = """
+_VERSIONS: Final = f"""
 WITH w AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%s::json)
-        AS x(rid bigint, type smallint, id text, version int, method text, at timestamptz, txn bigint, body text)),
+        AS x(rid bigint, type smallint, id text, version int, method text, at timestamptz, txn bigint, body text,
+            kind text, action text, name text, patients text[])),
 t AS (
     INSERT INTO transaction (txn, at, actor, request_id)
     SELECT * FROM json_to_recordset(%s::json) AS x(txn bigint, at timestamptz, actor text, request_id text)),
+a AS (
+    INSERT INTO audit_event (recorded, kind, action, outcome, actor, account, fhir_user, roles, client, session, purpose, address, request_id,
+        type, resource, version, patients)
+    SELECT w.at, w.kind, w.action, 0, g.actor, g.account, g.fhir_user, g.roles, g.client, g.session, g.purpose, g.address, g.request_id,
+        w.name, w.id, w.version, w.patients
+    FROM w CROSS JOIN json_to_record(%s::json) AS g({WHO})),
 v AS (
     INSERT INTO resource_version (rid, type, version, method, at, txn, body)
     SELECT rid, type, version, method, at, txn, body FROM w RETURNING vid, rid),

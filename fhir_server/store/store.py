@@ -24,9 +24,12 @@ from .migrate import newest_revision
 from .ops import Commit, Lookup, Op
 from .plan import Writer
 from .rebuild import Progress, differences, fingerprint, recorded, renew
+from .recorder import Recorder
 from .reindex import PATIENCE, Coming, Reindexer, coming
 from .snapshot import Snapshot
 from .tables import INDEX_TABLES
+from .trail import Event
+from .trail_search import Entry, append_one
 from .transact import Extras, defines_parameters, transact
 
 _ATTEMPTS: Final = 6
@@ -68,6 +71,7 @@ class Store:
         addresses = there[1] if there is not None else []
         fit = Fit(self._fingerprint, len(addresses), known.generation)
         self._writer = Writer(self._database, self._registry(known, addresses), self._dictionary, known, fit, utc_now, new_id, referential_integrity)
+        self._recorder = Recorder(Database(url, connections=1))
         self._reindexer = Reindexer(Database(url, connections=1), self._numbers, self._dictionary, self.refreshed)
 
     @classmethod
@@ -90,6 +94,7 @@ class Store:
         """Lets running work end and closes the connections."""
         if hasattr(self, "_reindexer"):
             self._reindexer.close()
+            self._recorder.close()
         self._database.close()
         self._numbers.close()
 
@@ -148,6 +153,26 @@ class Store:
         Of several processes on one database one does the work. `close` ends it.
         """
         self._reindexer.start()
+
+    def note(self, event: Event) -> None:
+        """Hands an event over to the audit trail, where it is durable within 0.1 s; one that belongs to a transaction comes by `trail.append`.
+
+        Raises Outcome `unavailable` where the trail cannot be written to, or not fast enough.
+        """
+        self._recorder.note(event)
+
+    def append_event(self, event: Event) -> Entry:
+        """Adds an event to the audit trail by itself; durable when it returns. Raises Outcome `unavailable`."""
+        with self._database.connection() as connection:
+            return append_one(connection, event)
+
+    def flush_notes(self) -> None:
+        """Returns when the events handed over so far are durable. Raises Outcome `unavailable` where they are not within five seconds."""
+        self._recorder.flush()
+
+    def seal_in_background(self) -> None:
+        """Has a thread of this process seal the audit chain, in turns with other processes on the database. `close` ends it."""
+        self._recorder.seal()
 
     def index_now(self, *, seconds: float = math.inf, patience: float = PATIENCE) -> None:
         """Does that work here and now, for so many `seconds`, unless another process is at it.
@@ -249,17 +274,20 @@ class Store:
         lookups: Sequence[Lookup] = (),
         once: bytes | None = None,
         then: Callable[[Snapshot], None] | None = None,
+        address: str = "",
     ) -> Commit:
         """Does all ops in one database transaction or none; durable when it returns.
 
         `lookups` are the conditional references in the resources, resolved in the same transaction. With `once`, a second call with the same key
-        does nothing and says so. `then` reads what was written before it is committed; if it raises, nothing is.
+        does nothing and says so. `then` reads what was written before it is committed; if it raises, nothing is. Each version that is written leaves
+        an event in the audit trail, in the same transaction, with the request's id and the caller's `address`.
         Raises Outcome: `precondition` and `multiple-matches` (412), `forbidden`, `not-found` and `gone` (patch), `conflict` (409),
-        `parameter` (two ops on one identity), `unavailable`. A transaction that loses against another is run again, up to six times.
+        `parameter` (two ops on one identity), `method` (AuditEvent), `unavailable`.
+        A transaction that loses against another is run again, up to six times.
         """
         for _ in range(_ATTEMPTS):
             try:
-                commit = transact(self._writer, ops, grant, Extras(request_id, lookups, once, then))
+                commit = transact(self._writer, ops, grant, Extras(request_id, lookups, once, then, address))
             except Stale:
                 self.check_fit()
                 self._learn()

@@ -104,9 +104,77 @@ search_generation: Final = Table(
 )
 """Goes up with every change of the set of search parameters; whoever writes with an older set writes nothing. See `parameters`."""
 
+consent_rule: Final = Table(
+    "consent_rule",
+    metadata,
+    Column("rid", BigInteger, primary_key=True, autoincrement=False),
+    Column("body", Text, nullable=False),
+)
+"""The current Consents that forbid something: few, so that whoever looks for them need not read all."""
+
+consent_generation: Final = Table(
+    "consent_generation",
+    metadata,
+    # One row, made by the migration.
+    Column("single", Boolean, CheckConstraint("single", name="consent_generation_single"), primary_key=True, server_default=text("true")),
+    Column("generation", Integer, nullable=False),
+)
+"""Goes up with every change of what is forbidden, or of who works where."""
+
+audit_event: Final = Table(
+    "audit_event",
+    metadata,
+    # First, since columns get their defaults in their order: whoever has taken an id is known to be at work by then. See `chain`.
+    Column("xid", BigInteger, nullable=False, server_default=text("pg_current_xact_id()::text::bigint")),
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("recorded", DateTime(timezone=True), nullable=False),
+    Column("received", DateTime(timezone=True)),
+    Column("kind", Text(collation="C"), nullable=False),
+    Column("action", Text(collation="C"), nullable=False),
+    Column("outcome", SmallInteger, nullable=False),
+    Column("actor", Text(collation="C"), nullable=False),
+    Column("account", Text(collation="C")),
+    Column("fhir_user", Text(collation="C")),
+    Column("roles", ARRAY(Text(collation="C")), nullable=False),
+    Column("client", Text(collation="C")),
+    Column("session", Text(collation="C")),
+    Column("purpose", Text(collation="C")),
+    Column("address", Text(collation="C")),
+    Column("request_id", Text(collation="C")),
+    Column("type", Text(collation="C")),
+    Column("resource", Text(collation="C")),
+    Column("version", Integer),
+    Column("patients", ARRAY(Text(collation="C")), nullable=False),
+    Column("query", Text(collation="C")),
+    Column("detail", Text(collation="C")),
+    Column("body", Text),
+    Index("audit_event_recorded", "recorded", "id"),
+    Index("audit_event_actor", "actor", "id"),
+    Index("audit_event_fhir_user", "fhir_user", "id", postgresql_where=text("fhir_user IS NOT NULL")),
+    Index("audit_event_resource", "type", "resource", "id", postgresql_where=text("resource IS NOT NULL")),
+    Index("audit_event_received", "id", postgresql_where=text("received IS NOT NULL")),
+    Index("audit_event_patients", "patients", postgresql_using="gin", postgresql_with={"gin_pending_list_limit": 512}),
+)
+"""What was done, by whom and to whose record: appended, never changed nor deleted, which triggers see to. See `trail`."""
+
+audit_chain: Final = Table(
+    "audit_chain",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("event", BigInteger, nullable=False, unique=True),
+    # No event with an id up to this one was still to come when the entry was made.
+    Column("settled", BigInteger, nullable=False),
+    Column("hash", BYTEA, nullable=False),
+)
+"""The events in the order in which they were sealed, each hash over the one before and the event's content. See `chain`."""
+
 __all__ = [
     "BLOCK",
     "INDEX_TABLES",
+    "audit_chain",
+    "audit_event",
+    "consent_generation",
+    "consent_rule",
     "index_settings",
     "metadata",
     "once",

@@ -16,8 +16,10 @@ from typing import Any, Final
 from fhir_server import fhirjson
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
+from fhir_server.search.compartment import compartment_of
 from fhir_server.search.grant import Permission
 
+from . import consents
 from .content import carry_labels, stamp
 from .database import Changed, Connection
 from .guard import Guard, is_open
@@ -30,8 +32,10 @@ from .parameters import follow
 from .plan import Current, Plan, Target, Writer
 from .snapshot import METHODS, Snapshot
 from .statements import BODIES, LOCK, LOCK_TO_DELETE
+from .trail import who
 
 CHUNK: Final = 500
+_EVENTS: Final = {"P": ("create", "C"), "U": ("update", "U"), "A": ("patch", "U"), "D": ("delete", "D")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +46,31 @@ class Extras:
     lookups: Sequence[Lookup] = ()
     once: bytes | None = None
     then: Callable[[Snapshot], None] | None = None
+    address: str = ""
 
 
 def transact(writer: Writer, ops: Sequence[Op], grant: Grant, extras: Extras) -> Commit:
     """Does all ops or none. See `Store.transact`."""
+    _refuse_events(ops)
     _check_grant(ops, grant)
-    alone = not (extras.lookups or extras.once or extras.then or writer.referential_integrity or defines_parameters(ops))
+    followed = defines_parameters(ops) or consents.concerns(ops)
+    alone = not (extras.lookups or extras.once or extras.then or writer.referential_integrity or followed)
     if alone and len(ops) <= CHUNK and all(type(op) is Create and op.if_none_exist is None for op in ops) and _all_open(ops, grant):
-        return writer.database.retrying(lambda connection: _create(writer, connection, ops, grant, extras.request_id))
+        return writer.database.retrying(lambda connection: _create(writer, connection, ops, grant, extras))
     return writer.database.retrying(lambda connection: _transaction(writer, connection, ops, grant, extras))
 
 
 def defines_parameters(ops: Sequence[Op]) -> bool:
     """Whether some op is about a SearchParameter."""
     return any((op.resource["resourceType"] if isinstance(op, (Create, Put)) else op.type) == "SearchParameter" for op in ops)
+
+
+def _refuse_events(ops: Sequence[Op]) -> None:
+    """Events are appended one by one, and nothing else is ever done to them. See `trail`."""
+    for op in ops:
+        if (op.resource["resourceType"] if isinstance(op, (Create, Put)) else op.type) == "AuditEvent":
+            said = "be created in a transaction: post it by itself, or in a batch" if isinstance(op, Create) else "be changed or deleted"
+            raise Outcome("method", f"An AuditEvent cannot {said}", headers={"Allow": "GET, HEAD, POST"})
 
 
 def _check_grant(ops: Sequence[Op], grant: Grant) -> None:
@@ -71,7 +86,7 @@ def _all_open(ops: Sequence[Op], grant: Grant) -> bool:
     return all(is_open(grant, name, "c") for name in {op.resource["resourceType"] for op in ops if isinstance(op, Create)})
 
 
-def _create(writer: Writer, connection: Connection, ops: Sequence[Op], grant: Grant, request_id: str) -> Commit:
+def _create(writer: Writer, connection: Connection, ops: Sequence[Op], grant: Grant, extras: Extras) -> Commit:
     """Creates with nothing to look up first: one statement, committed by itself."""
     plan = Plan()
     for number, op in enumerate(ops):
@@ -80,7 +95,7 @@ def _create(writer: Writer, connection: Connection, ops: Sequence[Op], grant: Gr
     _relink(plan)
     at = writer.clock()
     _finish(writer, plan, at)
-    _write(writer, connection, plan.targets, at, grant, request_id, inside=False)
+    _write(writer, connection, plan.targets, at, grant, extras, inside=False)
     return _commit(plan, len(ops), at)
 
 
@@ -105,10 +120,11 @@ def _transaction(writer: Writer, connection: Connection, ops: Sequence[Op], gran
             kept = {(t.type, t.id) for t in plan.targets if t.body is not None}
             check_references(connection, writer.dictionary, _new_rows(writer, plan), kept, deleted)
             check_deletes(connection, writer.dictionary, writer.parameters.numbers, deleted, {t.rid for t in plan.targets}, grant)
-        _write(writer, connection, plan.targets, at, grant, extras.request_id, inside=True)
+        _write(writer, connection, plan.targets, at, grant, extras, inside=True)
         guard.after(plan.targets)
         if parameters := [(t.id, t.resource) for t in plan.targets if t.type == "SearchParameter"]:
             follow(connection, parameters)
+        consents.follow(connection, plan.targets)
         if extras.then is not None:
             extras.then(Snapshot(connection, writer.registry, writer.dictionary, grant))
     return _commit(plan, len(ops), at)
@@ -209,18 +225,19 @@ def _finish(writer: Writer, plan: Plan, at: datetime) -> None:
             target.body = fhirjson.dumps(target.resource)
 
 
-def _write(writer: Writer, connection: Connection, targets: list[Target], at: datetime, grant: Grant, request_id: str, *, inside: bool) -> None:
+def _write(writer: Writer, connection: Connection, targets: list[Target], at: datetime, grant: Grant, extras: Extras, *, inside: bool) -> None:
     if not targets:
         return
     txn = writer.dictionary.transaction_number()
-    transaction: list[dict[str, Any]] = [{"txn": txn, "at": at, "actor": grant.actor, "request_id": request_id}]
+    transaction: list[dict[str, Any]] = [{"txn": txn, "at": at, "actor": grant.actor, "request_id": extras.request_id}]
+    caller = who(grant) | {"address": extras.address or None, "request_id": extras.request_id or None}
     # New ids that callers chose come last and in order, over all chunks; see WRITE.
     types = writer.dictionary.types
     remaining = iter(sorted(targets, key=lambda t: (types[t.type], t.id) if t.method == "U" and t.current is None else (0, "")))
     while chunk := list(islice(remaining, CHUNK)):
         removed, added = _index_changes(writer, chunk)
         versions = [_row(writer, target, txn) for target in chunk]
-        write_rows(connection, writer.dictionary, writer.fit, (versions, transaction), removed, added, inside=inside)
+        write_rows(connection, writer.dictionary, writer.fit, (versions, transaction, caller), removed, added, inside=inside)
         transaction = []
 
 
@@ -229,9 +246,11 @@ def _index_changes(writer: Writer, chunk: list[Target]) -> tuple[IndexRows, Inde
     added: list[tuple[IndexRows, int]] = []
     for target in chunk:
         new = writer.registry.rows(target.resource) if target.resource is not None else {}
+        target.patients = compartment_of(writer.registry, target.type, new) | ({target.id} if target.type == "Patient" else set())
         current = target.current
         if current is not None and not current.deleted and current.body is not None:
             old = writer.registry.rows(fhirjson.loads(current.body.encode()))
+            target.patients |= compartment_of(writer.registry, target.type, old)
             gone, new = difference(old, new)
             removed.append((gone, target.rid))
         added.append((new, target.rid))
@@ -248,7 +267,14 @@ def _row(writer: Writer, target: Target, txn: int) -> dict[str, Any]:
         "at": target.at,
         "txn": txn,
         "body": target.body.decode() if target.body is not None else None,
+        **_event(target),
     }
+
+
+def _event(target: Target) -> dict[str, Any]:
+    """What the audit trail has of a version besides."""
+    kind, action = ("create", "C") if target.version == 1 else _EVENTS[target.method]
+    return {"kind": kind, "action": action, "name": target.type, "patients": sorted(target.patients)}
 
 
 def _commit(plan: Plan, count: int, at: datetime) -> Commit:

@@ -5,10 +5,9 @@ One view, as in `rest`: the table below says what there is. Nothing is read from
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
@@ -16,26 +15,29 @@ import pyotp
 import segno
 from flask import Blueprint, Response, request
 
-from fhir_server.access.accounts import Account, NewAccount
+from fhir_server.access.accounts import Account
+from fhir_server.access.contacts import Contacts, Kind
+from fhir_server.access.recovery import Recovery
 from fhir_server.access.sessions import Opened, is_alive
-from fhir_server.access.sign_in import Caller, SignIn, applicant_resource
+from fhir_server.access.sign_in import SignIn
 from fhir_server.access.tokens import Person, grant_of, issue_session, session_and_grant
-from fhir_server.interactions import Engine, Exchange, dispatch
+from fhir_server.interactions import Engine
 from fhir_server.outcome import Outcome
-from fhir_server.search import SYSTEM, Grant
+from fhir_server.search import Grant
 from fhir_server.settings import Settings
 
+from .browser import caller
 from .exchange import answer, problem, read_fields
+from .registering import NEEDED, OPTIONAL, Registering
 
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _SESSION: Final = re.compile(r"[A-Za-z0-9_\-]{1,64}")
 _ISSUER: Final = "FHIR server"
-_OLDEST: Final = date(1880, 1, 1)
 
 
-def auth_blueprint(engine: Engine, settings: Settings, sign_in: SignIn, clock: Callable[[], float]) -> Blueprint:
+def auth_blueprint(engine: Engine, settings: Settings, sign_in: SignIn, registering: Registering, clock: Callable[[], float]) -> Blueprint:
     """Everything below `/auth`. `clock` gives seconds since 1970. Faults of any kind become problem details."""
-    auth = _Auth(engine, settings, sign_in, clock)
+    auth = _Auth(engine, settings, sign_in, registering, clock)
     routes = Blueprint("auth", __name__, url_prefix="/auth")
     routes.add_url_rule("/<path:path>", "auth", auth.answer, methods=_METHODS, provide_automatic_options=False)
     routes.register_error_handler(Exception, problem)
@@ -45,13 +47,14 @@ def auth_blueprint(engine: Engine, settings: Settings, sign_in: SignIn, clock: C
 class _Auth:
     """The view and what it is given once."""
 
-    def __init__(self, engine: Engine, settings: Settings, sign_in: SignIn, clock: Callable[[], float]) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, settings: Settings, sign_in: SignIn, registering: Registering, clock: Callable[[], float]) -> None:
         self._secret = settings.jwt_secret
-        self._base = f"{settings.public_url or ''}/fhir"
         self._clock = clock
         self._is_alive = partial(is_alive, engine.store)
         self._sign_in = sign_in
+        self._registering = registering
+        self._recovery = Recovery(sign_in.desk)
+        self._contacts = Contacts(sign_in.desk)
         self._views: dict[str, dict[str, Callable[[], Response]]] = {
             "login": {"POST": self._login},
             "otp": {"POST": self._otp},
@@ -60,6 +63,10 @@ class _Auth:
             "logout": {"POST": self._logout},
             "sessions": {"GET": self._sessions},
             "password": {"POST": self._password},
+            "password/forgot": {"POST": self._forgot},
+            "password/reset": {"POST": self._reset},
+            "contact": {"POST": self._offer_contact},
+            "contact/confirm": {"POST": self._confirm_contact},
             "totp/enroll": {"POST": self._enroll},
             "totp/confirm": {"POST": self._confirm_totp},
             "register": {"POST": self._register},
@@ -79,7 +86,7 @@ class _Auth:
 
     def _login(self) -> Response:
         given = read_fields("login", "password")
-        started = self._sign_in.login(given["login"], given["password"], _caller())
+        started = self._sign_in.login(given["login"], given["password"], caller())
         return answer({"challenge": started.challenge, "methods": started.methods, "expires_in": started.expires_in})
 
     def _send(self) -> Response:
@@ -89,7 +96,7 @@ class _Auth:
 
     def _otp(self) -> Response:
         given = read_fields("challenge", "code")
-        account, opened = self._sign_in.verify(given["challenge"], given["code"].strip(), _caller())
+        account, opened = self._sign_in.verify(given["challenge"], given["code"].strip(), caller())
         return self._tokens(account, opened)
 
     def _refresh(self) -> Response:
@@ -131,45 +138,52 @@ class _Auth:
     def _password(self) -> Response:
         given = read_fields("current", "new")
         _, account = self._signed_in()
-        self._sign_in.change_password(account, given["current"], given["new"], _caller())
+        self._sign_in.change_password(account, given["current"], given["new"], caller())
+        return answer()
+
+    def _forgot(self) -> Response:
+        given = read_fields("login")
+        self._recovery.forgot(given["login"], caller())
+        return answer({"login": given["login"]}, 202)
+
+    def _reset(self) -> Response:
+        given = read_fields("login", "code", "new")
+        self._recovery.reset(given["login"], given["code"].strip(), given["new"], caller())
+        return answer()
+
+    def _offer_contact(self) -> Response:
+        given = read_fields("current", optional=("email", "phone"))
+        _, account = self._signed_in(usable=True)
+        kind = _kind(given)
+        self._contacts.offer(account, kind, given[kind], given["current"], caller())
+        return answer({kind: given[kind]}, 202)
+
+    def _confirm_contact(self) -> Response:
+        given = read_fields("kind", "code")
+        _, account = self._signed_in(usable=True)
+        self._contacts.confirm(account, _kind({given["kind"]: ""}), given["code"].strip(), caller())
         return answer()
 
     def _enroll(self) -> Response:
         _, account = self._signed_in(usable=True)
         secret = self._sign_in.enroll_totp(account)
-        uri = pyotp.TOTP(secret).provisioning_uri(name=account.login, issuer_name=_ISSUER)
+        uri = otpauth_uri(account, secret)
         return answer({"secret": secret, "otpauth_uri": uri, "qr_svg": segno.make(uri, error="m").svg_inline(scale=4)})
 
     def _confirm_totp(self) -> Response:
         given = read_fields("code")
         _, account = self._signed_in(usable=True)
-        self._sign_in.confirm_totp(account, given["code"].strip(), _caller())
+        self._sign_in.confirm_totp(account, given["code"].strip(), caller())
         return answer()
 
     def _register(self) -> Response:
-        given = read_fields("login", "password", "email", "given", "family", "birthDate", optional=("phone",))
-        told = {name: _name(name, given[name]) for name in ("given", "family")} | {"birthDate": self._birth_date(given["birthDate"])}
-        new = NewAccount(
-            given["login"],
-            given["password"],
-            ("patient",),
-            "invited",
-            email=given["email"],
-            phone=given.get("phone"),
-            proved=False,
-            applicant=json.dumps(told),
-        )
-        self._sign_in.register(new, _caller())
+        given = read_fields(*NEEDED, optional=OPTIONAL)
+        self._registering.take(given, caller())
         return answer({"login": given["login"]}, 202)
 
     def _confirm_registration(self) -> Response:
         given = read_fields("login", "code")
-        account = self._sign_in.confirm(given["login"], given["code"].strip(), _caller())
-        # Always a record of its own: name and date of birth prove nobody to be the patient of an older one. With the account's id as its own, so that
-        # what breaks off here can be repeated.
-        body = applicant_resource(account) | {"id": account.id}
-        dispatch(self._engine, Exchange("update", SYSTEM, self._base, "Patient", account.id, body=body))
-        self._sign_in.accounts.welcome(account, account.id)
+        account = self._registering.confirm(given["login"], given["code"].strip(), caller())
         return answer({"login": account.login, "fhirUser": f"Patient/{account.id}"})
 
     def _me(self) -> Response:
@@ -214,26 +228,19 @@ class _Auth:
             raise Outcome("forbidden", "Change the password first")
         return session, account
 
-    def _birth_date(self, text: str) -> str:
-        try:
-            born = date.fromisoformat(text)
-        except ValueError:
-            born = None
-        # A day ahead of UTC somewhere.
-        if born is None or born.isoformat() != text or not _OLDEST <= born <= datetime.fromtimestamp(self._clock() + 86_400, UTC).date():
-            raise Outcome("invalid", "'birthDate' is not a date as 1990-05-17")
-        return text
+
+def otpauth_uri(account: Account, secret: str) -> str:
+    """What the QR code for an authenticator app says."""
+    return pyotp.TOTP(secret).provisioning_uri(name=account.login, issuer_name=_ISSUER)
 
 
-def _name(field: str, text: str) -> str:
-    stripped = " ".join(text.split())
-    if not stripped or len(stripped) > 100 or not stripped.isprintable():  # noqa: PLR2004 - longer than any name
-        raise Outcome("invalid", f"'{field}' is not a name")
-    return stripped
-
-
-def _caller() -> Caller:
-    return Caller(request.environ.get("REMOTE_ADDR", ""), request.headers.get("User-Agent", ""))
+def _kind(given: dict[str, str]) -> Kind:
+    match sorted({"email", "phone"} & set(given)):
+        case ["email"]:
+            return "email"
+        case ["phone"]:
+            return "phone"
+    raise Outcome("parameter", "Either 'email' or 'phone' is needed")
 
 
 def _instant(moment: datetime) -> str:

@@ -9,19 +9,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
-from urllib.parse import quote
 
 from flask import Response, g, request
 
 from fhir_server.access.accounts import Account, Accounts
+from fhir_server.access.desk import Caller
 from fhir_server.access.sessions import Sessions
-from fhir_server.access.sign_in import Caller
 from fhir_server.access.vault import Vault
 from fhir_server.settings import Settings
 from fhir_server.store import Store
 
 from .forms import Cookies, FormGuard
-from .pages import Pages, local_path
+from .pages import Pages, local_path, onward
 
 _COOKIE: Final = "session"
 
@@ -60,12 +59,12 @@ class Browser:
         Whoever has to change the password first is led to that, except where `expired` passwords are good enough.
         """
         wanted = next_path if next_path is not None else request.full_path.removesuffix("?") if request.method == "GET" else None
-        query = f"?next={quote(wanted, safe='/')}" if wanted is not None and local_path(wanted) is not None else ""
+        wanted = local_path(wanted)
         found = self.current()
         if found is None:
-            return self._pages.redirect(f"/sign-in{query}")
+            return self._pages.redirect(onward("/sign-in", wanted))
         if found.account.password_expired and not expired:
-            return self._pages.redirect(f"/account/password{query}")
+            return self._pages.redirect(onward("/account/password", wanted))
         return found
 
     def sign_in(self, response: Response, account: Account) -> None:

@@ -8,17 +8,18 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from flask import Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from werkzeug.exceptions import HTTPException
 
-from fhir_server.outcome import Category
+from fhir_server.outcome import Category, Outcome
 from fhir_server.settings import Settings
 
 from .exchange import outcome_of
@@ -31,7 +32,6 @@ _HEADERS: Final = {
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Cross-Origin-Opener-Policy": "same-origin",
 }
 _LOCAL_PATH: Final = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]{0,7900}")
 
@@ -43,12 +43,15 @@ _FAULTS: Final[dict[Category, tuple[str, str]]] = {
     "method": ("There is no such page", "Go on from the start page."),
     "timeout": ("That took too long", "Check your connection and try again."),
     "conflict": ("Somebody was faster", "Open the page again and repeat what you did."),
-    "too-large": ("That is too much at once", "Send less, and try again."),
-    "throttled": ("Too many tries", "Wait a little, and try again."),
+    "too-large": ("That is too much at once", "Send less."),
+    "throttled": ("Too many tries", "Nothing is lost: your account is as it was."),
     "internal": ("Something went wrong here", "It is not your fault. Try again in a minute; if it stays, tell the clinic the number below."),
-    "unavailable": ("We cannot answer just now", "Try again in a minute."),
+    "unavailable": ("We cannot answer just now", "If it stays so, call the clinic."),
 }
 _OTHER_FAULT: Final = ("This did not work", "Go back, look at what you filled in, and try again.")
+# The first mark that is found counts: each browser names those whose pages it wants too.
+_BROWSERS: Final = (("Edg", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari"))
+_SYSTEMS: Final = (("Android", "Android"), ("iPhone", "iPhone"), ("iPad", "iPad"), ("Windows", "Windows"), ("Mac OS X", "Mac"), ("Linux", "Linux"))
 
 
 class Pages:
@@ -66,6 +69,7 @@ class Pages:
             "root": self._root,
             "stylesheet": f"{self._root}/pages/{stylesheet()[0]}.css",
         }
+        self._environment.filters |= {"onward": onward, "browser_name": browser_name}
         self._environment.filters["day_and_time"] = _day_and_time(settings)
 
     def render(self, template: str, status: int = 200, *, forms_to: Sequence[str] = (), **context: Any) -> Response:
@@ -86,12 +90,10 @@ class Pages:
         """The page that says what is wrong, and what to do; for an Outcome with its status and headers."""
         outcome = outcome_of(error)
         title, advice = _FAULTS.get(outcome.category, _OTHER_FAULT)
-        wait = outcome.headers.get("Retry-After")
-        response = self.render(
-            "fault.html", outcome.status, title=title, text=sentence(outcome.issues[0].diagnostics), advice=advice, wait=wait and spoken(int(wait))
-        )
-        # A browser is not asked for a bearer token.
-        response.headers.extend({name: value for name, value in outcome.headers.items() if name != "WWW-Authenticate"})
+        # What Flask says of an address that nothing is at, is for programmers.
+        text = "" if isinstance(error, HTTPException) else words(outcome)
+        response = self.render("fault.html", outcome.status, title=title, text=text, advice=advice)
+        response.headers.extend(outcome.headers)
         return response
 
     def redirect(self, path: str) -> Response:
@@ -106,16 +108,30 @@ def local_path(text: str | None) -> str | None:
     return text if text is not None and _LOCAL_PATH.fullmatch(text) else None
 
 
-def sentence(text: str) -> str:
-    """The text with a full stop at its end."""
-    return text if text.endswith((".", "!", "?", "…")) else f"{text}."
+def onward(path: str, next_path: str | None) -> str:
+    """The path of a page that leads on to `next_path` when it is done."""
+    return path if next_path is None else f"{path}{'&' if '?' in path else '?'}next={quote(next_path, safe='/')}"
 
 
-def spoken(seconds: int) -> str:
-    """A time to wait, as people say it: `30 seconds`, `2 minutes`."""
-    if seconds < 120:  # noqa: PLR2004 - two minutes
-        return f"{seconds} second{'' if seconds == 1 else 's'}"
-    return f"{math.ceil(seconds / 60)} minutes"
+def words(outcome: Outcome) -> str:
+    """What a fault says to people: sentences, with the time to wait."""
+    text = outcome.issues[0].diagnostics
+    found = text if text.endswith((".", "!", "?")) else f"{text}."
+    wait = int(outcome.headers.get("Retry-After", "0"))
+    if wait == 0:
+        return found
+    if wait < 120:  # noqa: PLR2004 - two minutes
+        return f"{found} Try again in {wait} second{'' if wait == 1 else 's'}."
+    return f"{found} Try again in {math.ceil(wait / 60)} minutes."
+
+
+def browser_name(agent: str) -> str:
+    """What a `User-Agent` most likely is, for its owner to recognise: `Firefox on Linux`."""
+    program = next((name for mark, name in _BROWSERS if mark in agent), None)
+    system = next((name for mark, name in _SYSTEMS if mark in agent), None)
+    if program is None:
+        return agent[:60] or "An unknown program"
+    return program if system is None else f"{program} on {system}"
 
 
 @cache
@@ -132,8 +148,3 @@ def _day_and_time(settings: Settings) -> Any:
         return f"{local.day} {local:%B %Y, %H:%M} {zone}".rstrip()
 
     return shown
-
-
-def instant(moment: datetime) -> str:
-    """A moment for machines: `2026-11-30T09:00:00Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

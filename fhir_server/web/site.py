@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from flask import Blueprint, Response
+from werkzeug.exceptions import MethodNotAllowed, NotFound
 
 from fhir_server.access.sign_in import SignIn
 from fhir_server.interactions import Engine
@@ -16,31 +17,37 @@ from fhir_server.settings import Settings
 
 from .auth import auth_blueprint
 from .browser import Browser
+from .entrance import Entrance
+from .forms import Cookies, FormGuard
+from .joining import Joining
+from .own_account import OwnAccount
 from .pages import Pages, stylesheet
+from .registering import Registering
+from .views import Kit
 
 
 def blueprint(engine: Engine, settings: Settings, clock: Callable[[], float] = time.time) -> Blueprint:
     """Everything below `/auth`, and the pages. `clock` gives seconds since 1970."""
     sign_in = SignIn(engine.store, settings, Messenger(settings), lambda: datetime.fromtimestamp(clock(), UTC))
+    registering = Registering(engine, settings, sign_in.desk)
+    kit = Kit(Pages(settings), FormGuard(settings), Browser(engine.store, settings, clock), Cookies(settings), sign_in)
     web = Blueprint("web", __name__)
-    web.register_blueprint(auth_blueprint(engine, settings, sign_in, clock))
-    web.register_blueprint(_pages_blueprint(engine, settings, clock))
+    web.register_blueprint(auth_blueprint(engine, settings, sign_in, registering, clock))
+    web.register_blueprint(_pages_blueprint(kit, registering))
+    # Addresses that no part of the program has.
+    for kind in (NotFound, MethodNotAllowed):
+        web.app_errorhandler(kind)(kit.pages.fault)
     return web
 
 
-def _pages_blueprint(engine: Engine, settings: Settings, clock: Callable[[], float]) -> Blueprint:
-    pages = Pages(settings)
-    browser = Browser(engine.store, settings, clock)
+def _pages_blueprint(kit: Kit, registering: Registering) -> Blueprint:
     routes = Blueprint("pages", __name__)
-    routes.register_error_handler(Exception, pages.fault)
-    routes.add_url_rule("/", "home", lambda: _home(pages, browser), provide_automatic_options=False)
-    routes.add_url_rule("/pages/<name>.css", "style", _style, provide_automatic_options=False)
+    routes.register_error_handler(Exception, kit.pages.fault)
+    routes.add_url_rule("/", "home", lambda: kit.page("home.html"))
+    routes.add_url_rule("/pages/<name>.css", "style", _style)
+    for views in (Entrance(kit), Joining(kit, registering), OwnAccount(kit)):
+        views.add_to(routes)
     return routes
-
-
-def _home(pages: Pages, browser: Browser) -> Response:
-    found = browser.current()
-    return pages.render("home.html", account=found.account if found is not None else None)
 
 
 def _style(name: str) -> Response:

@@ -119,9 +119,9 @@ def test_without_an_origin_nothing_is_added(shop: Shop) -> None:
 
 def test_a_disabled_app_s_pages_are_shut_out(shop: Shop) -> None:
     now: Any = datetime.now(UTC)
-    shop.clients.disable(shop.app, now)
+    shop.clients.disable(shop.app, "admin", now)
     assert "Access-Control-Allow-Origin" not in shop.ask("GET", "/fhir/Patient", ORIGIN).headers
-    shop.clients.enable(shop.app)
+    shop.clients.enable(shop.app, "admin")
     assert "Access-Control-Allow-Origin" in shop.ask("GET", "/fhir/Patient", ORIGIN).headers
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -21,18 +22,20 @@ def store(database_url: str) -> Iterator[Store]:
 
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], int]:
-    """Counts the SQL statements that a call runs, transaction commands included; the numbers taken in blocks are left out."""
+    """Counts the SQL statements that a call runs in its own thread, transaction commands included; the numbers taken in blocks are left out."""
     seen: list[str] = []
+    here = threading.get_ident()
     execute = psycopg.Connection.execute
     transaction = psycopg.Connection.transaction
 
     def counting(self: Any, query: Any, *arguments: Any, **options: Any) -> Any:
-        if "nextval" not in str(query):
+        if "nextval" not in str(query) and threading.get_ident() == here:
             seen.append(str(query))
         return execute(self, query, *arguments, **options)
 
     def counting_transaction(self: Any, *arguments: Any, **options: Any) -> Any:
-        seen.extend(["BEGIN", "COMMIT"])
+        if threading.get_ident() == here:
+            seen.extend(["BEGIN", "COMMIT"])
         return transaction(self, *arguments, **options)
 
     monkeypatch.setattr(psycopg.Connection, "execute", counting)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +61,8 @@ def kit(clinic: Clinic) -> Kit:
 
 
 @pytest.fixture
-def client(kit: Kit) -> Iterator[FlaskClient]:
-    with kit.app.test_client() as client:
-        yield client
+def client(kit: Kit) -> FlaskClient:
+    return kit.app.test_client()
 
 
 def test_a_form_from_a_page_of_ours_is_read(client: FlaskClient) -> None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from fhir_server.access import audit
+from fhir_server.access.audit import Event
 from fhir_server.access.vault import Vault
 from fhir_server.outcome import Outcome
 from fhir_server.store import Store
@@ -50,7 +52,7 @@ class Client:
 
 
 class Clients:
-    """The clients of one database."""
+    """The clients of one database. Each change leaves its event in the audit trail; `by` is the login of whoever makes it."""
 
     def __init__(self, store: Store, vault: Vault) -> None:
         """Works on the store's database; `vault` makes the digests of secrets."""
@@ -58,7 +60,7 @@ class Clients:
         self._vault = vault
 
     def add(self, new: NewClient, created_by: str, now: datetime) -> tuple[Client, str | None]:
-        """The client that was made, and its secret where it authenticates by one: that is shown here and never again.
+        """The client that was made, and its secret where it authenticates by one: that is shown here and never again. `created_by` is a login.
 
         Raises Outcome `invalid` for what cannot be; see `registration.check`.
         """
@@ -68,9 +70,10 @@ class Clients:
         values = {**_values(new), "id": identity, "created": now, "created_by": created_by, "secret": self._digest(identity, secret)}
         names = ", ".join(values)
         marks = ", ".join(f"%({name})s" for name in values)
-        with self._store.database.connection() as connection:
+        with self._store.database.connection() as connection, connection.transaction():
             statement = f"INSERT INTO client ({names}) VALUES ({marks}) RETURNING {_COLUMNS}"  # noqa: S608 - our names
             row = connection.execute(statement, values).fetchone()
+            audit.record(connection, _event(identity, created_by, f"registered: {new.name}"))
         assert row is not None
         return _client(row), secret
 
@@ -90,7 +93,7 @@ class Clients:
         """The enabled clients that can be opened from within the clinic, by name."""
         return sorted((each for each in self.all() if each.launch_uri and each.disabled is None), key=lambda each: (each.name, each.id))
 
-    def change(self, identity: str, new: NewClient, now: datetime) -> Client | None:
+    def change(self, identity: str, new: NewClient, by: str, now: datetime) -> Client | None:
         """The client after a change of everything but its secret; None where there is none. What it has been let in to ends.
 
         The way in which it authenticates stays what it was. Raises Outcome `invalid` for what cannot be.
@@ -106,30 +109,38 @@ class Clients:
                 raise Outcome("invalid", "The way in which a client authenticates is not changed; register another one")
             statement = f"UPDATE client SET {assigned} WHERE id = %(id)s RETURNING {_COLUMNS}"  # noqa: S608 - our names
             row = connection.execute(statement, {**values, "id": identity}).fetchone()
-            _end_sessions(connection, identity, "app changed", now)
+            _end_sessions(connection, identity, "app changed", by, now)
+            audit.record(connection, _event(identity, by, "changed"))
         assert row is not None
         return _client(row)
 
-    def disable(self, identity: str, now: datetime) -> bool:
+    def disable(self, identity: str, by: str, now: datetime) -> bool:
         """Shuts a client out, and ends what it has been let in to with the same commit; False where there is none that is enabled."""
         with self._store.database.connection() as connection, connection.transaction():
             statement = "UPDATE client SET disabled = %s WHERE id = %s AND disabled IS NULL RETURNING 1"
             found = connection.execute(statement, (now, identity)).fetchone() is not None
-            _end_sessions(connection, identity, "app disabled", now)
+            if found:
+                _end_sessions(connection, identity, "app disabled", by, now)
+                audit.record(connection, _event(identity, by, "disabled"))
         return found
 
-    def enable(self, identity: str) -> bool:
+    def enable(self, identity: str, by: str) -> bool:
         """Lets a client ask again; False where there is none that is disabled."""
-        with self._store.database.connection() as connection:
+        with self._store.database.connection() as connection, connection.transaction():
             statement = "UPDATE client SET disabled = NULL WHERE id = %s AND disabled IS NOT NULL RETURNING 1"
-            return connection.execute(statement, (identity,)).fetchone() is not None
+            found = connection.execute(statement, (identity,)).fetchone() is not None
+            if found:
+                audit.record(connection, _event(identity, by, "enabled"))
+        return found
 
-    def rotate_secret(self, identity: str) -> str | None:
+    def rotate_secret(self, identity: str, by: str) -> str | None:
         """Another secret, the old one is void; None for a client that has none."""
         secret = secrets.token_urlsafe(32)
-        with self._store.database.connection() as connection:
+        with self._store.database.connection() as connection, connection.transaction():
             statement = "UPDATE client SET secret = %s WHERE id = %s AND secret IS NOT NULL RETURNING 1"
             found = connection.execute(statement, (self._digest(identity, secret), identity)).fetchone()
+            if found is not None:
+                audit.record(connection, _event(identity, by, "given another secret"))
         return secret if found is not None else None
 
     def is_secret(self, identity: str, secret: str) -> bool:
@@ -190,6 +201,11 @@ def _client(row: Sequence[Any]) -> Client:
     return Client(**fields | {name: tuple(fields[name]) for name in ("redirect_uris", "origins", "grant_types")})
 
 
-def _end_sessions(connection: Connection, client: str, reason: str, now: datetime) -> None:
+def _event(client: str, by: str, detail: str) -> Event:
+    return Event("client-change", by, type="client", resource=client, detail=detail)
+
+
+def _end_sessions(connection: Connection, client: str, reason: str, by: str, now: datetime) -> None:
+    audit.acting(connection, by)
     connection.execute("UPDATE session SET ended = %s, reason = %s WHERE client = %s AND ended IS NULL", (now, reason, client))
     connection.execute("DELETE FROM app_request WHERE client = %s AND session IS NULL", (client,))

@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from fhir_server.access import audit
+from fhir_server.access.audit import Event
 from fhir_server.access.vault import Vault
 from fhir_server.outcome import Outcome
+from fhir_server.search import Grant
 from fhir_server.store import Store
 
 from .words import covered
@@ -122,7 +125,7 @@ class Requests:
         with self._store.database.connection() as connection:
             connection.execute("UPDATE app_request SET patient = %s WHERE id = %s AND code IS NULL", (patient, request.id))
 
-    def allow(self, request: AppRequest, granted: Sequence[str], now: datetime, *, about: bool) -> str:
+    def allow(self, request: AppRequest, granted: Sequence[str], by: Grant, now: datetime, *, about: bool) -> str:
         """The code for what was granted, good once within CODE_LIFE; the answer is kept.
 
         The app is told of patient and encounter where it is `about` them. Raises Outcome `conflict` where it was answered before.
@@ -142,13 +145,15 @@ class Requests:
                 " ON CONFLICT (account, client) DO UPDATE SET scope = excluded.scope, given = excluded.given",
                 (request.account, request.client, scope, now),
             )
+            audit.record(connection, _answered(request, by, f"let in: {scope}"))
         return code
 
-    def deny(self, request: AppRequest) -> None:
+    def deny(self, request: AppRequest, by: Grant) -> None:
         """Drops the request, and what was remembered of an answer before."""
         with self._store.database.connection() as connection, connection.transaction():
             connection.execute("DELETE FROM app_request WHERE id = %s AND code IS NULL", (request.id,))
             connection.execute("DELETE FROM app_consent WHERE account = %s AND client = %s", (request.account, request.client))
+            audit.record(connection, _answered(request, by, "not let in"))
 
     def is_allowed(self, request: AppRequest) -> bool:
         """Whether the person has let the app have as much before."""
@@ -184,3 +189,8 @@ class Requests:
 
     def _hash(self, code: str) -> bytes:
         return self._vault.digest("authorization code", code)
+
+
+def _answered(request: AppRequest, by: Grant, detail: str) -> Event:
+    patients = (request.patient,) if request.patient is not None else ()
+    return Event("authorization", type="client", resource=request.client, patients=patients, detail=detail).by(by, address=request.address)

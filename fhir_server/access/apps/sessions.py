@@ -81,7 +81,7 @@ class AppSessions:
             row = connection.execute("SELECT session, expires FROM app_request WHERE id = %s FOR UPDATE", (request.id,)).fetchone()
             parent = self._parent(connection, request.browser, now)
             if row is not None and row[0] is not None:
-                self._end(connection, row[0], "reused code", now)
+                self._end(connection, row[0], "reused token", now)
             elif row is not None and now < row[1] and account == ("active",) and enabled is not None and parent is not None:
                 opened = self._open(connection, request, client, parent, now)
         # After the commit, which an exception inside would have undone.

@@ -129,7 +129,7 @@ def _prepare(engine: Engine, parent: Exchange, entries: list[dict[str, Any]]) ->
 def _commit(engine: Engine, parent: Exchange, ops: list[Op], reads: Callable[[Snapshot], None] | None, once: bytes | None) -> Commit:
     texts = dict.fromkeys(text for op in ops if (resource := getattr(op, "resource", None)) is not None for text in conditional_references(resource))
     lookups = [Lookup(text, engine.criteria(engine.known_type(text.partition("?")[0]), text.partition("?")[2])) for text in texts]
-    return engine.store.transact(ops, parent.grant, request_id=parent.request_id, lookups=lookups, once=once, then=reads)
+    return engine.store.transact(ops, parent.grant, request_id=parent.request_id, lookups=lookups, once=once, then=reads, address=parent.address)
 
 
 def _as_asked(entry: dict[str, Any], reply: Reply) -> Reply:

@@ -99,7 +99,7 @@ class _Authorize:
                 return self._consent(asked, session, wrong="Choose at least one thing that the app may do, or do not let it in.")
             return self._allow(asked, session, granted)
         if given["answer"] == "deny":
-            self._services.requests.deny(asked)
+            self._services.requests.deny(asked, self._services.grant(session))
             error = {"error": "access_denied", "error_description": "The person does not let the app in"}
             return self._leave(asked.redirect_uri, asked.state, error)
         raise Outcome("parameter", "There is no such answer")
@@ -127,7 +127,7 @@ class _Authorize:
     def _allow(self, asked: AppRequest, session: BrowserSession, granted: list[str]) -> Response:
         # Patients are held to their own record whatever the app asks for.
         about = needs_patient(" ".join(granted)) or not CLINICIANS & set(session.account.roles)
-        code = self._services.requests.allow(asked, granted, self._services.now(), about=about)
+        code = self._services.requests.allow(asked, granted, self._services.grant(session), self._services.now(), about=about)
         return self._leave(asked.redirect_uri, asked.state, {"code": code})
 
     def _waiting(self, identity: str, session: BrowserSession) -> AppRequest:

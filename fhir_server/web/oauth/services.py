@@ -6,11 +6,11 @@ import base64
 import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, Final
 
 from flask import request
 
+from fhir_server.access import Gate
 from fhir_server.access.accounts import Account, Accounts
 from fhir_server.access.apps import AppSessions, Client, Clients, Requests, SigningKeys, endpoints, issuer_of
 from fhir_server.access.apps.assertions import check_assertion
@@ -19,8 +19,7 @@ from fhir_server.access.apps.sessions import Opened
 from fhir_server.access.apps.words import needs_patient
 from fhir_server.access.policy import Policy
 from fhir_server.access.roles import role_scopes
-from fhir_server.access.sessions import is_alive
-from fhir_server.access.tokens import Person, grant_of, issue_app, issue_session, session_and_grant
+from fhir_server.access.tokens import Person, issue_app, issue_session
 from fhir_server.access.vault import Vault
 from fhir_server.interactions import Engine
 from fhir_server.outcome import Outcome
@@ -51,7 +50,7 @@ class Services:
         self.sessions = AppSessions(store, vault)
         self.keys = SigningKeys(store, vault)
         self.policy = Policy(store)
-        self._is_alive = partial(is_alive, store)
+        self._gate = Gate(store, settings.jwt_secret)
 
     def now(self) -> datetime:
         """The time by which all of this goes."""
@@ -80,13 +79,13 @@ class Services:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Outcome("unauthenticated", "A bearer token is needed: Authorization: Bearer …", headers={"WWW-Authenticate": "Bearer"})
-        return grant_of(self.secret, token.strip(), self.clock(), self._is_alive)
+        return self._gate.grant(token.strip(), self.clock())
 
     def grant(self, session: BrowserSession) -> Grant:
         """What is open to a person who has signed in with a browser."""
         person = _person(session.account)
         token = issue_session(self.secret, person, session=session.id, ttl=_MOMENT, now=self.clock())
-        return session_and_grant(self.secret, token, self.clock())[1]
+        return self._gate.grant(token, self.clock())
 
     def token_answer(self, opened: Opened, scope: str | None = None) -> dict[str, Any]:
         """What the token endpoint answers; `scope` is less than what was granted, where the app has asked for less this time."""

@@ -108,10 +108,10 @@ def test_a_disabled_app_is_not_known_any_more(house: House) -> None:
     client, _ = house.app()
     browser = house.browser(house.account())
     place = house.page(browser, client)
-    house.clients.disable(client.id, house.clinic.clock.now())
+    house.clients.disable(client.id, "admin", house.clinic.clock.now())
     assert house.ask(browser, client).status_code == 400
     assert browser.get(place).status_code == 400
-    house.clients.enable(client.id)
+    house.clients.enable(client.id, "admin")
     assert house.ask(browser, client).status_code == 303
 
 

@@ -65,7 +65,7 @@ def test_clients_that_there_are_and_that_there_are_none_of_get_one_answer(house:
     answers = [
         house.post("/oauth/token", _basic(identity, "wrong"), grant_type="refresh_token", refresh_token="x") for identity in (client.id, "nobody")
     ]
-    house.clients.disable(client.id, house.clinic.clock.now())
+    house.clients.disable(client.id, "admin", house.clinic.clock.now())
     answers.append(house.post("/oauth/token", _basic(client.id, "wrong"), grant_type="refresh_token", refresh_token="x"))
     assert len({(each.status_code, each.text, each.headers["WWW-Authenticate"]) for each in answers}) == 1
 
@@ -74,11 +74,11 @@ def test_a_secret_can_be_replaced(house: House) -> None:
     client, old = house.app("client_secret_post")
     account = house.account()
     tokens = house.tokens(account, client, old)
-    new = house.clients.rotate_secret(client.id)
+    new = house.clients.rotate_secret(client.id, "admin")
     assert new is not None
     assert house.refresh(client, tokens["refresh_token"], old).status_code == 401
     assert house.refresh(client, tokens["refresh_token"], new).status_code == 200
-    assert house.clients.rotate_secret(house.app()[0].id) is None
+    assert house.clients.rotate_secret(house.app()[0].id, "admin") is None
 
 
 @pytest.mark.parametrize("algorithm", ["RS384", "ES384"])
@@ -106,7 +106,7 @@ def test_a_disabled_service_is_out_at_once(house: House) -> None:
     client = house.service()
     token = house.serve(client).get_json()["access_token"]
     assert house.status(token) == 200
-    house.clients.disable(client.id, house.clinic.clock.now())
+    house.clients.disable(client.id, "admin", house.clinic.clock.now())
     assert house.status(token) == 401
     assert house.serve(client).get_json()["error"] == "invalid_client"
 

@@ -128,7 +128,7 @@ ENDINGS: dict[str, Callable[[House, Json], object]] = {
     "another password": lambda house, it: house.clinic.sign_in.accounts.set_password(it["account"], "another password", house.clinic.clock.now()),
     "other roles": lambda house, it: house.clinic.sign_in.accounts.set_roles(it["account"].id, ["staff"], house.clinic.clock.now()),
     "disabled": lambda house, it: house.clinic.sign_in.accounts.set_state(it["account"].id, "disabled", house.clinic.clock.now()),
-    "app disabled": lambda house, it: house.clients.disable(it["client"].id, house.clinic.clock.now()),
+    "app disabled": lambda house, it: house.clients.disable(it["client"].id, "admin", house.clinic.clock.now()),
     "revoked by the app": lambda house, it: house.post("/oauth/revoke", token=it["access_token"], client_id=it["client"].id),
     "refresh token revoked": lambda house, it: house.post("/oauth/revoke", token=it["refresh_token"], client_id=it["client"].id),
 }
@@ -195,7 +195,7 @@ def test_every_process_sees_the_end(house: House) -> None:
         app.register_blueprint(rest.blueprint(Engine.build(store, clinic.settings, names()), clinic.settings, clinic.clock))
         headers = {"Authorization": f"Bearer {tokens['access_token']}"}
         assert app.test_client().get("/fhir/Patient/p1", headers=headers).status_code == 200
-        house.clients.disable(client.id, clinic.clock.now())
+        house.clients.disable(client.id, "admin", clinic.clock.now())
         assert app.test_client().get("/fhir/Patient/p1", headers=headers).status_code == 401
     finally:
         store.close()

@@ -25,9 +25,9 @@ SERVICE: Json = {
 
 @pytest.fixture
 def open_house(house: House) -> Iterator[House]:
-    house.policy.set_registration("open")
+    house.policy.set_registration("open", "admin")
     yield house
-    house.policy.set_registration("closed")
+    house.policy.set_registration("closed", "admin")
 
 
 def test_nobody_registers_until_an_admin_decides(make_house: Callable[..., House]) -> None:
@@ -36,13 +36,13 @@ def test_nobody_registers_until_an_admin_decides(make_house: Callable[..., House
         connection.execute("DELETE FROM policy")
     answer = house.register(**APP)
     assert (answer.status_code, answer.get_json()["error"], answer.headers["WWW-Authenticate"]) == (401, "invalid_token", "Bearer")
-    house.policy.set_registration("open", undecided=True)
+    house.policy.set_registration("open", "admin", undecided=True)
     assert house.register(**APP).status_code == 201
-    house.policy.set_registration("closed")
-    house.policy.set_registration("open", undecided=True)
+    house.policy.set_registration("closed", "admin")
+    house.policy.set_registration("open", "admin", undecided=True)
     assert house.register(**APP).status_code == 401
     with pytest.raises(Outcome):
-        house.policy.set_registration("perhaps")
+        house.policy.set_registration("perhaps", "admin")
 
 
 def test_an_app_registers_itself_and_is_let_in(open_house: House) -> None:
@@ -75,7 +75,7 @@ def test_an_admin_registers_always_and_alone_a_backend_service(open_house: House
     client = open_house.clients.get(made.get_json()["client_id"])
     assert client is not None
     assert open_house.serve(client).status_code == 200
-    open_house.policy.set_registration("closed")
+    open_house.policy.set_registration("closed", "admin")
     assert open_house.register(open_house.admin(), **APP).status_code == 201
 
 
@@ -98,7 +98,7 @@ def test_an_initial_token_registers_one_app(house: House) -> None:
     sent = {"Authorization": f"Bearer {token}"}
     # Not while the policy is another one; and what cannot be registered does not use it up.
     assert house.register(sent, **APP).status_code == 401
-    house.policy.set_registration("initial-token")
+    house.policy.set_registration("initial-token", "admin")
     assert house.register(**APP).status_code == 401
     assert house.register(sent, **SERVICE).status_code == 401
     assert house.register(sent, **APP | {"redirect_uris": []}).status_code == 400
@@ -112,7 +112,7 @@ def test_an_initial_token_registers_one_app(house: House) -> None:
     late = clients.new_initial_token("admin@example.org", now())
     house.clinic.clock.seconds += 7 * 24 * 3600
     assert house.register({"Authorization": f"Bearer {late}"}, **APP).status_code == 401
-    house.policy.set_registration("closed")
+    house.policy.set_registration("closed", "admin")
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_scopes_that_mean_nothing_here_are_left_out(open_house: House) -> None:
 
 def test_an_address_registers_a_hundred_apps_in_a_quarter_of_an_hour(make_house: Callable[..., House]) -> None:
     house = make_house()
-    house.policy.set_registration("open")
+    house.policy.set_registration("open", "admin")
 
     def register() -> int:
         environ = {"REMOTE_ADDR": "198.51.100.7"}
@@ -254,15 +254,15 @@ def test_clients_are_listed_changed_and_shut_out(house: House) -> None:
     assert client in clients.launchable()
     from fhir_server.access.apps import NewClient
 
-    changed = clients.change(client.id, NewClient("After", "none", ("authorization_code",), "patient/*.rs", (BACK,)), now)
+    changed = clients.change(client.id, NewClient("After", "none", ("authorization_code",), "patient/*.rs", (BACK,)), "admin", now)
     assert changed is not None
     assert (changed.name, changed.grant_types, changed.launch_uri) == ("After", ("authorization_code",), None)
     # What it had was given to what it was.
     assert house.status(tokens["access_token"]) == 401
     with pytest.raises(Outcome):
-        clients.change(client.id, NewClient("After", "client_secret_basic", ("authorization_code",), "patient/*.rs", (BACK,)), now)
-    assert clients.change("nobody", NewClient("After", "none", ("authorization_code",), "patient/*.rs", (BACK,)), now) is None
-    assert [clients.disable(client.id, now), clients.disable(client.id, now)] == [True, False]
+        clients.change(client.id, NewClient("After", "client_secret_basic", ("authorization_code",), "patient/*.rs", (BACK,)), "admin", now)
+    assert clients.change("nobody", NewClient("After", "none", ("authorization_code",), "patient/*.rs", (BACK,)), "admin", now) is None
+    assert [clients.disable(client.id, "admin", now), clients.disable(client.id, "admin", now)] == [True, False]
     assert client.id not in {each.id for each in clients.launchable()}
-    assert [clients.enable(client.id), clients.enable(client.id)] == [True, False]
+    assert [clients.enable(client.id, "admin"), clients.enable(client.id, "admin")] == [True, False]
     assert json.loads(json.dumps(changed.redirect_uris)) == [BACK]
