@@ -121,7 +121,7 @@ class AppSessions:
             row = connection.execute(
                 "INSERT INTO session (id, client, scope, created, last_seen, idle_at, expires, address, agent)"  # noqa: S608 - our names
                 f" VALUES (%s, %s, %s, %s, %s, %s, %s, '', %s) RETURNING {_COLUMNS}",
-                (secrets.token_urlsafe(16), client.id, scope, now, now, now + SERVICE_LIFE, now + SERVICE_LIFE, client.name),
+                (secrets.token_urlsafe(16), client.id, scope, now, now, now + SERVICE_LIFE, now + SERVICE_LIFE, _shown(client)),
             ).fetchone()
         assert row is not None
         return Opened(AppSession(*row), None, int(SERVICE_LIFE.total_seconds()))
@@ -180,7 +180,7 @@ class AppSessions:
                 now + OFFLINE_IDLE if offline else expires,
                 expires,
                 request.address,
-                client.name,
+                _shown(client),
             ),
         ).fetchone()
         assert row is not None
@@ -230,3 +230,8 @@ def _opened(session: AppSession, refresh_token: str | None, now: datetime) -> Op
 
 def _void(reason: str) -> Outcome:
     return Outcome("unauthenticated", reason)
+
+
+def _shown(client: Client) -> str:
+    """What a person's sessions call it: with a prefix, since an app may be named like a browser."""
+    return f"App: {client.name}"

@@ -151,7 +151,7 @@ def test_people_see_and_end_what_apps_have(house: House) -> None:
     account = house.account(email="them@example.org")
     tokens = house.tokens(account, client)
     own = house.clinic.session(account)["access_token"]
-    (listed,) = [each for each in house.clinic.listed(own) if each["agent"] == "Growth Chart"]
+    (listed,) = [each for each in house.clinic.listed(own) if each["agent"] == "App: Growth Chart"]
     assert (listed["address"], listed["current"]) == ("127.0.0.1", False)
     assert house.clinic("DELETE", f"/auth/sessions/{listed['id']}", token=own).status_code == 204
     assert house.status(tokens["access_token"]) == 401
