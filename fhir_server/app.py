@@ -10,6 +10,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -18,11 +19,14 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, 
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from fhir_server import operations, process, web
+from fhir_server.access.apps import Clients
+from fhir_server.access.vault import Vault
 from fhir_server.interactions import Engine
 from fhir_server.outcome import Outcome
-from fhir_server.rest import ACTION, REQUEST_ID, blueprint
+from fhir_server.rest import ACTION, REQUEST_ID, blueprint, shared
 from fhir_server.settings import THREADS, Settings
 from fhir_server.store import Store
+from fhir_server.web import oauth
 
 _Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
@@ -61,11 +65,21 @@ def build_app(engine: Engine, settings: Settings) -> Flask:
     app.url_map.merge_slashes = False
     app.register_blueprint(blueprint(engine, settings))
     app.register_blueprint(web.blueprint(engine, settings))
+    app.register_blueprint(oauth.blueprint(engine, settings))
     app.add_url_rule("/health/live", "live", lambda: {"status": "pass"})
     app.add_url_rule("/health/ready", "ready", lambda: _readiness(engine.store))
     app.add_url_rule("/metrics", "metrics", lambda: _metrics(settings.metrics_token))
-    app.wsgi_app = _observed(app.wsgi_app)  # type: ignore[method-assign, assignment]
+    origins = Clients(engine.store, Vault(settings.jwt_secret))
+    app.wsgi_app = _observed(shared(app.wsgi_app, partial(_is_origin, origins)))  # type: ignore[method-assign, assignment]
     return app
+
+
+def _is_origin(clients: Clients, origin: str) -> bool:
+    try:
+        return clients.is_origin(origin)
+    except Outcome:
+        # The database is away: the request itself says so.
+        return False
 
 
 def _observed(inner: _Wsgi) -> _Wsgi:

@@ -103,6 +103,10 @@ def output_of(outputs: list[str], words: str) -> str:
         ("type=rest", '"code": "110153"'),
         ("access-report", "Patient/"),
         ("audit verify", " events hold, head "),
+        ('"Growth Chart"', '"token_endpoint_auth_method": "none"'),
+        ("code_challenge_method=S256", "/sign-in?next=/oauth/authorize"),
+        ("/oauth/launch", "http://127.0.0.1:3000/launch?iss=http"),
+        ("client_assertion", "system/Patient.rs system/Observation.rs\n"),
     ],
 )
 def test_the_first_five_minutes(outputs: list[str], words: str, expected: str) -> None:

@@ -14,12 +14,10 @@ from fhir_server.search import SYSTEM, Grant, compile_search
 from fhir_server.store import Store, consents
 
 from .consent import PURPOSES, Party, Restriction, denials
+from .sessions import ALIVE
 from .tokens import ended, session_and_grant
 
-_STANDING: Final = (
-    "SELECT (SELECT generation FROM consent_generation),"
-    " %s::text IS NULL OR EXISTS (SELECT FROM session WHERE id = %s AND ended IS NULL AND expires > to_timestamp(%s))"
-)
+_STANDING: Final = f"SELECT (SELECT generation FROM consent_generation), %(id)s::text IS NULL OR EXISTS ({ALIVE})"  # noqa: S608 - our words
 _SHORTEST_REASON: Final = 5
 _LONGEST_REASON: Final = 500
 
@@ -54,7 +52,7 @@ class Gate:
         if session is None and not restricted:
             return _unbroken(grant, break_glass)
         with self._store.database.connection() as connection:
-            generation, alive = connection.execute(_STANDING, (session, session, now)).fetchall()[0]
+            generation, alive = connection.execute(_STANDING, {"id": session, "now": now}).fetchall()[0]
         if not alive:
             raise ended()
         if break_glass:

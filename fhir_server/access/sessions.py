@@ -24,7 +24,11 @@ TOKEN_TTL: Final = 600
 # Hours without a refresh, and in all; of several roles the shortest counts.
 _LIMITS: Final[dict[str, tuple[float, float]]] = {"admin": (0.5, 10), "doctor": (1, 12), "staff": (1, 12), "patient": (2, 24)}
 _MOST: Final = 20  # Sessions of one account; the oldest ends when another begins.
-_ALIVE: Final = "SELECT 1 FROM session WHERE id = %s AND ended IS NULL AND expires > to_timestamp(%s)"
+ALIVE: Final = (
+    "SELECT 1 FROM session s LEFT JOIN session p ON p.id = s.parent WHERE s.id = %(id)s AND s.ended IS NULL AND s.expires > to_timestamp(%(now)s)"
+    " AND (s.parent IS NULL OR (p.ended IS NULL AND p.expires > to_timestamp(%(now)s)))"
+)
+"""A row where the session `id` is open at `now`: an app's is over with that of the browser it was let in with, where it is tied to one."""
 _LONGEST_AGENT: Final = 200
 _SLIDES: Final = timedelta(minutes=1)
 
@@ -53,7 +57,7 @@ class Opened:
 def is_alive(store: Store, session: str, now: float) -> bool:
     """Whether a session is open at `now` (seconds since 1970), as committed at this moment. One prepared statement on the primary key."""
     with store.database.connection() as connection:
-        return connection.execute(_ALIVE, (session, now)).fetchone() is not None
+        return connection.execute(ALIVE, {"id": session, "now": now}).fetchone() is not None
 
 
 class Sessions:
@@ -158,7 +162,7 @@ class Sessions:
     def is_known(self, account: str | None, address: str, since: datetime) -> bool:
         """Whether the account has been signed in to from an address lately."""
         with self._store.database.connection() as connection:
-            statement = "SELECT 1 FROM session WHERE account = %s AND created > %s AND address = %s LIMIT 1"
+            statement = "SELECT 1 FROM session WHERE account = %s AND client IS NULL AND created > %s AND address = %s LIMIT 1"
             return connection.execute(statement, (account, since, address)).fetchone() is not None
 
     def _hash(self, token: str) -> bytes:
@@ -187,7 +191,7 @@ def _begin(connection: Connection, account: Account, address: str, agent: str, n
     )
     connection.execute(
         "UPDATE session SET ended = %s, reason = 'too many' WHERE id IN"
-        " (SELECT id FROM session WHERE account = %s AND ended IS NULL AND idle_at > %s ORDER BY created DESC, id OFFSET %s)",
+        " (SELECT id FROM session WHERE account = %s AND client IS NULL AND ended IS NULL AND idle_at > %s ORDER BY created DESC, id OFFSET %s)",
         (now, account.id, now, _MOST),
     )
     return identity, ends

@@ -199,3 +199,7 @@ def clean(store: Store, now: datetime) -> None:
         connection.execute("DELETE FROM attempt WHERE at < %s", (now - limits.KEPT,))
         connection.execute("DELETE FROM totp_use WHERE step < %s", (int(now.timestamp()) // 30 - 10,))
         connection.execute("DELETE FROM session WHERE expires < %s", (now - KNOWN,))
+        # A backend service has one for every token.
+        connection.execute("DELETE FROM session WHERE account IS NULL AND expires < %s", (now - limits.KEPT,))
+        connection.execute("DELETE FROM app_request WHERE expires < %s", (now - limits.KEPT,))
+        connection.execute("DELETE FROM launch WHERE expires < %s", (now,))

@@ -25,6 +25,14 @@ def _account() -> Column[str]:
     return Column("account", Text(collation="C"), ForeignKey("account.id"), nullable=False)
 
 
+def _client() -> Column[str]:
+    return Column("client", Text(collation="C"), ForeignKey("client.id"), nullable=False)
+
+
+def _texts(name: str) -> Column[Any]:
+    return Column(name, ARRAY(Text(collation="C")), nullable=False)
+
+
 def _flag(name: str, default: str = "false") -> Column[bool]:
     return Column(name, Boolean, nullable=False, server_default=text(default))
 
@@ -40,7 +48,7 @@ account: Final = Table(
     _text("login"),
     _text("folded", unique=True),
     _text("state"),
-    Column("roles", ARRAY(Text(collation="C")), nullable=False),
+    _texts("roles"),
     # Ids of resources that this person is.
     _text("practitioner", nullable=True),
     _text("patient", nullable=True),
@@ -103,11 +111,42 @@ attempt: Final = Table(
 )
 """Tries that failed or are under way, by a digest of what they are counted for."""
 
+client: Final = Table(
+    "client",
+    metadata,
+    _text("id", primary_key=True),
+    _text("name"),
+    _text("auth_method"),
+    Column("secret", BYTEA),
+    _texts("redirect_uris"),
+    # From where its scripts may call, as `https://app.example.org`.
+    _texts("origins"),
+    _text("launch_uri", nullable=True),
+    _texts("grant_types"),
+    _text("scope"),
+    _text("jwks", nullable=True),
+    _text("jwks_uri", nullable=True),
+    _moment("created"),
+    # The login of an admin, or how it came to be registered.
+    _text("created_by"),
+    _moment("disabled", nullable=True),
+    CheckConstraint("auth_method IN ('none', 'client_secret_basic', 'client_secret_post', 'private_key_jwt')", name="client_auth_method"),
+    Index("client_origins", "origins", postgresql_using="gin"),
+)
+"""Apps and backend services. They are never deleted: what they did refers to them."""
+
 session: Final = Table(
     "session",
     metadata,
     _text("id", primary_key=True),
-    _account(),
+    # None where a backend service acts for itself.
+    Column("account", Text(collation="C"), ForeignKey("account.id")),
+    # The app that holds the session's tokens, None where people sign in themselves; what it was let in to; the session that it ends with.
+    Column("client", Text(collation="C"), ForeignKey("client.id")),
+    _text("scope", nullable=True),
+    _text("patient", nullable=True),
+    _text("encounter", nullable=True),
+    Column("parent", Text(collation="C"), ForeignKey("session.id", ondelete="CASCADE")),
     _moment("created"),
     _moment("last_seen"),
     # Where it ends unless it is refreshed before, and where it ends in any case.
@@ -121,6 +160,8 @@ session: Final = Table(
     Column("browser", BYTEA, unique=True),
     Index("session_account", "account", "created"),
     Index("session_expires", "expires"),
+    Index("session_client", "client", "created"),
+    Index("session_parent", "parent"),
 )
 
 refresh_token: Final = Table(
@@ -132,4 +173,104 @@ refresh_token: Final = Table(
     Index("refresh_token_session", "session"),
 )
 
-__all__ = ["account", "attempt", "challenge", "refresh_token", "session", "totp_use"]
+app_request: Final = Table(
+    "app_request",
+    metadata,
+    _text("id", primary_key=True),
+    _client(),
+    _account(),
+    # The session of the browser that asks.
+    Column("browser", Text(collation="C"), ForeignKey("session.id", ondelete="CASCADE"), nullable=False),
+    _text("redirect_uri"),
+    _text("scope"),
+    _text("state", nullable=True),
+    _text("nonce", nullable=True),
+    _text("challenge"),
+    _text("patient", nullable=True),
+    _text("encounter", nullable=True),
+    _text("address"),
+    _moment("expires"),
+    # What was left of the scopes, and the code for it, once the person has let the app in; and the session that the code has opened.
+    _text("granted", nullable=True),
+    Column("code", BYTEA, unique=True),
+    _text("session", nullable=True),
+    Index("app_request_browser", "browser"),
+    Index("app_request_expires", "expires"),
+)
+"""What apps ask people for, from the first page to the use of the code."""
+
+app_consent: Final = Table(
+    "app_consent",
+    metadata,
+    Column("account", Text(collation="C"), ForeignKey("account.id"), primary_key=True),
+    Column("client", Text(collation="C"), ForeignKey("client.id"), primary_key=True),
+    _text("scope"),
+    _moment("given"),
+)
+"""The last decision of a person on an app."""
+
+launch: Final = Table(
+    "launch",
+    metadata,
+    Column("hash", BYTEA, primary_key=True),
+    Column("client", Text(collation="C"), ForeignKey("client.id")),
+    _account(),
+    _text("patient"),
+    _text("encounter", nullable=True),
+    _moment("expires"),
+    Index("launch_expires", "expires"),
+)
+"""Patients for whom an app was opened from within the clinic; each row is taken by the app that it was made for."""
+
+signing_key: Final = Table(
+    "signing_key",
+    metadata,
+    _text("id", primary_key=True),
+    Column("private", BYTEA, nullable=False),
+    _text("public"),
+    _moment("created"),
+)
+"""Keys that ID tokens are signed with; the newest signs."""
+
+assertion_use: Final = Table(
+    "assertion_use",
+    metadata,
+    Column("hash", BYTEA, primary_key=True),
+    _moment("expires"),
+    Index("assertion_use_expires", "expires"),
+)
+"""Signed statements by which clients have shown who they are; each is good once."""
+
+initial_token: Final = Table(
+    "initial_token",
+    metadata,
+    Column("hash", BYTEA, primary_key=True),
+    _text("created_by"),
+    _moment("expires"),
+)
+"""Tokens that an admin has handed out, each for the registration of one app."""
+
+policy: Final = Table(
+    "policy",
+    metadata,
+    _text("name", primary_key=True),
+    _text("value"),
+)
+"""What an admin decides while the server runs, where it is not the default."""
+
+__all__ = [
+    "account",
+    "app_consent",
+    "app_request",
+    "assertion_use",
+    "attempt",
+    "challenge",
+    "client",
+    "initial_token",
+    "launch",
+    "policy",
+    "refresh_token",
+    "session",
+    "signing_key",
+    "totp_use",
+]

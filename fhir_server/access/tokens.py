@@ -104,6 +104,41 @@ def issue_session(secret: str, person: Person, *, session: str, ttl: int, now: f
     return jwt.encode(claims, secret, algorithm=_ALGORITHM)
 
 
+def issue_app(secret: str, person: Person | None, *, client: str, scope: str, context: dict[str, str], session: str, ttl: int, now: float) -> str:
+    """A signed token of an app that a person has let in, or of a backend service where there is none; good for `ttl` seconds from `now`.
+
+    `scope` is the whole text that was granted; `context` what the app was opened for: `patient` and `encounter`, where there are any.
+    """
+    claims: dict[str, Any] = {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "sub": person.login if person is not None else client,
+        "jti": secrets.token_urlsafe(16),
+        "iat": int(now),
+        "exp": int(now) + ttl,
+        "roles": list(person.roles) if person is not None else [],
+        "scope": scope,
+        "sid": session,
+        "client_id": client,
+    }
+    if person is not None:
+        claims |= _told(person)
+        # The patient is whom the app is opened for.
+        claims.pop("patient", None)
+    claims |= context
+    return jwt.encode(claims, secret, algorithm=_ALGORITHM)
+
+
+def claims_of(secret: str, token: str, now: float) -> dict[str, Any] | None:
+    """The claims of a token that is good at `now` (seconds since 1970), without a look at its session; None for any other."""
+    try:
+        session_and_grant(secret, token, now)
+    except Outcome:
+        return None
+    found: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
+    return found
+
+
 def _told(person: Person) -> dict[str, str]:
     stated = {"patient": person.patient, "fhirUser": person.fhir_user, "account": person.account}
     return {name: value for name, value in stated.items() if value is not None}

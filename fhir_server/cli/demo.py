@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from fhir_server.access.accounts import Accounts, NewAccount
 from fhir_server.access.passwords import random_password
+from fhir_server.access.policy import Policy
 from fhir_server.access.vault import Vault
 from fhir_server.search import SYSTEM
 from fhir_server.settings import Settings, SetupError
@@ -87,6 +88,8 @@ def prepare(store: Store, settings: Settings) -> list[dict[str, str]]:
             accounts.add(new, now)
         elif new.login not in known:
             accounts.set_password(account, new.password, now)
+    # Apps are tried out here; an admin's own decision stays.
+    Policy(store).set_registration("open", "demo", undecided=True)
     return listed
 
 

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 from fhir_server import fhirjson
+from fhir_server.access.apps import endpoints
 from fhir_server.search import Registry
 from fhir_server.store import instant
 
@@ -18,7 +19,10 @@ from .exchange import Exchange, Reply
 from .read import shaped
 
 _STARTED = datetime.now(UTC)
-_BASE = "\N{SYMBOL FOR NULL}"  # Holds the place of the base; stands nowhere else.
+_ROOT = "\N{SYMBOL FOR NULL}"  # Holds the place of the server's address; stands nowhere else.
+_SMART = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
+_PLACES = {"authorize": "authorization", "token": "token", "register": "registration", "introspect": "introspection", "revoke": "revocation"}
+"""Names of https://hl7.org/fhir/smart-app-launch/STU2.2/conformance.html#declaring-support-for-oauth2-endpoints, and ours."""
 _OF_ALL = {"_type": "token", "_has": "string", "_list": "token", "_filter": "special", "_contained": "token", "_containedType": "token"}
 """Search parameters without a definition of their own, or for searches of several types."""
 _INTERACTIONS = ("read", "vread", "update", "patch", "delete", "history-instance", "history-type", "create", "search-type")
@@ -38,18 +42,19 @@ _APPENDED: dict[str, Any] = {
 
 def capabilities(engine: Engine, exchange: Exchange) -> Reply:
     """200 and the CapabilityStatement of this server at the base it was asked at; 304 where the caller has it."""
-    head, tail, digest = _statement(engine.registry, _listed(engine.operations))
+    parts, digest = _statement(engine.registry, _listed(engine.operations))
     tag = hashlib.blake2b(digest + exchange.base.encode(), digest_size=8).hexdigest()
     if tag in exchange.if_none_match or "*" in exchange.if_none_match:
         return Reply(304, version=tag)
-    return Reply(200, shaped(engine, exchange, head + fhirjson.dumps(exchange.base) + tail), version=tag)
+    root = fhirjson.dumps(exchange.base.removesuffix("/fhir"))[1:-1]
+    return Reply(200, shaped(engine, exchange, root.join(parts)), version=tag)
 
 
 @lru_cache(maxsize=2)
-def _statement(registry: Registry, operations: tuple[tuple[str, str, str], ...]) -> tuple[bytes, bytes, bytes]:
-    """The JSON before and behind the base, and a digest that is the same in every process that states the same.
+def _statement(registry: Registry, operations: tuple[tuple[str, str, str], ...]) -> tuple[list[bytes], bytes]:
+    """The JSON around the places of the server's address, and a digest that is the same in every process that states the same.
 
-    It takes 54 ms to make, and anybody may ask under any name of a host: so only the base is put in for each.
+    It takes 54 ms to make, and anybody may ask under any name of a host: so only the address is put in for each.
     """
     spec = registry.spec
     statement = {
@@ -58,14 +63,14 @@ def _statement(registry: Registry, operations: tuple[tuple[str, str, str], ...])
         "date": instant(_STARTED),
         "kind": "instance",
         "software": {"name": "fhir-server", "version": version("fhir-server")},
-        "implementation": {"description": "A clinic's FHIR server", "url": _BASE},
+        "implementation": {"description": "A clinic's FHIR server", "url": f"{_ROOT}/fhir"},
         "fhirVersion": spec.version,
         "format": ["application/fhir+json", "application/fhir+xml", "json", "xml"],
         "patchFormat": ["application/json-patch+json", "application/fhir+json", "application/fhir+xml"],
         "rest": [
             {
                 "mode": "server",
-                "security": {"cors": False, "description": "Every request but this one needs a bearer token."},
+                "security": _security(),
                 "resource": [_resource(registry, name) | _offered(operations, name) for name in spec.resource_types],
                 "interaction": [{"code": code} for code in ("transaction", "batch", "search-system", "history-system")],
                 **_offered(operations, ""),
@@ -74,8 +79,18 @@ def _statement(registry: Registry, operations: tuple[tuple[str, str, str], ...])
         ],
     }
     digest = hashlib.blake2b(fhirjson.dumps({**statement, "date": ""}), digest_size=8).digest()
-    head, _, tail = fhirjson.dumps(statement).partition(fhirjson.dumps(_BASE))
-    return head, tail, digest
+    return fhirjson.dumps(statement).split(_ROOT.encode()), digest
+
+
+def _security() -> dict[str, Any]:
+    places = endpoints(_ROOT)
+    uris = [{"url": name, "valueUri": places[f"{ours}_endpoint"]} for name, ours in _PLACES.items()]
+    return {
+        "extension": [{"url": _SMART, "extension": uris}],
+        "cors": True,
+        "service": [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/restful-security-service", "code": "SMART-on-FHIR"}]}],
+        "description": "Every request but this one needs a bearer token; apps and backend services get theirs by SMART App Launch.",
+    }
 
 
 def _listed(operations: Mapping[str, Mapping[str, str]]) -> tuple[tuple[str, str, str], ...]:

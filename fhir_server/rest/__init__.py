@@ -1,5 +1,6 @@
 """The FHIR REST API over HTTP: decodes a request to an Exchange, hands it to the interactions, renders the Reply or the Outcome."""
 
 from .api import ACTION, REQUEST_ID, blueprint
+from .cors import shared
 
-__all__ = ["ACTION", "REQUEST_ID", "blueprint"]
+__all__ = ["ACTION", "REQUEST_ID", "blueprint", "shared"]

@@ -6,7 +6,6 @@ https://hl7.org/fhir/R4/http.html
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from werkzeug.exceptions import HTTPException
 from fhir_server import fhirjson
 from fhir_server.access import Gate
 from fhir_server.access.alarm import Alarm
+from fhir_server.access.apps import issuer_of, smart_configuration
 from fhir_server.access.desk import Desk
 from fhir_server.interactions import Engine, Exchange, dispatch
 from fhir_server.interactions.engine import parse_parameters
@@ -41,7 +41,6 @@ ACTION: Final = "fhir_server.action"
 
 _SHAPE: Final = "fhir_server.shape"
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-_HOST: Final = re.compile(r"[A-Za-z0-9.\-_]{1,253}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?")
 _ANYBODY: Final = Grant("anonymous", frozenset(), ())
 _BODIES: Final = frozenset({"create", "update", "patch", "bundle"})
 
@@ -70,7 +69,7 @@ class _Api:
         self._gate = Gate(engine.store, settings.jwt_secret)
         self._alarm = Alarm(Desk(engine.store, settings, Messenger(settings), lambda: datetime.fromtimestamp(clock(), UTC)))
         self._limit = settings.max_body
-        self._base = f"{settings.public_url}/fhir" if settings.public_url else None
+        self._public_url = settings.public_url
         self._clock = clock
 
     def answer(self, path: str = "") -> Response:
@@ -85,7 +84,7 @@ class _Api:
             return Response(None, 204, outcome.headers)
         action = environ[ACTION] = target.action
         if action == "discovery":
-            return _discovery()
+            return Response(fhirjson.dumps(smart_configuration(issuer_of(self._public_url, environ))), content_type="application/json")
         params = parse_parameters(environ["QUERY_STRING"]) if environ.get("QUERY_STRING") else []
         if target.form:
             params += read_form(environ, self._limit)
@@ -107,7 +106,7 @@ class _Api:
 
     def _exchange(self, environ: dict[str, Any], action: Interaction, target: Target, grant: Grant, params: list[tuple[str, str]]) -> Exchange:
         # Everything that can be refused without the body is, before it is read.
-        base = self._base or _own_base(environ)
+        base = f"{issuer_of(self._public_url, environ)}/fhir"
         if_match = version_tag(environ["HTTP_IF_MATCH"], "If-Match") if "HTTP_IF_MATCH" in environ else None
         if_none_match = version_tags(environ["HTTP_IF_NONE_MATCH"], "If-None-Match") if "HTTP_IF_NONE_MATCH" in environ else ()
         since = http_date(environ["HTTP_IF_MODIFIED_SINCE"], "If-Modified-Since") if "HTTP_IF_MODIFIED_SINCE" in environ else None
@@ -178,23 +177,3 @@ def _shape(environ: dict[str, Any], params: list[tuple[str, str]]) -> Shape:
             pretty = value
     gzip = accepts_gzip(environ["HTTP_ACCEPT_ENCODING"]) if "HTTP_ACCEPT_ENCODING" in environ else False
     return Shape(response_format(environ.get("HTTP_ACCEPT", ""), asked), pretty == "true", gzip)
-
-
-def _own_base(environ: dict[str, Any]) -> str:
-    host = environ.get("HTTP_HOST") or f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}"
-    if not _HOST.fullmatch(host):
-        raise Outcome("malformed", "The Host header is not the name of a host")
-    return f"{environ['wsgi.url_scheme']}://{host}/fhir"
-
-
-def _discovery() -> Response:
-    """What SMART App Launch clients may rely on so far: nothing is launched or authorized here yet, tokens carry scopes of both versions.
-
-    https://hl7.org/fhir/smart-app-launch/STU2.2/conformance.html
-    """
-    facts = {
-        "grant_types_supported": [],
-        "scopes_supported": ["system/*.cruds", "user/*.cruds", "patient/*.rs"],
-        "capabilities": ["permission-v1", "permission-v2"],
-    }
-    return Response(fhirjson.dumps(facts), content_type="application/json")

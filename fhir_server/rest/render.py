@@ -38,7 +38,7 @@ _COMMON: Final = (
 )
 _WRITES: Final = frozenset({"create", "update", "patch", "delete"})
 _READS: Final = frozenset({"read", "vread"})
-_BASE: Final = "\N{SYMBOL FOR NULL}"  # Holds the place of the base in a CapabilityStatement.
+_ROOT: Final = "\N{SYMBOL FOR NULL}"  # Holds the place of the server's address in a CapabilityStatement.
 _RETRY: Final = {429: "5", 503: "2"}
 _HTTP_FAULTS: Final[dict[int, Category]] = {
     404: "not-found",
@@ -126,9 +126,12 @@ def _as_preferred(reply: Reply, returning: Returning) -> tuple[int, bytes | None
 
 
 def _statement(body: bytes, pretty: bool, base: str) -> bytes:  # noqa: FBT001 - as in a Shape
-    """The XML of a CapabilityStatement. It takes 230 ms to make, and anybody may ask under any name of a host: only the base is put in for each."""
-    neutral = body.replace(fhirjson.dumps(base), fhirjson.dumps(_BASE), 1)
-    return _neutral(neutral, pretty).replace(_BASE.encode(), escape(base, {'"': "&quot;"}).encode(), 1)
+    """The XML of a CapabilityStatement. It takes 230 ms to make, and anybody may ask under any name of a host: so only that is put in for each."""
+    root = base.removesuffix("/fhir")
+    neutral = body
+    for ending in ('/fhir"', "/oauth/"):
+        neutral = neutral.replace(fhirjson.dumps(root)[:-1] + ending.encode(), f'"{_ROOT}{ending}'.encode())
+    return _neutral(neutral, pretty).replace(_ROOT.encode(), escape(root, {'"': "&quot;"}).encode())
 
 
 @lru_cache(maxsize=4)

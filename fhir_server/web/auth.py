@@ -211,6 +211,8 @@ class _Auth:
             raise Outcome("unauthenticated", "A bearer token is needed: Authorization: Bearer …", headers={"WWW-Authenticate": "Bearer"})
         now = self._clock()
         grant = grant_of(self._secret, token.strip(), now, self._is_alive)
+        if grant.client is not None:
+            raise Outcome("forbidden", "This token was given to an app; sessions and accounts are for people who have signed in themselves")
         return session_and_grant(self._secret, token.strip(), now)[0], grant
 
     def _signed_in(self, *, usable: bool = False) -> tuple[str, Account]:

@@ -126,7 +126,9 @@ def words(outcome: Outcome) -> str:
 
 
 def browser_name(agent: str) -> str:
-    """What a `User-Agent` most likely is, for its owner to recognise: `Firefox on Linux`."""
+    """What a `User-Agent` most likely is, for its owner to recognise: `Firefox on Linux`; apps that were let in go by their names."""
+    if agent.startswith("App: "):
+        return agent
     program = next((name for mark, name in _BROWSERS if mark in agent), None)
     system = next((name for mark, name in _SYSTEMS if mark in agent), None)
     if program is None:

@@ -85,6 +85,8 @@ class Clinic:
     clock: Clock
     sign_in: SignIn
     outside: Outside
+    engine: Engine
+    url: str
     address: str = "192.0.2.1"
 
     def __call__(self, method: str, path: str, body: Any = None, token: str | None = None, **rest_of: Any) -> TestResponse:
@@ -184,7 +186,7 @@ def make_clinic(fresh_database: Callable[[], str], tmp_path_factory: pytest.Temp
         app = Flask(__name__, static_folder=None)
         app.register_blueprint(rest.blueprint(engine, settings, clock))
         app.register_blueprint(web.blueprint(engine, settings, clock))
-        return Clinic(app, store, settings, clock, SignIn(store, settings, Messenger(settings), clock.now), outside)
+        return Clinic(app, store, settings, clock, SignIn(store, settings, Messenger(settings), clock.now), outside, engine, url)
 
     yield make
     for store in stores:
