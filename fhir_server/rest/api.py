@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from flask import Blueprint, Response, request
@@ -47,15 +48,23 @@ _BODIES: Final = frozenset({"create", "update", "patch", "bundle"})
 _log = logging.getLogger("fhir_server.rest")
 
 
-def blueprint(engine: Engine, settings: Settings, clock: Callable[[], float] = time.time) -> Blueprint:
-    """Everything below `/fhir`. Faults of any kind become OperationOutcomes, in the format that was asked for where that can be told."""
+def blueprint(
+    engine: Engine,
+    settings: Settings,
+    clock: Callable[[], float] = time.time,
+    elsewhere: Callable[[HTTPException], Response | HTTPException] = lambda error: error,
+) -> Blueprint:
+    """Everything below `/fhir`. Faults of any kind become OperationOutcomes, in the format that was asked for where that can be told.
+
+    `elsewhere` answers what is at no address of the whole application; there can be one such handler only, and it is here.
+    """
     api = _Api(engine, settings, clock)
     routes = Blueprint("fhir", __name__, url_prefix="/fhir")
     for rule in ("", "/", "/<path:path>"):
         routes.add_url_rule(rule, "api", api.answer, methods=_METHODS, provide_automatic_options=False)
     routes.register_error_handler(Exception, api.fault)
     for status in (400, 404, 405):
-        routes.app_errorhandler(status)(api.unrouted)
+        routes.app_errorhandler(status)(partial(api.unrouted, elsewhere))
     return routes
 
 
@@ -136,10 +145,10 @@ class _Api:
             environ.get("REMOTE_ADDR", ""),
         )
 
-    def unrouted(self, error: HTTPException) -> Response | HTTPException:
+    def unrouted(self, elsewhere: Callable[[HTTPException], Response | HTTPException], error: HTTPException) -> Response | HTTPException:
         """What Flask refuses before any view is chosen, as unknown methods; what is not below the base is left to others."""
         if not (request.path + "/").startswith("/fhir/"):
-            return error
+            return elsewhere(error)
         try:
             self._grant(request.environ)
         except Outcome as outcome:

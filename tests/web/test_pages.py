@@ -252,7 +252,10 @@ def test_pages_for_those_who_are_signed_in(clinic: Clinic, person: Person) -> No
         assert clinic.app.test_client().post(action, data={"form_token": "x"}).status_code == 403, action
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [("POST", "/", 405), ("DELETE", "/account", 405), ("GET", "/pages/x.css", 404)])
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("POST", "/", 405), ("TRACE", "/account", 405), ("GET", "/sign-in/", 404), ("DELETE", "/account", 405), ("GET", "/pages/x.css", 404)],
+)
 def test_other_addresses_and_methods_have_a_page_too(person: Person, method: str, path: str, status: int) -> None:
     answer = person.client.open(path, method=method)
     assert answer.status_code == status
