@@ -21,7 +21,7 @@ from .dictionary import Dictionary, Parameters, parameters, schema_version
 from .ids import new_id
 from .index import Fit, Stale
 from .migrate import newest_revision
-from .ops import Commit, Lookup, Op
+from .ops import Commit, Lookup, Op, Resource
 from .plan import Writer
 from .rebuild import Progress, differences, fingerprint, recorded, renew
 from .recorder import Recorder
@@ -275,19 +275,21 @@ class Store:
         once: bytes | None = None,
         then: Callable[[Snapshot], None] | None = None,
         address: str = "",
+        provenance: Resource | None = None,
     ) -> Commit:
         """Does all ops in one database transaction or none; durable when it returns.
 
         `lookups` are the conditional references in the resources, resolved in the same transaction. With `once`, a second call with the same key
         does nothing and says so. `then` reads what was written before it is committed; if it raises, nothing is. Each version that is written leaves
-        an event in the audit trail, in the same transaction, with the request's id and the caller's `address`.
+        an event in the audit trail, in the same transaction, with the request's id and the caller's `address`. A `provenance`, valid but for its
+        targets, is created for all that is written; an amendment has one made for it.
         Raises Outcome: `precondition` and `multiple-matches` (412), `forbidden`, `not-found` and `gone` (patch), `conflict` (409),
         `parameter` (two ops on one identity), `method` (AuditEvent), `unavailable`.
         A transaction that loses against another is run again, up to six times.
         """
         for _ in range(_ATTEMPTS):
             try:
-                commit = transact(self._writer, ops, grant, Extras(request_id, lookups, once, then, address))
+                commit = transact(self._writer, ops, grant, Extras(request_id, lookups, once, then, address, provenance))
             except Stale:
                 self.check_fit()
                 self._learn()
