@@ -240,6 +240,6 @@ def test_a_page_may_name_where_its_form_leads_to(kit: Kit) -> None:
 
 def test_the_templates_are_all_escaped_and_without_script_and_style() -> None:
     folder = Path(__file__).parents[2] / "fhir_server" / "web" / "templates"
-    for path in folder.iterdir():
+    for path in folder.rglob("*.html"):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"<script|<style|style=|\son[a-z]+=|javascript:|\|\s*safe|https?://", text), path
