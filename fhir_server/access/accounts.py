@@ -17,7 +17,7 @@ from fhir_server.store import Store
 from fhir_server.store.database import Connection
 
 from . import passwords
-from .roles import ROLES
+from .roles import ROLES, Role
 from .tokens import Person
 from .vault import Vault
 
@@ -136,6 +136,13 @@ class Accounts:
         """Every account, by login. For clinics: thousands, not millions."""
         with self._store.database.connection() as connection:
             rows = connection.execute(f"SELECT {_COLUMNS} FROM account ORDER BY folded").fetchall()  # noqa: S608 - our names
+        return [self._account(row) for row in rows]
+
+    def of_role(self, role: Role) -> list[Account]:
+        """The active accounts with a role, by login."""
+        statement = f"SELECT {_COLUMNS} FROM account WHERE state = 'active' AND %s = ANY(roles) ORDER BY folded"  # noqa: S608 - our names
+        with self._store.database.connection() as connection:
+            rows = connection.execute(statement, (role,)).fetchall()
         return [self._account(row) for row in rows]
 
     def set_state(self, identity: str, state: State, now: datetime) -> None:

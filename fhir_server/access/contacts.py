@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from fhir_server.outcome import Outcome
 
-from . import limits, passwords
+from . import audit, limits, passwords
 from .accounts import Account
 from .challenges import Method
 from .desk import Caller, Desk, check_email, check_phone
@@ -34,6 +34,7 @@ class Contacts:
         now = desk.now()
         tries = limits.enter(desk.database, [desk.of_account(account, account.login, caller, now), desk.of_address(caller)], now)
         if not passwords.matches(password, account.password_hash):
+            audit.refused(desk.store, account, f"wrong password, to change the {_CHANGED[kind]}", address=caller.address)
             limits.fail(desk.database, tries)
             raise Outcome("forbidden", "The password is not right", expression="current")
         limits.strike(desk.database, tries)
@@ -56,6 +57,7 @@ class Contacts:
         tries = limits.enter(desk.database, [*desk.of_codes(account), desk.of_address(caller)], now)
         challenge = desk.challenges.latest(account, kind, now)
         if challenge is None or challenge.target is None or desk.challenges.use(challenge, account, code, now) is None:
+            audit.refused(desk.store, account, f"wrong code, to change the {_CHANGED[kind]}", address=caller.address)
             limits.fail(desk.database, tries)
             raise Outcome("invalid", "The code is not right, or is too old", expression="code")
         limits.strike(desk.database, tries)

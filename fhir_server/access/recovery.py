@@ -10,7 +10,7 @@ from typing import Final
 
 from fhir_server.outcome import Outcome
 
-from . import limits, passwords
+from . import audit, limits, passwords
 from .accounts import Account, folded
 from .challenges import Method, refused
 from .desk import Caller, Desk, network
@@ -56,6 +56,7 @@ class Recovery:
         challenge = desk.challenges.latest(account, "recovery", now) if account is not None else None
         used = account is not None and challenge is not None and desk.challenges.use(challenge, account, code, now) is not None
         if account is None or not used or account.state != "active":
+            audit.refused(desk.store, account, "wrong code, to set another password", address=caller.address)
             limits.fail(desk.database, tries)
             raise refused()
         limits.strike(desk.database, tries)

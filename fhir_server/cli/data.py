@@ -64,6 +64,7 @@ def export(folder: Path, data: Path) -> None:
     All files show the same moment, also while the server works. They hold current versions only: no history, nothing deleted.
     DIR is made if it is not there, and has to be empty. `fhir-server load DIR` brings everything into another server.
     """
+    from fhir_server.access.audit import Event, record
     from fhir_server.operations import export as everything
 
     start = time.monotonic()
@@ -72,6 +73,8 @@ def export(folder: Path, data: Path) -> None:
         raise SetupError(f"there is no database in {data}; name the data directory of a server with --data")
     with with_database(chosen) as settings, opened(settings) as store, progress_bar("resources") as bar:
         task = bar.add_task("", total=None)
+        # Before anything leaves: an export that breaks off has shown what it has written.
+        record(store, Event("export", "operator", detail=f"to {folder.absolute()}"))
         try:
             written = everything(store, folder, lambda name, done, total: bar.update(task, completed=done, total=total, description=name))
         except OSError as error:

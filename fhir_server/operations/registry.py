@@ -13,6 +13,7 @@ from fhir_server.outcome import Outcome
 from fhir_server.settings import CANON
 
 from . import code_system, value_set
+from .access_report import access_report
 from .everything import everything
 from .graphql import graphql
 from .lastn import lastn
@@ -51,6 +52,7 @@ _OPERATIONS: Final = {
     ("ValueSet", "validate-code"): _reading(_R4, "ValueSet-validate-code", value_set.validate_code),
     ("CodeSystem", "lookup"): _reading(_R4, "CodeSystem-lookup", code_system.lookup, frozenset({"type"})),
     ("CodeSystem", "validate-code"): _reading(_R4, "CodeSystem-validate-code", code_system.validate_code),
+    ("Patient", "access-report"): _reading(CANON, "Patient-access-report", access_report, frozenset({"instance"})),
     ("Patient", "everything"): _reading(_R4, "Patient-everything", everything),
     ("Encounter", "everything"): _reading(_R4, "Encounter-everything", everything, frozenset({"instance"})),
     ("Observation", "lastn"): _reading(_R4, "Observation-lastn", lastn, frozenset({"type"})),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from flask import Blueprint, Response, request
@@ -15,10 +16,13 @@ from werkzeug.exceptions import HTTPException
 
 from fhir_server import fhirjson
 from fhir_server.access import Gate
+from fhir_server.access.alarm import Alarm
 from fhir_server.access.apps import issuer_of, smart_configuration
+from fhir_server.access.desk import Desk
 from fhir_server.interactions import Engine, Exchange, dispatch
 from fhir_server.interactions.engine import parse_parameters
 from fhir_server.interactions.exchange import Interaction
+from fhir_server.messaging import Messenger
 from fhir_server.operations import dispatch_operation
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
@@ -63,6 +67,7 @@ class _Api:
         self._spec = engine.spec
         self._types = frozenset(engine.spec.resource_types)
         self._gate = Gate(engine.store, settings.jwt_secret)
+        self._alarm = Alarm(Desk(engine.store, settings, Messenger(settings), lambda: datetime.fromtimestamp(clock(), UTC)))
         self._limit = settings.max_body
         self._public_url = settings.public_url
         self._clock = clock
@@ -85,6 +90,8 @@ class _Api:
             params += read_form(environ, self._limit)
         shape = environ[_SHAPE] = _shape(environ, params)
         exchange = self._exchange(environ, action, target, grant, params)
+        if grant.break_glass:
+            self._alarm.ring(grant, address=environ.get("REMOTE_ADDR", ""), request_id=environ.get(REQUEST_ID, ""))
         if target.operation is None:
             reply = dispatch(self._engine, exchange)
         else:

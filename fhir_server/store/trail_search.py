@@ -134,22 +134,33 @@ def _condition(node: Criterion, types: Mapping[str, int], kinds: Kinds) -> tuple
             return _coded("e.action", [value.code.upper() for value in node.values if value.code], node.values)
         case "outcome":
             return _coded("e.outcome::text", [value.code for value in node.values if value.code], node.values)
+        case "patient" | "agent" | "entity" if all(isinstance(each, Target) and not each.below for each in node.values):
+            return _referring(node, types)
         case "type" | "subtype":
             meant = kinds.type if node.param.code == "type" else kinds.subtype
             found = sorted({kind for value in node.values for kind in meant(value)})
             return any_of([Statement("e.kind = ANY(%s)", (found,)), _NOT_OURS]), True
-        case "patient" if all(isinstance(each, Target) and not each.below and each.type in (None, types["Patient"]) for each in node.values):
-            ids = [each.id for each in node.values]
-            ways = [Statement("e.patients && %s", (ids,)), Statement("e.fhir_user = ANY(%s)", ([f"Patient/{each}" for each in ids],))]
-            return any_of(ways), True
-        case "agent" if all(isinstance(each, Target) and not each.below and each.type for each in node.values):
-            names = {number: name for name, number in types.items()}
-            users = [f"{names[each.type]}/{each.id}" for each in node.values]
-            return any_of([Statement("e.fhir_user = ANY(%s)", (users,)), _NOT_OURS]), True
         case "agent-name" | "address":
             column = "e.actor" if node.param.code == "agent-name" else "e.address"
             return any_of([*(_begins(column, value) for value in node.values), _NOT_OURS]), False
     return None
+
+
+def _referring(node: Criterion, types: Mapping[str, int]) -> tuple[Statement, bool] | None:
+    """The same for references to local resources."""
+    names = {number: name for name, number in types.items()}
+    if node.param.code == "patient":
+        ids = [each.id for each in node.values if each.type in (None, types["Patient"])]
+        users = [f"Patient/{identity}" for identity in ids]
+        return any_of([Statement("e.patients && %s", (ids,)), Statement("e.fhir_user = ANY(%s)", (users,))]), len(ids) == len(node.values)
+    if not all(each.type for each in node.values):
+        return None
+    if node.param.code == "agent":
+        users = [f"{names[each.type]}/{each.id}" for each in node.values]
+        return any_of([Statement("e.fhir_user = ANY(%s)", (users,)), _NOT_OURS]), True
+    ways = [Statement("e.type = %s AND e.resource = %s", (names[each.type], each.id)) for each in node.values]
+    patients = [each.id for each in node.values if names[each.type] == "Patient"]
+    return any_of([*ways, Statement("e.patients && %s", (patients,)), _NOT_OURS]), True
 
 
 def _is_coarse(span: Span) -> bool:

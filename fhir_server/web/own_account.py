@@ -28,6 +28,8 @@ class OwnAccount:
         routes.add_url_rule("/account/sessions", "sessions_sent", self.end_session, methods=["POST"])
         routes.add_url_rule("/account/password", "password", self.password_form, methods=["GET"])
         routes.add_url_rule("/account/password", "password_sent", self.password, methods=["POST"])
+        # Where password managers look: https://w3c.github.io/webappsec-change-password-url/
+        routes.add_url_rule("/.well-known/change-password", "change_password", lambda: self._kit.pages.redirect("/account/password"))
         routes.add_url_rule("/account/app", "app", self.app_form, methods=["GET"])
         routes.add_url_rule("/account/app", "app_sent", self.app, methods=["POST"])
         routes.add_url_rule("/account/app/confirm", "app_confirm", self.confirm_app, methods=["POST"])

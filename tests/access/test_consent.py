@@ -247,3 +247,15 @@ def test_a_doctor_breaks_the_glass_with_a_reason_and_nobody_else_does(people: di
     for who in ("admin", "patient", "loader"):
         assert people[who]("GET", "Observation/p-plain", X_Break_Glass="a good reason").status_code == 403
     assert doctor("GET", "Observation/p-plain").status_code == 404
+
+
+def test_breaking_the_glass_stands_in_the_trail_with_its_reason(people: dict[str, Caller], forbid: Callable[..., None]) -> None:
+    forbid({"type": "deny"})
+    reason = "found on the pavement"
+    assert people["doctor"]("GET", "Observation/p-plain", X_Break_Glass=reason, X_Request_Id="glass-1").status_code == 200
+    found = people["admin"]("GET", "AuditEvent?subtype=110127").json
+    assert found is not None
+    told = [each["resource"] for each in found["entry"] if reason in str(each["resource"])]
+    assert len(told) == 1
+    assert "glass-1" in str(told[0])
+    assert "doctor" in str(told[0]["agent"])

@@ -10,6 +10,8 @@ from typing import Any
 import pyotp
 import pytest
 from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
 from fhir_server.access.accounts import Account
@@ -438,6 +440,59 @@ def test_behind_a_path_of_a_proxy_links_lead_through_it(make_clinic: Callable[..
     for path in ("/", "/sign-in", "/register"):
         assert not re.search(r'(?:href|action)="/(?!clinic/)', client.get(path).text)
     assert client.get("/account").headers["Location"] == "/clinic/sign-in?next=/account"
+
+
+ACTIONS = (
+    "/sign-in",
+    "/sign-in/code",
+    "/sign-in/code/send",
+    "/sign-out",
+    "/register",
+    "/register/confirm",
+    "/forgot",
+    "/reset",
+    "/account/sessions",
+    "/account/password",
+    "/account/app",
+    "/account/app/confirm",
+    "/account/email",
+    "/account/email/confirm",
+    "/account/phone",
+    "/account/phone/confirm",
+)
+NAMES = ("login", "password", "code", "next", "method", "email", "given", "family", "birthDate", "phone", "new", "current", "session", "others")
+
+
+@pytest.fixture(scope="module")
+def insider(make_clinic: Callable[..., Clinic]) -> Person:
+    clinic = make_clinic(auth_address_limit=1_000_000)
+    found = Person(clinic)
+    found.sign_in(clinic.account())
+    return found
+
+
+@given(action=st.sampled_from(ACTIONS), fields=st.dictionaries(st.sampled_from(NAMES), st.text(st.characters(codec="utf-8"), max_size=60)))
+@settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+def test_nothing_is_a_fault_of_the_server(insider: Person, action: str, fields: dict[str, str]) -> None:
+    (token, *_) = [known["form_token"] for _, known in Forms(insider.get("/forgot").text).found]
+    if action == "/sign-out":
+        # The session is needed for the next one.
+        fields["form_token"] = "none"
+    answer = insider.client.post(action, data={"form_token": token} | fields)
+    assert answer.status_code < 500, answer.text
+    assert answer.status_code != 303 or answer.headers["Location"].startswith("/")
+
+
+@pytest.mark.parametrize("value", ["", "x", "x" * 4000, '"\\000"', '"\\303\\050"', "\xff", "a=b", "%00"])
+def test_cookies_that_are_none(clinic: Clinic, value: str) -> None:
+    for path, status in (("/", 200), ("/account", 303), ("/sign-in", 200), ("/sign-in/code", 401)):
+        cookies = "; ".join(f"{name}={value}" for name in ("session", "form", "challenge"))
+        answer = clinic("GET", path, headers={"Cookie": cookies})
+        assert answer.status_code in {status, 400}, (path, answer.text)
+
+
+def test_password_managers_find_the_page_to_change_it(person: Person) -> None:
+    assert person.get("/.well-known/change-password").headers["Location"] == "/account/password"
 
 
 def test_what_people_type_is_text_and_no_markup(clinic: Clinic, person: Person) -> None:

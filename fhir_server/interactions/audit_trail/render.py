@@ -98,7 +98,7 @@ def codes(kind: Kind) -> tuple[list[Json], list[Json]]:
 
 
 def rendered(entry: Entry) -> Json:
-    """The AuditEvent of a row. Costs some 15 µs."""
+    """The AuditEvent of a row. Costs some 40 µs."""
     meta = {"versionId": "1", "lastUpdated": instant(entry.received or entry.recorded)}
     if entry.body is not None:
         given = fhirjson.loads(entry.body.encode())

@@ -1,0 +1,129 @@
+"""What a grant hides makes no difference: every door answers as if it were not there.
+
+Random resources are stored once whole and once without what the grant hides; random requests are answered the same both times, byte for byte but for
+times and the signed parts of links.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+from unittest.mock import patch
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, note
+from hypothesis import strategies as st
+
+from fhir_server.interactions import Engine, Exchange, Reply, dispatch
+from fhir_server.operations import dispatch_operation, names
+from fhir_server.outcome import Outcome
+from fhir_server.search import SYSTEM, Grant, narrow
+from fhir_server.search.match import permits
+from fhir_server.settings import Settings
+from fhir_server.store import Store
+from fhir_server.store.ops import Put
+from fhir_server.store.tables import INDEX_TABLES
+from tests.search import queries, worlds
+from tests.search.values import Known
+from tests.search.worlds import Json, Memory
+
+ZONE: Final = ZoneInfo("Europe/Berlin")
+BASE: Final = "http://localhost/fhir"
+_VARYING: Final = (
+    (re.compile(rb'"lastUpdated":"[^"]*"'), b'"lastUpdated":""'),
+    (re.compile(rb'"(lastModified|timestamp)":"[^"]*"'), b'"":""'),
+    (re.compile(rb"_cursor=[A-Za-z0-9_.\-%]+"), b"_cursor="),
+    (re.compile(rb"_page=[A-Za-z0-9_.\-%]+"), b"_page="),
+)
+_INCLUDES: Final = (
+    *(("_include", text) for text in ("*", "Observation:subject", "Encounter:*", "List:item", "Patient:organization", "Observation:has-member")),
+    *(("_revinclude", text) for text in ("Observation:subject", "Encounter:subject", "List:subject", "Patient:organization")),
+    *(("_include:iterate", text) for text in ("Observation:encounter", "Organization:partof")),
+)
+
+
+@pytest.fixture(scope="module")
+def engine(fresh_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    store = Store(fresh_database(), zone=ZONE, bases=(BASE,), connections=4)
+    options = Settings(data=Path(tmp_path_factory.mktemp("data")), jwt_secret="a secret that only the tests know of", clinic_timezone=ZONE)
+    yield Engine.build(store, options, names())
+    store.close()
+
+
+def hold(engine: Engine, resources: Sequence[Json]) -> None:
+    """Makes these the only resources there are."""
+    tables = ", ".join(("resource", "resource_version", "transaction", *(table.name for table in INDEX_TABLES)))
+    with engine.store.database.connection() as connection:
+        connection.execute(f"TRUNCATE {tables}")
+    engine.store.transact([Put(dict(each), each["id"]) for each in resources], SYSTEM)
+
+
+def requests(known: Known, resources: Sequence[Json], chance: Random) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Random requests: the name of an operation, empty for an interaction, and what an Exchange is made of."""
+    for _ in range(40):
+        search = queries.searches(known).draw(chance)
+        params = [pair for pair in search.params if "_lastUpdated" not in pair[0] + pair[1]]
+        params += chance.choice(((), (chance.choice(_INCLUDES),), (("_summary", "count"),), (("_total", "accurate"),), (("_total", "estimate"),)))
+        owner = (
+            {"type": search.compartment[0], "id": search.compartment[1], "member": search.type or "*"}
+            if search.compartment
+            else {"type": search.type}
+        )
+        yield "", {"interaction": "search", "params": tuple(params), "strict": False, **owner}
+    for each in chance.sample(list(resources), min(4, len(resources))):
+        place = {"type": each["resourceType"], "id": each["id"]}
+        yield "", {"interaction": "read", **place}
+        yield "", {"interaction": "vread", "version": "1", **place}
+        yield "", {"interaction": "history", **place}
+        yield "", {"interaction": "history", "type": place["type"], "params": chance.choice(((), (("_summary", "count"),)))}
+    yield "", {"interaction": "history", "params": (("_count", "5"),)}
+    for identity in worlds.IDS[:2]:
+        yield "everything", {"interaction": "operation", "type": "Patient", "id": identity}
+        text = f'{{Patient(id: "{identity}") {{id ObservationList(_reference: subject) {{id status encounter {{resource {{id}}}}}}}}}}'
+        yield "graphql", {"interaction": "operation", "params": (("query", text),)}
+    yield "graphql", {"interaction": "operation", "params": (("query", "{ObservationList(status: final) {id subject {resource {id}}}}"),)}
+
+
+def answer(engine: Engine, grant: Grant, operation: str, asked: dict[str, Any]) -> tuple[int, bytes]:
+    exchange = Exchange(grant=grant, base=BASE, **asked)
+    try:
+        reply: Reply = dispatch_operation(engine, _level(asked), exchange, operation) if operation else dispatch(engine, exchange)
+    except Outcome as outcome:
+        return outcome.status, str(outcome.as_json()).encode()
+    body = reply.body or b""
+    for pattern, plain in _VARYING:
+        body = pattern.sub(plain, body)
+    return reply.status, body
+
+
+def _level(asked: dict[str, Any]) -> Any:
+    return "system" if asked.get("type") is None else "type" if asked.get("id") is None else "instance"
+
+
+@worlds.examples(12)
+@given(seed=st.integers(0, 2**64))
+def test_every_door_answers_as_if_what_is_hidden_were_not_there(engine: Engine, seed: int) -> None:
+    chance = Random(seed)
+    resources = worlds.worlds().draw(chance)
+    grant = SYSTEM
+    while not grant.narrows:
+        grant = worlds.grants.draw(chance)
+    world = Memory(resources)
+    open_to_all = [each for each in resources if permits(grant, engine.registry, each, world)]
+    asked = list(requests(Known(engine.registry, resources), resources, chance))
+    few = chance.choice((0, 0, 2, 1_000))
+    with patch.object(narrow, "FEW", few), patch.object(narrow, "_LOOKED_AT", 1 + 3 * few):
+        hold(engine, resources)
+        whole = [answer(engine, grant, *each) for each in asked]
+        hold(engine, open_to_all)
+        again = [answer(engine, grant, *each) for each in asked]
+    for each, before, after in zip(asked, whole, again, strict=True):
+        if after != before:
+            note(f"{grant} asks for {each}; hidden are {[(one['resourceType'], one['id']) for one in resources if one not in open_to_all]}")
+            note(f"with what is hidden: {before}")
+            note(f"without: {after}")
+        assert after == before
