@@ -17,6 +17,7 @@ import requests
 from playwright.sync_api import Browser, Page, expect
 
 from .conftest import DESK, Server, Visit
+from .test_pages import examine
 
 APP: Final = Path(__file__).with_name("app")
 
@@ -95,6 +96,7 @@ def test_a_patient_launches_an_app_which_reads_and_refreshes(window: Visit, app:
     sign_in(window, "patient")
     expect(page.get_by_role("heading", level=1)).to_have_text("Let Launched app in?")
     expect(page.get_by_text("Mira Castellano")).to_be_visible()
+    examine(window)
     page.get_by_role("button", name="Let it in", exact=True).click()
     state(page, "ready")
     expect(page.locator("#patient")).to_have_text("Castellano")
@@ -119,9 +121,13 @@ def test_a_doctor_opens_an_app_for_a_patient(window: Visit, app: str, client: st
     page = window.page
     page.goto(f"{app}/?client={client}")
     state(page, "prepared")
-    window.sign_in("doctor", f"/launch?client={client}")
+    window.sign_in("doctor", "/launch")
+    examine(window)
+    # Its name is that of every other test's.
+    window.open(f"/launch?client={client}")
     page.get_by_label("Name").fill("castel")
     page.get_by_role("button", name="Search").click()
+    examine(window)
     page.get_by_role("button", name="Choose Mira Castellano").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Let Launched app in?")
     page.get_by_role("button", name="Let it in", exact=True).click()
@@ -144,3 +150,9 @@ def test_a_doctor_chooses_the_patient_by_keyboard(window: Visit, app: str, clien
     window.press_until("Let it in")
     page.keyboard.press("Enter")
     state(page, "ready")
+
+
+def test_what_nobody_can_trust_is_said_on_a_page(window: Visit, client: str) -> None:
+    window.open(f"/oauth/authorize?client_id={client}&redirect_uri=https://evil.test/")
+    expect(window.page.get_by_role("heading", level=1)).to_have_text("The app cannot be let in")
+    examine(window)
