@@ -17,13 +17,13 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 @pytest.fixture(scope="session")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
-    """`base` of a running server, a `token` that may do everything, and `patients_only` that may read those."""
+    """`base` of a running server, a `token` that may do everything, and `patients_only` that may read those; `call` runs a command."""
     data = tmp_path_factory.mktemp("clients") / "data"
     environ = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "JWT_SECRET", "PUBLIC_URL"}}
 
-    def call(*arguments: str) -> str:
+    def call(*arguments: str, stdin: str | None = None) -> str:
         command = [str(PROGRAM), *arguments, "--data", str(data)]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=environ).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=environ, input=stdin).stdout.strip()
 
     command = [str(PROGRAM), "serve", "--data", str(data), "--port", "0", "--mllp-port", "0", "--processes", "2"]
     log = data.with_name("serve.log")
@@ -34,6 +34,6 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
             assert words[:1] == ["ready"], log.read_text()
             call("load", str(EXAMPLES))
             patients_only = call("token", "--scope", "system/Patient.rs")
-            yield SimpleNamespace(base=words[1], token=call("token", "--scope", "system/*.cruds"), patients_only=patients_only)
+            yield SimpleNamespace(base=words[1], token=call("token", "--scope", "system/*.cruds"), patients_only=patients_only, call=call)
         finally:
             process.terminate()

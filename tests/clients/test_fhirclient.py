@@ -22,7 +22,7 @@ WEIGHT = "http://loinc.org|29463-7"
 
 @pytest.fixture
 def server(live: SimpleNamespace) -> Any:
-    # The token comes from outside: signing in by OAuth is still to come, and the library takes no token of its own.
+    # The token comes from outside: the library takes none of its own.
     client = FHIRClient(settings={"app_id": "tests", "api_base": live.base})
     client.server.session.headers["Authorization"] = f"Bearer {live.token}"
     return client.server
@@ -30,7 +30,8 @@ def server(live: SimpleNamespace) -> Any:
 
 def test_the_metadata_are_read_without_a_token(live: SimpleNamespace) -> None:
     client = FHIRClient(settings={"app_id": "tests", "api_base": live.base})
-    assert client.prepare()
+    # It has found where tokens are had, and has none.
+    assert not client.prepare()
     statement = client.server.capabilityStatement
     assert (statement.fhirVersion, statement.kind) == ("4.0.1", "instance")
     assert statement.implementation.url == live.base

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from jwt.algorithms import RSAAlgorithm
 
 from fhir_server.access.vault import Vault
@@ -38,9 +38,11 @@ class SigningKeys:
         self._vault = vault
 
     def signed(self, claims: dict[str, Any], now: datetime) -> str:
-        """The claims as a signed token. Costs about 2 ms, and 100 more when it makes a key."""
+        """The claims as a signed token. Costs about 0.6 CPU-ms, and 30 to 300 more when it makes a key."""
         identity, private = self._current(now)
-        return jwt.encode(claims, private, algorithm=ALGORITHM, headers={"kid": identity})
+        # Its numbers were right when it was sealed, and looking at them anew takes 30 CPU-ms.
+        key: Any = load_pem_private_key(private.encode(), None, unsafe_skip_rsa_key_validation=True)
+        return jwt.encode(claims, key, algorithm=ALGORITHM, headers={"kid": identity})
 
     def public(self, now: datetime) -> list[dict[str, Any]]:
         """The public keys that something good may be signed with, the one that signs now first."""

@@ -135,6 +135,13 @@ class AppSessions:
         clause = "s.id = (SELECT session FROM refresh_token WHERE hash = %s AND NOT used) AND s.idle_at > to_timestamp(%s)"
         return self._one(clause, self._hash(token), now.timestamp(), now)
 
+    def holder(self, token: str) -> str | None:
+        """The id of the client that a refresh token was given to, used or not."""
+        with self._store.database.connection() as connection:
+            statement = "SELECT s.client FROM refresh_token t JOIN session s ON s.id = t.session WHERE t.hash = %s"
+            row = connection.execute(statement, (self._hash(token),)).fetchone()
+        return None if row is None else row[0]
+
     def signed_in(self, browser: str) -> datetime | None:
         """When the person has signed in with a browser."""
         with self._store.database.connection() as connection:

@@ -225,13 +225,13 @@ class _RefreshGrant(RefreshTokenGrant):  # type: ignore[misc] # The library has 
 
     def validate_token_request(self) -> None:
         services: Services = self.server.services
-        known: _Known = self.authenticate_token_endpoint_client()
-        self.request.client = known
-        if not known.check_grant_type("refresh_token"):
-            raise UnauthorizedClientError("The client is not registered for refresh_token")
         token = self.request.form.get("refresh_token")
         if not token:
             raise InvalidRequestError("refresh_token is needed")
+        known = self._client(services, token)
+        self.request.client = known
+        if not known.check_grant_type("refresh_token"):
+            raise UnauthorizedClientError("The client is not registered for refresh_token")
         session = services.sessions.of_refresh_token(token, services.now())
         wanted = self.request.form.get("scope")
         if wanted is not None and session is not None and not covered(wanted.split(), session.scope.split()):
@@ -245,6 +245,17 @@ class _RefreshGrant(RefreshTokenGrant):  # type: ignore[misc] # The library has 
             raise _invalid_grant(outcome) from None
         wanted = self.request.form.get("scope")
         return 200, services.token_answer(opened, " ".join(wanted.split()) if wanted else None), []
+
+    def _client(self, services: Services, token: str) -> _Known:
+        form = self.request.form
+        if not {"client_id", "client_assertion"} & set(form) and "Authorization" not in self.request.headers:
+            # SMART does not ask apps without a secret to name themselves here, and its JavaScript library does not; the token tells whose it is.
+            name = services.sessions.holder(token)
+            known: _Known | None = self.server.query_client(name) if name is not None else None
+            if known is not None and not known.client.confidential:
+                return known
+        found: _Known = self.authenticate_token_endpoint_client()
+        return found
 
 
 class _ServiceGrant(ClientCredentialsGrant):  # type: ignore[misc] # The library has no types.

@@ -28,6 +28,20 @@ def test_a_refresh_brings_another_of_both_tokens(house: House) -> None:
     assert house.status(second["access_token"]) == 200
 
 
+def test_an_app_without_a_secret_need_not_name_itself_to_refresh(house: House) -> None:
+    """https://hl7.org/fhir/smart-app-launch/STU2.2/app-launch.html#use-a-refresh-token"""
+    client, _ = house.app()
+    first = house.tokens(house.account(), client)["refresh_token"]
+    answer = house.post("/oauth/token", grant_type="refresh_token", refresh_token=first)
+    assert answer.status_code == 200, answer.text
+    assert house.post("/oauth/token", grant_type="refresh_token", refresh_token=first).get_json()["error"] == "invalid_grant"
+    assert house.status(answer.get_json()["access_token"]) == 401
+    known, secret = house.app("client_secret_basic")
+    token = house.tokens(house.account(), known, secret)["refresh_token"]
+    for sent in (token, "nonsense"):
+        assert house.post("/oauth/token", grant_type="refresh_token", refresh_token=sent).get_json()["error"] == "invalid_client"
+
+
 def test_a_used_refresh_token_ends_all(house: House) -> None:
     client, _ = house.app()
     first = house.tokens(house.account(), client)

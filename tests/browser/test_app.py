@@ -1,0 +1,158 @@
+"""An app that is launched with https://www.npmjs.com/package/fhirclient, as it is published, in a browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import requests
+from playwright.sync_api import Browser, Page, expect
+
+from .conftest import DESK, Server, Visit
+from .test_pages import examine
+
+APP: Final = Path(__file__).with_name("app")
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server for the app's three files."""
+    npm = shutil.which("npm")
+    if npm is None:
+        if os.environ.get("CI"):
+            pytest.fail("npm is not installed, and no app has been launched")
+        pytest.skip("npm is not installed: install it to have an app launched")
+    folder = tmp_path_factory.mktemp("app")
+    for name in ("package.json", "package-lock.json", "index.html", "app.js"):
+        shutil.copy(APP / name, folder)
+    # What is optional are 500 packages for other surroundings than a browser.
+    command = [npm, "ci", "--ignore-scripts", "--omit=optional", "--omit=peer", "--no-audit", "--no-fund"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=300)
+    shutil.copy(folder / "node_modules" / "fhirclient" / "build" / "fhir-client.js", folder)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def client(server: Server, app: str) -> str:
+    """The id of the app, which registers itself."""
+    metadata = {"client_name": "Launched app", "redirect_uris": [f"{app}/"], "launch_uri": f"{app}/", "token_endpoint_auth_method": "none"}
+    answer = requests.post(f"{server.base}/oauth/register", json=metadata, timeout=30)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["client_id"])
+
+
+@pytest.fixture
+def window(chromium: Browser, server: Server) -> Iterator[Visit]:
+    """A person's browser window, from which apps elsewhere may be asked."""
+    while not server.outside.mails.empty():
+        server.outside.mails.get()
+    context = chromium.new_context(viewport=DESK, locale="en-GB")
+    context.set_default_timeout(15_000)
+    found = Visit(context.new_page(), context, server)
+    found.page.on("console", found.listen)
+    found.page.on("pageerror", lambda error: found.said.append(str(error)))
+    yield found
+    context.close()
+    assert [each for each in found.said if "favicon" not in each] == []
+
+
+def sign_in(window: Visit, role: str) -> None:
+    """Fills in the pages that an app has led to."""
+    account, page = window.server.accounts[role], window.page
+    page.get_by_label("Login").fill(account["login"])
+    page.get_by_label("Password").fill(account["password"])
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name="Send a code by e-mail").click()
+    page.get_by_label("Code").fill(window.server.outside.mailed_code(account["email"]))
+    page.get_by_role("button", name="Sign in").click()
+
+
+def state(page: Page, text: str) -> None:
+    expect(page.locator("#state")).to_have_text(text, timeout=15_000)
+
+
+def test_a_patient_launches_an_app_which_reads_and_refreshes(window: Visit, app: str, client: str) -> None:
+    page, base = window.page, window.server.base
+    page.goto(f"{app}/?client={client}&iss={base}/fhir")
+    sign_in(window, "patient")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Let Launched app in?")
+    expect(page.get_by_text("Mira Castellano")).to_be_visible()
+    examine(window)
+    page.get_by_role("button", name="Let it in", exact=True).click()
+    state(page, "ready")
+    expect(page.locator("#patient")).to_have_text("Castellano")
+    assert page.locator("#user").text_content() == "Patient/demo-patient"
+    page.get_by_role("button", name="Refresh").click()
+    state(page, "refreshed")
+    # What the person takes back is over with the next call.
+    window.open("/account")
+    expect(page.get_by_text("App: Launched app")).to_be_visible()
+
+
+def test_who_says_no_gives_nothing(window: Visit, app: str, client: str) -> None:
+    page = window.page
+    page.goto(f"{app}/?client={client}&iss={window.server.base}/fhir")
+    sign_in(window, "patient")
+    page.get_by_role("button", name="Do not let it in").click()
+    expect(page.locator("#state")).to_contain_text("failed")
+    assert page.locator("#patient").text_content() == ""
+
+
+def test_a_doctor_opens_an_app_for_a_patient(window: Visit, app: str, client: str) -> None:
+    page = window.page
+    page.goto(f"{app}/?client={client}")
+    state(page, "prepared")
+    window.sign_in("doctor", "/launch")
+    examine(window)
+    # Its name is that of every other test's.
+    window.open(f"/launch?client={client}")
+    page.get_by_label("Name").fill("castel")
+    page.get_by_role("button", name="Search").click()
+    examine(window)
+    page.get_by_role("button", name="Choose Mira Castellano").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Let Launched app in?")
+    page.get_by_role("button", name="Let it in", exact=True).click()
+    state(page, "ready")
+    expect(page.locator("#patient")).to_have_text("Castellano")
+
+
+def test_a_doctor_chooses_the_patient_by_keyboard(window: Visit, app: str, client: str) -> None:
+    page = window.page
+    page.goto(f"{app}/?client={client}&iss={window.server.base}/fhir")
+    sign_in(window, "doctor")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Choose the patient")
+    window.press_until("name")
+    page.keyboard.type("castel")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Mira Castellano")).to_be_visible()
+    window.press_until("Choose")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Let Launched app in?")
+    window.press_until("Let it in")
+    page.keyboard.press("Enter")
+    state(page, "ready")
+
+
+def test_what_nobody_can_trust_is_said_on_a_page(window: Visit, client: str) -> None:
+    window.open(f"/oauth/authorize?client_id={client}&redirect_uri=https://evil.test/")
+    expect(window.page.get_by_role("heading", level=1)).to_have_text("The app cannot be let in")
+    examine(window)
