@@ -18,7 +18,7 @@ from flask import Flask, Response, request
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from fhir_server import operations, process, web
+from fhir_server import admin, operations, process, web
 from fhir_server.access.apps import Clients
 from fhir_server.access.vault import Vault
 from fhir_server.interactions import Engine
@@ -66,6 +66,7 @@ def build_app(engine: Engine, settings: Settings) -> Flask:
     app.register_blueprint(blueprint(engine, settings))
     app.register_blueprint(web.blueprint(engine, settings))
     app.register_blueprint(oauth.blueprint(engine, settings))
+    admin.register(app, engine, settings)
     app.add_url_rule("/health/live", "live", lambda: {"status": "pass"})
     app.add_url_rule("/health/ready", "ready", lambda: _readiness(engine.store))
     app.add_url_rule("/metrics", "metrics", lambda: _metrics(settings.metrics_token))

@@ -300,6 +300,11 @@ class Store:
             return commit
         raise _restless()
 
+    def is_there(self, connection: Connection, resource_type: str, identity: str) -> bool:
+        """Whether there is a resource of this type and id, not deleted, as a transaction of the caller's sees it."""
+        statement = "SELECT 1 FROM resource WHERE type = %s AND id = %s AND NOT deleted"
+        return scalar(connection, statement, self._dictionary.types[resource_type], identity) is not None
+
     @property
     def clock(self) -> Callable[[], datetime]:
         """The clock that stamps versions."""
