@@ -7,8 +7,7 @@ from typing import Any, Final
 from flask import Response
 from marshmallow import Schema, fields
 
-from fhir_server.access import ROLES, role_scopes
-from fhir_server.access.roles import Role, role_limits
+from fhir_server.access.roles import ROLES, RULES, Role
 
 from .exchange import answered
 from .routes import Routes
@@ -17,27 +16,24 @@ from .schemas import shown
 routes: Final = Routes("roles", "What each role may do over FHIR.")
 
 
-class Right(Schema):
-    """What is open of a resource type."""
+class Rule(Schema):
+    """What is open of some resource types."""
 
-    type = shown("A resource type, * for all.")
+    types = fields.List(fields.String(), required=True)
     permissions = shown("Of create, read, update, delete and search the first letters, in this order.")
-    query = shown("Search parameters that an instance has to match; empty where any instance is open.")
-
-
-class Limit(Schema):
-    """What is not open in any case."""
-
-    type = shown("A resource type.")
-    query = shown("Search parameters that an instance has to match besides.")
+    held_to = fields.List(
+        fields.String(),
+        required=True,
+        metadata={"description": "Searches, one of which an instance has to match; `{user}` is who the account is in FHIR. None: any instance."},
+    )
+    editable = fields.List(fields.String(), required=True, metadata={"description": "The elements that an update may change. None: all."})
 
 
 class RoleRules(Schema):
     """The rules of a role."""
 
     role = shown("The name of the role.")
-    scopes = fields.List(fields.Nested(Right), required=True)
-    limits = fields.List(fields.Nested(Limit), required=True)
+    rules = fields.List(fields.Nested(Rule), required=True)
 
 
 class Roles(Schema):
@@ -57,9 +53,8 @@ def roles() -> Response:
 
 
 def _shown(role: Role) -> dict[str, Any]:
-    rights = [
-        {"type": scope.type, "permissions": "".join(each for each in "cruds" if each in scope.permissions), "query": scope.query}
-        for scope in role_scopes(role)
+    rules = [
+        {"types": rule.types.split(), "permissions": rule.permissions, "held_to": list(rule.held_to), "editable": sorted(rule.editable)}
+        for rule in RULES[role]
     ]
-    limits = [{"type": name, "query": query} for name, query in role_limits(role)]
-    return {"role": role, "scopes": rights, "limits": limits}
+    return {"role": role, "rules": rules}

@@ -124,5 +124,11 @@ def test_there_is_nothing_elsewhere(desk: Desk, clinic: Clinic) -> None:
 def test_roles_are_told_as_they_are(desk: Desk) -> None:
     found: dict[str, Any] = {each["role"]: each for each in desk.ok("GET", "/roles")["items"]}
     assert tuple(found) == ROLES
-    assert {"type": "*", "permissions": "cruds", "query": ""} in found["admin"]["scopes"]
-    assert {"type": "Observation", "query": "status=final,amended,corrected"} in found["patient"]["limits"]
+    assert any("Organization" in rule["types"] and rule["permissions"] == "cruds" for rule in found["admin"]["rules"])
+    (results,) = [rule for rule in found["patient"]["rules"] if "Observation" in rule["types"]]
+    assert results == {
+        "types": ["DiagnosticReport", "Observation"],
+        "permissions": "rs",
+        "held_to": ["status=final,amended,corrected"],
+        "editable": [],
+    }
