@@ -321,6 +321,11 @@ def end_sessions(connection: Connection, account: str, reason: str, now: datetim
     connection.execute("UPDATE session SET ended = %s, reason = %s WHERE account = %s AND ended IS NULL", (now, reason, account))
 
 
+def count_accounts(connection: Connection) -> list[tuple[str, str, int]]:
+    """Roles, states and how many accounts have both; one of several roles counts under each."""
+    return connection.execute("SELECT role, state, count(*) FROM account, unnest(roles) AS role GROUP BY role, state ORDER BY role, state").fetchall()
+
+
 def folded(login: str) -> str:
     """The form in which logins are compared."""
     return unicodedata.normalize("NFKC", login).casefold()

@@ -101,6 +101,12 @@ def open_session(connection: Connection, now: datetime, session: str) -> OpenSes
     return None if row is None else OpenSession(*row)
 
 
+def count_open(connection: Connection, now: datetime) -> int:
+    """How many sessions are open."""
+    ((count,),) = connection.execute(f"SELECT count(*) FROM session s WHERE {_OPEN}", (now, now)).fetchall()  # noqa: S608 - our condition
+    return int(count)
+
+
 def revoke(connection: Connection, now: datetime, *, session: str | None = None, account: str | None = None, role: str | None = None) -> int:
     """Ends a session, those of an account, of all accounts with a role, or all there are; how many were open.
 

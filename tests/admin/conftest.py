@@ -32,6 +32,12 @@ ADDRESSES = (
     ("DELETE", f"{BASE}/sessions/{{identity}}"),
     ("POST", f"{BASE}/sessions/revoke"),
     ("GET", f"{BASE}/roles"),
+    ("GET", f"{BASE}/search-parameters"),
+    ("GET", f"{BASE}/reindex-jobs"),
+    ("POST", f"{BASE}/reindex-jobs"),
+    ("GET", f"{BASE}/reindex-jobs/{{identity}}"),
+    ("GET", f"{BASE}/settings"),
+    ("GET", f"{BASE}/statistics"),
 )
 
 
