@@ -56,7 +56,7 @@ class Desk:
 
     def __init__(self, store: Store, settings: Settings, messenger: Messenger, clock: Callable[[], datetime]) -> None:
         """Takes the secret and the limit per address from the settings."""
-        self.vault = Vault(settings.jwt_secret)
+        self.vault = Vault.of(settings)
         self._most_of_address = settings.auth_address_limit
         self.store = store
         self.messenger = messenger
