@@ -35,8 +35,8 @@ class Letter:
 class Invitations:
     """The rules of inviting, and of taking an invitation up."""
 
-    def __init__(self, desk: Desk, public_url: str | None) -> None:
-        """Works with what `desk` has. `public_url` is where people find the server, None where nobody has set it."""
+    def __init__(self, desk: Desk, public_url: str | None = None) -> None:
+        """Works with what `desk` has. `public_url` is where people find the server, for letters; None where nobody has set it."""
         self._desk = desk
         self._public_url = public_url
 
@@ -62,14 +62,16 @@ class Invitations:
     def send(self, letter: Letter) -> None:
         """Sends it in the background. One that is lost on its way is written anew by another invitation."""
         messenger = self._desk.messenger
-        at = f" at {self._public_url}/invitation" if self._public_url else ""
+        page = f"{self._public_url}/invitation" if self._public_url else None
         if letter.way == "email":
             text = (
-                f"An account was made for you. Your login is {letter.login}. Your code to choose a password{at} is\n\n{letter.code}\n\n"
-                f"It is good for {_DAYS} days and for one use.\nNobody of the clinic will ever ask you for it.\n"
+                f"An account was made for you. Your login is {letter.login}. Your code to choose a password is\n\n{letter.code}\n\n"
+                + (f"Choose it at\n\n{page}\n\n" if page else "")
+                + f"The code is good for {_DAYS} days and for one use.\nNobody of the clinic will ever ask you for it.\n"
             )
             messenger.mail(letter.to, "Your account", text)
         else:
+            at = f" at {page}" if page else ""
             messenger.sms(letter.to, f"{letter.code} is your code to choose a password for {letter.login}{at}. It is good for {_DAYS} days.")
 
     def accept(self, login: str, code: str, password: str, caller: Caller) -> None:

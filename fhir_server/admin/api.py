@@ -21,13 +21,13 @@ from fhir_server.interactions import Engine
 from fhir_server.outcome import Outcome
 from fhir_server.settings import Settings
 
-from . import roles, server, sessions, users
+from . import audit, roles, server, sessions, users
 from .exchange import problem
 from .office import EXTENSION, Office, admit
 from .schemas import Problem
 
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
-_GROUPS: Final = (users.routes, sessions.routes, roles.routes, server.routes)
+_GROUPS: Final = (users.routes, sessions.routes, roles.routes, server.routes, audit.routes)
 _DESCRIPTION: Final = """Accounts, sessions, roles, search parameters and the state of the server, for administrators.
 
 Every request needs a bearer token of the role `admin`: of a session, or made by `fhir-server token --role admin`. Faults are problem details.

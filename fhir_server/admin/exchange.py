@@ -16,6 +16,7 @@ from flask import Response, g, request
 from marshmallow import ValidationError
 from webargs.flaskparser import FlaskParser
 
+from fhir_server.access.audit import Event, acting, record
 from fhir_server.access.idempotency import check_key
 from fhir_server.outcome import Outcome
 from fhir_server.problems import MEDIA_TYPE, answer_to, outcome_of
@@ -32,11 +33,16 @@ _NO_STORE: Final = {"Cache-Control": "no-store"}
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What goes back: a body for JSON, None for none, and headers. `then` is called once the transaction is committed."""
+    """What goes back: a body for JSON, None for none, and headers.
+
+    `event` goes into the audit trail with the change, as the caller's; accounts and sessions leave theirs by themselves. `then` is called once the
+    transaction is committed.
+    """
 
     body: Any = None
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    event: Event | None = None
     then: Callable[[], None] = lambda: None
 
 
@@ -88,8 +94,11 @@ def act(work: Callable[[Connection], Answer]) -> Response:
     after: list[Callable[[], None]] = []
 
     def worked(connection: Connection) -> str:
+        acting(connection, caller(), address=_address(), request_id=_request_id())
         answer = work(connection)
         after.append(answer.then)
+        if answer.event is not None:
+            record(connection, done_by_caller(answer.event))
         return json.dumps([answer.body, answer.status, dict(answer.headers)], ensure_ascii=False)
 
     with here.store.database.connection() as connection, connection.transaction():
@@ -103,6 +112,11 @@ def act(work: Callable[[Connection], Answer]) -> Response:
         each()
     body, status, headers = json.loads(text)
     return answered(body, status, headers | ({"Idempotency-Replayed": "true"} if replayed else {}))
+
+
+def done_by_caller(event: Event) -> Event:
+    """The event as done by whoever has sent the request."""
+    return event.by(caller(), address=_address(), request_id=_request_id())
 
 
 def answered(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -149,8 +163,16 @@ def paged(asked: Mapping[str, Any], rows: Sequence[Any], keys: Callable[[Any], t
 
 def problem(error: Exception) -> Response:
     """The answer to a fault: problem details."""
-    outcome = outcome_of(error, request.environ.get("fhir_server.request_id", ""))
+    outcome = outcome_of(error, _request_id())
     return Response(*answer_to(outcome), content_type=MEDIA_TYPE)
+
+
+def _address() -> str:
+    return str(request.environ.get("REMOTE_ADDR", ""))
+
+
+def _request_id() -> str:
+    return str(request.environ.get("fhir_server.request_id", ""))
 
 
 def _query(asked: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from flask import current_app, g, request
 from fhir_server.access import grant_of, is_alive, role_scopes
 from fhir_server.access.accounts import Accounts
 from fhir_server.access.administration import Administration
+from fhir_server.access.audit import Event
 from fhir_server.access.idempotency import Idempotency
 from fhir_server.access.invitations import Invitations
 from fhir_server.access.sign_in import SignIn
@@ -87,6 +88,8 @@ def admit() -> None:
     # A token that was narrowed, by the scopes of whoever made it, is not made for this.
     whole = set(role_scopes("admin")) <= set(grant.scopes)
     if "admin" not in grant.roles or grant.client is not None or not whole:
+        told = Event("denied", outcome=4, type="administration", query=f"{request.method} {request.path}")
+        here.store.note(told.by(grant, address=request.environ.get("REMOTE_ADDR", ""), request_id=request.environ.get("fhir_server.request_id", "")))
         raise Outcome("forbidden", "This is for administrators")
     g.fhir_server_caller = grant
 

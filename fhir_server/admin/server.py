@@ -11,6 +11,7 @@ from flask import Response
 from flask.views import MethodView
 
 from fhir_server.access.accounts import count_accounts
+from fhir_server.access.audit import Event
 from fhir_server.access.sessions import count_open
 from fhir_server.outcome import Outcome
 from fhir_server.store import jobs
@@ -74,7 +75,9 @@ class Jobs(MethodView):
                 job = store.ask_reindex(connection, given.get("type"), given.get("parameter"), caller().actor)
             except Outcome as outcome:
                 raise Outcome("invalid", issues=outcome.issues) if outcome.category == "not-found" else outcome from None
-            return Answer(_shown_job(job), 202, {"Location": f"{PREFIX}/reindex-jobs/{job.id}"}, then=store.wake)
+            what = " ".join(given[name] for name in ("type", "parameter") if name in given) or "everything"
+            event = Event("operation", type="reindex-job", resource=job.id, detail=f"asked for: {what}")
+            return Answer(_shown_job(job), 202, {"Location": f"{PREFIX}/reindex-jobs/{job.id}"}, event, store.wake)
 
         return act(work)
 

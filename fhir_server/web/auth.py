@@ -56,7 +56,7 @@ class _Auth:
         self._registering = registering
         self._recovery = Recovery(sign_in.desk)
         self._contacts = Contacts(sign_in.desk)
-        self._invitations = Invitations(sign_in.desk, settings.public_url)
+        self._invitations = Invitations(sign_in.desk)
         self._views: dict[str, dict[str, Callable[[], Response]]] = {
             "login": {"POST": self._login},
             "otp": {"POST": self._otp},

@@ -37,6 +37,8 @@ ADDRESSES = (
     ("POST", f"{BASE}/reindex-jobs"),
     ("GET", f"{BASE}/reindex-jobs/{{identity}}"),
     ("GET", f"{BASE}/settings"),
+    ("GET", f"{BASE}/audit"),
+    ("POST", f"{BASE}/audit/verify"),
     ("GET", f"{BASE}/statistics"),
 )
 
