@@ -110,7 +110,7 @@ def count_open(connection: Connection, now: datetime) -> int:
 def revoke(connection: Connection, now: datetime, *, session: str | None = None, account: str | None = None, role: str | None = None) -> int:
     """Ends a session, those of an account, of all accounts with a role, or all there are; how many were open.
 
-    One statement: 1,000 sessions take 20 ms.
+    One statement: 1,000 sessions take 140 ms, with the event that each leaves in the audit trail.
     """
     conditions: list[str] = [_OPEN]
     values: list[Any] = [now, "revoked", now, now]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -59,3 +60,19 @@ def test_what_is_answered_is_what_the_document_says(clinic: Clinic, method: str,
         case.call_and_validate(headers=headers, checks=CHECKS)
 
     run()
+
+
+def test_the_page_has_nothing_from_elsewhere(clinic: Clinic) -> None:
+    page = clinic("GET", "/admin/docs")
+    policy = page.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self';" in policy
+    assert not re.search(r"<script(?! src)| on[a-z]+=| style=", page.text)
+    addresses = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(addresses) == 5
+    for address in addresses:
+        assert address.startswith("/admin/")
+        answer = clinic("GET", address)
+        assert answer.status_code == 200
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert clinic("GET", "/admin/docs/index.css", token=token_of(clinic.clock())).status_code == 404
