@@ -124,7 +124,7 @@ class Desk:
     def forgive(self, connection: Connection, account: Account, now: datetime) -> None:
         """No password and no code was ever wrong for the account, and no code sent in vain; within a transaction of the caller's."""
         codes = [self.key(name, account.id) for name in ("codes", "unused codes", "codes of a day")]
-        codes.append(self.key("resets of a day", folded(account.login)))
+        codes += [self.key(name, folded(account.login)) for name in ("resets of a day", "invitation")]
         limits.forget(connection, [*self._failures(connection, account, now), *codes])
 
     def _failures(self, connection: Connection, account: Account, now: datetime) -> list[bytes]:

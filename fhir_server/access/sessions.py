@@ -34,7 +34,8 @@ _SLIDES: Final = timedelta(minutes=1)
 _OPEN: Final = "s.ended IS NULL AND s.idle_at > %s AND s.expires > %s"
 _OF_ROLE: Final = "s.account IN (SELECT id FROM account WHERE %s = ANY(roles))"
 _SHOWN: Final = """
-SELECT s.id, s.account, a.login, s.created, s.last_seen, s.expires, s.address, s.agent FROM session s JOIN account a ON a.id = s.account
+SELECT s.id, s.account, a.login, s.client, s.created, s.last_seen, s.expires, s.address, s.agent
+FROM session s LEFT JOIN account a ON a.id = s.account
 """
 
 
@@ -51,11 +52,12 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class OpenSession:
-    """A session as an administrator is shown it."""
+    """A session as an administrator is shown it. One of a backend service has no account, one of a person's own sign-in no client."""
 
     id: str
-    account: str
-    login: str
+    account: str | None
+    login: str | None
+    client: str | None
     created: datetime
     last_seen: datetime
     expires: datetime
@@ -80,14 +82,21 @@ def is_alive(store: Store, session: str, now: float) -> bool:
 
 
 def open_sessions(
-    connection: Connection, now: datetime, *, account: str | None = None, after: tuple[datetime, str] | None = None, limit: int
+    connection: Connection,
+    now: datetime,
+    *,
+    account: str | None = None,
+    client: str | None = None,
+    after: tuple[datetime, str] | None = None,
+    limit: int,
 ) -> list[OpenSession]:
-    """So many open sessions, of an account or of all, the newest first, after the one begun then and of this id."""
+    """So many open sessions, of an account, an app or all, the newest first, after the one begun then and of this id."""
     conditions: list[str] = [_OPEN]
     values: list[Any] = [now, now]
-    if account is not None:
-        conditions.append("s.account = %s")
-        values.append(account)
+    for condition, value in (("s.account = %s", account), ("s.client = %s", client)):
+        if value is not None:
+            conditions.append(condition)
+            values.append(value)
     if after is not None:
         conditions.append("(s.created, s.id) < (%s, %s)")
         values += after
@@ -107,14 +116,22 @@ def count_open(connection: Connection, now: datetime) -> int:
     return int(count)
 
 
-def revoke(connection: Connection, now: datetime, *, session: str | None = None, account: str | None = None, role: str | None = None) -> int:
-    """Ends a session, those of an account, of all accounts with a role, or all there are; how many were open.
+def revoke(
+    connection: Connection,
+    now: datetime,
+    *,
+    session: str | None = None,
+    account: str | None = None,
+    role: str | None = None,
+    client: str | None = None,
+) -> int:
+    """Ends a session, those of an account, of all accounts with a role, of an app, or all there are; how many were open.
 
     One statement: 1,000 sessions take 140 ms, with the event that each leaves in the audit trail.
     """
     conditions: list[str] = [_OPEN]
     values: list[Any] = [now, "revoked", now, now]
-    for condition, value in (("s.id = %s", session), ("s.account = %s", account), (_OF_ROLE, role)):
+    for condition, value in (("s.id = %s", session), ("s.account = %s", account), (_OF_ROLE, role), ("s.client = %s", client)):
         if value is not None:
             conditions.append(condition)
             values.append(value)

@@ -21,14 +21,14 @@ from fhir_server.interactions import Engine
 from fhir_server.outcome import Outcome
 from fhir_server.settings import Settings
 
-from . import audit, roles, server, sessions, users
+from . import audit, clients, roles, server, sessions, users
 from .exchange import problem
 from .office import EXTENSION, Office, admit
 from .schemas import Problem
 
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
-_GROUPS: Final = (users.routes, sessions.routes, roles.routes, server.routes, audit.routes)
-_DESCRIPTION: Final = """Accounts, sessions, roles, search parameters and the state of the server, for administrators.
+_GROUPS: Final = (users.routes, sessions.routes, roles.routes, clients.routes, server.routes, audit.routes)
+_DESCRIPTION: Final = """Accounts, sessions, roles, apps, search parameters, the audit trail and the state of the server, for administrators.
 
 Every request needs a bearer token of the role `admin`: of a session, or made by `fhir-server token --role admin`. Faults are problem details.
 Lists come in pages; follow `next` as it is. A change may name the state that it is meant for by `If-Match`, and a POST be made repeatable by
@@ -47,9 +47,9 @@ _ASSETS: Final = {
     "swagger-ui-bundle.js": "text/javascript",
     "favicon-32x32.png": "image/png",
 }
-# Swagger UI has pictures in its style sheet, and styles in attributes of its own making.
+# Swagger UI has pictures in its style sheet.
 _POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; base-uri 'none';"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none';"
     " form-action 'none'; frame-ancestors 'none'"
 )
 _PROTECTED: Final = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}

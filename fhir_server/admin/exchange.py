@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -156,7 +157,7 @@ def paged(asked: Mapping[str, Any], rows: Sequence[Any], keys: Callable[[Any], t
         return answered(body)
     place = cursor.Position(keys(rows[limit - 1]), 0)
     following = cursor.encode(place, key=office().page_key, query=_query(asked), actor=caller().text)
-    query = urlencode([(name, value) for name, value in asked.items() if name != "cursor"] + [("cursor", following)])
+    query = urlencode([(name, _text(value)) for name, value in asked.items() if name != "cursor"] + [("cursor", following)])
     body["next"] = f"{office().settings.public_url or request.host_url.rstrip('/')}{request.path}?{query}"
     return answered(body, headers={"Link": f'<{body["next"]}>; rel="next"'})
 
@@ -176,7 +177,11 @@ def _request_id() -> str:
 
 
 def _query(asked: Mapping[str, Any]) -> str:
-    return request.path + repr(sorted((name, str(value)) for name, value in asked.items() if name not in ("cursor", "limit")))
+    return request.path + repr(sorted((name, _text(value)) for name, value in asked.items() if name not in ("cursor", "limit")))
+
+
+def _text(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def _first(faults: Any, place: str = "") -> tuple[str, str]:

@@ -14,9 +14,11 @@ from flask import current_app, g, request
 from fhir_server.access import grant_of, is_alive, role_scopes
 from fhir_server.access.accounts import Accounts
 from fhir_server.access.administration import Administration
+from fhir_server.access.apps import Clients
 from fhir_server.access.audit import Event
 from fhir_server.access.idempotency import Idempotency
 from fhir_server.access.invitations import Invitations
+from fhir_server.access.policy import Policy
 from fhir_server.access.sign_in import SignIn
 from fhir_server.interactions import Engine
 from fhir_server.messaging import Messenger
@@ -41,6 +43,8 @@ class Office:
     administration: Administration
     invitations: Invitations
     idempotency: Idempotency
+    clients: Clients
+    policy: Policy
     is_alive: Callable[[str, float], bool]
 
     @classmethod
@@ -57,6 +61,8 @@ class Office:
             Administration(engine.store, sign_in.accounts),
             Invitations(sign_in.desk, settings.public_url),
             Idempotency(sign_in.desk.vault),
+            Clients(engine.store, sign_in.desk.vault),
+            Policy(engine.store),
             partial(is_alive, engine.store),
         )
 

@@ -34,7 +34,9 @@ class Sessions(MethodView):
         after = position(asked)
         place = (datetime.fromisoformat(str(after[0])), str(after[1])) if after else None
         with office().store.database.connection() as connection:
-            rows = open_sessions(connection, office().now(), account=asked.get("user"), after=place, limit=asked["limit"] + 1)
+            rows = open_sessions(
+                connection, office().now(), account=asked.get("user"), client=asked.get("client"), after=place, limit=asked["limit"] + 1
+            )
         return paged(asked, rows, lambda row: (row.created.isoformat(), row.id), _shown)
 
 
@@ -70,11 +72,12 @@ class Session(MethodView):
 def revoke_many(given: dict[str, Any]) -> Response:
     """End many sessions at once
 
-    All of an account, of a role, or of everybody: in one statement, whose end is the end of them all.
+    All of an account, of a role, of an app, or of everybody: in one statement, whose end is the end of them all.
     """
 
     def work(connection: Connection) -> Answer:
-        return Answer({"revoked": revoke(connection, office().now(), account=given.get("user"), role=given.get("role"))})
+        chosen = {"account": given.get("user"), "role": given.get("role"), "client": given.get("client")}
+        return Answer({"revoked": revoke(connection, office().now(), **chosen)})
 
     return act(work)
 
@@ -84,6 +87,7 @@ def _shown(session: OpenSession) -> dict[str, Any]:
         "id": session.id,
         "user": session.account,
         "login": session.login,
+        "client": session.client,
         "created": instant(session.created),
         "last_seen": instant(session.last_seen),
         "expires": instant(session.expires),

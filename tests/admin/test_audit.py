@@ -93,6 +93,9 @@ def test_events_come_in_pages_and_by_time(desk: Desk, clinic: Clinic) -> None:
     since, before = (found(desk, resource=account.id, **{name: middle}) for name in ("since", "before"))
     assert sorted(each["id"] for each in (*since, *before)) == sorted(each["id"] for each in events)
     assert events[2] in since
+    page = desk.ok("GET", f"/audit?resource={account.id}&limit=1&since={events[4]['recorded']}")
+    again = desk.ok("GET", page["next"].removeprefix("http://localhost"))
+    assert (page["items"], again["items"]) == (events[:1], events[1:2])
 
 
 @pytest.mark.parametrize("query", ["kind=odd", "outcome=1", "since=yesterday", "since=2026-01-01T00:00:00", "actor=", "odd=1", "resource=%00"])

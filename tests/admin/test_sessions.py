@@ -28,7 +28,7 @@ def test_sessions_are_listed_the_newest_first(desk: Desk, clinic: Clinic) -> Non
         address = body["next"]
     assert [each["id"] for each in found] == ids[::-1]
     assert {(each["user"], each["login"], each["address"], each["agent"]) for each in found} == {(account.id, account.login, clinic.address, "test")}
-    assert set(found[0]) == {"id", "user", "login", "created", "last_seen", "expires", "address", "agent"}
+    assert set(found[0]) == {"id", "user", "login", "client", "created", "last_seen", "expires", "address", "agent"}
     everybodys = [each["login"] for each in desk.ok("GET", "/sessions?limit=200")["items"]]
     assert {account.login, other.login} <= set(everybodys)
     assert desk.ok("GET", f"/sessions/{ids[0]}")["login"] == account.login
