@@ -80,6 +80,8 @@ def trail(make_fhir: MakeFhir, fresh_database: Callable[[], str]) -> Iterator[Tr
 
 
 @pytest.fixture(scope="module")
-def shared(make_fhir: MakeFhir, fresh_database: Callable[[], str]) -> Trail:
+def shared(make_fhir: MakeFhir, fresh_database: Callable[[], str]) -> Iterator[Trail]:
     url = fresh_database()
-    return Trail(url, make_fhir(url))
+    found = Trail(url, make_fhir(url))
+    yield found
+    found.store.close()
