@@ -18,8 +18,9 @@ from flask import Flask, Response, request
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from fhir_server import operations, process, web
+from fhir_server import admin, operations, process, web
 from fhir_server.access.apps import Clients
+from fhir_server.access.sealing import reseal
 from fhir_server.access.vault import Vault
 from fhir_server.interactions import Engine
 from fhir_server.outcome import Outcome
@@ -50,6 +51,7 @@ def create_app(settings: Settings) -> Flask:
         raise ValueError("settings.database_url is needed")
     store = Store.of(settings, connections=THREADS)
     store.check_fit()
+    reseal(store, Vault.of(settings))
     store.index_in_background()
     store.seal_in_background()
     app = build_app(Engine.build(store, settings, operations.names()), settings)
@@ -63,13 +65,14 @@ def build_app(engine: Engine, settings: Settings) -> Flask:
     app.extensions["store"] = engine.store
     # An address with two slashes means nothing; it is not redirected to one that does.
     app.url_map.merge_slashes = False
-    app.register_blueprint(blueprint(engine, settings))
+    app.register_blueprint(blueprint(engine, settings, elsewhere=web.Pages(settings).fault))
     app.register_blueprint(web.blueprint(engine, settings))
     app.register_blueprint(oauth.blueprint(engine, settings))
+    admin.register(app, engine, settings)
     app.add_url_rule("/health/live", "live", lambda: {"status": "pass"})
     app.add_url_rule("/health/ready", "ready", lambda: _readiness(engine.store))
     app.add_url_rule("/metrics", "metrics", lambda: _metrics(settings.metrics_token))
-    origins = Clients(engine.store, Vault(settings.jwt_secret))
+    origins = Clients(engine.store, Vault.of(settings))
     app.wsgi_app = _observed(shared(app.wsgi_app, partial(_is_origin, origins)))  # type: ignore[method-assign, assignment]
     return app
 

@@ -37,6 +37,7 @@ class Settings:
 
     data: Path
     jwt_secret: str = field(repr=False)
+    data_key: str | None = field(default=None, repr=False)
     database_url: str | None = field(default=None, repr=False)
     broker_url: str | None = field(default=None, repr=False)
     public_url: str | None = None
@@ -66,7 +67,8 @@ class Settings:
     def read(cls, environ: Mapping[str, str], data: Path) -> Settings:
         """The settings of an environment. An empty value counts as not set.
 
-        Makes the data directory and `jwt-secret` in it (mode 0600) where no JWT_SECRET is given.
+        Makes the data directory and `jwt-secret` in it (mode 0600) where no JWT_SECRET is given, and `data-key` where there is no DATA_KEY and the
+        database is in the data directory too. With a database elsewhere, which several hosts may share, JWT_SECRET seals until DATA_KEY is set.
         Raises SetupError for a value that cannot be used and for an unknown FHIR_SERVER_* name.
         """
         for name in sorted(environ):
@@ -84,7 +86,9 @@ class Settings:
         if ("mllp_tls_cert" in values) != ("mllp_tls_key" in values):
             raise SetupError("MLLP_TLS_CERT and MLLP_TLS_KEY are set together or not at all")
         if "jwt_secret" not in values:
-            values["jwt_secret"] = _kept_secret(data)
+            values["jwt_secret"] = _kept_secret(data, "jwt-secret", "JWT_SECRET")
+        if "data_key" not in values and "database_url" not in values:
+            values["data_key"] = _kept_secret(data, "data-key", "DATA_KEY")
         return cls(data=data, **values)
 
     def listed(self) -> list[tuple[str, str]]:
@@ -142,13 +146,13 @@ def make_data_directory(data: Path) -> None:
         raise SetupError(f"the data directory {data} cannot be made ({error.strerror}); name another with --data") from None
 
 
-def _kept_secret(data: Path) -> str:
+def _kept_secret(data: Path, file: str, setting: str) -> str:
     make_data_directory(data)
-    path = data / "jwt-secret"
+    path = data / file
     try:
         if not path.exists():
             # Written aside and linked into place, so that of two processes at the same moment both read the same secret.
-            draft = data / f".jwt-secret-{os.getpid()}"
+            draft = data / f".{file}-{os.getpid()}"
             descriptor = os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "w") as stream:
                 stream.write(secrets.token_urlsafe(48))
@@ -160,7 +164,7 @@ def _kept_secret(data: Path) -> str:
                 draft.unlink()
         return _secret_text(path.read_text(encoding="ascii").strip())
     except (OSError, ValueError) as error:
-        raise SetupError(f"{path} cannot be used: {error}; mend it, remove it, or set JWT_SECRET") from None
+        raise SetupError(f"{path} cannot be used: {error}; mend it, remove it, or set {setting}") from None
 
 
 def _text(value: str) -> str:
@@ -250,6 +254,7 @@ _READERS: Final[dict[str, Callable[[str], Any]]] = {
     "DATABASE_URL": _database_url,
     "BROKER_URL": _url(),
     "JWT_SECRET": _secret_text,
+    "DATA_KEY": _secret_text,
     "PUBLIC_URL": _public_url,
     "CLINIC_TIMEZONE": _zone,
     "MAX_BODY_MB": _number(1, 2048),

@@ -91,7 +91,7 @@ def output_of(outputs: list[str], words: str) -> str:
         ("patient.name=rivera&_summary", '"total": 45'),
         ("_explain=true", '"valueString": "sp_'),
         ("_count=20", "20 observations\n20 observations\n5 observations\n"),
-        ("If-Match", '"versionId":"2"'),
+        ("json-patch+json", '"versionId":"2"'),
         ("/_history?", '"total": 2'),
         ("urn:uuid", '"status":"201 Created","location":"Observation/'),
         ("fhir+xml", '<family value="Rivera"/>'),
@@ -107,6 +107,10 @@ def output_of(outputs: list[str], words: str) -> str:
         ("code_challenge_method=S256", "/sign-in?next=/oauth/authorize"),
         ("/oauth/launch", "http://127.0.0.1:3000/launch?iss=http"),
         ("client_assertion", "system/Patient.rs system/Observation.rs\n"),
+        ("$AUTH/invitation", "active\n"),
+        ("If-Match: $ETAG", "['doctor']\n"),
+        ("sessions/revoke", '{"revoked": '),
+        ("audit/verify", "roles staff -> doctor"),
     ],
 )
 def test_the_first_five_minutes(outputs: list[str], words: str, expected: str) -> None:

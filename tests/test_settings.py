@@ -15,7 +15,7 @@ SECRET = "0123456789abcdef0123456789abcdef"
 
 
 def read(**environ: str) -> Settings:
-    return Settings.read({"JWT_SECRET": SECRET, **environ}, Path("unused"))
+    return Settings.read({"JWT_SECRET": SECRET, "DATA_KEY": SECRET, **environ}, Path("unused"))
 
 
 def test_defaults_are_those_of_the_contract() -> None:
@@ -64,6 +64,7 @@ def test_values_are_read_and_empty_ones_count_as_unset() -> None:
         ("PUBLIC_URL", "fhir.example.org"),
         ("PUBLIC_URL", "https://fhir.example.org/?a=b"),
         ("JWT_SECRET", "hidden"),
+        ("DATA_KEY", "hidden"),
         ("MLLP_TLS_CERT", "/no/such/file"),
         ("LOG_LEVEL", "loud"),
     ],
@@ -108,9 +109,19 @@ def test_a_secret_is_made_once_and_kept_for_the_owner_alone(tmp_path: Path) -> N
     first = Settings.read({}, data)
     assert len(first.jwt_secret) >= 43
     assert Settings.read({}, data).jwt_secret == first.jwt_secret
-    assert stat.S_IMODE((data / "jwt-secret").stat().st_mode) == 0o600
-    assert sorted(path.name for path in data.iterdir()) == ["jwt-secret"]
+    assert first.data_key is not None
+    assert first.data_key != first.jwt_secret
+    assert Settings.read({}, data).data_key == first.data_key
+    assert sorted(path.name for path in data.iterdir()) == ["data-key", "jwt-secret"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in data.iterdir()} == {0o600}
     assert Settings.read({}, tmp_path / "other").jwt_secret != first.jwt_secret
+
+
+def test_hosts_that_share_a_database_make_no_keys_of_their_own(tmp_path: Path) -> None:
+    shared = {"DATABASE_URL": "postgresql://h/d", "JWT_SECRET": SECRET}
+    assert Settings.read(shared, tmp_path / "data").data_key is None
+    assert not (tmp_path / "data").exists()
+    assert Settings.read(shared | {"DATA_KEY": SECRET[::-1]}, tmp_path / "data").data_key == SECRET[::-1]
 
 
 def test_a_damaged_secret_is_an_error(tmp_path: Path) -> None:
@@ -145,7 +156,7 @@ def test_a_line_that_is_no_setting_is_named(tmp_path: Path) -> None:
 def test_no_value_is_anything_but_taken_or_refused(environ: dict[str, str]) -> None:
     refusal, settings = "", None
     try:
-        settings = Settings.read({**environ, "JWT_SECRET": SECRET}, Path("unused"))
+        settings = Settings.read({**environ, "JWT_SECRET": SECRET, "DATA_KEY": SECRET}, Path("unused"))
     except SetupError as error:
         refusal = str(error)
     assert (settings is not None and settings.jwt_secret == SECRET) or any(name in refusal for name in environ)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import secrets
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final, Literal
 
@@ -24,6 +24,7 @@ from .vault import Vault
 State = Literal["invited", "active", "locked", "disabled"]
 
 _LONGEST_LOGIN: Final = 100
+_CONTACTS: Final = frozenset({"email", "phone"})
 _COLUMNS: Final = (
     "id, login, state, roles, practitioner, patient, related_person, email, email_proved, phone, phone_proved,"
     " password_hash, password_expired, totp_secret, totp_offered, applicant, demo, created"
@@ -94,6 +95,11 @@ class Accounts:
 
         Raises Outcome `invalid` for a login, password or roles that cannot be.
         """
+        with self._store.database.connection() as connection:
+            return self.insert(connection, new, now)
+
+    def insert(self, connection: Connection, new: NewAccount, now: datetime) -> Account | None:
+        """`add` within a transaction of the caller's."""
         check_login(new.login)
         passwords.check(new.password, new.login)
         _check_roles(new)
@@ -119,10 +125,32 @@ class Accounts:
         }
         names = ", ".join(values)
         marks = ", ".join(f"%({name})s" for name in values)
-        with self._store.database.connection() as connection:
-            statement = f"INSERT INTO account ({names}) VALUES ({marks}) ON CONFLICT (folded) DO NOTHING RETURNING {_COLUMNS}"  # noqa: S608 - our names
-            row = connection.execute(statement, values).fetchone()
+        statement = f"INSERT INTO account ({names}) VALUES ({marks}) ON CONFLICT (folded) DO NOTHING RETURNING {_COLUMNS}"  # noqa: S608 - our names
+        row = connection.execute(statement, values).fetchone()
         return None if row is None else self._account(row)
+
+    def update(self, connection: Connection, account: Account, changes: Mapping[str, Any]) -> Account:
+        """The account with these fields of `Account` changed, within a transaction of the caller's, who has locked it by `select`.
+
+        What an administrator enters as `email` or `phone` counts as proved. Raises Outcome `invalid` for roles that cannot be.
+        """
+        changed = replace(account, **changes)
+        _check_roles(changed)
+        values: dict[str, Any] = dict(changes)
+        if "roles" in values:
+            values["roles"] = list(values["roles"])
+        for name in _CONTACTS & changes.keys():
+            values[name] = self._sealed(account.id, name, changes[name])
+            values[f"{name}_proved"] = changes[name] is not None
+        sets = ", ".join(f"{name} = %({name})s" for name in values)
+        statement = f"UPDATE account SET {sets} WHERE id = %(id)s RETURNING {_COLUMNS}"  # noqa: S608 - our names
+        row = connection.execute(statement, values | {"id": account.id}).fetchall()[0]
+        return self._account(row)
+
+    def select(self, connection: Connection, condition: str, values: Sequence[Any]) -> list[Account]:
+        """The accounts that meet a condition in SQL of our own making, which may go on with an order, a limit and a lock."""
+        rows = connection.execute(f"SELECT {_COLUMNS} FROM account WHERE {condition}", values).fetchall()  # noqa: S608 - our conditions
+        return [self._account(row) for row in rows]
 
     def by_login(self, login: str) -> Account | None:
         """The account of a login, whatever its capitals."""
@@ -163,11 +191,15 @@ class Accounts:
     def set_password(self, account: Account, password: str, now: datetime, *, expired: bool = False) -> None:
         """Changes the password and ends the sessions; an `expired` one is good for nothing but to set another. Raises Outcome `invalid`."""
         passwords.check(password, account.login)
-        kept = passwords.hashed(password)
         with self._store.database.connection() as connection, connection.transaction():
-            connection.execute("UPDATE account SET password_hash = %s, password_expired = %s WHERE id = %s", (kept, expired, account.id))
-            connection.execute("UPDATE challenge SET ended = true WHERE account = %s", (account.id,))
-            end_sessions(connection, account.id, "password changed", now)
+            self.keep_password(connection, account.id, password, now, expired=expired)
+
+    def keep_password(self, connection: Connection, identity: str, password: str, now: datetime, *, expired: bool) -> None:
+        """`set_password` within a transaction of the caller's, for a password that was checked."""
+        statement = "UPDATE account SET password_hash = %s, password_expired = %s WHERE id = %s"
+        connection.execute(statement, (passwords.hashed(password), expired, identity))
+        connection.execute("UPDATE challenge SET ended = true WHERE account = %s", (identity,))
+        end_sessions(connection, identity, "password changed", now)
 
     def replace_applicant(self, account: Account, new: NewAccount, now: datetime) -> None:
         """Gives the login of a registration that nobody has proved to another one."""
@@ -205,9 +237,13 @@ class Accounts:
     def reset_totp(self, identity: str, now: datetime) -> None:
         """Takes the authenticator app off the account, and ends its sessions."""
         with self._store.database.connection() as connection, connection.transaction():
-            connection.execute("UPDATE account SET totp_secret = NULL, totp_offered = NULL WHERE id = %s", (identity,))
-            connection.execute("UPDATE challenge SET ended = true WHERE account = %s", (identity,))
-            end_sessions(connection, identity, "second factor reset", now)
+            self.drop_totp(connection, identity, now)
+
+    def drop_totp(self, connection: Connection, identity: str, now: datetime) -> None:
+        """`reset_totp` within a transaction of the caller's."""
+        connection.execute("UPDATE account SET totp_secret = NULL, totp_offered = NULL WHERE id = %s", (identity,))
+        connection.execute("UPDATE challenge SET ended = true WHERE account = %s", (identity,))
+        end_sessions(connection, identity, "second factor reset", now)
 
     def prove(self, account: Account, method: str) -> None:
         """E-mail or phone (`sms`) is known to be theirs. Whoever hands a code over at the desk vouches for the e-mail address."""
@@ -220,6 +256,25 @@ class Accounts:
         with self._store.database.connection() as connection:
             statement = f"UPDATE account SET {kind} = %s, {kind}_proved = true WHERE id = %s"  # noqa: S608 - our names
             connection.execute(statement, (self._sealed(account.id, kind, value), account.id))
+
+    def accept(self, account: Account, password: str, method: str, now: datetime) -> bool:
+        """Makes an invited account active, with the password that its owner has chosen; False where it is not invited any more.
+
+        The way that the invitation went, if by `email` or `sms`, is proved to be theirs by that. Raises Outcome `invalid` for the password.
+        """
+        passwords.check(password, account.login)
+        kept = passwords.hashed(password)
+        with self._store.database.connection() as connection, connection.transaction():
+            row = connection.execute(
+                "UPDATE account SET state = 'active', password_hash = %s, password_expired = false,"
+                " email_proved = email_proved OR (%s = 'email' AND email IS NOT NULL),"
+                " phone_proved = phone_proved OR (%s = 'sms' AND phone IS NOT NULL)"
+                " WHERE id = %s AND state = 'invited' AND applicant IS NULL RETURNING 1",
+                (kept, method, method, account.id),
+            ).fetchone()
+            if row is not None:
+                end_sessions(connection, account.id, "invitation accepted", now)
+        return row is not None
 
     def welcome(self, account: Account, patient: str) -> None:
         """Makes an invited account active, as the patient of this id."""
@@ -266,6 +321,11 @@ def end_sessions(connection: Connection, account: str, reason: str, now: datetim
     connection.execute("UPDATE session SET ended = %s, reason = %s WHERE account = %s AND ended IS NULL", (now, reason, account))
 
 
+def count_accounts(connection: Connection) -> list[tuple[str, str, int]]:
+    """Roles, states and how many accounts have both; one of several roles counts under each."""
+    return connection.execute("SELECT role, state, count(*) FROM account, unnest(roles) AS role GROUP BY role, state ORDER BY role, state").fetchall()
+
+
 def folded(login: str) -> str:
     """The form in which logins are compared."""
     return unicodedata.normalize("NFKC", login).casefold()
@@ -277,7 +337,7 @@ def check_login(login: str) -> None:
         raise Outcome("invalid", f"A login has 1 to {_LONGEST_LOGIN} characters, without blanks", expression="login")
 
 
-def _check_roles(new: NewAccount) -> None:
+def _check_roles(new: NewAccount | Account) -> None:
     unknown = [role for role in new.roles if role not in ROLES]
     if unknown or not new.roles:
         raise Outcome("invalid", f"The roles are {', '.join(ROLES)}; at least one is needed")

@@ -9,13 +9,20 @@ themselves, by triggers, whoever writes them: `acting` tells these who that is.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from typing import Final
 
+from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
 from fhir_server.store import Store
 from fhir_server.store.database import Connection
 from fhir_server.store.trail import Event, append, clean, who
 
 from .accounts import Account
+
+OF_AN_ADDRESS: Final = 10
+ADDRESSES: Final = 30
+"""Events of bad tokens in a minute: so many of one address, and addresses."""
 
 
 def record(where: Connection | Store, *events: Event) -> None:
@@ -60,4 +67,26 @@ def refused(store: Store, account: Account | None, detail: str, *, address: str 
     record(store, event)
 
 
-__all__ = ["Event", "acting", "record", "refused"]
+class BadTokens:
+    """Records tokens that are none of this server's, so many per minute that a flood cannot fill the disk; each process counts for itself."""
+
+    def __init__(self, store: Store) -> None:
+        """Takes the store whose trail it is."""
+        self._store = store
+        self._minute = 0
+        self._counts: dict[str, int] = {}
+
+    def note(self, reason: str, now: float, *, address: str, request_id: str) -> None:
+        """Hands the event over, unless there were enough of the address, or of all, in this minute of `now` (seconds since 1970). Never raises."""
+        minute = int(now // 60)
+        if minute != self._minute:
+            self._minute, self._counts = minute, {}
+        count = self._counts.get(address, 0)
+        if count >= OF_AN_ADDRESS or (count == 0 and len(self._counts) >= ADDRESSES):
+            return
+        self._counts[address] = count + 1
+        with suppress(Outcome):
+            self._store.note(Event("bad-token", outcome=4, address=address or None, request_id=request_id or None, detail=reason))
+
+
+__all__ = ["BadTokens", "Event", "acting", "record", "refused"]

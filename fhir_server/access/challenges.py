@@ -16,14 +16,17 @@ import pyotp
 
 from fhir_server.outcome import Outcome
 from fhir_server.store import Store
+from fhir_server.store.database import Connection
 
 from .accounts import Account
 from .vault import Vault
 
-Purpose = Literal["sign-in", "registration", "recovery", "email", "phone"]
+Purpose = Literal["sign-in", "registration", "recovery", "email", "phone", "invitation"]
 Method = Literal["email", "sms", "shell"]
 
 LIFE: Final = timedelta(minutes=10)
+INVITED: Final = timedelta(days=7)
+"""How long an invitation may wait."""
 TRIES: Final = 5
 COOL_DOWN: Final = timedelta(seconds=30)
 DIGITS: Final = 6
@@ -52,15 +55,19 @@ class Challenges:
 
     def open(self, account: Account, purpose: Purpose, now: datetime, target: str | None = None) -> Challenge:
         """A new challenge. Any but one of a sign-in takes the place of those before it."""
+        with self._store.database.connection() as connection, connection.transaction():
+            return self.opened(connection, account, purpose, now, target)
+
+    def opened(self, connection: Connection, account: Account, purpose: Purpose, now: datetime, target: str | None = None) -> Challenge:
+        """`open` within a transaction of the caller's."""
         identity = secrets.token_urlsafe(24)
         sealed = None if target is None else self._vault.seal(target, f"{identity} target")
-        with self._store.database.connection() as connection, connection.transaction():
-            if purpose != "sign-in":
-                connection.execute("UPDATE challenge SET ended = true WHERE account = %s AND purpose = %s", (account.id, purpose))
-            connection.execute(
-                "INSERT INTO challenge (id, account, purpose, expires, target) VALUES (%s, %s, %s, %s, %s)",
-                (identity, account.id, purpose, now + LIFE, sealed),
-            )
+        if purpose != "sign-in":
+            connection.execute("UPDATE challenge SET ended = true WHERE account = %s AND purpose = %s", (account.id, purpose))
+        ends = now + (INVITED if purpose == "invitation" else LIFE)
+        connection.execute(
+            "INSERT INTO challenge (id, account, purpose, expires, target) VALUES (%s, %s, %s, %s, %s)", (identity, account.id, purpose, ends, sealed)
+        )
         return Challenge(identity, account.id, purpose, target)
 
     def find(self, identity: str, now: datetime) -> Challenge | None:
@@ -84,18 +91,21 @@ class Challenges:
 
         Raises Outcome `throttled` within the cool-down, `unauthenticated` where the challenge has ended meanwhile.
         """
-        code = f"{secrets.randbelow(10**DIGITS):0{DIGITS}}"
         with self._store.database.connection() as connection, connection.transaction():
-            row = connection.execute("SELECT sent, ended, method FROM challenge WHERE id = %s FOR UPDATE", (challenge.id,)).fetchone()
-            if row is None or row[1]:
-                raise refused()
-            # Whoever has shell access floods nobody.
-            if row[0] is not None and "shell" not in (method, row[2]) and now < row[0] + COOL_DOWN:
-                wait = math.ceil((row[0] + COOL_DOWN - now).total_seconds())
-                raise Outcome("throttled", "A code was sent a moment ago; wait before the next", headers={"Retry-After": str(wait)})
-            connection.execute(
-                "UPDATE challenge SET code = %s, method = %s, sent = %s WHERE id = %s", (self._digest(challenge, code), method, now, challenge.id)
-            )
+            return self.coded(connection, challenge, method, now)
+
+    def coded(self, connection: Connection, challenge: Challenge, method: Method, now: datetime) -> str:
+        """`new_code` within a transaction of the caller's."""
+        code = f"{secrets.randbelow(10**DIGITS):0{DIGITS}}"
+        row = connection.execute("SELECT sent, ended, method FROM challenge WHERE id = %s FOR UPDATE", (challenge.id,)).fetchone()
+        if row is None or row[1]:
+            raise refused()
+        # Whoever has shell access floods nobody.
+        if row[0] is not None and "shell" not in (method, row[2]) and now < row[0] + COOL_DOWN:
+            raise too_soon(row[0], now)
+        connection.execute(
+            "UPDATE challenge SET code = %s, method = %s, sent = %s WHERE id = %s", (self._digest(challenge, code), method, now, challenge.id)
+        )
         return code
 
     def use(self, challenge: Challenge, account: Account, code: str, now: datetime) -> str | None:
@@ -156,6 +166,12 @@ def totp_step(secret: str | None, code: str, now: datetime) -> int | None:
         if hmac.compare_digest(totp.generate_otp(step).encode(), code.encode()):
             found = step
     return found
+
+
+def too_soon(sent: datetime, now: datetime) -> Outcome:
+    """What is said of another code within the cool-down."""
+    wait = math.ceil((sent + COOL_DOWN - now).total_seconds())
+    return Outcome("throttled", "A code was sent a moment ago; wait before the next", headers={"Retry-After": str(wait)})
 
 
 def refused() -> Outcome:

@@ -17,7 +17,7 @@ from fhir_server.messaging import Messenger
 from fhir_server.outcome import Outcome
 from fhir_server.settings import Settings
 from fhir_server.store import Store
-from fhir_server.store.database import Database
+from fhir_server.store.database import Connection, Database
 
 from . import limits
 from .accounts import Account, Accounts, folded
@@ -39,6 +39,7 @@ _PURPOSES: Final[dict[Purpose, str]] = {
     "recovery": "to set another password",
     "email": "to prove your e-mail address",
     "phone": "to prove your telephone number",
+    "invitation": "to choose a password",
 }
 
 
@@ -55,14 +56,14 @@ class Desk:
 
     def __init__(self, store: Store, settings: Settings, messenger: Messenger, clock: Callable[[], datetime]) -> None:
         """Takes the secret and the limit per address from the settings."""
-        self._vault = Vault(settings.jwt_secret)
+        self.vault = Vault.of(settings)
         self._most_of_address = settings.auth_address_limit
         self.store = store
         self.messenger = messenger
         self.now = clock
-        self.accounts = Accounts(store, self._vault)
-        self.sessions = Sessions(store, self._vault)
-        self.challenges = Challenges(store, self._vault)
+        self.accounts = Accounts(store, self.vault)
+        self.sessions = Sessions(store, self.vault)
+        self.challenges = Challenges(store, self.vault)
 
     @property
     def database(self) -> Database:
@@ -117,17 +118,19 @@ class Desk:
 
     def forget_failures(self, account: Account, now: datetime) -> None:
         """No password was ever wrong for the account, from wherever."""
-        login = folded(account.login)
         with self.database.connection() as connection:
-            rows = connection.execute("SELECT DISTINCT address FROM session WHERE account = %s AND created > %s", (account.id, now - KNOWN))
-            addresses = [address for (address,) in rows.fetchall()]
-            limits.forget(connection, [self.key("account", login), *(self.key("account", login, address) for address in addresses)])
+            limits.forget(connection, self._failures(connection, account, now))
 
-    def forget_codes(self, account: Account) -> None:
-        """No code was ever wrong for the account, or sent in vain."""
-        with self.database.connection() as connection:
-            names = ("codes", "unused codes", "codes of a day")
-            limits.forget(connection, [*(self.key(name, account.id) for name in names), self.key("resets of a day", folded(account.login))])
+    def forgive(self, connection: Connection, account: Account, now: datetime) -> None:
+        """No password and no code was ever wrong for the account, and no code sent in vain; within a transaction of the caller's."""
+        codes = [self.key(name, account.id) for name in ("codes", "unused codes", "codes of a day")]
+        codes += [self.key(name, folded(account.login)) for name in ("resets of a day", "invitation")]
+        limits.forget(connection, [*self._failures(connection, account, now), *codes])
+
+    def _failures(self, connection: Connection, account: Account, now: datetime) -> list[bytes]:
+        login = folded(account.login)
+        rows = connection.execute("SELECT DISTINCT address FROM session WHERE account = %s AND created > %s", (account.id, now - KNOWN))
+        return [self.key("account", login), *(self.key("account", login, address) for (address,) in rows.fetchall())]
 
     def of_account(self, account: Account | None, login: str, caller: Caller, now: datetime, kind: str = "account") -> Limit:
         """The limit of failures of one kind for a login, whether or not there is one."""
@@ -148,7 +151,7 @@ class Desk:
 
     def key(self, *parts: str) -> bytes:
         """What a limit is counted under."""
-        return self._vault.digest("limit", *parts)
+        return self.vault.digest("limit", *parts)
 
 
 def check_email(text: str) -> None:

@@ -6,6 +6,7 @@ from typing import Final, Literal, get_args
 
 from fhir_server.outcome import Outcome
 from fhir_server.store import Store
+from fhir_server.store.database import Connection
 
 from . import audit
 from .audit import Event
@@ -22,21 +23,27 @@ class Policy:
         """Works on the store's database."""
         self._store = store
 
-    def registration(self) -> Registration:
-        """Who may register an app."""
-        with self._store.database.connection() as connection:
-            row = connection.execute("SELECT value FROM policy WHERE name = 'registration'").fetchone()
+    def registration(self, connection: Connection | None = None) -> Registration:
+        """Who may register an app, as the caller's transaction sees it where its `connection` is given."""
+        if connection is None:
+            with self._store.database.connection() as own:
+                return self.registration(own)
+        row = connection.execute("SELECT value FROM policy WHERE name = 'registration'").fetchone()
         return next((each for each in REGISTRATION if row is not None and each == row[0]), "closed")
 
-    def set_registration(self, value: str, by: str, *, undecided: bool = False) -> None:
+    def set_registration(self, value: str, by: str, *, undecided: bool = False, connection: Connection | None = None) -> None:
         """Decides who may register an app, with `undecided` only where nobody has before; `by` is a login.
 
+        In a transaction of its own, or in that of the caller whose `connection` is given.
         Raises Outcome `invalid` for a value that there is not.
         """
         if value not in REGISTRATION:
             raise Outcome("invalid", f"Registration is {', '.join(REGISTRATION)}")
         conflict = "NOTHING" if undecided else "UPDATE SET value = excluded.value"
-        with self._store.database.connection() as connection, connection.transaction():
+        if connection is None:
+            with self._store.database.connection() as own, own.transaction():
+                self.set_registration(value, by, undecided=undecided, connection=own)
+        else:
             statement = f"INSERT INTO policy (name, value) VALUES ('registration', %s) ON CONFLICT (name) DO {conflict} RETURNING 1"  # noqa: S608 - our words
             if connection.execute(statement, (value,)).fetchone() is not None:
                 audit.record(connection, Event("policy-change", by, type="policy", resource="registration", detail=f"registration: {value}"))

@@ -168,8 +168,8 @@ class SignIn:
         now = self.desk.now()
         if account.state == "locked":
             self.accounts.set_state(account.id, "active", now)
-        self.desk.forget_failures(account, now)
-        self.desk.forget_codes(account)
+        with self.desk.database.connection() as connection:
+            self.desk.forgive(connection, account, now)
 
     def now(self) -> datetime:
         """The time by which all of this goes."""
@@ -197,6 +197,7 @@ def clean(store: Store, now: datetime) -> None:
     with store.database.connection() as connection:
         connection.execute("DELETE FROM challenge WHERE expires < %s", (now - limits.KEPT,))
         connection.execute("DELETE FROM attempt WHERE at < %s", (now - limits.KEPT,))
+        connection.execute("DELETE FROM idempotency WHERE at < %s", (now - limits.KEPT,))
         connection.execute("DELETE FROM totp_use WHERE step < %s", (int(now.timestamp()) // 30 - 10,))
         connection.execute("DELETE FROM session WHERE expires < %s", (now - KNOWN,))
         # A backend service has one for every token.

@@ -162,6 +162,7 @@ session: Final = Table(
     Index("session_expires", "expires"),
     Index("session_client", "client", "created"),
     Index("session_parent", "parent"),
+    Index("session_open", "created", "id", postgresql_where=text("ended IS NULL")),
 )
 
 refresh_token: Final = Table(
@@ -258,6 +259,18 @@ policy: Final = Table(
 )
 """What an admin decides while the server runs, where it is not the default."""
 
+idempotency: Final = Table(
+    "idempotency",
+    metadata,
+    # A digest of the caller and of the key that they gave.
+    Column("key", BYTEA, primary_key=True),
+    Column("request", BYTEA, nullable=False),
+    _sealed("answer"),
+    _moment("at"),
+    Index("idempotency_at", "at"),
+)
+"""What was answered to a request that may be sent again; see `idempotency`."""
+
 __all__ = [
     "account",
     "app_consent",
@@ -266,6 +279,7 @@ __all__ = [
     "attempt",
     "challenge",
     "client",
+    "idempotency",
     "initial_token",
     "launch",
     "policy",

@@ -70,7 +70,7 @@ def prepare(store: Store, settings: Settings) -> list[dict[str, str]]:
         listed.append(known.get(login, fresh))
     if listed != list(known.values()):
         _write(path, listed)
-    accounts = Accounts(store, Vault(settings.jwt_secret))
+    accounts = Accounts(store, Vault.of(settings))
     now = datetime.now(UTC)
     for each in listed:
         new = NewAccount(

@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 
 import click
 
+from fhir_server.outcome import Outcome
 from fhir_server.settings import Settings, SetupError
 
-from .common import data_option, settings_of, with_database
+from .common import data_option, opened, settings_of, with_database
 
 _SECONDS = 5
 _LITTLE_DISK = 2 * 1024**3
@@ -35,6 +36,7 @@ def check(data: Path) -> int:
     _line("configuration", "every setting can be used", ok=True)
     examinations: tuple[tuple[str, Callable[[Settings], str]], ...] = (
         ("database", _database),
+        ("accounts", _accounts),
         ("broker", _broker),
         ("disk", _disk),
         ("clock", _clock),
@@ -74,6 +76,26 @@ def _database(settings: Settings) -> str:
     if not state.migrated:
         raise SetupError(f"PostgreSQL {state.version} ({kind}) is not at the newest schema; run `fhir-server migrate`")
     return f"PostgreSQL {state.version} ({kind}), at the newest schema, {state.megabytes} MB"
+
+
+def _accounts(settings: Settings) -> str:
+    if settings.database_url is None and not (settings.data / "postgres" / "PG_VERSION").exists():
+        return "none yet"
+    from fhir_server.access.sealing import unreadable
+    from fhir_server.access.vault import Vault
+
+    with with_database(settings, migrated=False) as found:
+        try:
+            with opened(found) as store:
+                count = unreadable(store, Vault.of(settings))
+        except Outcome as outcome:
+            raise SetupError(str(outcome)) from None
+    if count:
+        raise SetupError(
+            f"{count} e-mail addresses, telephone numbers and TOTP secrets cannot be opened; set DATA_KEY to the one they were sealed under"
+        )
+    own = "DATA_KEY" if settings.data_key is not None else "JWT_SECRET; set DATA_KEY, so that JWT_SECRET can be changed"
+    return f"e-mail addresses, telephone numbers and TOTP secrets are sealed by {own}"
 
 
 def _broker(settings: Settings) -> str:

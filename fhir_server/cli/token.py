@@ -58,7 +58,7 @@ def _account(settings: Settings, login: str) -> Account | None:
     if settings.database_url is None and not (settings.data / "postgres").exists():
         return None
     with with_database(settings) as found, opened(found) as store:
-        return Accounts(store, Vault(settings.jwt_secret)).by_login(login)
+        return Accounts(store, Vault.of(settings)).by_login(login)
 
 
 COMMANDS = (token,)

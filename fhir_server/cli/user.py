@@ -92,7 +92,7 @@ def list_accounts(data: Path) -> None:
 @_LOGIN
 @data_option
 def disable(login: str, data: Path) -> None:
-    """Shut an account for good, and end its sessions at once."""
+    """Shut an account, and end its sessions at once; an administrator can open it again."""
     with _signing_in(data) as sign_in:
         sign_in.accounts.set_state(_found(sign_in, login).id, "disabled", sign_in.now())
 

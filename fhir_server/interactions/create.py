@@ -8,12 +8,15 @@ from fhir_server.store.ops import Create, Written
 from .conditions import sought
 from .engine import Engine
 from .exchange import Exchange, Reply
+from .provenance import provenance
 
 
 def create(engine: Engine, exchange: Exchange) -> Reply:
     """201 and the new version; with If-None-Exist 200 and the one match if there is one. Raises Outcome `invalid`, `multiple-matches` and others."""
     op = create_op(engine, exchange)
-    (written,) = engine.store.transact([op], exchange.grant, request_id=exchange.request_id, address=exchange.address).written
+    (written,) = engine.store.transact(
+        [op], exchange.grant, request_id=exchange.request_id, address=exchange.address, provenance=provenance(engine, exchange)
+    ).written
     return written_reply(written, exchange.grant)
 
 

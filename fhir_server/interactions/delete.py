@@ -8,10 +8,12 @@ from fhir_server.store.ops import Delete, Written
 from .conditions import conditions
 from .engine import Engine
 from .exchange import Exchange, Reply
+from .provenance import refuse_provenance
 
 
 def delete(engine: Engine, exchange: Exchange) -> Reply:
     """204, also where there was nothing to delete. Raises Outcome `precondition`, `conflict` (others refer to it, with integrity on)."""
+    refuse_provenance(exchange)
     (written,) = engine.store.transact(
         [delete_op(engine, exchange)], exchange.grant, request_id=exchange.request_id, address=exchange.address
     ).written

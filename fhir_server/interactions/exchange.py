@@ -22,7 +22,7 @@ class Exchange:
     decoded, with `_format` and `_pretty` taken out. `body` is the decoded resource, or the list of a JSON Patch. `member` is what a search in the
     compartment of `type` and `id` is for: a type, or `*`.
     The preconditions are those of https://hl7.org/fhir/R4/http.html: `if_match` a version id, `if_none_match` version ids or `*`.
-    `address` is where the request comes from.
+    `address` is where the request comes from, `provenance` the JSON of the header X-Provenance.
     `returning` is what `Prefer: return` asks for: interactions heed it in the entries of a Bundle, the way in does for a single answer.
     """
 
@@ -43,6 +43,7 @@ class Exchange:
     request_id: str = ""
     member: str | None = None
     address: str = ""
+    provenance: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

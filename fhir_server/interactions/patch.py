@@ -12,6 +12,7 @@ from .create import sees, written_reply
 from .engine import Engine
 from .exchange import Exchange, Reply
 from .patching import fhirpath_patch, json_patch
+from .provenance import provenance
 
 
 def patch(engine: Engine, exchange: Exchange) -> Reply:
@@ -19,7 +20,13 @@ def patch(engine: Engine, exchange: Exchange) -> Reply:
 
     Raises Outcome `not-found`, `gone`, `precondition`, `malformed` (no patch at all), `invalid` (what it makes is not valid).
     """
-    (written,) = engine.store.transact([patch_op(engine, exchange)], exchange.grant, request_id=exchange.request_id, address=exchange.address).written
+    (written,) = engine.store.transact(
+        [patch_op(engine, exchange)],
+        exchange.grant,
+        request_id=exchange.request_id,
+        address=exchange.address,
+        provenance=provenance(engine, exchange),
+    ).written
     return written_reply(written, exchange.grant)
 
 

@@ -12,6 +12,7 @@ from .conditions import conditions
 from .create import written_reply
 from .engine import Engine
 from .exchange import Exchange, Reply
+from .provenance import provenance
 
 _ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 
@@ -19,7 +20,11 @@ _ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 def update(engine: Engine, exchange: Exchange) -> Reply:
     """200 and the new version, or 201 where there was none. Raises Outcome `precondition`, `multiple-matches`, `invalid`, `malformed` and others."""
     (written,) = engine.store.transact(
-        [update_op(engine, exchange)], exchange.grant, request_id=exchange.request_id, address=exchange.address
+        [update_op(engine, exchange)],
+        exchange.grant,
+        request_id=exchange.request_id,
+        address=exchange.address,
+        provenance=provenance(engine, exchange),
     ).written
     return written_reply(written, exchange.grant)
 

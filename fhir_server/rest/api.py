@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from flask import Blueprint, Response, request
@@ -18,6 +19,7 @@ from fhir_server import fhirjson
 from fhir_server.access import Gate
 from fhir_server.access.alarm import Alarm
 from fhir_server.access.apps import issuer_of, smart_configuration
+from fhir_server.access.audit import BadTokens
 from fhir_server.access.desk import Desk
 from fhir_server.interactions import Engine, Exchange, dispatch
 from fhir_server.interactions.engine import parse_parameters
@@ -47,15 +49,23 @@ _BODIES: Final = frozenset({"create", "update", "patch", "bundle"})
 _log = logging.getLogger("fhir_server.rest")
 
 
-def blueprint(engine: Engine, settings: Settings, clock: Callable[[], float] = time.time) -> Blueprint:
-    """Everything below `/fhir`. Faults of any kind become OperationOutcomes, in the format that was asked for where that can be told."""
+def blueprint(
+    engine: Engine,
+    settings: Settings,
+    clock: Callable[[], float] = time.time,
+    elsewhere: Callable[[HTTPException], Response | HTTPException] = lambda error: error,
+) -> Blueprint:
+    """Everything below `/fhir`. Faults of any kind become OperationOutcomes, in the format that was asked for where that can be told.
+
+    `elsewhere` answers what is at no address of the whole application; there can be one such handler only, and it is here.
+    """
     api = _Api(engine, settings, clock)
     routes = Blueprint("fhir", __name__, url_prefix="/fhir")
     for rule in ("", "/", "/<path:path>"):
         routes.add_url_rule(rule, "api", api.answer, methods=_METHODS, provide_automatic_options=False)
     routes.register_error_handler(Exception, api.fault)
     for status in (400, 404, 405):
-        routes.app_errorhandler(status)(api.unrouted)
+        routes.app_errorhandler(status)(partial(api.unrouted, elsewhere))
     return routes
 
 
@@ -67,6 +77,7 @@ class _Api:
         self._spec = engine.spec
         self._types = frozenset(engine.spec.resource_types)
         self._gate = Gate(engine.store, settings.jwt_secret)
+        self._bad_tokens = BadTokens(engine.store)
         self._alarm = Alarm(Desk(engine.store, settings, Messenger(settings), lambda: datetime.fromtimestamp(clock(), UTC)))
         self._limit = settings.max_body
         self._public_url = settings.public_url
@@ -102,7 +113,13 @@ class _Api:
         scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Outcome("unauthenticated", "A bearer token is needed: Authorization: Bearer …", headers={"WWW-Authenticate": "Bearer"})
-        return self._gate.grant(token.strip(), self._clock(), environ.get("HTTP_X_BREAK_GLASS", ""))
+        now = self._clock()
+        try:
+            return self._gate.grant(token.strip(), now, environ.get("HTTP_X_BREAK_GLASS", ""))
+        except Outcome as outcome:
+            if outcome.category == "unauthenticated":
+                self._bad_tokens.note(str(outcome), now, address=environ.get("REMOTE_ADDR", ""), request_id=environ.get(REQUEST_ID, ""))
+            raise
 
     def _exchange(self, environ: dict[str, Any], action: Interaction, target: Target, grant: Grant, params: list[tuple[str, str]]) -> Exchange:
         # Everything that can be refused without the body is, before it is read.
@@ -134,12 +151,14 @@ class _Api:
             environ.get(REQUEST_ID, ""),
             target.member,
             environ.get("REMOTE_ADDR", ""),
+            # WSGI hands headers over as Latin-1.
+            environ["HTTP_X_PROVENANCE"].encode("latin-1", "replace") if "HTTP_X_PROVENANCE" in environ else None,
         )
 
-    def unrouted(self, error: HTTPException) -> Response | HTTPException:
+    def unrouted(self, elsewhere: Callable[[HTTPException], Response | HTTPException], error: HTTPException) -> Response | HTTPException:
         """What Flask refuses before any view is chosen, as unknown methods; what is not below the base is left to others."""
         if not (request.path + "/").startswith("/fhir/"):
-            return error
+            return elsewhere(error)
         try:
             self._grant(request.environ)
         except Outcome as outcome:

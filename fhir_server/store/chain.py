@@ -23,7 +23,7 @@ EMPTY: Final = bytes(32)
 BATCH: Final = 1_000
 """Events of one transaction of the sealer: some 30 ms, in which the recorder writes none."""
 
-_LOCK: Final = 0x46484954
+_LOCK: Final = 0x46484957
 _FETCH: Final = 2_000  # Rows in memory at a time; one that a client has sent is as large as a request.
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)

@@ -23,6 +23,7 @@ from psycopg import errors
 from fhir_server import fhirjson
 from fhir_server.outcome import Outcome
 
+from . import jobs
 from .database import Connection, Database, scalar
 from .dictionary import Dictionary
 from .index import Row, copy_rows, merge
@@ -39,6 +40,7 @@ _INTERVAL: Final = 10.0
 PATIENCE: Final = 60.0
 """Seconds for which rows of a parameter that went stay: searches that began with it may still run."""
 _ANALYZE_FROM: Final = 1_000
+_TOLD: Final = 1.0  # Seconds between two notes of how far a job is.
 
 _PENDING: Final = "SELECT EXISTS (SELECT FROM search_param WHERE NOT ready)"
 _WINDOW_OF: Final = """
@@ -54,6 +56,31 @@ AND granted AND pid <> pg_backend_pid() AND database = (SELECT oid FROM pg_datab
 """Whoever writes: a statement takes its locks before its snapshot, so who is not here after a commit sees what it committed."""
 Progress = Callable[[int, int], None]
 """Called with how many resources are done, and how many there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A search parameter that came at run time. `source` is the id of its SearchParameter; `percent` of its rows are there, and at 100 it answers."""
+
+    pid: int
+    type: str
+    code: str
+    url: str
+    source: str
+    percent: int
+
+
+def added(connection: Connection, *, after: int | None = None, limit: int) -> list[Added]:
+    """So many parameters that have come, by number, after the one of this number."""
+    found = connection.execute(
+        "SELECT pid, type, code, url, source, ready, walked, (SELECT max(rid) FROM resource) FROM search_param"
+        " WHERE source IS NOT NULL AND retired IS NULL AND code NOT LIKE '%%:%%' AND pid > %s ORDER BY pid LIMIT %s",
+        (-1 if after is None else after, limit),
+    )
+    return [
+        Added(pid, name, code, url, source, 100 if ready else min(99, 100 * max(walked, 0) // (top or 1)))
+        for pid, name, code, url, source, ready, walked, top in found
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +140,11 @@ class Reindexer:
             try:
                 self._refreshed()
                 with self._numbers.connection() as connection:
-                    pending = scalar(connection, _PENDING)
+                    pending, asked = scalar(connection, _PENDING), jobs.open_jobs(connection)
                 if pending:
                     self.work(pause=True)
+                if asked:
+                    self._run_jobs()
             except Outcome as outcome:
                 self._log.warning("indexing waits", reason=str(outcome))
             except Exception as error:  # noqa: BLE001 - the thread outlives whatever it meets
@@ -142,21 +171,48 @@ class Reindexer:
 
     def renew(self, progress: Progress, resource_type: str | None, code: str | None) -> int:
         """See `Store.reindex`."""
+        with self._database.connection() as connection:
+            return self._renewed(connection, progress, resource_type, code)
+
+    def check(self, resource_type: str | None, code: str | None) -> None:
+        """Raises Outcome `not-found` for what `renew` does not know."""
+        self._chosen(resource_type, code)
+
+    def _renewed(self, connection: Connection, progress: Progress, resource_type: str | None, code: str | None, *, pause: bool = False) -> int:
         pids = self._chosen(resource_type, code)
         types = [resource_type] if resource_type is not None else list(self._dictionary.types) if pids is None else sorted({name for name, _ in pids})
         numbers = None if pids is None else sorted(pids.values())
         tids = [self._dictionary.types[name] for name in types]
         done, at = 0, 0
-        with self._database.connection() as connection:
-            total = scalar(connection, "SELECT count(*) FROM resource WHERE NOT deleted AND type = ANY(%s::smallint[])", tids)
-            progress(0, total)
-            last = _newest(connection)
-            while window := self._window(connection, at, last, tids, deleted=pids is None):
-                at = window[-1][0]
-                for chunk in _chunks(window):
-                    done += self._index(connection, chunk, numbers)
-                    progress(min(done, total), total)
+        total = scalar(connection, "SELECT count(*) FROM resource WHERE NOT deleted AND type = ANY(%s::smallint[])", tids)
+        progress(0, total)
+        last = _newest(connection)
+        while window := self._window(connection, at, last, tids, deleted=pids is None):
+            at = window[-1][0]
+            for chunk in _chunks(window):
+                start = time.monotonic()
+                done += self._index(connection, chunk, numbers)
+                progress(min(done, total), total)
+                if self._stop.wait(time.monotonic() - start if pause else 0):
+                    return done
         return done
+
+    def _run_jobs(self) -> None:
+        """Runs what was asked for, one after the other, unless another process does."""
+        with self._database.connection() as connection:
+            if not scalar(connection, "SELECT pg_try_advisory_lock(%s)", jobs.LOCK):
+                return
+
+            def work(job: jobs.Job, tell: Progress) -> bool:
+                self._renewed(connection, _now_and_then(tell), job.type, job.code, pause=True)
+                return not self._stop.is_set()
+
+            try:
+                while not self._stop.is_set() and jobs.run_next(connection, work):
+                    pass
+            finally:
+                if not connection.closed:
+                    connection.execute("SELECT pg_advisory_unlock(%s)", (jobs.LOCK,))
 
     def _chosen(self, resource_type: str | None, code: str | None) -> dict[tuple[str, str], int] | None:
         """The parameters that are named, also those made from them for modifiers; None for all of all types."""
@@ -300,6 +356,19 @@ class Reindexer:
         while writing and not self._stop.wait(0.01):
             writing &= {row[0] for row in connection.execute(_WRITERS)}
         return not writing
+
+
+def _now_and_then(progress: Progress) -> Progress:
+    """Tells the first and the last, and one each second."""
+    told = -math.inf
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        if done >= total or time.monotonic() - told > _TOLD:
+            told = time.monotonic()
+            progress(done, total)
+
+    return tell
 
 
 def _newest(connection: Connection) -> int:

@@ -20,8 +20,9 @@ from .database import RETRY_AFTER, Connection, Database, scalar
 from .dictionary import Dictionary, Parameters, parameters, schema_version
 from .ids import new_id
 from .index import Fit, Stale
+from .jobs import Job, ask
 from .migrate import newest_revision
-from .ops import Commit, Lookup, Op
+from .ops import Commit, Lookup, Op, Resource
 from .plan import Writer
 from .rebuild import Progress, differences, fingerprint, recorded, renew
 from .recorder import Recorder
@@ -188,6 +189,18 @@ class Store:
         """
         return self._reindexer.renew(progress, resource_type, code)
 
+    def ask_reindex(self, connection: Connection, resource_type: str | None, code: str | None, actor: str) -> Job:
+        """Asks for the same as a job of the background, in a transaction of the caller's, who calls `wake` after it.
+
+        Raises Outcome `not-found` as `reindex`, `conflict` where the same waits already.
+        """
+        self._reindexer.check(resource_type, code)
+        return ask(connection, resource_type, code, actor, utc_now())
+
+    def wake(self) -> None:
+        """Tells this process's background that there may be work; that of others looks every ten seconds."""
+        self._reindexer.wake()
+
     def indexing(self) -> list[Coming]:
         """The search parameters whose rows are still being made, and how far that is."""
         with self._numbers.connection() as connection:
@@ -275,19 +288,21 @@ class Store:
         once: bytes | None = None,
         then: Callable[[Snapshot], None] | None = None,
         address: str = "",
+        provenance: Resource | None = None,
     ) -> Commit:
         """Does all ops in one database transaction or none; durable when it returns.
 
         `lookups` are the conditional references in the resources, resolved in the same transaction. With `once`, a second call with the same key
         does nothing and says so. `then` reads what was written before it is committed; if it raises, nothing is. Each version that is written leaves
-        an event in the audit trail, in the same transaction, with the request's id and the caller's `address`.
+        an event in the audit trail, in the same transaction, with the request's id and the caller's `address`. A `provenance`, valid but for its
+        targets, is created for all that is written; an amendment has one made for it.
         Raises Outcome: `precondition` and `multiple-matches` (412), `forbidden`, `not-found` and `gone` (patch), `conflict` (409),
         `parameter` (two ops on one identity), `method` (AuditEvent), `unavailable`.
         A transaction that loses against another is run again, up to six times.
         """
         for _ in range(_ATTEMPTS):
             try:
-                commit = transact(self._writer, ops, grant, Extras(request_id, lookups, once, then, address))
+                commit = transact(self._writer, ops, grant, Extras(request_id, lookups, once, then, address, provenance))
             except Stale:
                 self.check_fit()
                 self._learn()
@@ -299,6 +314,11 @@ class Store:
                 self._reindexer.wake()
             return commit
         raise _restless()
+
+    def is_there(self, connection: Connection, resource_type: str, identity: str) -> bool:
+        """Whether there is a resource of this type and id, not deleted, as a transaction of the caller's sees it."""
+        statement = "SELECT 1 FROM resource WHERE type = %s AND id = %s AND NOT deleted"
+        return scalar(connection, statement, self._dictionary.types[resource_type], identity) is not None
 
     @property
     def clock(self) -> Callable[[], datetime]:

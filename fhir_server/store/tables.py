@@ -168,6 +168,27 @@ audit_chain: Final = Table(
 )
 """The events in the order in which they were sealed, each hash over the one before and the event's content. See `chain`."""
 
+reindex_job: Final = Table(
+    "reindex_job",
+    metadata,
+    Column("id", Text(collation="C"), primary_key=True),
+    # What is indexed anew: all of it, one type, one parameter, or one parameter of one type.
+    Column("type", Text(collation="C")),
+    Column("code", Text(collation="C")),
+    Column("state", Text(collation="C"), nullable=False),
+    Column("done", BigInteger, nullable=False, server_default=text("0")),
+    Column("total", BigInteger),
+    Column("actor", Text(collation="C"), nullable=False),
+    Column("created", DateTime(timezone=True), nullable=False),
+    Column("started", DateTime(timezone=True)),
+    Column("ended", DateTime(timezone=True)),
+    Column("fault", Text),
+    CheckConstraint("state IN ('waiting', 'running', 'done', 'failed')", name="reindex_job_state"),
+    Index("reindex_job_created", "created", "id"),
+    Index("reindex_job_open", "created", postgresql_where=text("state IN ('waiting', 'running')")),
+)
+"""Reindexing that was asked for from outside; see `jobs`."""
+
 __all__ = [
     "BLOCK",
     "INDEX_TABLES",
@@ -178,6 +199,7 @@ __all__ = [
     "index_settings",
     "metadata",
     "once",
+    "reindex_job",
     "resource",
     "resource_rid",
     "resource_version",

@@ -30,11 +30,13 @@ from .links import relink
 from .ops import Commit, Create, Delete, Lookup, Op, Patch, Put, Resource, Version, Written
 from .parameters import follow
 from .plan import Current, Plan, Target, Writer
+from .provenance import provenances
 from .snapshot import METHODS, Snapshot
 from .statements import BODIES, LOCK, LOCK_TO_DELETE
 from .trail import who
 
 CHUNK: Final = 500
+_BESIDE: Final = -1
 _EVENTS: Final = {"P": ("create", "C"), "U": ("update", "U"), "A": ("patch", "U"), "D": ("delete", "D")}
 
 
@@ -47,6 +49,7 @@ class Extras:
     once: bytes | None = None
     then: Callable[[Snapshot], None] | None = None
     address: str = ""
+    provenance: Resource | None = None
 
 
 def transact(writer: Writer, ops: Sequence[Op], grant: Grant, extras: Extras) -> Commit:
@@ -54,7 +57,7 @@ def transact(writer: Writer, ops: Sequence[Op], grant: Grant, extras: Extras) ->
     _refuse_events(ops)
     _check_grant(ops, grant)
     followed = defines_parameters(ops) or consents.concerns(ops)
-    alone = not (extras.lookups or extras.once or extras.then or writer.referential_integrity or followed)
+    alone = not (extras.lookups or extras.once or extras.then or extras.provenance or writer.referential_integrity or followed)
     if alone and len(ops) <= CHUNK and all(type(op) is Create and op.if_none_exist is None for op in ops) and _all_open(ops, grant):
         return writer.database.retrying(lambda connection: _create(writer, connection, ops, grant, extras))
     return writer.database.retrying(lambda connection: _transaction(writer, connection, ops, grant, extras))
@@ -114,6 +117,7 @@ def _transaction(writer: Writer, connection: Connection, ops: Sequence[Op], gran
         at = writer.clock()
         _apply(plan, ops, at)
         guard.changes(plan.targets)
+        _add_provenances(writer, plan, grant, at, extras.provenance)
         _finish(writer, plan, at)
         if writer.referential_integrity:
             deleted = [(t.type, t.id) for t in plan.targets if t.method == "D"]
@@ -133,6 +137,12 @@ def _transaction(writer: Writer, connection: Connection, ops: Sequence[Op], gran
 def _new_rows(writer: Writer, plan: Plan) -> IndexRows:
     # The reference rows of a Bundle name resources that stand in the Bundle itself.
     return merge((writer.registry.rows(t.resource), t.rid) for t in plan.targets if t.resource is not None and t.type != "Bundle")
+
+
+def _add_provenances(writer: Writer, plan: Plan, grant: Grant, at: datetime, sent: Resource | None) -> None:
+    for resource in list(provenances(plan.targets, grant, at, sent, plan.links)):
+        # Behind all ops: nobody is told what became of it.
+        plan.targets.append(Target(_BESIDE, "Provenance", writer.new_id(), "P", resource=resource))
 
 
 def _relink(plan: Plan) -> None:

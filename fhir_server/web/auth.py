@@ -17,6 +17,7 @@ from flask import Blueprint, Response, request
 
 from fhir_server.access.accounts import Account
 from fhir_server.access.contacts import Contacts, Kind
+from fhir_server.access.invitations import Invitations
 from fhir_server.access.recovery import Recovery
 from fhir_server.access.sessions import Opened, is_alive
 from fhir_server.access.sign_in import SignIn
@@ -55,6 +56,7 @@ class _Auth:
         self._registering = registering
         self._recovery = Recovery(sign_in.desk)
         self._contacts = Contacts(sign_in.desk)
+        self._invitations = Invitations(sign_in.desk)
         self._views: dict[str, dict[str, Callable[[], Response]]] = {
             "login": {"POST": self._login},
             "otp": {"POST": self._otp},
@@ -71,6 +73,7 @@ class _Auth:
             "totp/confirm": {"POST": self._confirm_totp},
             "register": {"POST": self._register},
             "register/confirm": {"POST": self._confirm_registration},
+            "invitation": {"POST": self._accept},
             "me": {"GET": self._me},
         }
 
@@ -185,6 +188,11 @@ class _Auth:
         given = read_fields("login", "code")
         account = self._registering.confirm(given["login"], given["code"].strip(), caller())
         return answer({"login": account.login, "fhirUser": f"Patient/{account.id}"})
+
+    def _accept(self) -> Response:
+        given = read_fields("login", "code", "password")
+        self._invitations.accept(given["login"], given["code"].strip(), given["password"], caller())
+        return answer()
 
     def _me(self) -> Response:
         session, grant = self._bearer()

@@ -38,7 +38,7 @@ class Browser:
 
     def __init__(self, store: Store, settings: Settings, clock: Callable[[], float]) -> None:
         """Looks sessions up in the store's database. `clock` gives seconds since 1970."""
-        vault = Vault(settings.jwt_secret)
+        vault = Vault.of(settings)
         self._sessions = Sessions(store, vault)
         self._accounts = Accounts(store, vault)
         self._cookies = Cookies(settings)

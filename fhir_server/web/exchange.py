@@ -6,22 +6,17 @@ https://www.rfc-editor.org/rfc/rfc9457
 from __future__ import annotations
 
 import json
-import logging
-from http import HTTPStatus
 from typing import Any, Final
 
 from flask import Response, request
-from werkzeug.exceptions import HTTPException
 
-from fhir_server.outcome import STATUS, Category, Outcome
+from fhir_server import problems
+from fhir_server.outcome import Outcome
 
 MAX_BODY: Final = 16 * 1024
 """Bytes."""
 _LONGEST: Final = 1000  # Characters of a field.
-_CATEGORIES: Final[dict[int, Category]] = {status: name for name, (status, _) in STATUS.items()}
 _NO_STORE: Final = {"Cache-Control": "no-store"}
-
-_log = logging.getLogger("fhir_server.web")
 
 
 def read_fields(*needed: str, optional: tuple[str, ...] = ()) -> dict[str, str]:
@@ -61,26 +56,12 @@ def answer(body: Any = None, status: int = 200) -> Response:
 
 def outcome_of(error: Exception) -> Outcome:
     """The fault that an exception is; what nobody foresaw is logged, and told by its request id alone."""
-    if isinstance(error, Outcome):
-        return error
-    if isinstance(error, HTTPException):
-        return Outcome(_CATEGORIES.get(error.code or 400, "malformed"), error.description or "The request cannot be read")
-    request_id = request.environ.get("fhir_server.request_id", "")
-    _log.error("request %s failed", request_id, exc_info=error)
-    return Outcome("internal", f"Something went wrong here; the server's log tells what, under the request id {request_id}")
+    return problems.outcome_of(error, request.environ.get("fhir_server.request_id", ""))
 
 
 def problem(error: Exception) -> Response:
     """The answer to a fault: problem details whose `error` is the fault's category, as `unauthenticated`."""
-    outcome = outcome_of(error)
-    body = {
-        "type": "about:blank",
-        "title": HTTPStatus(outcome.status).phrase,
-        "status": outcome.status,
-        "detail": outcome.issues[0].diagnostics,
-        "error": outcome.category,
-    }
-    return Response(json.dumps(body, ensure_ascii=False), outcome.status, outcome.headers | _NO_STORE, content_type="application/problem+json")
+    return Response(*problems.answer_to(outcome_of(error)), content_type=problems.MEDIA_TYPE)
 
 
 def _text(name: str, value: Any) -> str:

@@ -62,7 +62,7 @@ class FormGuard:
 
     def __init__(self, settings: Settings) -> None:
         """Takes the key from `jwt_secret`, and the own origin from PUBLIC_URL."""
-        self._vault = Vault(settings.jwt_secret)
+        self._vault = Vault.of(settings)
         self._cookies = Cookies(settings)
         self._public = settings.public_url
 

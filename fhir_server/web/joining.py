@@ -1,4 +1,4 @@
-"""The pages for those who cannot sign in yet, or not any more: registering, and another password for a forgotten one."""
+"""The pages for those who cannot sign in yet, or not any more: registering, taking an invitation up, another password for a forgotten one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Final
 
 from flask import Blueprint, Response
 
+from fhir_server.access.invitations import Invitations
 from fhir_server.access.recovery import Recovery
 from fhir_server.outcome import Outcome
 
@@ -31,6 +32,7 @@ class Joining:
         self._kit = kit
         self._registering = registering
         self._recovery = Recovery(kit.sign_in.desk)
+        self._invitations = Invitations(kit.sign_in.desk)
 
     def add_to(self, routes: Blueprint) -> None:
         """Gives the views their addresses."""
@@ -39,6 +41,7 @@ class Joining:
             ("/register/confirm", "confirm", self.confirm_form, self.confirm),
             ("/forgot", "forgot", self.forgot_form, self.forgot),
             ("/reset", "reset", self.reset_form, self.reset),
+            ("/invitation", "invitation", self.invitation_form, self.accept),
         ):
             routes.add_url_rule(path, name, form, methods=["GET"])
             routes.add_url_rule(path, f"{name}_sent", sent, methods=["POST"])
@@ -102,6 +105,20 @@ class Joining:
         response = self._kit.pages.redirect("/sign-in?done=reset")
         self._kit.browser.sign_out(response)
         return response
+
+    def invitation_form(self) -> Response:
+        """Asks for the code of an invitation and a password."""
+        return self._kit.page("invitation.html", login="")
+
+    def accept(self) -> Response:
+        """Makes the account that somebody is invited to theirs, by a right code."""
+        given = self._kit.forms.read(optional=("login", "code", "new"))
+        try:
+            login, code, new = demand(given, "login", "code", "new")
+            self._invitations.accept(login, digits(code), new, caller())
+        except Outcome as outcome:
+            return self._kit.page("invitation.html", _plain(outcome), login=given.get("login", ""))
+        return self._kit.pages.redirect("/sign-in?done=invited")
 
 
 def _plain(outcome: Outcome) -> Outcome:

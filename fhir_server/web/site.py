@@ -7,7 +7,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from flask import Blueprint, Response
-from werkzeug.exceptions import MethodNotAllowed, NotFound
 
 from fhir_server.access.sign_in import SignIn
 from fhir_server.interactions import Engine
@@ -34,9 +33,6 @@ def blueprint(engine: Engine, settings: Settings, clock: Callable[[], float] = t
     web = Blueprint("web", __name__)
     web.register_blueprint(auth_blueprint(engine, settings, sign_in, registering, clock))
     web.register_blueprint(_pages_blueprint(kit, registering))
-    # Addresses that no part of the program has.
-    for kind in (NotFound, MethodNotAllowed):
-        web.app_errorhandler(kind)(kit.pages.fault)
     return web
 
 

@@ -16,6 +16,7 @@ from .pages import Pages, local_path, words
 
 _DONE: Final = {
     "registered": "Your account is ready. Sign in with it now.",
+    "invited": "Your account is ready. Sign in with your password now.",
     "reset": "Your password is changed. Sign in with the new one.",
     "signed-out": "You are signed out.",
     "password": "Your password is changed, and all other sessions have ended.",

@@ -24,6 +24,25 @@ def test_what_is_sealed_opens_in_its_own_place_only(text: str, place: str) -> No
     assert VAULT.seal(text, place) != sealed
 
 
+def test_a_data_key_opens_what_the_secret_has_sealed_and_seals_itself() -> None:
+    keyed, other = (
+        Vault("a secret that only the tests know of", f"{name} of more than thirty-two bytes") for name in ("a data key", "another data key")
+    )
+    before, after = VAULT.seal("text", "place"), keyed.seal("text", "place")
+    assert keyed.open(before, "place") == keyed.open(after, "place") == "text"
+    assert VAULT.open(after, "place") is None
+    assert other.open(after, "place") is None
+    moved = Vault("another secret of more than 32 bytes", "a data key of more than thirty-two bytes")
+    assert (moved.open(before, "place"), moved.open(after, "place")) == (None, "text")
+    fresh = keyed.resealed(before, "place")
+    assert fresh is not None
+    assert moved.open(fresh, "place") == "text"
+    assert keyed.resealed(fresh, "place") is None
+    assert keyed.resealed(before, "another place") is None
+    assert VAULT.resealed(before, "place") is None
+    assert keyed.digest("a") == VAULT.digest("a")
+
+
 def test_digests_tell_where_parts_end_and_which_secret_made_them() -> None:
     found = {VAULT.digest("ab", "c"), VAULT.digest("a", "bc"), VAULT.digest("abc"), Vault("another secret of more than 32 bytes").digest("abc")}
     assert len(found) == 4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -71,9 +71,12 @@ class Trail:
 
 
 @pytest.fixture
-def trail(make_fhir: MakeFhir, fresh_database: Callable[[], str]) -> Trail:
+def trail(make_fhir: MakeFhir, fresh_database: Callable[[], str]) -> Iterator[Trail]:
     url = fresh_database()
-    return Trail(url, make_fhir(url))
+    found = Trail(url, make_fhir(url))
+    yield found
+    # Its sessions would otherwise stay open to the end of the run, one trail's after the other's.
+    found.store.close()
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 
 from .conftest import DESK, PHONE, Visit
 
-OPEN: Final = ("/", "/sign-in", "/register", "/register/confirm", "/forgot", "/reset", "/nowhere")
+OPEN: Final = ("/", "/sign-in", "/register", "/register/confirm", "/forgot", "/reset", "/invitation", "/nowhere")
 OWN: Final = ("/", "/account", "/account/password", "/account/app", "/account/email", "/account/phone", "/sign-out")
 
 # Of each text the contrast with what is behind it: https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio

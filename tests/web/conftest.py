@@ -25,7 +25,7 @@ from aiosmtpd.controller import Controller
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from fhir_server import rest, web
+from fhir_server import admin, rest, web
 from fhir_server.access.accounts import Account, NewAccount
 from fhir_server.access.sign_in import SignIn
 from fhir_server.interactions import Engine
@@ -184,8 +184,9 @@ def make_clinic(fresh_database: Callable[[], str], tmp_path_factory: pytest.Temp
         clock = Clock()
         engine = Engine.build(store, settings, names())
         app = Flask(__name__, static_folder=None)
-        app.register_blueprint(rest.blueprint(engine, settings, clock))
+        app.register_blueprint(rest.blueprint(engine, settings, clock, web.Pages(settings).fault))
         app.register_blueprint(web.blueprint(engine, settings, clock))
+        admin.register(app, engine, settings, clock)
         return Clinic(app, store, settings, clock, SignIn(store, settings, Messenger(settings), clock.now), outside, engine, url)
 
     yield make

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
 from fhir_server.access.accounts import Account
+from fhir_server.access.invitations import Invitations
 
 from .conftest import PASSWORD, Clinic
 
@@ -199,7 +200,7 @@ def test_signing_out_takes_a_form(clinic: Clinic, person: Person) -> None:
     assert person.page.request.full_path == "/sign-in?done=signed-out&next=/account"
 
 
-PAGES = ("/", "/sign-in", "/sign-in/code", "/register", "/register/confirm", "/forgot", "/reset", "/nowhere", "/sign-out")
+PAGES = ("/", "/sign-in", "/sign-in/code", "/register", "/register/confirm", "/forgot", "/reset", "/invitation", "/nowhere", "/sign-out")
 OWN = ("/", "/account", "/account/password", "/account/app", "/account/email", "/account/phone", "/sign-out")
 
 
@@ -252,7 +253,10 @@ def test_pages_for_those_who_are_signed_in(clinic: Clinic, person: Person) -> No
         assert clinic.app.test_client().post(action, data={"form_token": "x"}).status_code == 403, action
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [("POST", "/", 405), ("DELETE", "/account", 405), ("GET", "/pages/x.css", 404)])
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("POST", "/", 405), ("TRACE", "/account", 405), ("GET", "/sign-in/", 404), ("DELETE", "/account", 405), ("GET", "/pages/x.css", 404)],
+)
 def test_other_addresses_and_methods_have_a_page_too(person: Person, method: str, path: str, status: int) -> None:
     answer = person.client.open(path, method=method)
     assert answer.status_code == status
@@ -434,6 +438,30 @@ def test_without_a_gateway_the_page_says_who_has_the_code(make_clinic: Callable[
         assert account.login in person.page.text
 
 
+def test_an_invitation_is_taken_up(clinic: Clinic, person: Person) -> None:
+    account = clinic.account(state="invited")
+    invitations = Invitations(clinic.sign_in.desk, "https://example.org/clinic")
+    with clinic.store.database.connection() as connection:
+        letter = invitations.write(connection, account, clinic.clock.now())
+    assert letter is not None
+    invitations.send(letter)
+    mail = clinic.outside.mails.get(timeout=10)
+    text = mail.get_payload(decode=True)
+    assert isinstance(text, bytes)
+    lines = text.decode().splitlines()
+    assert account.login in lines[0]
+    assert {letter.code, "https://example.org/clinic/invitation"} <= set(lines)
+    assert letter.code not in repr(letter)
+    person.get("/invitation")
+    examine(person.page)
+    person.send("/invitation", 401, login=account.login, code=wrong(letter.code), new=NEW)
+    person.send("/invitation", 422, code=letter.code, new="short")
+    examine(person.page)
+    person.send("/invitation", code=letter.code, new=NEW)
+    assert person.said == "Your account is ready. Sign in with your password now."
+    person.sign_in(account, NEW)
+
+
 def test_behind_a_path_of_a_proxy_links_lead_through_it(make_clinic: Callable[..., Clinic]) -> None:
     clinic = make_clinic(public_url="https://example.org/clinic")
     client = clinic.app.test_client()
@@ -497,9 +525,10 @@ def test_password_managers_find_the_page_to_change_it(person: Person) -> None:
 
 def test_what_people_type_is_text_and_no_markup(clinic: Clinic, person: Person) -> None:
     mark = '"><img/src=x>'
-    for path, field, status in (("/sign-in", "login", 401), ("/forgot", "login", 200), ("/register/confirm", "login", 401), ("/reset", "login", 401)):
+    pages = (("/sign-in", 401), ("/forgot", 200), ("/register/confirm", 401), ("/reset", 401), ("/invitation", 401))
+    for path, status in pages:
         person.get(path)
-        answer = person.send(path, status, **{"login": "x", "password": "x", "code": "1", "new": NEW} | {field: mark})
+        answer = person.send(path, status, login=mark, password="x", code="1", new=NEW)
         assert mark not in answer.text
         assert html.escape(mark, quote=True).replace("&quot;", "&#34;") in answer.text
     assert mark not in person.client.get("/sign-in", query_string={"next": f"/{mark}", "done": mark}).text

@@ -6,7 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import jwt
 import pytest
 
+from fhir_server.access.sealing import reseal, unreadable
 from fhir_server.access.tokens import grant_of
+from fhir_server.access.vault import Vault
 from fhir_server.outcome import Outcome
 
 from .conftest import PASSWORD, SECRET, Clinic
@@ -120,3 +122,19 @@ def test_another_secret_opens_no_session_and_shows_no_address(clinic: Clinic, ma
     assert other("GET", "/auth/me", token=tokens["access_token"]).status_code == 401
     assert other.post("refresh", refresh_token=tokens["refresh_token"]).status_code == 401
     assert other.ok("login", login=account.login, password=PASSWORD)["methods"] == []
+
+
+def test_with_a_data_key_another_secret_shows_addresses_all_the_same(clinic: Clinic, make_clinic: Callable[..., Clinic]) -> None:
+    account = clinic.account(phone="+49 170 1234567")
+    keyed = make_clinic(data_key="a data key of more than thirty-two bytes")
+    assert keyed.sign_in.accounts.by_id(account.id) == clinic.sign_in.accounts.by_id(account.id)
+    vault = Vault.of(keyed.settings)
+    assert reseal(keyed.store, vault) >= 2
+    assert reseal(keyed.store, vault) == 0
+    assert unreadable(keyed.store, vault) == 0
+    other = make_clinic(jwt_secret="another secret of more than thirty-two bytes", data_key="a data key of more than thirty-two bytes")
+    found = other.sign_in.accounts.by_id(account.id)
+    assert found is not None
+    assert (found.email, found.phone) == (account.email, account.phone)
+    assert other.ok("login", login=account.login, password=PASSWORD)["methods"] == ["email", "sms"]
+    assert unreadable(clinic.store, Vault.of(clinic.settings)) >= 2

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -52,14 +53,17 @@ class Client:
 
 
 class Clients:
-    """The clients of one database. Each change leaves its event in the audit trail; `by` is the login of whoever makes it."""
+    """The clients of one database. Each change leaves its event in the audit trail; `by` is the login of whoever makes it.
+
+    A change is made in a transaction of its own, or in that of the caller whose `connection` is given.
+    """
 
     def __init__(self, store: Store, vault: Vault) -> None:
         """Works on the store's database; `vault` makes the digests of secrets."""
         self._store = store
         self._vault = vault
 
-    def add(self, new: NewClient, created_by: str, now: datetime) -> tuple[Client, str | None]:
+    def add(self, new: NewClient, created_by: str, now: datetime, connection: Connection | None = None) -> tuple[Client, str | None]:
         """The client that was made, and its secret where it authenticates by one: that is shown here and never again. `created_by` is a login.
 
         Raises Outcome `invalid` for what cannot be; see `registration.check`.
@@ -70,10 +74,10 @@ class Clients:
         values = {**_values(new), "id": identity, "created": now, "created_by": created_by, "secret": self._digest(identity, secret)}
         names = ", ".join(values)
         marks = ", ".join(f"%({name})s" for name in values)
-        with self._store.database.connection() as connection, connection.transaction():
+        with self._within(connection) as inside:
             statement = f"INSERT INTO client ({names}) VALUES ({marks}) RETURNING {_COLUMNS}"  # noqa: S608 - our names
-            row = connection.execute(statement, values).fetchone()
-            audit.record(connection, _event(identity, created_by, f"registered: {new.name}"))
+            row = inside.execute(statement, values).fetchone()
+            audit.record(inside, _event(identity, created_by, f"registered: {new.name}"))
         assert row is not None
         return _client(row), secret
 
@@ -81,6 +85,17 @@ class Clients:
         """The client of an id, disabled or not."""
         with self._store.database.connection() as connection:
             row = connection.execute(f"SELECT {_COLUMNS} FROM client WHERE id = %s", (identity,)).fetchone()  # noqa: S608 - our names
+        return None if row is None else _client(row)
+
+    def page(self, connection: Connection, after: tuple[datetime, str] | None, limit: int) -> list[Client]:
+        """So many clients, newest first, after the one of this time and id."""
+        older = "WHERE (created, id) < (%s, %s)" if after is not None else ""
+        statement = f"SELECT {_COLUMNS} FROM client {older} ORDER BY created DESC, id DESC LIMIT %s"  # noqa: S608 - our names
+        return [_client(row) for row in connection.execute(statement, (*(after or ()), limit)).fetchall()]
+
+    def locked(self, connection: Connection, identity: str) -> Client | None:
+        """The client of an id, which nobody else changes until the caller's transaction ends."""
+        row = connection.execute(f"SELECT {_COLUMNS} FROM client WHERE id = %s FOR UPDATE", (identity,)).fetchone()  # noqa: S608 - our names
         return None if row is None else _client(row)
 
     def all(self) -> list[Client]:
@@ -93,7 +108,7 @@ class Clients:
         """The enabled clients that can be opened from within the clinic, by name."""
         return sorted((each for each in self.all() if each.launch_uri and each.disabled is None), key=lambda each: (each.name, each.id))
 
-    def change(self, identity: str, new: NewClient, by: str, now: datetime) -> Client | None:
+    def change(self, identity: str, new: NewClient, by: str, now: datetime, connection: Connection | None = None) -> Client | None:
         """The client after a change of everything but its secret; None where there is none. What it has been let in to ends.
 
         The way in which it authenticates stays what it was. Raises Outcome `invalid` for what cannot be.
@@ -101,46 +116,46 @@ class Clients:
         check(new)
         values = _values(new)
         assigned = ", ".join(f"{name} = %({name})s" for name in values)
-        with self._store.database.connection() as connection, connection.transaction():
-            old = connection.execute("SELECT auth_method FROM client WHERE id = %s FOR UPDATE", (identity,)).fetchone()
+        with self._within(connection) as inside:
+            old = inside.execute("SELECT auth_method FROM client WHERE id = %s FOR UPDATE", (identity,)).fetchone()
             if old is None:
                 return None
             if old[0] != new.auth_method:
                 raise Outcome("invalid", "The way in which a client authenticates is not changed; register another one")
             statement = f"UPDATE client SET {assigned} WHERE id = %(id)s RETURNING {_COLUMNS}"  # noqa: S608 - our names
-            row = connection.execute(statement, {**values, "id": identity}).fetchone()
-            _end_sessions(connection, identity, "app changed", by, now)
-            audit.record(connection, _event(identity, by, "changed"))
+            row = inside.execute(statement, {**values, "id": identity}).fetchone()
+            _end_sessions(inside, identity, "app changed", by, now)
+            audit.record(inside, _event(identity, by, "changed"))
         assert row is not None
         return _client(row)
 
-    def disable(self, identity: str, by: str, now: datetime) -> bool:
+    def disable(self, identity: str, by: str, now: datetime, connection: Connection | None = None) -> bool:
         """Shuts a client out, and ends what it has been let in to with the same commit; False where there is none that is enabled."""
-        with self._store.database.connection() as connection, connection.transaction():
+        with self._within(connection) as inside:
             statement = "UPDATE client SET disabled = %s WHERE id = %s AND disabled IS NULL RETURNING 1"
-            found = connection.execute(statement, (now, identity)).fetchone() is not None
+            found = inside.execute(statement, (now, identity)).fetchone() is not None
             if found:
-                _end_sessions(connection, identity, "app disabled", by, now)
-                audit.record(connection, _event(identity, by, "disabled"))
+                _end_sessions(inside, identity, "app disabled", by, now)
+                audit.record(inside, _event(identity, by, "disabled"))
         return found
 
-    def enable(self, identity: str, by: str) -> bool:
+    def enable(self, identity: str, by: str, connection: Connection | None = None) -> bool:
         """Lets a client ask again; False where there is none that is disabled."""
-        with self._store.database.connection() as connection, connection.transaction():
+        with self._within(connection) as inside:
             statement = "UPDATE client SET disabled = NULL WHERE id = %s AND disabled IS NOT NULL RETURNING 1"
-            found = connection.execute(statement, (identity,)).fetchone() is not None
+            found = inside.execute(statement, (identity,)).fetchone() is not None
             if found:
-                audit.record(connection, _event(identity, by, "enabled"))
+                audit.record(inside, _event(identity, by, "enabled"))
         return found
 
-    def rotate_secret(self, identity: str, by: str) -> str | None:
+    def rotate_secret(self, identity: str, by: str, connection: Connection | None = None) -> str | None:
         """Another secret, the old one is void; None for a client that has none."""
         secret = secrets.token_urlsafe(32)
-        with self._store.database.connection() as connection, connection.transaction():
+        with self._within(connection) as inside:
             statement = "UPDATE client SET secret = %s WHERE id = %s AND secret IS NOT NULL RETURNING 1"
-            found = connection.execute(statement, (self._digest(identity, secret), identity)).fetchone()
+            found = inside.execute(statement, (self._digest(identity, secret), identity)).fetchone()
             if found is not None:
-                audit.record(connection, _event(identity, by, "given another secret"))
+                audit.record(inside, _event(identity, by, "given another secret"))
         return secret if found is not None else None
 
     def is_secret(self, identity: str, secret: str) -> bool:
@@ -156,13 +171,14 @@ class Clients:
             statement = "SELECT 1 FROM client WHERE origins @> ARRAY[%s] AND disabled IS NULL LIMIT 1"
             return connection.execute(statement, (origin,)).fetchone() is not None
 
-    def new_initial_token(self, created_by: str, now: datetime) -> str:
+    def new_initial_token(self, created_by: str, now: datetime, connection: Connection | None = None) -> str:
         """A token that is good for one registration within a week, for an admin to hand out."""
         token = secrets.token_urlsafe(32)
-        with self._store.database.connection() as connection:
-            connection.execute("DELETE FROM initial_token WHERE expires < %s", (now,))
+        with self._within(connection) as inside:
+            inside.execute("DELETE FROM initial_token WHERE expires < %s", (now,))
             statement = "INSERT INTO initial_token (hash, created_by, expires) VALUES (%s, %s, %s)"
-            connection.execute(statement, (self._vault.digest("initial token", token), created_by, now + INITIAL_TOKEN_LIFE))
+            inside.execute(statement, (self._vault.digest("initial token", token), created_by, now + INITIAL_TOKEN_LIFE))
+            audit.record(inside, Event("policy-change", created_by, type="policy", resource="registration", detail="a token for one registration"))
         return token
 
     def use_initial_token(self, token: str, now: datetime) -> str | None:
@@ -171,6 +187,14 @@ class Clients:
             statement = "DELETE FROM initial_token WHERE hash = %s AND expires > %s RETURNING created_by"
             row = connection.execute(statement, (self._vault.digest("initial token", token), now)).fetchone()
         return None if row is None else str(row[0])
+
+    @contextmanager
+    def _within(self, connection: Connection | None) -> Iterator[Connection]:
+        if connection is not None:
+            yield connection
+        else:
+            with self._store.database.connection() as own, own.transaction():
+                yield own
 
     def _digest(self, identity: str, secret: str | None) -> bytes | None:
         return None if secret is None else self._vault.digest("client secret", identity, secret)

@@ -15,6 +15,7 @@ from fhir_server.interactions.delete import delete_op, deleted_reply
 from fhir_server.interactions.engine import Engine
 from fhir_server.interactions.exchange import Exchange, Reply
 from fhir_server.interactions.patch import patch_op
+from fhir_server.interactions.provenance import provenance, refuse_provenance
 from fhir_server.interactions.update import update_op
 from fhir_server.outcome import Issue, Outcome
 from fhir_server.store import Snapshot, conditional_references
@@ -47,6 +48,7 @@ def process(engine: Engine, exchange: Exchange, dispatch: Dispatch, read: Read) 
         raise Outcome("too-large", f"A Bundle may have {MAX_ENTRIES:,} entries here; this one has {len(entries):,}", expression="Bundle.entry")
     engine = replace(engine, validator=engine.validator.of_one_request())
     if kind == "batch":
+        refuse_provenance(exchange)
         return bundle_response("batch-response", [_batch_entry(engine, exchange, entry, n, dispatch) for n, entry in enumerate(entries)])
     if kind == "transaction":
         exchanges, replies, _ = transaction(engine, exchange, entries, read)
@@ -129,7 +131,16 @@ def _prepare(engine: Engine, parent: Exchange, entries: list[dict[str, Any]]) ->
 def _commit(engine: Engine, parent: Exchange, ops: list[Op], reads: Callable[[Snapshot], None] | None, once: bytes | None) -> Commit:
     texts = dict.fromkeys(text for op in ops if (resource := getattr(op, "resource", None)) is not None for text in conditional_references(resource))
     lookups = [Lookup(text, engine.criteria(engine.known_type(text.partition("?")[0]), text.partition("?")[2])) for text in texts]
-    return engine.store.transact(ops, parent.grant, request_id=parent.request_id, lookups=lookups, once=once, then=reads, address=parent.address)
+    return engine.store.transact(
+        ops,
+        parent.grant,
+        request_id=parent.request_id,
+        lookups=lookups,
+        once=once,
+        then=reads,
+        address=parent.address,
+        provenance=provenance(engine, parent),
+    )
 
 
 def _as_asked(entry: dict[str, Any], reply: Reply) -> Reply:

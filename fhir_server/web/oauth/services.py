@@ -36,7 +36,7 @@ class Services:
 
     def __init__(self, engine: Engine, settings: Settings, clock: Callable[[], float]) -> None:
         """Takes the secret and PUBLIC_URL from the settings."""
-        vault = Vault(settings.jwt_secret)
+        vault = Vault.of(settings)
         store = engine.store
         self.engine = engine
         self.store = store

@@ -1,0 +1,196 @@
+"""Bodies in and answers out: strict JSON within a limit, one transaction per change, ETags, pages, problem details.
+
+https://www.rfc-editor.org/rfc/rfc9457, https://www.rfc-editor.org/rfc/rfc9110#name-preconditions, https://www.rfc-editor.org/rfc/rfc8288
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from flask import Response, g, request
+from marshmallow import ValidationError
+from webargs.flaskparser import FlaskParser
+
+from fhir_server.access.audit import Event, acting, record
+from fhir_server.access.idempotency import check_key
+from fhir_server.outcome import Outcome
+from fhir_server.problems import MEDIA_TYPE, answer_to, outcome_of
+from fhir_server.search import cursor
+from fhir_server.store.database import Connection
+
+from .office import caller, identity_of, office
+
+MAX_BODY: Final = 64 * 1024
+"""Bytes."""
+MAX_PAGE: Final = 200
+_NO_STORE: Final = {"Cache-Control": "no-store"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back: a body for JSON, None for none, and headers.
+
+    `event` goes into the audit trail with the change, as the caller's; accounts and sessions leave theirs by themselves. `then` is called once the
+    transaction is committed.
+    """
+
+    body: Any = None
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    event: Event | None = None
+    then: Callable[[], None] = lambda: None
+
+
+class Parser(FlaskParser):
+    """Reads arguments, and refuses whatever it was not told of."""
+
+    DEFAULT_UNKNOWN_BY_LOCATION = FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION | {"query": "raise"}
+
+    def load_json(self, req: Any, schema: Any) -> Any:
+        """The body as JSON. Raises Outcome `media-type`, `malformed`."""
+        del schema
+        if req.mimetype != "application/json":
+            raise Outcome("media-type", "The body has to be application/json")
+        try:
+            body = json.loads(g.fhir_server_body)
+            # Half a surrogate pair can be written in JSON, but stands for no character.
+            text = json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+        except (ValueError, RecursionError):
+            raise Outcome("malformed", "The body is not JSON") from None
+        if rb"\u0000" in text:
+            raise Outcome("malformed", "The body has characters that are none")
+        return body
+
+    def handle_error(self, error: ValidationError, *_: Any, **__: Any) -> Any:
+        """Raises Outcome `invalid` for a body, `parameter` for a query, each with the first fault and its place."""
+        ((location, faults),) = dict(error.messages_dict).items()
+        place, text = _first(faults)
+        raise Outcome("invalid" if location == "json" else "parameter", f"'{place}': {text}" if place else text, expression=place or None)
+
+
+def read_body() -> None:
+    """Reads the body, before anything is done that must be done once. Raises Outcome `too-large`."""
+    g.fhir_server_body = b""
+    if request.method in ("POST", "PUT", "PATCH", "DELETE"):
+        if (request.content_length or 0) > MAX_BODY:
+            raise _too_large()
+        g.fhir_server_body = request.environ["wsgi.input"].read(MAX_BODY + 1)
+        if len(g.fhir_server_body) > MAX_BODY:
+            raise _too_large()
+
+
+def act(work: Callable[[Connection], Answer]) -> Response:
+    """Does the work in one transaction, and answers. A POST with an Idempotency-Key is done once, and its answer given to each further try.
+
+    Raises Outcome `parameter` for a key that is none, `business-rule` for one of another request.
+    """
+    here = office()
+    key = request.headers.get("Idempotency-Key") if request.method == "POST" else None
+    after: list[Callable[[], None]] = []
+
+    def worked(connection: Connection) -> str:
+        acting(connection, caller(), address=_address(), request_id=_request_id())
+        answer = work(connection)
+        after.append(answer.then)
+        if answer.event is not None:
+            record(connection, done_by_caller(answer.event))
+        return json.dumps([answer.body, answer.status, dict(answer.headers)], ensure_ascii=False)
+
+    with here.store.database.connection() as connection, connection.transaction():
+        if key is None:
+            text, replayed = worked(connection), False
+        else:
+            asked = f"{request.method} {request.full_path}\n{hashlib.sha256(g.fhir_server_body).hexdigest()}"
+            who, now = identity_of(caller()), here.now()
+            text, replayed = here.idempotency.once(connection, who, check_key(key), asked, lambda: worked(connection), now)
+    for each in after:
+        each()
+    body, status, headers = json.loads(text)
+    return answered(body, status, headers | ({"Idempotency-Replayed": "true"} if replayed else {}))
+
+
+def done_by_caller(event: Event) -> Event:
+    """The event as done by whoever has sent the request."""
+    return event.by(caller(), address=_address(), request_id=_request_id())
+
+
+def answered(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON answer that nobody keeps; without a body there is none."""
+    if body is None:
+        return Response(None, status, _NO_STORE | dict(headers or {}))
+    return Response(json.dumps(body, ensure_ascii=False), status, _NO_STORE | dict(headers or {}), content_type="application/json")
+
+
+def etag(body: Any) -> str:
+    """The ETag of what is shown: another one whenever that has changed."""
+    return f'"{hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:32]}"'
+
+
+def check_match(body: Any) -> None:
+    """Raises Outcome `precondition` where If-Match names another state than the one that `body` shows, which the caller has locked."""
+    given = request.headers.get("If-Match")
+    if given is None or given.strip() == "*":
+        return
+    if etag(body) not in [each.strip().removeprefix("W/") for each in given.split(",")]:
+        raise Outcome("precondition", "It has changed since it was read; read it again")
+
+
+def position(asked: Mapping[str, Any]) -> tuple[str | None, ...] | None:
+    """The sort keys of the last row that was shown, None before the first page. Raises Outcome `parameter` for a cursor that is none."""
+    text = asked.get("cursor")
+    if text is None:
+        return None
+    return cursor.decode(text, key=office().page_key, query=_query(asked), actor=caller().text).keys
+
+
+def paged(asked: Mapping[str, Any], rows: Sequence[Any], keys: Callable[[Any], tuple[str, ...]], shown: Callable[[Any], Any]) -> Response:
+    """A page of `rows`, of which there is one more than the limit where another page follows; `next` and the Link header lead there."""
+    limit = asked["limit"]
+    body: dict[str, Any] = {"items": [shown(row) for row in rows[:limit]], "next": None}
+    if len(rows) <= limit:
+        return answered(body)
+    place = cursor.Position(keys(rows[limit - 1]), 0)
+    following = cursor.encode(place, key=office().page_key, query=_query(asked), actor=caller().text)
+    query = urlencode([(name, _text(value)) for name, value in asked.items() if name != "cursor"] + [("cursor", following)])
+    body["next"] = f"{office().settings.public_url or request.host_url.rstrip('/')}{request.path}?{query}"
+    return answered(body, headers={"Link": f'<{body["next"]}>; rel="next"'})
+
+
+def problem(error: Exception) -> Response:
+    """The answer to a fault: problem details."""
+    outcome = outcome_of(error, _request_id())
+    return Response(*answer_to(outcome), content_type=MEDIA_TYPE)
+
+
+def _address() -> str:
+    return str(request.environ.get("REMOTE_ADDR", ""))
+
+
+def _request_id() -> str:
+    return str(request.environ.get("fhir_server.request_id", ""))
+
+
+def _query(asked: Mapping[str, Any]) -> str:
+    return request.path + repr(sorted((name, _text(value)) for name, value in asked.items() if name not in ("cursor", "limit")))
+
+
+def _text(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _first(faults: Any, place: str = "") -> tuple[str, str]:
+    """The place and the text of the first fault of those that marshmallow tells, which are nested as the body is."""
+    while isinstance(faults, Mapping):
+        name, faults = next(iter(faults.items()))
+        place = place if name == "_schema" else f"{place}.{name}" if place else str(name)
+    return place[:100], str(faults[0] if isinstance(faults, list) and faults else faults)[:300]
+
+
+def _too_large() -> Outcome:
+    return Outcome("too-large", f"The body is larger than {MAX_BODY // 1024} KiB")

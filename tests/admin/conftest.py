@@ -1,0 +1,93 @@
+"""The clinic of the sign-in tests, and an administrator in it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from werkzeug.test import TestResponse
+
+from fhir_server.access import issue
+from fhir_server.access.roles import Role
+from tests.web.conftest import SECRET, Clinic, Json, clinic, make_clinic, outside, shared
+
+__all__ = ["clinic", "make_clinic", "outside", "shared"]
+
+BASE = "/admin/api/v1"
+ADDRESSES = (
+    ("GET", f"{BASE}/users"),
+    ("POST", f"{BASE}/users"),
+    ("GET", f"{BASE}/users/{{identity}}"),
+    ("PATCH", f"{BASE}/users/{{identity}}"),
+    ("DELETE", f"{BASE}/users/{{identity}}"),
+    ("POST", f"{BASE}/users/{{identity}}/unlock"),
+    ("POST", f"{BASE}/users/{{identity}}/reset-password"),
+    ("POST", f"{BASE}/users/{{identity}}/reset-otp"),
+    ("POST", f"{BASE}/users/{{identity}}/invite"),
+    ("DELETE", f"{BASE}/users/{{identity}}/sessions"),
+    ("GET", f"{BASE}/sessions"),
+    ("GET", f"{BASE}/sessions/{{identity}}"),
+    ("DELETE", f"{BASE}/sessions/{{identity}}"),
+    ("POST", f"{BASE}/sessions/revoke"),
+    ("GET", f"{BASE}/roles"),
+    ("GET", f"{BASE}/clients"),
+    ("POST", f"{BASE}/clients"),
+    ("GET", f"{BASE}/clients/{{identity}}"),
+    ("PATCH", f"{BASE}/clients/{{identity}}"),
+    ("DELETE", f"{BASE}/clients/{{identity}}"),
+    ("POST", f"{BASE}/clients/{{identity}}/rotate-secret"),
+    ("POST", f"{BASE}/initial-tokens"),
+    ("GET", f"{BASE}/policy"),
+    ("PATCH", f"{BASE}/policy"),
+    ("GET", f"{BASE}/search-parameters"),
+    ("GET", f"{BASE}/reindex-jobs"),
+    ("POST", f"{BASE}/reindex-jobs"),
+    ("GET", f"{BASE}/reindex-jobs/{{identity}}"),
+    ("GET", f"{BASE}/settings"),
+    ("GET", f"{BASE}/audit"),
+    ("POST", f"{BASE}/audit/verify"),
+    ("GET", f"{BASE}/statistics"),
+)
+
+
+def token_of(seconds: float, role: Role | None = "admin", scope: str | None = None) -> str:
+    """A token as the shell makes it."""
+    patient = "p1" if role == "patient" else None
+    return issue(SECRET, role=role, user=None, patient=patient, scope=scope, ttl=3600, now=seconds)
+
+
+@dataclass
+class Desk:
+    """An administrator at work."""
+
+    clinic: Clinic
+    token: str
+
+    def __call__(self, method: str, path: str, body: Any = None, **headers: str) -> TestResponse:
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        given = {"json": body} if body is not None else {}
+        address = path if path.startswith("/admin") else BASE + path
+        base: Json = {"headers": {"Authorization": f"Bearer {self.token}"} | sent, "environ_overrides": {"REMOTE_ADDR": self.clinic.address}}
+        return self.clinic.app.test_client(use_cookies=False).open(address, method=method, **(base | given))
+
+    def ok(self, method: str, path: str, body: Any = None, /, status: int = 200, **headers: str) -> Any:
+        answer = self(method, path, body, **headers)
+        assert answer.status_code == status, answer.text
+        assert answer.headers["Cache-Control"] == "no-store"
+        return json.loads(answer.data) if answer.data else None
+
+
+@pytest.fixture
+def desk(clinic: Clinic) -> Desk:
+    return Desk(clinic, token_of(clinic.clock()))
+
+
+def problem(answer: TestResponse, status: int) -> Json:
+    assert answer.status_code == status, answer.text
+    assert answer.mimetype == "application/problem+json"
+    body: Json = json.loads(answer.data)
+    assert set(body) == {"type", "title", "status", "detail", "error"}
+    assert body["status"] == status
+    return body

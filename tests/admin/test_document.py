@@ -1,0 +1,78 @@
+"""The OpenAPI document: valid, kept to by what is answered, and shown on a page."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi import checks
+from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
+
+from tests.web.conftest import Clinic
+
+from .conftest import ADDRESSES, token_of
+
+CHECKS = [
+    not_a_server_error,
+    checks.content_type_conformance,
+    checks.negative_data_rejection,
+    checks.response_headers_conformance,
+    checks.response_schema_conformance,
+    checks.status_code_conformance,
+]
+
+
+def document(clinic: Clinic) -> dict[str, Any]:
+    answer = clinic("GET", "/admin/openapi.json")
+    assert answer.status_code == 200
+    found: dict[str, Any] = json.loads(answer.data)
+    return found
+
+
+def test_the_document_is_valid_and_there_for_everybody(clinic: Clinic) -> None:
+    found = document(clinic)
+    assert found["openapi"].startswith("3.1.")
+    OPENAPI_31_VALIDATOR.validate(found)
+    operations = [operation for each in found["paths"].values() for method, operation in each.items() if method != "parameters"]
+    assert all(operation["summary"] and operation["tags"] for operation in operations)
+    assert len({operation["operationId"] for operation in operations}) == len(operations)
+
+
+@pytest.mark.parametrize(("method", "path"), ADDRESSES)
+def test_what_is_answered_is_what_the_document_says(clinic: Clinic, method: str, path: str) -> None:
+    operation = schemathesis.openapi.from_wsgi("/admin/openapi.json", clinic.app)[path][method]
+    account = clinic.account()
+    headers = {"Authorization": f"Bearer {token_of(clinic.clock())}"}
+
+    @given(case=st.sampled_from(GenerationMode).flatmap(lambda mode: operation.as_strategy(generation_mode=mode)))
+    @settings(max_examples=40, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    def run(case: Any) -> None:
+        # Nobody would guess it.
+        if "users/{identity}" in path and case.body != {"state": "disabled"}:
+            case.path_parameters["identity"] = account.id
+        case.call_and_validate(headers=headers, checks=CHECKS)
+
+    run()
+
+
+def test_the_page_has_nothing_from_elsewhere(clinic: Clinic) -> None:
+    page = clinic("GET", "/admin/docs")
+    policy = page.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self';" in policy
+    assert not re.search(r"<script(?! src)| on[a-z]+=| style=", page.text)
+    addresses = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(addresses) == 5
+    for address in addresses:
+        assert address.startswith("/admin/")
+        answer = clinic("GET", address)
+        assert answer.status_code == 200
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert clinic("GET", "/admin/docs/index.css", token=token_of(clinic.clock())).status_code == 404
