@@ -221,8 +221,9 @@ class Sessions:
         with self._store.database.connection() as connection:
             rows = connection.execute(
                 "SELECT id, created, last_seen, address, agent FROM session"
-                " WHERE account = %s AND ended IS NULL AND idle_at > %s ORDER BY created DESC, id",
-                (account, now),
+                " WHERE account = %s AND ended IS NULL AND idle_at > %s AND (parent IS NULL OR EXISTS"
+                " (SELECT FROM session p WHERE p.id = session.parent AND p.ended IS NULL AND p.expires > %s)) ORDER BY created DESC, id",
+                (account, now, now),
             ).fetchall()
         return [Session(*row) for row in rows]
 

@@ -11,7 +11,6 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any, Final
@@ -41,6 +40,8 @@ _FRESH: Final = 60.0  # Seconds that fetched keys, or the news that there are no
 _MOST_FETCHED: Final = 256
 _fetched: dict[str, tuple[float, list[dict[str, Any]]]] = {}
 _lock = threading.Lock()
+# One at a time, so that slow addresses hold one of a process's threads and not all.
+_fetching = threading.Lock()
 
 
 def claimed_client(assertion: str) -> str | None:
@@ -53,10 +54,10 @@ def claimed_client(assertion: str) -> str | None:
     return subject if isinstance(subject, str) and "\0" not in subject else None
 
 
-def check_assertion(store: Store, vault: Vault, client: Client, assertion: str, audiences: Sequence[str], now: float) -> None:
-    """Makes sure that a statement is the client's, for one of `audiences`, good at `now` (seconds since 1970), and used for the first time.
+def check_assertion(store: Store, vault: Vault, client: Client, assertion: str, audience: str, now: float) -> None:
+    """Makes sure that a statement is the client's, for this `audience`, good at `now` (seconds since 1970), and used for the first time.
 
-    Raises Outcome `unauthenticated` with the reason.
+    Raises Outcome `unauthenticated` with the reason, `unavailable` while keys at another address are being fetched.
     """
     try:
         header = jwt.get_unverified_header(assertion)
@@ -67,7 +68,7 @@ def check_assertion(store: Store, vault: Vault, client: Client, assertion: str, 
         raise _refused(f"it is signed by {' or '.join(ALGORITHMS)}")
     keys = key_set(client) if client.jwks_uri is None else fetched_keys(client.jwks_uri)
     fitting = [key for key in keys if key.get("kty") == _KEYS[algorithm] and (key.get("kid") == name or (name is None and len(keys) == 1))]
-    claims = _verified(assertion, algorithm, fitting, client.id, audiences)
+    claims = _verified(assertion, algorithm, fitting, client.id, audience)
     if claims["sub"] != client.id:
         raise _refused("'iss' and 'sub' are the id of the client")
     ends, identity = claims["exp"], claims["jti"]
@@ -89,16 +90,20 @@ def fetched_keys(address: str) -> list[dict[str, Any]]:
     """The keys at a client's own address, at most a minute old; none where they cannot be had.
 
     Takes 10 seconds at the most, and 64 kB. Redirects are not followed, and of addresses inside the house only the loopback is asked, where
-    that is what was registered.
+    that is what was registered. Raises Outcome `unavailable` while others are being fetched.
     """
     with _lock:
         known = _fetched.get(address)
     if known is not None and time.monotonic() - known[0] < _FRESH:
         return known[1]
+    if not _fetching.acquire(blocking=False):
+        raise Outcome("unavailable", "The keys of another client are being fetched; try again", headers={"Retry-After": "2"})
     try:
         keys = check_keys(json.loads(_body(address)))
     except (OSError, ValueError, RecursionError, http.client.HTTPException, Outcome):
         keys = []
+    finally:
+        _fetching.release()
     with _lock:
         if len(_fetched) >= _MOST_FETCHED:
             _fetched.clear()
@@ -143,7 +148,7 @@ def _outside(host: str, port: int) -> str:
     raise ValueError("the address is inside the house")
 
 
-def _verified(assertion: str, algorithm: str, keys: list[dict[str, Any]], client: str, audiences: Sequence[str]) -> dict[str, Any]:
+def _verified(assertion: str, algorithm: str, keys: list[dict[str, Any]], client: str, audience: str) -> dict[str, Any]:
     for key in keys:
         try:
             claims: dict[str, Any] = jwt.decode(
@@ -151,7 +156,7 @@ def _verified(assertion: str, algorithm: str, keys: list[dict[str, Any]], client
                 jwt.PyJWK(key, algorithm),
                 algorithms=[algorithm],
                 issuer=client,
-                audience=list(audiences),
+                audience=audience,
                 # The times are checked against the caller's clock.
                 options={"require": ["iss", "sub", "aud", "exp", "jti"], "verify_exp": False, "verify_iat": False, "verify_nbf": False},
             )

@@ -30,7 +30,8 @@ _MOST_KEYS: Final = 10
 _RSA_BITS: Final = 2048
 _LONGEST_KEYS: Final = 12 * 1024  # Characters.
 # One's own domain backwards, as com.example.app: what has no dot may be any program's.
-_PRIVATE_USE: Final = re.compile(r"[a-z][a-z0-9+\-]*(?:\.[a-z0-9+\-]+)+")
+_PRIVATE_USE: Final = re.compile(r"(?=.{1,60}$)[a-z][a-z0-9+\-]*(?:\.[a-z0-9+\-]+)+")
+_HOST: Final = re.compile(r"[a-z0-9.\-]{1,253}|[0-9a-f:.]{2,45}")
 _ADDRESS: Final = re.compile(r"[!-~]+")
 
 
@@ -204,7 +205,7 @@ def _is_web(address: str) -> bool:
         _ = parts.port
     except ValueError:
         return False
-    if not _is_plain(address) or not host or "@" in parts.netloc:
+    if not _is_plain(address) or host is None or not _HOST.fullmatch(host) or "@" in parts.netloc:
         return False
     return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
 

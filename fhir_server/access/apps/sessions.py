@@ -116,8 +116,11 @@ class AppSessions:
         return opened
 
     def begin_service(self, client: Client, scope: str, now: datetime) -> Opened:
-        """Opens the session of a backend service, for one access token."""
-        with self._store.database.connection() as connection:
+        """Opens the session of a backend service, for one access token. Raises Outcome `unauthenticated` where it was disabled meanwhile."""
+        with self._store.database.connection() as connection, connection.transaction():
+            # Locked, so that whoever disables it either is seen here or finds this session to end.
+            if connection.execute("SELECT 1 FROM client WHERE id = %s AND disabled IS NULL FOR SHARE", (client.id,)).fetchone() is None:
+                raise _void("The client is disabled")
             row = connection.execute(
                 "INSERT INTO session (id, client, scope, created, last_seen, idle_at, expires, address, agent)"  # noqa: S608 - our names
                 f" VALUES (%s, %s, %s, %s, %s, %s, %s, '', %s) RETURNING {_COLUMNS}",

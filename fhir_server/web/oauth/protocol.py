@@ -267,7 +267,11 @@ class _ServiceGrant(ClientCredentialsGrant):  # type: ignore[misc] # The library
         granted = grantable(self.request.form.get("scope") or client.scope, client.scope, ())
         if not granted:
             raise InvalidScopeError("None of the scopes is among those that the client was registered for")
-        return 200, services.token_answer(services.sessions.begin_service(client, " ".join(granted), services.now())), []
+        try:
+            opened = services.sessions.begin_service(client, " ".join(granted), services.now())
+        except Outcome as outcome:
+            raise _invalid_grant(outcome) from None
+        return 200, services.token_answer(opened), []
 
 
 class _Held:

@@ -251,6 +251,16 @@ def test_keys_at_an_address_are_fetched_and_kept_for_a_minute(house: House, keys
     assert kind.asked == ["/keys"]
 
 
+def test_slow_addresses_hold_one_thread(house: House, keys: tuple[str, type[Keys]]) -> None:
+    address, kind = keys
+    client = house.service(jwks=None, jwks_uri=f"{address}/others")
+    with assertions._fetching:
+        answer = house.serve(client)
+    assert (answer.status_code, answer.get_json()["error"], answer.headers["Retry-After"]) == (503, "temporarily_unavailable", "2")
+    assert kind.asked == []
+    assert house.serve(client).status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/moved", "/huge"])
 def test_keys_elsewhere_or_without_end_are_not_taken(house: House, keys: tuple[str, type[Keys]], path: str) -> None:
     address, kind = keys

@@ -119,6 +119,7 @@ def test_online_access_lives_and_dies_with_the_browser(house: House) -> None:
     tokens = house.refresh(client, tokens["refresh_token"]).get_json()
     assert house.status(tokens["access_token"]) == 200
     _sign_out(house, account.id)
+    assert house.clinic.sign_in.sessions.of(account.id, house.clinic.clock.now()) == []
     assert house.status(tokens["access_token"]) == 401
     assert house.refresh(client, tokens["refresh_token"]).status_code == 400
 
