@@ -36,6 +36,8 @@ AT_THE_DESK: Final = "Encounter ServiceRequest Flag"
 
 RELEASED: Final = "status=final,amended,corrected"
 """Results that their patient may see."""
+NOTES: Final = frozenset({"text", "note", "diagnosis", "reasonReference", "supportingInfo"})
+"""Clinical notes in what staff need to see."""
 OWN_DETAILS: Final = frozenset({"telecom", "address", "contact", "communication", "photo"})
 """What patients may change of their own Patient."""
 
@@ -45,13 +47,14 @@ class Rule:
     """What a role may do with some types: permissions out of `cruds`.
 
     `held_to` are searches, at least one of which an instance must match; `{user}` stands for who the account is in FHIR, as `Practitioner/7`.
-    An update may change the elements in `editable` only, where there are any.
+    An update may change the elements in `editable` only, where there are any; those in `hidden` are not shown, nor searched by.
     """
 
     types: str
     permissions: str
     held_to: tuple[str, ...] = ()
     editable: frozenset[str] = frozenset()
+    hidden: frozenset[str] = frozenset()
 
 
 def _others() -> str:
@@ -76,7 +79,7 @@ RULES: Final[dict[Role, tuple[Rule, ...]]] = {
         Rule(TEMPLATES, "rs"),
     ),
     "staff": (
-        Rule(AT_THE_DESK, "rs"),
+        Rule(AT_THE_DESK, "rs", hidden=NOTES),
         Rule(DIRECTORY, "rs"),
         Rule(PERSONAL, "crus"),
         Rule(SCHEDULING, "cruds"),
@@ -116,10 +119,22 @@ def editable(roles: Iterable[str]) -> tuple[tuple[str, frozenset[str]], ...]:
     """Types with the elements that an update may change, where no role may change all."""
     found: dict[str, frozenset[str]] = {}
     free: set[str] = set()
-    for rule in (rule for role in ROLES if role in roles for rule in RULES[role] if "u" in rule.permissions):
-        for name in rule.types.split():
-            if rule.editable:
-                found[name] = found.get(name, frozenset()) | rule.editable
-            else:
-                free.add(name)
+    for name, rule in _ruled(roles, "u"):
+        if rule.editable:
+            found[name] = found.get(name, frozenset()) | rule.editable
+        else:
+            free.add(name)
     return tuple((name, elements) for name, elements in found.items() if name not in free)
+
+
+def hidden(roles: Iterable[str]) -> tuple[tuple[str, frozenset[str]], ...]:
+    """Types with the elements that are not shown, where no role shows them."""
+    found: dict[str, frozenset[str]] = {}
+    for name, rule in _ruled(roles, "r"):
+        found[name] = found.get(name, rule.hidden) & rule.hidden
+    return tuple((name, elements) for name, elements in found.items() if elements)
+
+
+def _ruled(roles: Iterable[str], permission: str) -> Iterator[tuple[str, Rule]]:
+    for role in (role for role in ROLES if role in roles):
+        yield from ((name, rule) for rule in RULES[role] if permission in rule.permissions for name in rule.types.split())

@@ -17,7 +17,7 @@ import jwt
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
 
-from .roles import ROLES, Role, editable, role_scopes
+from .roles import ROLES, Role, editable, hidden, role_scopes
 from .scopes import Scopes, narrow, parse_scopes
 
 ISSUER: Final = "urn:fhir-server"
@@ -235,6 +235,7 @@ def _grant(claims: dict[str, Any]) -> Grant:
         frozenset(roles),
         scopes,
         editable=editable(roles or (["patient"] if "system" not in asked.levels else [])),
+        hidden=hidden(roles),
         account=_optional(claims, "account"),
         session=_optional(claims, "sid"),
         client=_optional(claims, "client_id"),

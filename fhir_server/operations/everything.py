@@ -18,7 +18,6 @@ from fhir_server.search.cursor import Position
 from fhir_server.search.everything import Everything, compile_beside, compile_within
 from fhir_server.search.query import MAX_COUNT
 from fhir_server.store import Snapshot
-from fhir_server.store.witness import seen
 
 from .parameters import texts
 
@@ -88,9 +87,8 @@ class _Page:
         for rid, number, identity, body in self.db.select(statement):
             if body is None or len(entries) == self.size:
                 return last, True
-            seen(body)
             name = self.registry.type_name(number)
-            entries.append(entry(self.base, name, identity, body.encode(), mode))
+            entries.append(entry(self.base, name, identity, self.db.shown(name, body), mode))
             # The owner comes before all, whatever its number.
             last = 0 if name == self.asked.type and identity == self.asked.id else rid
         return last, False

@@ -93,8 +93,15 @@ class Conditions:
         return Statement(numbered(criterion.param, alias)).and_(predicate)
 
     def table(self, param: Param, alias: str) -> Statement:
-        """The parameter's table in FROM."""
+        """The parameter's table in FROM. Raises Outcome `forbidden` as `demand`."""
+        self.demand(param)
         return self.sources.table(kind_of(param).TABLE, alias)
+
+    def demand(self, param: Param) -> None:
+        """Raises Outcome `forbidden` for a parameter that would tell of elements which the grant does not show."""
+        for name, elements in self.grant.hidden:
+            if not self.registry.telling_of(name, elements).isdisjoint(param.pids):
+                raise Outcome("forbidden", f"The token does not allow to search {name} by '{param.code}'")
 
     def rids_of(self, criterion: Criterion, alias: str) -> Statement:
         """The resources that have a row for the criterion."""
@@ -113,6 +120,7 @@ class Conditions:
         return Statement(f"NOT {found.text}", found.params) if negated else found
 
     def _chain(self, chain: Chain, place: Place) -> Statement:
+        self.demand(chain.param)
         named = (self._chain_by_url(chain.param, name, part, place) for name, part in chain.targets if self.registry.canonical(name))
         ways = [self._chain_by_id(chain, place), *named, *self._chain_inside(chain, place)]
         return ways[0] if len(ways) == 1 else any_of(ways)
@@ -159,6 +167,7 @@ class Conditions:
         return self._exists(Statement(f"{source.text} ON {t}.rid = {u}.rid WHERE {where}", source.params + seen.params))
 
     def _has(self, has: Has, place: Place) -> Statement:
+        self.demand(has.param)
         if not self.grant.allows(has.source, "s"):
             return NEVER
         h = f"h{next(self._names)}"
@@ -197,6 +206,7 @@ class Conditions:
 
         Only what the grant shows tells what lies above it.
         """
+        self.demand(node.param)
         h, t, s = (f"{letter}{next(self._names)}" for letter in "hts")
         own = self.registry.types[node.type]
         links, resources = self.sources.table("sp_reference", s), self.sources.table("resource", t)

@@ -59,9 +59,9 @@ class Grant:
     """Who asks and what is open to them.
 
     `actor` names them in the audit trail. `denials` take away from what the scopes open; of the types in `editable` an update may change the named
-    elements only. `account`, `session` and `client` are the ids of the account that has signed in, of its session, and of the app that it
-    has let in; `user` is who the account is in FHIR, as `Practitioner/7`. Each is None where there is none. `break_glass` is the reason for which
-    consent was passed over, empty where it was not.
+    elements only; of those in `hidden` the named elements are not shown, nor searched by.
+    `account`, `session` and `client` are the ids of the account that has signed in, of its session, and of the app that it has let in; `user` is who the
+    account is in FHIR, as `Practitioner/7`. Each is None where there is none. `break_glass` is the reason for which consent was passed over, or empty.
     """
 
     actor: str
@@ -69,6 +69,7 @@ class Grant:
     scopes: tuple[Scope, ...]
     denials: tuple[Denial, ...] = ()
     editable: tuple[tuple[str, frozenset[str]], ...] = ()
+    hidden: tuple[tuple[str, frozenset[str]], ...] = ()
     account: str | None = None
     session: str | None = None
     client: str | None = None
@@ -81,7 +82,7 @@ class Grant:
     def text(self) -> str:
         """The caller and all that is open to them, in one text: a page link, which carries places and totals, is good for the same alone."""
         scopes = sorted({f"{scope.type}.{''.join(sorted(scope.permissions))}?{scope.query}|{scope.patient}" for scope in self.scopes})
-        return repr((self.actor, sorted(self.roles), scopes, self.denials, self.break_glass))
+        return repr((self.actor, sorted(self.roles), scopes, self.denials, self.hidden, self.break_glass))
 
     @property
     def patient(self) -> str | None:
@@ -112,6 +113,10 @@ class Grant:
     def editable_of(self, resource_type: str) -> frozenset[str] | None:
         """The elements that an update may change; None for all."""
         return next((elements for name, elements in self.editable if name == resource_type), None)
+
+    def hidden_of(self, resource_type: str) -> frozenset[str]:
+        """The elements of a type that are not shown."""
+        return next((elements for name, elements in self.hidden if name == resource_type), frozenset()) if self.hidden else frozenset()
 
     def differs_by_content(self, resource_type: str, permission: Permission = "r") -> bool:
         """Whether instances of one type may differ in whether they are open, for another reason than whose they are."""

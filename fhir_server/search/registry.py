@@ -68,6 +68,7 @@ class Registry:
         self._coming = coming or {}
         self._progress = progress
         self._conditions: dict[tuple[str, str], tuple[Filter, ...]] = {}
+        self._telling: dict[tuple[str, frozenset[str]], frozenset[int]] = {}
         self._compiled: dict[str, tuple[Extractor, Mapping[str, Param]]] = {}
         self._references: dict[str, Extractor] = {}
 
@@ -153,6 +154,23 @@ class Registry:
         found = self.supported_params(resource_type)
         named = found.values() if code == "*" else [found[code]] if code in found else []
         return [param for param in named if param.type == "reference"]
+
+    def telling_of(self, resource_type: str, elements: frozenset[str]) -> frozenset[int]:
+        """The numbers of a type's parameters whose rows tell of some of its elements."""
+        key = (resource_type, elements)
+        if key not in self._telling:
+            self._telling[key] = self._found_telling(resource_type, elements)
+        return self._telling[key]
+
+    def _found_telling(self, resource_type: str, elements: frozenset[str]) -> frozenset[int]:
+        paths = tuple(f"{resource_type}.{element}" for element in elements)
+        found: set[int] = set()
+        for code, param in self.supported_params(resource_type).items():
+            stated = self.spec.search_params(resource_type).get(code.partition(":")[0])
+            # Words are of the whole resource; what was added at run time may look anywhere.
+            if code in (words.CONTENT, words.NARRATIVE) or stated is None or any(path in (stated.expression or "") for path in paths):
+                found.update(param.pids)
+        return frozenset(found)
 
     def condition(self, resource_type: str, query: str) -> tuple[Filter, ...]:
         """The filters of a grant's query on a type: parameters of the resource's own rows, and chains. None for a query that means nothing here."""

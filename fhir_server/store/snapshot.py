@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
 
+from fhir_server import fhirjson
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant, Registry, Statement, grant_predicate
 from fhir_server.search.conditions import granted
@@ -156,16 +157,23 @@ class Snapshot:
                 (self._dictionary.types[resource_type], *allowed.params),
             )
             for (body,) in cursor:
-                seen(body)
-                yield body.encode()
+                yield self.shown(resource_type, body)
 
     def body_of(self, row: Sequence[Any]) -> bytes:
         """The body of a row of a compiled search, which leaves out what is larger than its share of a page."""
         text = row[5]
         if text is None:
             [text] = self._connection.execute("SELECT body FROM resource_version WHERE vid = %s", (row[4],)).fetchone() or ("",)
+        return self.shown(self._dictionary.names[row[1]], text)
+
+    def shown(self, resource_type: str, text: str) -> bytes:
+        """The text of a resource as it leaves the store, without what the grant hides of its type; whoever watches whose record leaves is told."""
         seen(text)
-        return bytes(text.encode())
+        hidden = self._grant.hidden_of(resource_type)
+        if not hidden:
+            return text.encode()
+        resource = fhirjson.loads(text.encode())
+        return fhirjson.dumps({name: value for name, value in resource.items() if name.removeprefix("_") not in hidden})
 
     def events(
         self, where: Statement, limit: int, *, after: trail_search.Place | None = None, by_time: bool = False, ascending: bool = False
@@ -227,5 +235,5 @@ class Snapshot:
 
     def _version(self, row: Sequence[Any]) -> Version:
         tid, identity, version, at, method, body = row
-        seen(body)
-        return Version(self._dictionary.names[tid], identity, version, at, METHODS[method], body.encode() if body is not None else None)
+        name = self._dictionary.names[tid]
+        return Version(name, identity, version, at, METHODS[method], self.shown(name, body) if body is not None else None)
