@@ -21,7 +21,7 @@ from fhir_server.spec import r4
 from fhir_server.store.postgres import connect_to_running
 from fhir_server.validation import Validator
 
-from . import categories, limits, workloads
+from . import access, categories, limits, workloads
 from .clients import Client, Figures
 from .multiply import multiply
 from .server import Server, serving
@@ -105,6 +105,9 @@ def _plain(server: Server) -> None:
         _row(workload(server))
     first, last = workloads.updates(server)
     _say("200th update against the first", f"{first:.2f} and {last:.2f} CPU-ms: {last / first:.2f} times", f"{last:.2f}")
+    for figures in access.measure(server):
+        _row(figures)
+    _say("1,000 sessions ended by one request", f"{access.end_sessions(server):.2f} s until the first token was refused")
     _say("memory of an API process", f"{server.api_memory():.0f} MB")
 
 

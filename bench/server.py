@@ -73,7 +73,9 @@ def serving(data: Path | None = None) -> Iterator[Server]:
                         break
                 else:
                     raise SystemExit("the server did not start; try it by hand: " + " ".join(command))
-                token = subprocess.run([_CLI, "token", "--data", str(directory)], check=True, capture_output=True, text=True).stdout.strip()
+                token = subprocess.run(
+                    [_CLI, "token", "--scope", "system/*.cruds", "--data", str(directory)], check=True, capture_output=True, text=True
+                ).stdout.strip()
                 yield Server(psutil.Process(process.pid), directory, token)
             finally:
                 process.send_signal(signal.SIGTERM)

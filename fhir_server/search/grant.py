@@ -60,8 +60,8 @@ class Grant:
 
     `actor` names them in the audit trail. `denials` take away from what the scopes open; of the types in `editable` an update may change the named
     elements only; of those in `hidden` the named elements are not shown, nor searched by.
-    `account`, `session` and `client` are the ids of the account that has signed in, of its session, and of the app that it has let in; `user` is who the
-    account is in FHIR, as `Practitioner/7`. Each is None where there is none. `break_glass` is the reason for which consent was passed over, or empty.
+    `account`, `session` and `client` are the ids of the account that has signed in, of its session, and of the app that it has let in; `user` is who
+    the account is in FHIR, as `Practitioner/7`. Each is None where there is none. `break_glass` is the reason for which consent was passed over.
     """
 
     actor: str
