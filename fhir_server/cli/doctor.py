@@ -37,6 +37,7 @@ def check(data: Path) -> int:
     examinations: tuple[tuple[str, Callable[[Settings], str]], ...] = (
         ("database", _database),
         ("accounts", _accounts),
+        ("apps", _apps),
         ("broker", _broker),
         ("disk", _disk),
         ("clock", _clock),
@@ -96,6 +97,25 @@ def _accounts(settings: Settings) -> str:
         )
     own = "DATA_KEY" if settings.data_key is not None else "JWT_SECRET; set DATA_KEY, so that JWT_SECRET can be changed"
     return f"e-mail addresses, telephone numbers and TOTP secrets are sealed by {own}"
+
+
+def _apps(settings: Settings) -> str:
+    if settings.database_url is None and not (settings.data / "postgres" / "PG_VERSION").exists():
+        return "none yet"
+    from fhir_server.access.policy import Policy
+
+    with with_database(settings, migrated=False) as found:
+        try:
+            with opened(found) as store:
+                policy = Policy(store).registration()
+        except Outcome as outcome:
+            raise SetupError(str(outcome)) from None
+    told = {
+        "open": "anybody may register apps; an administrator closes that at /admin/api/v1/policy",
+        "initial-token": "whoever an administrator has handed a token may register an app",
+        "closed": "administrators register apps",
+    }
+    return f"registration is {policy}: {told[policy]}"
 
 
 def _broker(settings: Settings) -> str:

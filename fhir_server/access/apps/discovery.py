@@ -96,4 +96,5 @@ def openid_configuration(issuer: str) -> dict[str, Any]:
 
 def smart_configuration(issuer: str) -> dict[str, Any]:
     """What a SMART app is told below the FHIR base."""
-    return openid_configuration(issuer) | {"capabilities": list(CAPABILITIES)}
+    # Where people see and end what apps have.
+    return openid_configuration(issuer) | {"capabilities": list(CAPABILITIES), "management_endpoint": f"{issuer}/account"}

@@ -20,8 +20,10 @@ from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
 from fhir_server.web.exchange import answer, outcome_of, read_body, read_fields
 
+from .adapted import Asked
+from .held import held, introspection
 from .patients import check_context
-from .protocol import Asked, Server, held, introspection
+from .protocol import Server
 from .services import Services, is_admin
 
 FORM: Final = "application/x-www-form-urlencoded"

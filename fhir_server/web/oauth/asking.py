@@ -22,6 +22,7 @@ CLINICIANS: Final = frozenset({"admin", "doctor", "staff"})
 """Roles that see more than their own record, and so choose whose record an app is opened for."""
 
 _CHALLENGE: Final = re.compile(r"[A-Za-z0-9_\-]{43}")
+_SECONDS: Final = re.compile(r"[0-9]{1,9}")
 _LONGEST: Final = {"state": 2000, "nonce": 500, "launch": 200}
 _PROMPTS: Final = frozenset({"none", "consent", "login", "select_account"})
 
@@ -90,8 +91,18 @@ def check(services: Services, asking: Asking) -> None:
         raise Refused("invalid_request", f"aud is the FHIR base: {services.issuer()}/fhir")
     if any(len(params.get(name, "")) > most for name, most in _LONGEST.items()):
         raise Refused("invalid_request", "A parameter is too long")
+    if not _SECONDS.fullmatch(params.get("max_age", "0")):
+        raise Refused("invalid_request", "max_age is a number of seconds")
     if len(params.get("scope", "")) > LONGEST:
         raise Refused("invalid_scope", f"The scopes together have more than {LONGEST} characters")
+
+
+def wants_sign_in(services: Services, asking: Asking, browser: str) -> bool:
+    """Whether the app wants the person to sign in anew, or to have done so not as long ago as with this browser."""
+    if "login" in asking.prompts:
+        return True
+    signed_in = services.sessions.signed_in(browser)
+    return "max_age" in asking.params and (signed_in is None or services.clock() - signed_in.timestamp() > int(asking.params["max_age"]))
 
 
 def wanted(services: Services, asking: Asking, account: Account) -> NewRequest:

@@ -21,7 +21,7 @@ from fhir_server.web.forms import FormGuard
 from fhir_server.web.pages import Pages
 
 from .api import FORM, extended, read_params
-from .asking import CLINICIANS, Asking, Distrusted, Refused, check, trusted, wanted
+from .asking import CLINICIANS, Asking, Distrusted, Refused, check, trusted, wanted, wants_sign_in
 from .patients import get, sought
 from .sentences import sentence_of
 from .services import Services
@@ -114,6 +114,10 @@ class _Authorize:
             led = self._browser.require(f"/oauth/authorize?{urlencode(asking.params)}")
             assert isinstance(led, Response)
             return led
+        if wants_sign_in(services, asking, session.id):
+            if silent:
+                raise Refused("login_required", "The person has signed in too long ago")
+            return self._again(asking, session)
         new = wanted(services, asking, session.account)
         asked = services.requests.open(new, session.account.id, session.id, caller().address, services.now())
         known = asked.patient is not None or not needs_patient(asked.scope)
@@ -123,6 +127,11 @@ class _Authorize:
         if silent:
             raise Refused("interaction_required", "The person has to be asked")
         return self._pages.redirect(f"/oauth/authorize/{asked.id}")
+
+    def _again(self, asking: Asking, session: BrowserSession) -> Response:
+        # An address that is followed ends nothing: the person signs out by a form, and comes back after the sign-in.
+        kept = {name: value for name, value in asking.params.items() if name != "prompt"}
+        return self._pages.render("oauth/again.html", account=session.account, app=asking.client.name, next=f"/oauth/authorize?{urlencode(kept)}")
 
     def _allow(self, asked: AppRequest, session: BrowserSession, granted: list[str]) -> Response:
         # Patients are held to their own record whatever the app asks for.

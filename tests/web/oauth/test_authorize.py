@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import html
+import re
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -76,6 +78,8 @@ def test_a_parameter_that_stands_there_twice_is_refused(house: House, name: str)
         ({"request": "eyJ"}, "request_not_supported"),
         ({"scope": "x " * 2500}, "invalid_scope"),
         ({"nonce": "x" * 501}, "invalid_request"),
+        ({"max_age": "-1"}, "invalid_request"),
+        ({"max_age": "soon"}, "invalid_request"),
     ],
 )
 def test_what_cannot_be_granted_is_told_to_the_app_before_anybody_signs_in(house: House, changed: Json, error: str) -> None:
@@ -121,6 +125,28 @@ def test_nobody_is_asked_where_the_app_wants_silence(house: House, prompt: str, 
     assert query_of(house.ask(house.browser(), client, prompt=prompt).headers["Location"])["error"] == error
     asked = house.ask(house.browser(house.account()), client, prompt=prompt)
     assert query_of(asked.headers["Location"])["error"] == "interaction_required"
+
+
+@pytest.mark.parametrize(("changed", "waits"), [({"prompt": "login"}, 0), ({"prompt": "login consent"}, 0), ({"max_age": "60"}, 61)])
+def test_an_app_may_have_the_person_sign_in_anew(house: House, changed: Json, waits: int) -> None:
+    client, _ = house.app()
+    account = house.account()
+    browser = house.browser(account)
+    house.clinic.clock.seconds += waits
+    page = house.ask(browser, client, **changed)
+    assert page.status_code == 200
+    assert "Please sign in again" in page.text
+    onto = re.search(r'name="next" value="(/oauth/authorize\?[^"]+)"', page.text)
+    token = re.search(r'name="form_token" value="(\w+)"', page.text)
+    assert onto is not None
+    assert token is not None
+    there = html.unescape(onto[1])
+    left = browser.post("/sign-out", data={"form_token": token[1], "next": there})
+    assert left.headers["Location"].startswith("/sign-in?")
+    assert browser.get(there).headers["Location"].startswith("/sign-in?next=")
+    assert house.browser(account).get(there).headers["Location"].startswith("/oauth/authorize/")
+    silent = house.ask(house.browser(account), client, prompt=f"none {changed.get('prompt', '')}", max_age="60")
+    assert query_of(silent.headers["Location"])["error"] == ("login_required" if "prompt" in changed else "interaction_required")
 
 
 def test_a_request_belongs_to_the_browser_it_was_made_in(house: House) -> None:
