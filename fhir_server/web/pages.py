@@ -129,7 +129,8 @@ def browser_name(agent: str) -> str:
     """What a `User-Agent` most likely is, for its owner to recognise: `Firefox on Linux`; apps that were let in go by their names."""
     if agent.startswith("App: "):
         return agent
-    program = next((name for mark, name in _BROWSERS if mark in agent), None)
+    # An app, which `access.apps` marks so, may be named like a browser.
+    program = None if agent.startswith("App: ") else next((name for mark, name in _BROWSERS if mark in agent), None)
     system = next((name for mark, name in _SYSTEMS if mark in agent), None)
     if program is None:
         return agent[:60] or "An unknown program"

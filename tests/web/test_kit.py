@@ -10,7 +10,7 @@ from flask import Blueprint, Flask, Response, jsonify
 from flask.testing import FlaskClient
 
 from fhir_server.web import Browser, FormGuard, Pages
-from fhir_server.web.pages import local_path
+from fhir_server.web.pages import browser_name, local_path
 
 from .conftest import Clinic
 
@@ -236,6 +236,22 @@ def test_a_page_may_name_where_its_form_leads_to(kit: Kit) -> None:
         for origin in ("https://a.example; script-src *", "*", "https://a.example/path", "'unsafe-inline'", ""):
             with pytest.raises(ValueError, match="not an origin"):
                 kit.pages.render("home.html", forms_to=[origin])
+
+
+@pytest.mark.parametrize(
+    ("agent", "name"),
+    [
+        ("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", "Firefox on Linux"),
+        ("Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36 Edg/140.0", "Edge on Windows"),
+        ("Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605 Version/18.0 Safari/604.1", "Safari on iPhone"),
+        ("App: Chrome/ on Linux", "App: Chrome/ on Linux"),
+        ("curl/8.0", "curl/8.0"),
+        ("x" * 200, "x" * 60),
+        ("", "An unknown program"),
+    ],
+)
+def test_sessions_are_named_for_their_owner(agent: str, name: str) -> None:
+    assert browser_name(agent) == name
 
 
 def test_the_templates_are_all_escaped_and_without_script_and_style() -> None:
