@@ -50,7 +50,7 @@ def vread(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
 
 
 def history(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
-    """200 and a Bundle with the one version of an event. Raises Outcome `not-supported` for the history of all: a search shows these too."""
+    """200 and a Bundle with the one version of an event. Raises Outcome `not-implemented` for that of all: a search shows these."""
     require(exchange.grant, "r")
     if exchange.id is None:
         raise Outcome("not-implemented", "AuditEvents never change: AuditEvent?_sort=-date shows all that their history would")
