@@ -27,6 +27,8 @@ from .access import require
 from .find import Search, Shown
 from .render import rendered
 
+MAX_SENT: Final = 64 * 1024
+"""Characters of an event that a client sends."""
 _OUTCOMES: Final[dict[str, Literal[0, 4, 8, 12]]] = {"0": 0, "4": 4, "8": 8, "12": 12}
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,17}")
 
@@ -102,6 +104,8 @@ def create(engine: Engine, exchange: Exchange) -> Reply:
     given = engine.checked(exchange.body, "AuditEvent")
     now = engine.store.clock()
     text = fhirjson.dumps({name: value for name, value in given.items() if name != "id"}).decode()
+    if len(text) > MAX_SENT:
+        raise Outcome("too-large", f"An AuditEvent may be {MAX_SENT // 1024} KiB long: it is kept for good", expression="AuditEvent")
     event = Event(
         "received",
         outcome=_OUTCOMES[given.get("outcome", "0")],
