@@ -24,7 +24,7 @@ BATCH: Final = 1_000
 """Events of one transaction of the sealer: some 30 ms, in which the recorder writes none."""
 
 _LOCK: Final = 0x46484957
-_FETCH: Final = 2_000  # Rows in memory at a time; one that a client has sent is as large as a request.
+_FETCH: Final = 2_000  # Rows in memory at a time; one that a client has sent may have 64 kB.
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _FIELDS: Final = ", ".join(f"e.{name}" for name in COLUMNS)

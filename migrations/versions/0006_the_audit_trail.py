@@ -53,6 +53,8 @@ DECLARE
     changed text[];
     said text;
     kind text := 'account-change';
+    -- Only its owner sets a password that has not to be changed first, takes up an authenticator app, or proves an address.
+    own boolean := false;
 BEGIN
     IF TG_OP = 'INSERT' THEN
         kind := CASE WHEN NEW.applicant IS NULL THEN 'account-change' ELSE 'registration' END;
@@ -67,6 +69,8 @@ BEGIN
         IF changed <@ '{password_hash,password_expired}' THEN
             kind := 'password-change';
         END IF;
+        own := changed <@ '{password_hash,password_expired,totp_secret,totp_offered,email_proved,phone_proved}'
+            AND NOT NEW.password_expired AND (NEW.totp_secret IS NOT NULL OR OLD.totp_secret IS NULL);
         said := 'changed: ' || array_to_string(changed, ', ');
         IF NEW.roles <> OLD.roles THEN
             said := said || '; roles ' || array_to_string(OLD.roles, ', ') || ' -> ' || array_to_string(NEW.roles, ', ');
@@ -78,9 +82,12 @@ BEGIN
     INSERT INTO audit_event (recorded, kind, action, outcome, actor, account, fhir_user, roles, client, session, address, request_id,
         type, resource, patients, detail)
     SELECT date_trunc('milliseconds', clock_timestamp()), kind, CASE TG_OP WHEN 'INSERT' THEN 'C' ELSE 'U' END, 0,
-        w.actor, w.account, w.fhir_user, w.roles, w.client, w.session, w.address, w.request_id,
+        CASE WHEN o THEN NEW.login ELSE w.actor END, CASE WHEN o THEN NEW.id ELSE w.account END,
+        CASE WHEN o THEN coalesce('Practitioner/' || NEW.practitioner, 'Patient/' || NEW.patient, 'RelatedPerson/' || NEW.related_person)
+            ELSE w.fhir_user END,
+        CASE WHEN o THEN NEW.roles ELSE w.roles END, w.client, w.session, w.address, w.request_id,
         'account', NEW.id, '{}', said || coalesce(' (' || w.detail || ')', '')
-    FROM audit_who() w;
+    FROM audit_who() w, LATERAL (SELECT own AND w.actor = 'system' AND w.detail IS NULL) x(o);
     RETURN NULL;
 END $$
 """

@@ -103,6 +103,7 @@ def test_an_event_that_a_client_sends_is_kept_as_it_came(shared: Trail) -> None:
     [(actor, kind)] = shared.sql("SELECT actor, kind FROM audit_event WHERE id = %s", int(answer["id"]))
     assert (actor, kind) == ("tester", "received")
     shared.fhir.post("AuditEvent", {"resourceType": "AuditEvent"}, 422)
+    shared.fhir.post("AuditEvent", SENT | {"outcomeDesc": "x" * 70_000}, 413)
     shared.fhir.post("AuditEvent", SENT, 400, {"If-None-Exist": "date=2020"})
     shared.fhir.other(scope="system/AuditEvent.rs").post("AuditEvent", SENT, 403)
 

@@ -90,10 +90,20 @@ def test_a_refresh_token_used_twice(clinic: Clinic, during: During) -> None:
 def test_a_password_that_is_changed(clinic: Clinic, during: During) -> None:
     account = clinic.account("doctor")
     session = clinic.session(account)
-    changed, ended = during(lambda: clinic.post("password", session["access_token"], current=PASSWORD, new="another good password"))
+    changed, ended = of(account, during(lambda: clinic.post("password", session["access_token"], current=PASSWORD, new="another good password")))
     assert (changed["kind"], changed["resource"]) == ("password-change", account.id)
     assert ended["kind"] == "revocation"
-    assert "password" not in str(changed["detail"]).replace("password_hash", "")
+    assert "good" not in str(changed)
+
+
+def test_what_an_operator_changes_is_not_the_owners_doing(clinic: Clinic, during: During) -> None:
+    account = clinic.account("doctor")
+    [changed] = during(lambda: clinic.sign_in.accounts.set_password(account, "a password of the desk", clinic.clock.now(), expired=True))
+    assert (changed["kind"], changed["actor"], changed["account"]) == ("password-change", "system", None)
+    again = clinic.sign_in.accounts.by_id(account.id)
+    assert again is not None
+    [kept] = during(lambda: clinic.sign_in.accounts.rehash(again, "a password of the desk"))
+    assert (kept["actor"], "newer parameters" in kept["detail"]) == ("system", True)
 
 
 def test_a_sign_in_that_is_rolled_back_leaves_no_event(clinic: Clinic, during: During) -> None:

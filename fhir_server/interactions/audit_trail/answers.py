@@ -27,6 +27,8 @@ from .access import require
 from .find import Search, Shown
 from .render import rendered
 
+MAX_SENT: Final = 64 * 1024
+"""Characters of an event that a client sends."""
 _OUTCOMES: Final[dict[str, Literal[0, 4, 8, 12]]] = {"0": 0, "4": 4, "8": 8, "12": 12}
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,17}")
 
@@ -50,7 +52,7 @@ def vread(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
 
 
 def history(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
-    """200 and a Bundle with the one version of an event. Raises Outcome `not-supported` for the history of all: a search shows these too."""
+    """200 and a Bundle with the one version of an event. Raises Outcome `not-implemented` for that of all: a search shows these."""
     require(exchange.grant, "r")
     if exchange.id is None:
         raise Outcome("not-implemented", "AuditEvents never change: AuditEvent?_sort=-date shows all that their history would")
@@ -102,6 +104,8 @@ def create(engine: Engine, exchange: Exchange) -> Reply:
     given = engine.checked(exchange.body, "AuditEvent")
     now = engine.store.clock()
     text = fhirjson.dumps({name: value for name, value in given.items() if name != "id"}).decode()
+    if len(text) > MAX_SENT:
+        raise Outcome("too-large", f"An AuditEvent may be {MAX_SENT // 1024} KiB long: it is kept for good", expression="AuditEvent")
     event = Event(
         "received",
         outcome=_OUTCOMES[given.get("outcome", "0")],
