@@ -64,7 +64,7 @@ def make_door(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MakeDoor:
     """Doors with settings of the test's choice."""
 
     def make(*, ready: bool = True, **settings: Any) -> Door:
-        engine = cast("Engine", SimpleNamespace(spec=r4(), store=SimpleNamespace(ready=lambda: ready)))
+        engine = cast("Engine", SimpleNamespace(spec=r4(), store=SimpleNamespace(ready=lambda: ready, note=lambda _event: None)))
         app = build_app(engine, Settings(data=tmp_path, jwt_secret=SECRET, **settings))
         door = Door(app.test_client())
         monkeypatch.setattr("fhir_server.rest.api.dispatch", door.dispatch)
