@@ -46,6 +46,8 @@ def test_the_document_is_valid_and_there_for_everybody(clinic: Clinic) -> None:
     assert len({operation["operationId"] for operation in operations}) == len(operations)
 
 
+# Threads of the pool of connections use chance too, which Hypothesis takes for a fault of the strategy.
+@pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
 @pytest.mark.parametrize(("method", "path"), ADDRESSES)
 def test_what_is_answered_is_what_the_document_says(clinic: Clinic, method: str, path: str) -> None:
     operation = schemathesis.openapi.from_wsgi("/admin/openapi.json", clinic.app)[path][method]
