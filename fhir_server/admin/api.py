@@ -33,14 +33,15 @@ _DESCRIPTION: Final = """Accounts, sessions, roles, apps, search parameters, the
 Every request needs a bearer token of the role `admin`: of a session, or made by `fhir-server token --role admin`. Faults are problem details.
 Lists come in pages; follow `next` as it is. A change may name the state that it is meant for by `If-Match`, and a POST be made repeatable by
 `Idempotency-Key`."""
+# Addresses are relative to the page, so that it works below a path of a proxy too.
 _DOCS: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Admin API</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="stylesheet" href="/admin/docs/swagger-ui.css"><link rel="icon" href="/admin/docs/favicon-32x32.png"></head>
-<body><div id="swagger-ui">The document is at <a href="/admin/openapi.json">/admin/openapi.json</a>.</div>
-<script src="/admin/docs/swagger-ui-bundle.js"></script><script src="/admin/docs/start.js"></script></body></html>
+<link rel="stylesheet" href="docs/swagger-ui.css"><link rel="icon" href="docs/favicon-32x32.png"></head>
+<body><div id="swagger-ui">The document is at <a href="openapi.json">/admin/openapi.json</a>.</div>
+<script src="docs/swagger-ui-bundle.js"></script><script src="docs/start.js"></script></body></html>
 """
-_START: Final = """SwaggerUIBundle({url: "/admin/openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null});
+_START: Final = """SwaggerUIBundle({url: "openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null});
 """
 _ASSETS: Final = {
     "swagger-ui.css": "text/css",
@@ -71,7 +72,7 @@ def register(app: Flask, engine: Engine, settings: Settings, clock: Callable[[],
     options = {
         "info": {"description": _DESCRIPTION},
         "security": [{"bearer": []}],
-        "servers": [{"url": "/"}],
+        "servers": [{"url": settings.public_url or "/"}],
     }
     api = _Api(app, spec_kwargs={"title": "Admin API", "version": version("fhir-server"), "openapi_version": "3.1.0", **options})
     api.spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"})

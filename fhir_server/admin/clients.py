@@ -17,7 +17,7 @@ from fhir_server.outcome import Outcome
 from fhir_server.store.database import Connection
 
 from . import client_schemas as schemas
-from .exchange import Answer, act, answered, check_match, etag, paged, position
+from .exchange import Answer, act, address_of, answered, check_match, etag, paged, position
 from .office import caller, instant, office
 from .routes import PREFIX, Routes
 from .server_schemas import Listing
@@ -58,7 +58,7 @@ class Clients(MethodView):
 
         def work(connection: Connection) -> Answer:
             client, secret = office().clients.add(new, caller().actor, office().now(), connection)
-            headers = {"ETag": etag(_shown(client)), "Location": f"{PREFIX}/clients/{client.id}"}
+            headers = {"ETag": etag(_shown(client)), "Location": address_of(f"{PREFIX}/clients/{client.id}")}
             return Answer(_shown(client) | {"secret": secret}, 201, headers)
 
         return act(work)

@@ -158,8 +158,13 @@ def paged(asked: Mapping[str, Any], rows: Sequence[Any], keys: Callable[[Any], t
     place = cursor.Position(keys(rows[limit - 1]), 0)
     following = cursor.encode(place, key=office().page_key, query=_query(asked), actor=caller().text)
     query = urlencode([(name, _text(value)) for name, value in asked.items() if name != "cursor"] + [("cursor", following)])
-    body["next"] = f"{office().settings.public_url or request.host_url.rstrip('/')}{request.path}?{query}"
+    body["next"] = f"{address_of(request.path)}?{query}"
     return answered(body, headers={"Link": f'<{body["next"]}>; rel="next"'})
+
+
+def address_of(path: str) -> str:
+    """The whole address of a path of this server, as callers know it."""
+    return f"{office().settings.public_url or request.host_url.rstrip('/')}{path}"
 
 
 def problem(error: Exception) -> Response:

@@ -20,7 +20,7 @@ from fhir_server.store.figures import figures
 from fhir_server.store.reindex import Added, added
 
 from . import server_schemas as schemas
-from .exchange import Answer, act, answered, paged, position
+from .exchange import Answer, act, address_of, answered, paged, position
 from .office import caller, instant, office
 from .routes import PREFIX, Routes
 
@@ -77,7 +77,7 @@ class Jobs(MethodView):
                 raise Outcome("invalid", issues=outcome.issues) if outcome.category == "not-found" else outcome from None
             what = " ".join(given[name] for name in ("type", "parameter") if name in given) or "everything"
             event = Event("operation", type="reindex-job", resource=job.id, detail=f"asked for: {what}")
-            return Answer(_shown_job(job), 202, {"Location": f"{PREFIX}/reindex-jobs/{job.id}"}, event, store.wake)
+            return Answer(_shown_job(job), 202, {"Location": address_of(f"{PREFIX}/reindex-jobs/{job.id}")}, event, store.wake)
 
         return act(work)
 

@@ -16,7 +16,7 @@ from fhir_server.access.sessions import revoke
 from fhir_server.store.database import Connection
 
 from . import user_schemas as schemas
-from .exchange import Answer, act, answered, check_match, etag, paged, position
+from .exchange import Answer, act, address_of, answered, check_match, etag, paged, position
 from .office import instant, office
 from .routes import PREFIX, Routes
 from .session_schemas import Revoked
@@ -199,7 +199,7 @@ def _locked(connection: Connection, identity: str) -> Account:
 
 def _answer(account: Account, status: int = 200) -> Answer:
     body = _shown(account)
-    location = {"Location": f"{PREFIX}/users/{account.id}"} if status == 201 else {}  # noqa: PLR2004 - Created
+    location = {"Location": address_of(f"{PREFIX}/users/{account.id}")} if status == 201 else {}  # noqa: PLR2004 - Created
     return Answer(body, status, {"ETag": etag(body)} | location)
 
 

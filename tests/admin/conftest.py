@@ -68,7 +68,8 @@ class Desk:
     def __call__(self, method: str, path: str, body: Any = None, **headers: str) -> TestResponse:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         given = {"json": body} if body is not None else {}
-        address = path if path.startswith("/admin") else BASE + path
+        local = path.removeprefix("http://localhost")
+        address = local if local.startswith("/admin") else BASE + local
         base: Json = {"headers": {"Authorization": f"Bearer {self.token}"} | sent, "environ_overrides": {"REMOTE_ADDR": self.clinic.address}}
         return self.clinic.app.test_client(use_cookies=False).open(address, method=method, **(base | given))
 

@@ -19,6 +19,7 @@ PATHS = (
     "totp/confirm",
     "register",
     "register/confirm",
+    "invitation",
     "password/forgot",
     "password/reset",
     "contact",
