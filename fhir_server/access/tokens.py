@@ -225,7 +225,9 @@ def _grant(claims: dict[str, Any]) -> Grant:
         raise _refused("The token lacks the patient it is bound to")
     open_to_roles = tuple(scope for role in roles for scope in role_scopes(role, user, own))
     if roles:
-        scopes = narrow(open_to_roles, asked.resources) if claims["scope"] else open_to_roles
+        # Only to people themselves is all open that is open to their roles; an app has what its scopes say, and nothing without any.
+        whole = not claims["scope"] and "client_id" not in claims
+        scopes = open_to_roles if whole else narrow(open_to_roles, asked.resources)
     else:
         # Without a role, what is held to a patient is that patient's own app.
         held = narrow(role_scopes("patient", None, patient), (scope for scope in asked.resources if scope.patient is not None))

@@ -86,6 +86,12 @@ def test_a_scope_narrows_a_role_and_never_widens_it() -> None:
     assert not grant(role="staff", scope="user/Observation.rs").allows("Observation", "r")
 
 
+def test_an_app_without_a_scope_has_nothing_of_the_role() -> None:
+    assert grant_of(SECRET, signed(), NOW).allows("Patient", "r")
+    assert grant_of(SECRET, signed(client_id="an app"), NOW).scopes == ()
+    assert grant_of(SECRET, signed(client_id="an app", scope="openid"), NOW).scopes == ()
+
+
 def test_patient_scopes_bind_to_the_patient() -> None:
     found = grant(scope="patient/Observation.rs", patient="p1")
     assert found.patient == "p1"

@@ -68,8 +68,7 @@ class RefreshGrant(RefreshTokenGrant):  # type: ignore[misc] # The library has n
         if not known.check_grant_type("refresh_token"):
             raise UnauthorizedClientError("The client is not registered for refresh_token")
         session = services.sessions.of_refresh_token(token, services.now())
-        wanted = self.request.form.get("scope")
-        if wanted is not None and session is not None and not covered(wanted.split(), session.scope.split()):
+        if session is not None and not covered(self._wanted(), session.scope.split()):
             raise InvalidScopeError("More is asked for than was granted")
 
     def create_token_response(self) -> tuple[int, dict[str, Any], list[tuple[str, str]]]:
@@ -79,8 +78,11 @@ class RefreshGrant(RefreshTokenGrant):  # type: ignore[misc] # The library has n
             opened = services.sessions.refresh(self.request.form["refresh_token"], self.request.client.client, services.now())
         except Outcome as outcome:
             raise _invalid_grant(outcome) from None
-        wanted = self.request.form.get("scope")
-        return 200, services.token_answer(opened, " ".join(wanted.split()) if wanted else None), []
+        # Blanks alone are no scope: what was granted holds.
+        return 200, services.token_answer(opened, " ".join(self._wanted()) or None), []
+
+    def _wanted(self) -> list[str]:
+        return str(self.request.form.get("scope", "")).split()
 
     def _client(self, services: Services, token: str) -> Known:
         form = self.request.form

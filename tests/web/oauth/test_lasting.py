@@ -81,6 +81,15 @@ def test_a_refresh_may_ask_for_less_but_not_for_more(house: House) -> None:
     assert house.refresh(client, less["refresh_token"]).get_json()["scope"] == tokens["scope"]
 
 
+@pytest.mark.parametrize("blank", [" ", "\t", "  \n "])
+def test_blanks_for_a_scope_bring_what_was_granted_and_no_more(house: House, blank: str) -> None:
+    client, _ = house.app()
+    tokens = house.tokens(house.account("doctor"), client, scope="offline_access user/Practitioner.rs")
+    again = house.refresh(client, tokens["refresh_token"], scope=blank).get_json()
+    assert again["scope"] == tokens["scope"]
+    assert [house.status(again["access_token"], each) for each in ("Practitioner/d1", "Patient/p1")] == [200, 403]
+
+
 def test_without_a_word_for_it_there_is_no_refresh_token(house: House) -> None:
     client, _ = house.app()
     tokens = house.tokens(house.account(), client, scope="patient/*.rs")
