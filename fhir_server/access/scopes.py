@@ -19,6 +19,7 @@ Level = Literal["patient", "user", "system"]
 
 _SYNTAX: Final = re.compile(r"(patient|user|system)/([A-Z][A-Za-z]{0,63}|\*)\.(read|write|\*|(?=[cruds])c?r?u?d?s?)")
 _MAX_FIELDS: Final = 20
+_OF_OTHERS: Final = frozenset({"_filter", "_has", "_list"})
 _VERSION_1: Final = {"read": "rs", "write": "cud", "*": "cruds"}
 
 
@@ -66,8 +67,12 @@ def _parsed(part: str) -> tuple[str, Scope]:
     allowed = frozenset(_VERSION_1.get(permissions, permissions))
     if asks and (not query or name == "*" or not allowed <= set("rs")):
         raise Outcome("parameter", f"The scope '{part}' narrows by a query: that is for reading and searching one type, as Observation.rs?code=1")
-    # A chain would tell of resources that the scope itself does not open.
-    if any("." in code for code, _ in parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_FIELDS)):
+    try:
+        codes = [code for code, _ in parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_FIELDS)]
+    except ValueError:
+        raise Outcome("parameter", f"A scope narrows by at most {_MAX_FIELDS} parameters") from None
+    # A chain, which an expression may have in it too, would tell of resources that the scope itself does not open.
+    if any("." in code or code.partition(":")[0] in _OF_OTHERS for code in codes):
         raise Outcome("parameter", f"The scope '{part}' narrows by other resources; it can by the type's own parameters only")
     return level, Scope(name, allowed, query)
 

@@ -117,6 +117,10 @@ def test_patient_scopes_bind_to_the_patient() -> None:
         ({"scope": "openid"}, "role or a scope"),
         ({"scope": "openId system/*.rs"}, "is not a scope"),
         ({"scope": "system/Observation.rs?subject:Patient.name=x"}, "own parameters"),
+        ({"scope": "system/Observation.rs?_filter=subject.name+eq+x"}, "own parameters"),
+        ({"scope": "system/Patient.rs?_has:Observation:subject:code=x"}, "own parameters"),
+        ({"scope": "system/Patient.rs?_list=l1"}, "own parameters"),
+        ({"scope": f"system/Patient.rs?{'gender=x&' * 20}gender=x"}, "at most 20"),
     ],
 )
 def test_what_does_not_fit_together_is_refused_at_issue(parts: dict[str, Any], says: str) -> None:

@@ -38,6 +38,7 @@ WORDS = st.sampled_from(
             for letters in ("rs", "cruds")
         ),
         *("patient/*.read", "user/Observation.*", "patient/Observation.write", "patient/Observation.rs?category=a", "user/Patient.r?_id=1"),
+        *("user/Patient.rs?" + "a&" * 30, "user/Patient.rs?_filter=a.b%20eq%20c", "patient/Observation.c", "user/Observation.r"),
         *("openid", "fhirUser", "launch", "launch/patient", "offline_access", "online_access", "profile", "nonsense", "patient/Foo.rs"),
     ]
 )
