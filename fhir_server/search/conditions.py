@@ -239,6 +239,8 @@ def granted(
 ) -> Statement:
     """The same for rows of several types and any permission, read from the tables of `sources`."""
     alike: dict[tuple[tuple[Way, ...], str], list[str]] = {}
+    # What a rule asks of other resources is no look of the caller's at them; by what is hidden in the resource itself a scope opens none.
+    ruling = replace(SYSTEM, hidden=grant.hidden) if grant.hidden else SYSTEM
     for name in types:
         ways = grant.ways(name, permission)
         if name in PUBLIC:
@@ -249,8 +251,7 @@ def granted(
             alike.setdefault((ways, name if grant.differs_by_content(name, permission) else ""), []).append(name)
     parts = []
     for (ways, _), names in alike.items():
-        # What a rule asks of other resources is no look of the caller's at them.
-        condition = _Granted(Conditions(registry, SYSTEM, sources), names, alias, grant.denials_of(names[0])).of(ways)
+        condition = _Granted(Conditions(registry, ruling, sources), names, alias, grant.denials_of(names[0])).of(ways)
         # Rows that refer to a patient tell the type by themselves.
         told = len(names) > 1 and all(way.patient is not None for way in ways)
         if len(names) < len(types) and not told:
@@ -282,7 +283,10 @@ class _Granted:
         own = ALWAYS if way.patient is None else self.within(way.patient)
         if not way.query or own == NEVER:
             return own
-        asked = self.matching(self.names[0], (way.query,))
+        try:
+            asked = self.matching(self.names[0], (way.query,))
+        except Outcome:
+            return NEVER
         return asked if own == ALWAYS else own.and_(asked)
 
     def within(self, patient: str) -> Statement:

@@ -97,6 +97,20 @@ def test_staff_cannot_search_by_notes(app: Flask, path: str) -> None:
     assert call(app, "doctor", path).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "query", ["diagnosis=Condition/c1", "diagnosis:missing=false", "reason-reference=Condition/c1", "_text=asthma", "_content=asthma"]
+)
+def test_no_app_of_staff_is_held_to_notes_and_so_told_of_them(app: Flask, query: str) -> None:
+    def asked(role: Any, path: str) -> int:
+        made = issue(SECRET, role=role, user="x", patient=None, scope=f"user/Encounter.rs?{query}", ttl=600, now=time.time())
+        answer = app.test_client(use_cookies=False).get(f"/fhir/{path}", headers={"Authorization": f"Bearer {made}"})
+        return int(answer.get_json().get("total", answer.status_code))
+
+    for path in ("Encounter/e1", "Encounter/e1/_history/1"):
+        assert [asked(role, path) for role in ("doctor", "staff")] == [200, 404]
+    assert [asked(role, "Encounter?_summary=count") for role in ("doctor", "staff")] == [1, 0]
+
+
 def test_whoever_is_a_doctor_too_sees_all() -> None:
     assert {name for name, _ in hidden(["staff"])} == {"Encounter", "ServiceRequest", "Flag"}
     assert hidden(["staff", "doctor"]) == ()
