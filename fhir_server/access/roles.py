@@ -36,8 +36,8 @@ AT_THE_DESK: Final = "Encounter ServiceRequest Flag"
 
 RELEASED: Final = "status=final,amended,corrected"
 """Results that their patient may see."""
-NOTES: Final = frozenset({"text", "note", "diagnosis", "reasonReference", "supportingInfo"})
-"""Clinical notes in what staff need to see."""
+NOTES: Final = frozenset({"text", "note", "diagnosis", "reasonReference", "supportingInfo", "contained"})
+"""Clinical notes in what staff need to see, with what is contained: that may be the condition which is the reason."""
 OWN_DETAILS: Final = frozenset({"telecom", "address", "contact", "communication", "photo"})
 """What patients may change of their own Patient."""
 

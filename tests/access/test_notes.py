@@ -32,7 +32,8 @@ ENCOUNTER: Final[dict[str, Any]] = {
     "status": "in-progress",
     "class": {"code": "AMB"},
     "subject": {"reference": "Patient/p1"},
-    "reasonReference": [{"reference": "Condition/c1"}],
+    "contained": [{"resourceType": "Condition", "id": "c", "subject": {"reference": "Patient/p1"}, "code": {"text": "asthma of childhood"}}],
+    "reasonReference": [{"reference": "Condition/c1"}, {"reference": "#c"}],
     "diagnosis": [{"condition": {"reference": "Condition/c1"}}],
 }
 ORDER: Final[dict[str, Any]] = {
