@@ -37,25 +37,32 @@ class Guard:
         self._grant = grant
 
     def before(self, targets: Sequence[Target]) -> None:
-        """Takes what the caller may not see for not there. Raises Outcome `forbidden` for what they see but may not treat so, or would write over."""
-        asked = [t for t in targets if t.method != "F" and t.current is not None and not t.current.deleted and not self._is_open(t)]
+        """Takes what the caller may not see for not there. Raises Outcome `forbidden` for what they see but may not treat so."""
+        asked = [t for t in targets if t.method != "F" and t.current is not None and not self._is_open(t)]
         if not asked:
             return
         open_to_them = self._granted(asked)
         shut = [t for t in asked if t.current is not None and t.current.rid not in open_to_them]
         seen = self._granted(shut, "r") if shut else set()
         for target in shut:
-            visible = target.current is not None and target.current.rid in seen
-            if visible or target.method == "U":
+            assert target.current is not None
+            if target.current.rid not in seen:
+                target.unseen = True
+            elif not target.current.deleted:
                 raise Outcome("forbidden", f"The token does not allow to change {target.type}/{target.id}")
-            target.current = None
+
+    def unseen(self, targets: Iterable[Target]) -> None:
+        """Raises Outcome `forbidden`, in the words of `after`, for what would be written over although the caller may not know of it."""
+        for target in targets:
+            if target.unseen and target.current is not None and not target.current.deleted:
+                raise _outside(target)
 
     def changes(self, targets: Iterable[Target]) -> None:
         """Raises Outcome `forbidden` for a change of an element that is not the caller's to change."""
         for target in targets:
             elements = self._grant.editable_of(target.type)
             current = target.current
-            if elements is None or target.resource is None or current is None or current.body is None:
+            if elements is None or target.resource is None or current is None or current.body is None or target.unseen:
                 continue
             old, new = fhirjson.loads(current.body.encode()), target.resource
             changed = {name.removeprefix("_") for name in {*old, *new} if old.get(name) != new.get(name)}
@@ -70,7 +77,7 @@ class Guard:
             open_to_them = self._granted(asked)
             for target in asked:
                 if target.rid not in open_to_them:
-                    raise Outcome("forbidden", f"The token does not allow to write this {target.type}: its content is outside of what is open to you")
+                    raise _outside(target)
 
     def _is_open(self, target: Target) -> bool:
         return is_open(self._grant, target.type, _PERMISSIONS[target.method])
@@ -87,3 +94,7 @@ class Guard:
             statement = f"SELECT r.rid FROM resource r WHERE r.rid = ANY(%s) AND {predicate.text}"
             found |= {rid for (rid,) in self._connection.execute(statement, (list(named), *predicate.params))}
         return found
+
+
+def _outside(target: Target) -> Outcome:
+    return Outcome("forbidden", f"The token does not allow to write this {target.type}: its content is outside of what is open to you")

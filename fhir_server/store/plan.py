@@ -44,6 +44,7 @@ class Current:
 class Target:
     """One resource that an op writes: what is there now, and what will be. `met` is the version number that met the op's condition.
 
+    `unseen` says that what is there now is not for the caller's eyes, so that they are told what they would be told if there were nothing.
     `patients` are the ids of those whose record it belongs to, before or after.
     """
 
@@ -59,6 +60,7 @@ class Target:
     body: bytes | None = None
     unmatched: bool = False
     met: int | None = None
+    unseen: bool = False
     patients: set[str] = field(default_factory=set)
 
 

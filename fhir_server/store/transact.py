@@ -124,6 +124,7 @@ def _transaction(writer: Writer, connection: Connection, ops: Sequence[Op], gran
             kept = {(t.type, t.id) for t in plan.targets if t.body is not None}
             check_references(connection, writer.dictionary, _new_rows(writer, plan), kept, deleted)
             check_deletes(connection, writer.dictionary, writer.parameters.numbers, deleted, {t.rid for t in plan.targets}, grant)
+        guard.unseen(plan.targets)
         _write(writer, connection, plan.targets, at, grant, extras, inside=True)
         guard.after(plan.targets)
         if parameters := [(t.id, t.resource) for t in plan.targets if t.type == "SearchParameter"]:
@@ -175,12 +176,13 @@ def _apply(plan: Plan, ops: Sequence[Op], at: datetime) -> None:
     kept = []
     for target in plan.targets:
         op, current = ops[target.op], target.current
-        alive = current is not None and not current.deleted
+        known = None if target.unseen else current
+        alive = known is not None and not known.deleted
         if target.method == "F":
             assert current is not None
             plan.written[target.op] = Written("found", _version_of(target, current))
             continue
-        _check_preconditions(target, op, current, alive=alive)
+        _check_preconditions(target, op, known, alive=alive)
         if isinstance(op, Delete):
             if not alive:
                 plan.written.setdefault(target.op, Written("nothing", None))
@@ -188,7 +190,7 @@ def _apply(plan: Plan, ops: Sequence[Op], at: datetime) -> None:
             plan.deleted[target.op] = plan.deleted.get(target.op, 0) + 1
         elif isinstance(op, Patch):
             # What a patch brings in may point to other entries, too.
-            target.resource = relink(_patched(target, op, current), plan.links)
+            target.resource = relink(_patched(target, op, known), plan.links)
         elif isinstance(op, Put) and alive and current is not None and current.body is not None:
             target.resource = carry_labels(fhirjson.loads(current.body.encode()), target.resource or op.resource)
         if current is not None:

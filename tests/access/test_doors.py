@@ -369,20 +369,28 @@ def test_who_is_held_to_a_patient_writes_within_their_record_only(doors: Doors) 
     assert doors(bound, "DELETE", mine).status_code == 403
 
 
-@pytest.mark.parametrize("condition", [{}, {"If_Match": 'W/"1"'}, {"If_Match": 'W/"9"'}])
+@pytest.mark.parametrize("condition", [{}, {"If_Match": 'W/"1"'}, {"If_Match": 'W/"9"'}, {"If_None_Match": "*"}])
 def test_what_is_hidden_is_not_there_for_a_change_either(doors: Doors, condition: dict[str, str]) -> None:
-    doors.put("Account", "hidden", status="active", subject=[{"reference": "Patient/b"}])
+    of_another = {"status": "active", "subject": [{"reference": "Patient/b"}]}
+    for name in ("hidden", "deleted"):
+        doors.put("Account", name, **of_another)
+    assert doors(doors.admin, "DELETE", "Account/deleted").status_code == 204
     bound = bearer("patient/*.cruds", "staff", patient="a")
     patch = [{"op": "replace", "path": "/status", "value": "inactive"}]
-    for method, content in (("DELETE", None), ("PATCH", patch)):
-        hidden = doors(bound, method, "Account/hidden", content, **condition)
-        absent = doors(bound, method, "Account/never-was", content, **condition)
-        assert hidden.status_code == absent.status_code
-        assert hidden.data == absent.data.replace(b"never-was", b"hidden")
+    for method, content in (("DELETE", None), ("PATCH", patch), ("PUT", of_another)):
+        absent = doors(bound, method, "Account/never-was", _of("never-was", content), **condition)
+        for name in ("hidden", "deleted"):
+            found = doors(bound, method, f"Account/{name}", _of(name, content), **condition)
+            assert found.status_code == absent.status_code, (method, name)
+            assert found.data == absent.data.replace(b"never-was", name.encode())
     assert doors(doors.admin, "GET", "Account/hidden").status_code == 200
     doors.put("Account", "own", status="active", subject=[{"reference": "Patient/a"}])
     assert doors(bound, "DELETE", "Account/own").status_code == 204
     assert doors(doors.admin, "GET", "Account/own").status_code == 410
+
+
+def _of(name: str, content: Any) -> Any:
+    return {"resourceType": "Account", "id": name, **content} if isinstance(content, dict) else content
 
 
 def test_the_role_patient_beside_another_opens_their_own_record_only() -> None:
