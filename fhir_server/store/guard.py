@@ -15,10 +15,12 @@ from fhir_server.search.conditions import granted
 from fhir_server.search.grant import Permission
 
 from .database import Connection
+from .ops import Resource
 from .plan import Target
 
 _PERMISSIONS: Final[dict[str, Permission]] = {"P": "c", "U": "u", "A": "u", "D": "d"}
 _OF_THE_SERVER: Final = frozenset({"id", "meta", "resourceType"})
+_LABELS: Final = ("security", "tag")
 
 
 def is_open(grant: Grant, resource_type: str, permission: Permission) -> bool:
@@ -66,7 +68,7 @@ class Guard:
                 continue
             old, new = fhirjson.loads(current.body.encode()), target.resource
             changed = {name.removeprefix("_") for name in {*old, *new} if old.get(name) != new.get(name)}
-            if others := sorted(changed - elements - _OF_THE_SERVER):
+            if others := sorted(changed - elements - _OF_THE_SERVER) or (["meta"] if _is_labelled_anew(old, new) else []):
                 said = f"Of a {target.type} you may change {', '.join(sorted(elements))}, but not {others[0]}"
                 raise Outcome("forbidden", said, expression=f"{target.type}.{others[0]}")
 
@@ -98,3 +100,9 @@ class Guard:
 
 def _outside(target: Target) -> Outcome:
     return Outcome("forbidden", f"The token does not allow to write this {target.type}: its content is outside of what is open to you")
+
+
+def _is_labelled_anew(old: Resource, new: Resource) -> bool:
+    """Whether tags or security labels, by which others are kept out, are not the same; in which order does not matter."""
+    before, after = ({name: sorted(map(fhirjson.dumps, each.get("meta", {}).get(name, ()))) for name in _LABELS} for each in (old, new))
+    return before != after

@@ -161,6 +161,21 @@ def test_patients_change_their_own_details_and_nothing_else(callers: Callers) ->
     assert callers("patient", "PUT", "Patient/p", {"resourceType": "Patient", "id": "p", "birthDate": "1980-01-01"}).status_code == 403
 
 
+def test_patients_neither_label_their_record_nor_take_labels_off_it(callers: Callers) -> None:
+    labels = {"security": [{"code": "R"}, {"code": "V"}], "tag": [{"code": "vip"}]}
+    answer = callers("admin", "PUT", "Patient/p", {"resourceType": "Patient", "id": "p", "meta": labels})
+    assert answer.status_code in (200, 201)
+    kept = {"resourceType": "Patient", "id": "p", "telecom": [{"system": "phone", "value": "+49 30 77"}]}
+    assert callers("patient", "PUT", "Patient/p", kept).status_code == 200
+    assert callers("patient", "PUT", "Patient/p", {**kept, "meta": {"security": [{"code": "V"}]}}).status_code == 200
+    assert callers("patient", "PUT", "Patient/p", {**kept, "meta": {"security": [{"code": "N"}]}}).status_code == 403
+    for step in ({"op": "remove", "path": "/meta/security"}, {"op": "add", "path": "/meta/tag/-", "value": {"code": "staff"}}):
+        assert callers("patient", "PATCH", "Patient/p", [step]).status_code == 403
+    now = callers("patient", "GET", "Patient/p").json
+    assert now is not None
+    assert {each["code"] for name in labels for each in now["meta"][name]} == {"R", "V", "vip"}
+
+
 def test_doctors_write_in_their_own_schedule_only(callers: Callers) -> None:
     other = {"resourceType": "Schedule", "actor": [{"reference": "Practitioner/other"}]}
     own = {"resourceType": "Schedule", "actor": [{"reference": "Practitioner/d"}]}
