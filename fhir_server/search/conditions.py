@@ -243,7 +243,8 @@ def granted(
     ruling = replace(SYSTEM, hidden=grant.hidden) if grant.hidden else SYSTEM
     for name in types:
         ways = grant.ways(name, permission)
-        if name in PUBLIC:
+        # Whoever is held to a patient sees what is nobody's, but does not write it: an app that an administrator has opened for one patient.
+        if name in PUBLIC and permission in "rs":
             ways = tuple(dict.fromkeys(way._replace(patient=None) for way in ways))
             ways = (_OPEN,) if _OPEN in ways else ways
         if ways:

@@ -19,7 +19,7 @@ class Scope:
     """One scope for resources: a type or `*`, and the permissions out of `cruds`.
 
     With a `query`, search parameters such as `category=laboratory`, it opens what matches these. With a `patient`, an id, it opens what is in that
-    patient's compartment, and what is nobody's, as the clinic's directory.
+    patient's compartment, and to reading what is nobody's, as the clinic's directory.
     """
 
     type: str

@@ -369,6 +369,21 @@ def test_who_is_held_to_a_patient_writes_within_their_record_only(doors: Doors) 
     assert doors(bound, "DELETE", mine).status_code == 403
 
 
+def test_who_is_held_to_a_patient_does_not_write_the_directory(doors: Doors) -> None:
+    bound = bearer("patient/*.cruds", "admin", patient="a")
+    place = {"resourceType": "Location", "name": "Ward"}
+    assert doors(doors.admin, "PUT", "Location/ward", {**place, "id": "ward"}).status_code == 201
+    assert doors(bound, "GET", "Location/ward").status_code == 200
+    for method, path, content in (
+        ("POST", "Location", place),
+        ("PUT", "Location/ward", {**place, "id": "ward"}),
+        ("PATCH", "Location/ward", [{"op": "replace", "path": "/name", "value": "Other"}]),
+        ("DELETE", "Location/ward", None),
+        ("POST", "Organization", {"resourceType": "Organization", "name": "Other"}),
+    ):
+        assert doors(bound, method, path, content).status_code == 403, (method, path)
+
+
 @pytest.mark.parametrize("condition", [{}, {"If_Match": 'W/"1"'}, {"If_Match": 'W/"9"'}, {"If_None_Match": "*"}])
 def test_what_is_hidden_is_not_there_for_a_change_either(doors: Doors, condition: dict[str, str]) -> None:
     of_another = {"status": "active", "subject": [{"reference": "Patient/b"}]}
