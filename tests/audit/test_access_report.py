@@ -77,6 +77,7 @@ def test_a_report_is_for_its_patient_and_for_auditors(shared: Trail) -> None:
         caller(shared.fhir, role="patient", patient=other),
         caller(shared.fhir, role="doctor"),
         caller(shared.fhir, role="staff"),
+        caller(shared.fhir, role="doctor", patient=one, scope="patient/*.rs"),
         caller(shared.fhir, patient=one, scope="patient/Observation.rs"),
         caller(shared.fhir, scope="system/Patient.cruds"),
     ):
