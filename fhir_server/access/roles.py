@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-from fhir_server.search import Scope
+from fhir_server.search import Grant, Scope
 from fhir_server.spec import r4
 
 Role = Literal["admin", "doctor", "staff", "patient"]
@@ -113,6 +113,11 @@ def _scopes(role: Role, user: str | None, patient: str | None) -> Iterator[Scope
         for name in rule.types.split():
             for query in queries:
                 yield Scope(name, frozenset(rule.permissions), query, patient)
+
+
+def is_administrator(grant: Grant) -> bool:
+    """Whether a grant is an administrator's own, whole one: not an app's that one of them uses, and not narrowed by scopes."""
+    return "admin" in grant.roles and grant.client is None and set(role_scopes("admin")) <= set(grant.scopes)
 
 
 def editable(roles: Iterable[str]) -> tuple[tuple[str, frozenset[str]], ...]:

@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 
 from flask import current_app, g, request
 
-from fhir_server.access import grant_of, is_alive, role_scopes
+from fhir_server.access import grant_of, is_administrator, is_alive
 from fhir_server.access.accounts import Accounts
 from fhir_server.access.administration import Administration
 from fhir_server.access.apps import Clients
@@ -91,9 +91,7 @@ def admit() -> None:
         raise Outcome("unauthenticated", "A bearer token is needed: Authorization: Bearer …", headers={"WWW-Authenticate": "Bearer"})
     here = office()
     grant = grant_of(here.settings.jwt_secret, token.strip(), here.clock(), here.is_alive)
-    # A token that was narrowed, by the scopes of whoever made it, is not made for this.
-    whole = set(role_scopes("admin")) <= set(grant.scopes)
-    if "admin" not in grant.roles or grant.client is not None or not whole:
+    if not is_administrator(grant):
         told = Event("denied", outcome=4, type="administration", query=f"{request.method} {request.path}")
         here.store.note(told.by(grant, address=request.environ.get("REMOTE_ADDR", ""), request_id=request.environ.get("fhir_server.request_id", "")))
         raise Outcome("forbidden", "This is for administrators")

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from fhir_server import fhirjson
+from fhir_server.access import is_administrator
 from fhir_server.outcome import Outcome
 from fhir_server.search import Query, Statement, compile_count, compile_search
 from fhir_server.store import Snapshot
@@ -28,7 +29,7 @@ def explained(engine: Engine, exchange: Exchange, db: Snapshot, query: Query) ->
     Each `statement` that a page takes has its purpose, SQL, arguments, plan, every `index` that was used, the rows that were visited, and its time.
     Raises Outcome `forbidden` for all but administrators.
     """
-    if "admin" not in exchange.grant.roles:
+    if not is_administrator(exchange.grant):
         raise Outcome("forbidden", "_explain shows how data lies in the database; it is for administrators")
     position = position_of(engine, db, query, exchange.grant)
     statements: list[dict[str, Any]] = []

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from fhir_server import fhirjson
-from fhir_server.access import Gate
+from fhir_server.access import Gate, is_administrator
 from fhir_server.access.accounts import standing
 from fhir_server.access.consent import denials
 from fhir_server.access.gate import is_restricted
@@ -45,7 +45,7 @@ def why_denied(engine: Engine, exchange: Exchange) -> Reply:
     `login` is the account's, `reference` the resource, or `type` alone for `create`; `interaction` is read, search, create, update or delete.
     Raises Outcome `forbidden` for anybody but administrators, `not-found` for an unknown login.
     """
-    if "admin" not in exchange.grant.roles:
+    if not is_administrator(exchange.grant):
         raise Outcome("forbidden", "Only administrators may ask why somebody else is denied something")
     login, asked = _inputs(engine, exchange)
     found = standing(engine.store, login)

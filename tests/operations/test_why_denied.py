@@ -12,10 +12,10 @@ from zoneinfo import ZoneInfo
 import pytest
 from flask import Flask
 
-from fhir_server.access import issue
+from fhir_server.access import is_administrator, issue
 from fhir_server.access.accounts import Accounts, NewAccount
 from fhir_server.access.sessions import Sessions
-from fhir_server.access.tokens import Person, issue_session
+from fhir_server.access.tokens import Person, issue_app, issue_session, session_and_grant
 from fhir_server.access.vault import Vault
 from fhir_server.app import build_app
 from fhir_server.interactions import Engine
@@ -137,10 +137,15 @@ def test_a_consent_is_named_by_its_id(clinic: Clinic) -> None:
     assert "Consent/c" in clinic.why("dora", "Observation/final-q")[2]
 
 
-def test_administrators_alone_may_ask(clinic: Clinic) -> None:
-    for token in (clinic.loader, clinic.session("dora"), clinic.session("pat")):
-        assert clinic(token, "GET", "$why-denied?login=pat&reference=Patient/p")[0] == 403
-    assert clinic(clinic.admin, "GET", "$why-denied?login=pat&reference=Patient/p")[0] == 200
+@pytest.mark.parametrize("path", ["$why-denied?login=pat&reference=Patient/p", "Patient?_explain=true"])
+def test_administrators_alone_may_ask_and_not_by_their_apps(clinic: Clinic, path: str) -> None:
+    scope, now = "user/Patient.rs", time.time()
+    narrowed = issue(SECRET, role="admin", user="ada", patient=None, scope=scope, ttl=600, now=now)
+    app = issue_app(SECRET, Person("ada", ("admin",)), client="c", scope=scope, context={}, session="s", ttl=600, now=now)
+    for token in (clinic.loader, clinic.session("dora"), clinic.session("pat"), narrowed):
+        assert clinic(token, "GET", path)[0] == 403
+    assert not is_administrator(session_and_grant(SECRET, app, now)[1])
+    assert clinic(clinic.admin, "GET", path)[0] == 200
 
 
 @pytest.mark.parametrize(

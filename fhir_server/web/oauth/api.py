@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from flask import Blueprint, Response, request
 
-from fhir_server.access import limits
+from fhir_server.access import is_administrator, limits
 from fhir_server.access.apps import Client, openid_configuration
 from fhir_server.access.apps.registration import Unfit, check, read_metadata
 from fhir_server.access.limits import Limit
@@ -24,7 +24,7 @@ from .adapted import Asked
 from .held import held, introspection
 from .patients import check_context
 from .protocol import Server
-from .services import Services, is_admin
+from .services import Services
 
 FORM: Final = "application/x-www-form-urlencoded"
 OPEN: Final = "open registration"
@@ -86,7 +86,7 @@ class _Api:
         asked = _asked()
         if asked.headers.get("Authorization", "")[:7].lower() != "bearer ":
             return self._server.introspect(asked)
-        if not is_admin(self._services.bearer()):
+        if not is_administrator(self._services.bearer()):
             raise Outcome("forbidden", "Only admins are told of the tokens of every client")
         found = held(self._services, asked.form.get("token", ""))
         return answer(introspection(self._services, found) if found is not None else {"active": False})
@@ -140,7 +140,7 @@ class _Api:
             if by is not None:
                 return by
             grant: Grant = services.bearer()
-            if not is_admin(grant):
+            if not is_administrator(grant):
                 raise Outcome("forbidden", "Only admins register clients by their token")
             return grant.actor
         if policy != "open" or service:

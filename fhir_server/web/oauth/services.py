@@ -18,7 +18,6 @@ from fhir_server.access.apps.requests import AppRequest
 from fhir_server.access.apps.sessions import Opened
 from fhir_server.access.apps.words import needs_patient
 from fhir_server.access.policy import Policy
-from fhir_server.access.roles import role_scopes
 from fhir_server.access.tokens import Person, issue_app, issue_session
 from fhir_server.access.vault import Vault
 from fhir_server.interactions import Engine
@@ -142,11 +141,6 @@ class Services:
             claims["preferred_username"] = account.login
             claims |= {"profile": user} if user is not None else {}
         return claims
-
-
-def is_admin(grant: Grant) -> bool:
-    """Whether a grant is an admin's own, whole one: not an app's, and not narrowed."""
-    return "admin" in grant.roles and grant.client is None and set(role_scopes("admin", grant.user)) <= set(grant.scopes)
 
 
 def _person(account: Account) -> Person:
