@@ -12,7 +12,7 @@ import ssl
 import threading
 import time
 from datetime import UTC, datetime
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -38,6 +38,7 @@ _TIMEOUT: Final = 5.0
 _LARGEST: Final = 64 * 1024
 _FRESH: Final = 60.0  # Seconds that fetched keys, or the news that there are none, are good: whoever takes a key back waits so long.
 _MOST_FETCHED: Final = 256
+_CARRYING: Final = tuple(map(IPv6Network, ("64:ff9b::/96", "::ffff:0:0/96", "::/96")))
 _fetched: dict[str, tuple[float, list[dict[str, Any]]]] = {}
 _lock = threading.Lock()
 # One at a time, so that slow addresses hold one of a process's threads and not all.
@@ -142,10 +143,22 @@ def _body(address: str) -> bytes:
 def _outside(host: str, port: int) -> str:
     found = [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     for each in found:
-        address = ip_address(each)
-        if (address.is_global and not address.is_multicast) or (is_loopback(host) and address.is_loopback):
+        if _is_outside(ip_address(each)) or (is_loopback(host) and ip_address(each).is_loopback):
             return each
     raise ValueError("the address is inside the house")
+
+
+def _is_outside(address: IPv4Address | IPv6Address) -> bool:
+    if isinstance(address, IPv6Address) and (inner := _carried(address)) is not None:
+        return _is_outside(inner)
+    return address.is_global and not address.is_multicast
+
+
+def _carried(address: IPv6Address) -> IPv4Address | None:
+    """The address of version 4 that a gateway takes out of one of version 6: https://www.rfc-editor.org/rfc/rfc6052, 6to4, IPv4-compatible."""
+    if address.sixtofour is not None:
+        return address.sixtofour
+    return IPv4Address(int(address) & 0xFFFFFFFF) if any(address in each for each in _CARRYING) else None
 
 
 def _verified(assertion: str, algorithm: str, keys: list[dict[str, Any]], client: str, audience: str) -> dict[str, Any]:

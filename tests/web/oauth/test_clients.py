@@ -277,7 +277,13 @@ def test_an_address_that_does_not_answer_is_not_asked_again_at_once(house: House
     assert kind.asked == ["/none"]
 
 
-@pytest.mark.parametrize("host", ["10.0.0.1", "192.168.1.1", "169.254.169.254", "[fd00::1]", "[::ffff:10.0.0.1]", "0.0.0.0", "224.0.0.1"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("10.0.0.1", "192.168.1.1", "169.254.169.254", "[fd00::1]", "[::ffff:10.0.0.1]", "0.0.0.0", "224.0.0.1"),
+        *("[64:ff9b::7f00:1]", "[64:ff9b::a9fe:a9fe]", "[2002:7f00:1::]", "[::10.0.0.1]", "[::ffff:127.0.0.1]"),
+    ],
+)
 def test_the_house_is_not_asked_for_keys(host: str) -> None:
     assert assertions.fetched_keys(f"https://{host}/keys") == []
     with pytest.raises(ValueError, match="inside the house"):
