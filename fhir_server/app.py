@@ -11,7 +11,6 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from ipaddress import ip_address
 from typing import Any, Final
 
 from flask import Flask, Response, request
@@ -28,6 +27,7 @@ from fhir_server.rest import ACTION, REQUEST_ID, blueprint, shared
 from fhir_server.settings import THREADS, Settings
 from fhir_server.store import Store
 from fhir_server.web import oauth
+from fhir_server.web.exchange import is_from_here
 
 _Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
@@ -119,20 +119,10 @@ def _metrics(token: str | None) -> Response:
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if not hmac.compare_digest(given.encode(), token.encode()):
             return Response("A bearer token is needed, that of METRICS_TOKEN.\n", 401, {"WWW-Authenticate": "Bearer"}, "text/plain")
-    elif not _is_loopback(request.environ):
+    elif not is_from_here():
         return Response("Metrics are for this machine; METRICS_TOKEN opens them to others.\n", 403, mimetype="text/plain")
     registry = REGISTRY
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
-
-
-def _is_loopback(environ: dict[str, Any]) -> bool:
-    # What a proxy on this machine passes on comes from elsewhere.
-    if "HTTP_X_FORWARDED_FOR" in environ or "HTTP_FORWARDED" in environ:
-        return False
-    try:
-        return ip_address(environ.get("REMOTE_ADDR", "")).is_loopback
-    except ValueError:
-        return False

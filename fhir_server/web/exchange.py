@@ -6,6 +6,7 @@ https://www.rfc-editor.org/rfc/rfc9457
 from __future__ import annotations
 
 import json
+from ipaddress import ip_address
 from typing import Any, Final
 
 from flask import Response, request
@@ -52,6 +53,16 @@ def answer(body: Any = None, status: int = 200) -> Response:
     if body is None:
         return Response(None, 204, _NO_STORE)
     return Response(json.dumps(body, ensure_ascii=False), status, _NO_STORE, content_type="application/json")
+
+
+def is_from_here() -> bool:
+    """Whether the request was sent on this machine. What a proxy on it passes on comes from elsewhere."""
+    if "X-Forwarded-For" in request.headers or "Forwarded" in request.headers:
+        return False
+    try:
+        return ip_address(request.environ.get("REMOTE_ADDR", "")).is_loopback
+    except ValueError:
+        return False
 
 
 def outcome_of(error: Exception) -> Outcome:

@@ -8,17 +8,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from flask import Blueprint, Response, request
 
 from fhir_server.access import is_administrator, limits
 from fhir_server.access.apps import Client, openid_configuration
-from fhir_server.access.apps.registration import Unfit, check, read_metadata
+from fhir_server.access.apps.registration import Unfit, check, is_loopback, read_metadata
+from fhir_server.access.desk import network
 from fhir_server.access.limits import Limit
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
-from fhir_server.web.exchange import answer, outcome_of, read_body, read_fields
+from fhir_server.web.exchange import answer, is_from_here, outcome_of, read_body, read_fields
 
 from .adapted import Asked
 from .held import held, introspection
@@ -99,6 +100,9 @@ class _Api:
         new = read_metadata(given)
         check(new)
         by = self._registrar("client_credentials" in new.grant_types)
+        if by == OPEN and new.jwks_uri is not None and is_loopback(urlsplit(new.jwks_uri).hostname or "") and not is_from_here():
+            # Nobody elsewhere has us ask the programs on this machine.
+            raise Unfit("invalid_client_metadata", "'jwks_uri' is an address on the server's own machine, which an admin may register")
         client, secret = self._services.clients.add(new, by, self._services.now())
         return answer(_registered(client, secret), 201)
 
@@ -146,7 +150,7 @@ class _Api:
         if policy != "open" or service:
             text = "Backend services are registered by an admin" if service else "Apps are registered by an admin here"
             raise Outcome("unauthenticated", f"{text}: send an admin's bearer token", headers={"WWW-Authenticate": "Bearer"})
-        limit = Limit(services.vault.digest("limit", "clients", request.environ.get("REMOTE_ADDR", "")), _REGISTRATIONS)
+        limit = Limit(services.vault.digest("limit", "clients", network(request.environ.get("REMOTE_ADDR", ""))), _REGISTRATIONS)
         limits.fail(services.store.database, limits.enter(services.store.database, [limit], services.now()))
         return OPEN
 

@@ -219,6 +219,19 @@ def test_metadata_that_cannot_be(open_house: House, changed: Json) -> None:
     assert answer.get_json()["error"] in ("invalid_client_metadata", "invalid_redirect_uri", "invalid_request")
 
 
+def test_nobody_elsewhere_has_this_machine_asked_for_keys(open_house: House) -> None:
+    app = APP | {"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": "http://127.0.0.1:2575/keys"}
+    client = open_house.clinic.app.test_client(use_cookies=False)
+
+    def registered(address: str, **headers: str) -> int:
+        return client.post("/oauth/register", json=app, headers=headers, environ_overrides={"REMOTE_ADDR": address}).status_code
+
+    assert registered("192.0.2.1") == 400
+    assert registered("127.0.0.1", **{"X-Forwarded-For": "192.0.2.1"}) == 400
+    assert registered("127.0.0.1") == 201
+    assert registered("192.0.2.1", **open_house.admin()) == 201
+
+
 @pytest.mark.parametrize(
     "changed", [{"token_endpoint_auth_method": "client_secret_basic"}, {"scope": "patient/*.rs"}, {"scope": ""}, {"redirect_uris": [BACK]}]
 )
