@@ -16,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
+from functools import cache
 from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -97,9 +98,8 @@ def send_mail(url: str, to: str, subject: str, text: str) -> None:
     message["Message-ID"] = make_msgid(domain="fhir-server.local")
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(text)
-    context = ssl.create_default_context()
     if parts.scheme == "smtps":
-        client: smtplib.SMTP = smtplib.SMTP_SSL(host, parts.port or 465, timeout=_SECONDS, context=context)
+        client: smtplib.SMTP = smtplib.SMTP_SSL(host, parts.port or 465, timeout=_SECONDS, context=_trusted())
     else:
         client = smtplib.SMTP(host, parts.port or 25, timeout=_SECONDS)
     with client:
@@ -107,13 +107,19 @@ def send_mail(url: str, to: str, subject: str, text: str) -> None:
         if parts.scheme == "smtp":
             client.ehlo()
             if client.has_extn("starttls"):
-                client.starttls(context=context)
+                client.starttls(context=_trusted())
                 secure = True
         if parts.username:
             if not secure:
                 raise smtplib.SMTPException("the server offers no TLS, and the password is not sent without")
             client.login(unquote(parts.username), unquote(parts.password or ""))
         client.send_message(message)
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    # Once: reading the certificates takes 20 ms of CPU, by which the answers of other threads would tell that a message goes out.
+    return ssl.create_default_context()
 
 
 def send_sms(url: str, to: str, text: str) -> None:

@@ -32,7 +32,8 @@ class Registration:
         """Takes a registration and sends a code to prove e-mail or phone; for a login that is taken it does the same work and sends none.
 
         A registration may be repeated with the same password, and after a day by anybody. Without a gateway the code is had at the desk, by
-        `fhir-server user otp`. Raises Outcome `invalid` for what cannot be taken, `throttled` after too many from one address.
+        `fhir-server user otp`. Raises Outcome `invalid` for what cannot be taken, `throttled` after too many from one address, `unavailable` where
+        no more messages are taken.
         """
         desk = self._desk
         now = desk.now()
@@ -41,16 +42,9 @@ class Registration:
         limits.fail(desk.database, limits.enter(desk.database, [limit], now))
         account = desk.accounts.by_login(new.login)
         account = desk.accounts.add(new, now) if account is None else self._unproved(account, new, now)
-        if account is not None:
-            challenge = desk.challenges.latest(account, "registration", now) or desk.challenges.open(account, "registration", now)
-            if not (desk.messenger.mails or (desk.messenger.texts and account.phone is not None)):
-                return
-            try:
-                desk.send_code(account, challenge, "email" if desk.messenger.mails else "sms", now)
-            except Outcome as outcome:
-                # Within the cool-down: the code is on its way, and a stranger is told nothing.
-                if outcome.category != "throttled":
-                    raise
+        # Later, so that the answer takes as long for a login that is taken.
+        if not desk.messenger.later(lambda: self._send(account)):
+            raise Outcome("unavailable", "The code cannot be sent now; try again", headers={"Retry-After": "10"})
 
     def confirm(self, login: str, code: str, caller: Caller) -> Account:
         """The account whose registration a right code proves; `welcome` makes it active. Raises Outcome `unauthenticated` for any other."""
@@ -66,6 +60,21 @@ class Registration:
         limits.strike(desk.database, tries)
         desk.accounts.prove(account, method)
         return account
+
+    def _send(self, account: Account | None) -> None:
+        desk = self._desk
+        if account is None:
+            return
+        now = desk.now()
+        challenge = desk.challenges.latest(account, "registration", now) or desk.challenges.open(account, "registration", now)
+        if not (desk.messenger.mails or (desk.messenger.texts and account.phone is not None)):
+            return
+        try:
+            desk.send_code(account, challenge, "email" if desk.messenger.mails else "sms", now)
+        except Outcome as outcome:
+            # Within the cool-down: the code is on its way.
+            if outcome.category != "throttled":
+                raise
 
     def _unproved(self, account: Account, new: NewAccount, now: datetime) -> Account | None:
         """The registration that waits for its proof: the same person's, or one given up, which another takes the place of."""
