@@ -18,7 +18,7 @@ from fhir_server.settings import Settings
 from fhir_server.web.browser import Browser, BrowserSession, caller
 from fhir_server.web.exchange import read_body
 from fhir_server.web.forms import FormGuard
-from fhir_server.web.pages import Pages
+from fhir_server.web.pages import Pages, local_path
 
 from .api import FORM, extended, read_params
 from .asking import CLINICIANS, Asking, Distrusted, Refused, check, trusted, wanted, wants_sign_in
@@ -61,7 +61,10 @@ class _Authorize:
         text = read_body(FORM).decode("ascii", errors="replace")
         params = read_params(text)
         trusted(self._services, params)
-        return self._pages.redirect(f"/oauth/authorize?{urlencode(params)}")
+        place = f"/oauth/authorize?{urlencode(params)}"
+        if local_path(place) is None:
+            raise Distrusted("The app that has sent you here asks for too much at once")
+        return self._pages.redirect(place)
 
     def begin(self) -> Response:
         request.environ["fhir_server.action"] = "oauth"

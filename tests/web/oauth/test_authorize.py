@@ -23,6 +23,13 @@ def test_a_request_by_post_goes_on_by_get(house: House) -> None:
     assert (answer.status_code, answer.headers["Location"]) == (303, f"/oauth/authorize?{query}")
 
 
+def test_a_request_by_post_that_no_address_holds_is_told_on_a_page(house: House) -> None:
+    client, _ = house.app()
+    form = {"client_id": client.id, "redirect_uri": BACK, "scope": "%" * 3000}
+    answer = house.browser().post("/oauth/authorize", data=form)
+    assert (answer.status_code, "too much at once" in answer.text) == (400, True)
+
+
 @pytest.mark.parametrize(
     "changed",
     [
