@@ -65,7 +65,7 @@ def _inside(engine: Engine, exchange: Exchange, db: Snapshot, query: Query) -> R
     """Matches inside of other resources, with their containers or without. A page has as many containers as it has room for, not matches."""
     query = resolved(query, expansion(engine, db, exchange.grant))
     position = position_of(engine, db, query, exchange.grant)
-    outer = prepared(engine, db, over_containers(query, engine.registry), exchange.grant)
+    outer = prepared(engine, db, over_containers(query, engine.registry, exchange.grant), exchange.grant)
     total = 0
     while query.summary == "count":
         page = find(engine, db, outer, exchange.grant, position)

@@ -127,6 +127,8 @@ class Conditions:
 
     def _chain_inside(self, chain: Chain, place: Place) -> Iterator[Statement]:
         """A chain to a contained resource; of several of one type any will do, since rows do not tell them apart."""
+        if not all(map(self.grant.looks_into, place.types)):
+            return
         for _, part in chain.targets:
             if (criterion := within(part)) is not None:
                 found = self.inside(chain.param, criterion)

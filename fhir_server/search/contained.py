@@ -11,22 +11,25 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from .grant import Grant
 from .match import matches
-from .query import AllOf, AnyOf, Criterion, Filter, Itself, Query
+from .query import AllOf, AnyOf, Criterion, Filter, Itself, Not, Query
 from .registry import Registry
 
 
-def over_containers(query: Query, registry: Registry) -> Query:
-    """The query over all types whose matches may contain matches, or be matches themselves where `contained` is `both`.
+def over_containers(query: Query, registry: Registry, grant: Grant) -> Query:
+    """The query over all types whose matches may contain matches that the grant shows, or be matches themselves where `contained` is `both`.
 
     The query's codes must be `resolved`. A container of two resources that satisfy one filter each is found, though neither matches, and so is one
     of a resource that has what must not be: `inside` tells.
     """
     within = tuple(found for found in map(_within, query.filters) if found is not None)
-    types = tuple(registry.types)
+    types = tuple(filter(grant.looks_into, registry.types))
     if query.contained == "true":
         return replace(query, types=types, filters=within)
     outside = AllOf((Itself(query.type), *query.filters))
+    if query.type not in types:
+        types, within = (*types, query.type), (*within, Not(Itself(query.type)))
     return replace(query, types=types, filters=(AnyOf((outside, AllOf(within))),))
 
 

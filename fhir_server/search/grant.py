@@ -118,6 +118,10 @@ class Grant:
         """The elements of a type that are not shown."""
         return next((elements for name, elements in self.hidden if name == resource_type), frozenset()) if self.hidden else frozenset()
 
+    def looks_into(self, resource_type: str) -> bool:
+        """Whether what resources of a type contain is shown, and searched by."""
+        return "contained" not in self.hidden_of(resource_type)
+
     def differs_by_content(self, resource_type: str, permission: Permission = "r") -> bool:
         """Whether instances of one type may differ in whether they are open, for another reason than whose they are."""
         return any(way.query for way in self.ways(resource_type, permission)) or bool(self.denials_of(resource_type))

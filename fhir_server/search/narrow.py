@@ -71,14 +71,14 @@ class _Asker:
                 return Not(self.narrow(part, types))
             case Chain(param, targets):
                 inner = tuple((name, self.narrow(part, (name,))) for name, part in targets)
-                return self.chain(param, inner) or Chain(param, inner)
+                return self.chain(param, inner, types) or Chain(param, inner)
             case Has(source, param, part):
                 narrow = self.narrow(part, (source,))
                 return self.has(source, param, narrow, types) or Has(source, param, narrow)
             case _:
                 return node
 
-    def chain(self, param: Param, targets: tuple[tuple[str, Filter], ...]) -> Filter | None:
+    def chain(self, param: Param, targets: tuple[tuple[str, Filter], ...], types: tuple[str, ...]) -> Filter | None:
         found: list[Target] = []
         for name, part in targets:
             if self.grant.allows(name, "s"):
@@ -88,7 +88,7 @@ class _Asker:
             if len(found) > FEW:
                 return None
         criterion = Criterion(param, tuple(dict.fromkeys(found)))
-        containers = self.containers(param, [part for _, part in targets])
+        containers = self.containers(param, [part for _, part in targets]) if all(map(self.grant.looks_into, types)) else ()
         if containers is None:
             return None
         return AnyOf((criterion, Numbered(containers))) if containers else criterion

@@ -25,6 +25,7 @@ SECRET: Final = "a secret that only the tests know of"
 ZONE: Final = ZoneInfo("Europe/Berlin")
 SECRETS: Final = ("asthma", "Condition/c1", "wheezing")
 
+DIAGNOSES: Final = [{"condition": {"reference": "Condition/c1"}}]
 ENCOUNTER: Final[dict[str, Any]] = {
     "resourceType": "Encounter",
     "id": "e1",
@@ -32,9 +33,13 @@ ENCOUNTER: Final[dict[str, Any]] = {
     "status": "in-progress",
     "class": {"code": "AMB"},
     "subject": {"reference": "Patient/p1"},
-    "contained": [{"resourceType": "Condition", "id": "c", "subject": {"reference": "Patient/p1"}, "code": {"text": "asthma of childhood"}}],
+    "contained": [
+        {"resourceType": "Condition", "id": "c", "subject": {"reference": "Patient/p1"}, "code": {"text": "asthma of childhood"}},
+        {"resourceType": "EpisodeOfCare", "id": "e", "status": "active", "patient": {"reference": "Patient/p1"}, "diagnosis": DIAGNOSES},
+    ],
+    "episodeOfCare": [{"reference": "#e"}],
     "reasonReference": [{"reference": "Condition/c1"}, {"reference": "#c"}],
-    "diagnosis": [{"condition": {"reference": "Condition/c1"}}],
+    "diagnosis": DIAGNOSES,
 }
 ORDER: Final[dict[str, Any]] = {
     "resourceType": "ServiceRequest",
@@ -52,7 +57,7 @@ def app(fresh_database: Callable[[], str], tmp_path_factory: pytest.TempPathFact
     store = Store(fresh_database(), zone=ZONE, connections=4)
     options = Settings(data=Path(tmp_path_factory.mktemp("data")), jwt_secret=SECRET, clinic_timezone=ZONE)
     made = build_app(Engine.build(store, options, names()), options)
-    for body in ({"resourceType": "Patient", "id": "p1"}, ENCOUNTER, ORDER):
+    for body in ({"resourceType": "Patient", "id": "p1"}, ENCOUNTER, {**ENCOUNTER, "id": "e2", "status": "finished"}, ORDER):
         answer = call(made, None, f"{body['resourceType']}/{body['id']}", "PUT", body)
         assert answer.status_code == 201, answer.data
     yield made
@@ -109,7 +114,17 @@ def test_no_app_of_staff_is_held_to_notes_and_so_told_of_them(app: Flask, query:
 
     for path in ("Encounter/e1", "Encounter/e1/_history/1"):
         assert [asked(role, path) for role in ("doctor", "staff")] == [200, 404]
-    assert [asked(role, "Encounter?_summary=count") for role in ("doctor", "staff")] == [1, 0]
+    assert [asked(role, "Encounter?_summary=count") for role in ("doctor", "staff")] == [2, 0]
+
+
+def test_staff_learn_nothing_of_what_an_encounter_contains(app: Flask) -> None:
+    for path in ("Condition?code:text=asthma&_contained=true&_count=1", "Encounter?status=in-progress,finished&_contained=both&_count=1"):
+        doctor, staff = (call(app, role, path).get_json() for role in ("doctor", "staff"))
+        assert "next" in [each["relation"] for each in doctor["link"]]
+        assert ("next" in [each["relation"] for each in staff["link"]]) is ("both" in path)
+    chain = "Encounter?episode-of-care:EpisodeOfCare.condition=Condition/c1"
+    assert [call(app, role, chain).get_json()["total"] for role in ("doctor", "staff")] == [2, 0]
+    assert [call(app, role, f"{chain}&_summary=count").get_json()["total"] for role in ("doctor", "staff")] == [2, 0]
 
 
 def test_whoever_is_a_doctor_too_sees_all() -> None:

@@ -154,7 +154,7 @@ def contained_agrees(
     """What a search inside of containers shows is what is there: types and ids, as `container#inner` where matches are shown without containers."""
     asked = queries.parsed(registry, search)
     query, other = resolved(asked, expand), resolved(asked, meant)
-    outer = narrowed(over_containers(query, registry), registry, grant, run)
+    outer = narrowed(over_containers(query, registry, grant), registry, grant, run)
     rows = [resources[rid - 1] for rid in paged(run, outer, registry, grant, len(resources))]
     found = [Found(each["resourceType"], each["id"], fhirjson.dumps(each)) for each in rows]
     shown = interaction._unpacked(cast(Any, SimpleNamespace(registry=registry)), query, found)

@@ -40,7 +40,7 @@ def containers(database: Any, container: Json, *params: tuple[str, str]) -> list
     registry = database.registry
     query = registry.parse("Organization", list(params), strict=True)
     with database.holding([container]) as run:
-        rows = [container for _ in paged(run, over_containers(query, registry), registry, SYSTEM, 2)]
+        rows = [container for _ in paged(run, over_containers(query, registry, SYSTEM), registry, SYSTEM, 2)]
     found = [Found(each["resourceType"], each["id"], fhirjson.dumps(each)) for each in rows]
     return [each.id for each in interaction._unpacked(cast(Any, SimpleNamespace(registry=registry)), query, found)]
 
