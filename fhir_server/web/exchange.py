@@ -50,7 +50,10 @@ def read_body(media_type: str) -> bytes:
 def answer(body: Any = None, status: int = 200) -> Response:
     """A JSON answer that nobody keeps; without a body 204."""
     if body is None:
-        return Response(None, 204, _NO_STORE)
+        response = Response(None, 204, _NO_STORE)
+        # There is nothing that could have a type.
+        del response.headers["Content-Type"]
+        return response
     return Response(json.dumps(body, ensure_ascii=False), status, _NO_STORE, content_type="application/json")
 
 
