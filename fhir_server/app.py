@@ -65,7 +65,7 @@ def build_app(engine: Engine, settings: Settings) -> Flask:
     app.extensions["store"] = engine.store
     # An address with two slashes means nothing; it is not redirected to one that does.
     app.url_map.merge_slashes = False
-    app.register_blueprint(blueprint(engine, settings, elsewhere=web.Pages(settings).fault))
+    app.register_blueprint(blueprint(engine, settings, elsewhere=web.elsewhere(settings)))
     app.register_blueprint(web.blueprint(engine, settings))
     app.register_blueprint(oauth.blueprint(engine, settings))
     admin.register(app, engine, settings)

@@ -22,13 +22,16 @@ _log = logging.getLogger("fhir_server.problems")
 def outcome_of(error: Exception, request_id: str) -> Outcome:
     """The fault that an exception is.
 
-    What is neither an Outcome nor a refusal of the HTTP library (which has a `code`) is logged, and told by the request's id alone.
+    What is neither an Outcome nor a refusal of the HTTP library (which has a `code`, and `valid_methods` where another method is meant) is logged,
+    and told by the request's id alone.
     """
     if isinstance(error, Outcome):
         return error
     code = getattr(error, "code", None)
     if isinstance(code, int):
-        return Outcome(_CATEGORIES.get(code, "malformed"), str(getattr(error, "description", None) or "The request cannot be read"))
+        allowed = getattr(error, "valid_methods", None)
+        headers = {"Allow": ", ".join(sorted(allowed))} if allowed else {}
+        return Outcome(_CATEGORIES.get(code, "malformed"), str(getattr(error, "description", None) or "The request cannot be read"), headers=headers)
     _log.error("request %s failed", request_id, exc_info=error)
     return Outcome("internal", f"Something went wrong here; the server's log tells what, under the request id {request_id}")
 

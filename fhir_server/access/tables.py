@@ -66,6 +66,9 @@ account: Final = Table(
     _sealed("applicant"),
     _flag("demo"),
     _moment("created"),
+    # Which messages its owner wants besides codes and warnings.
+    _flag("notify_email", "true"),
+    _flag("notify_sms"),
     CheckConstraint("state IN ('invited', 'active', 'locked', 'disabled')", name="account_state"),
 )
 """Accounts are never deleted: what they did refers to them."""

@@ -14,8 +14,7 @@ from importlib.resources import files
 from typing import Any, Final
 
 import flask_smorest
-from flask import Blueprint, Flask, Response, current_app, request
-from werkzeug.exceptions import HTTPException
+from flask import Blueprint, Flask, Response
 
 from fhir_server.interactions import Engine
 from fhir_server.outcome import Outcome
@@ -24,9 +23,9 @@ from fhir_server.settings import Settings
 from . import audit, clients, roles, server, sessions, users
 from .exchange import problem
 from .office import EXTENSION, Office, admit
+from .routes import METHODS, methods_here
 from .schemas import Problem
 
-_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 _GROUPS: Final = (users.routes, sessions.routes, roles.routes, clients.routes, server.routes, audit.routes)
 _DESCRIPTION: Final = """Accounts, sessions, roles, apps, search parameters, the audit trail and the state of the server, for administrators.
 
@@ -83,7 +82,7 @@ def register(app: Flask, engine: Engine, settings: Settings, clock: Callable[[],
     rest.add_url_rule("/openapi.json", "openapi", lambda: Response(document, content_type="application/json", headers=_PROTECTED))
     rest.add_url_rule("/docs", "docs", lambda: Response(_DOCS, content_type="text/html; charset=utf-8", headers=_PROTECTED))
     rest.add_url_rule("/docs/<name>", "asset", _asset)
-    rest.add_url_rule("/<path:path>", "nothing", _nothing, methods=_METHODS, provide_automatic_options=False)
+    rest.add_url_rule("/<path:path>", "nothing", _nothing, methods=METHODS, provide_automatic_options=False)
     rest.register_error_handler(Exception, problem)
     app.register_blueprint(rest)
 
@@ -117,14 +116,7 @@ def _nothing(path: str) -> Response:
     """Any other address below /admin, and any other method at one of those that are there."""
     del path
     admit()
-    adapter = current_app.url_map.bind("")
-    there = []
-    for method in _METHODS:
-        try:
-            if adapter.match(request.path, method)[0] != request.endpoint:
-                there.append(method)
-        except HTTPException:
-            continue
+    there = methods_here()
     if there:
         raise Outcome("method", "This address has other methods", headers={"Allow": ", ".join(there)})
     raise Outcome("not-found", "There is nothing at this address")

@@ -123,7 +123,10 @@ def done_by_caller(event: Event) -> Event:
 def answered(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON answer that nobody keeps; without a body there is none."""
     if body is None:
-        return Response(None, status, _NO_STORE | dict(headers or {}))
+        response = Response(None, status, _NO_STORE | dict(headers or {}))
+        # There is nothing that could have a type.
+        del response.headers["Content-Type"]
+        return response
     return Response(json.dumps(body, ensure_ascii=False), status, _NO_STORE | dict(headers or {}), content_type="application/json")
 
 

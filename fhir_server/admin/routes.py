@@ -6,12 +6,16 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import flask_smorest
-from flask import request
+from flask import Response, current_app, request
+from werkzeug.exceptions import HTTPException
 
-from .exchange import Parser, problem, read_body
+from .exchange import Parser, answered, problem, read_body
 from .office import admit
 
 PREFIX: Final = "/admin/api/v1"
+METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+NOTHING: Final = "admin.nothing"
+"""The rule that answers at every address where there is nothing else."""
 
 _ETAG: Final = {"description": "Names the state that is shown.", "required": True, "schema": {"type": "string"}}
 _LOCATION: Final = {"description": "The address of what was made.", "required": True, "schema": {"type": "string"}}
@@ -66,7 +70,23 @@ class Routes(flask_smorest.Blueprint):
         return decorate
 
 
-def _begin() -> None:
+def methods_here() -> list[str]:
+    """The methods that the address of this request has, but for the rule that answers at every address."""
+    adapter = current_app.url_map.bind("")
+    found = []
+    for method in METHODS:
+        try:
+            if adapter.match(request.path, method)[0] != NOTHING:
+                found.append(method)
+        except HTTPException:
+            continue
+    return found
+
+
+def _begin() -> Response | None:
     request.environ["fhir_server.action"] = "admin"
     admit()
+    if request.method == "OPTIONS":
+        return answered(None, 204, {"Allow": ", ".join(methods_here())})
     read_body()
+    return None

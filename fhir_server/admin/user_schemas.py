@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from marshmallow import Schema, fields, validate
+from marshmallow import Schema, fields, post_load, validate
 
 from fhir_server.access import ROLES
 from fhir_server.access.passwords import LONGEST, SHORTEST
@@ -13,7 +13,7 @@ from .schemas import Page, Paging, Strict, moment, shown
 
 STATES: Final = ("invited", "active", "locked", "disabled")
 _LOGIN: Final = validate.Length(1, 100)
-_IDENTITY: Final = validate.Regexp(r"^[A-Za-z0-9\-.]{1,64}$", error="Not the id of a resource.")
+_PEOPLE: Final = {"practitioner": "Practitioner", "patient": "Patient", "related_person": "RelatedPerson"}
 _ROLE: Final = validate.OneOf(ROLES)
 
 
@@ -26,7 +26,12 @@ def _contact(text: str, most: int) -> fields.String:
 
 
 def _identity(resource_type: str) -> fields.String:
-    return fields.String(allow_none=True, validate=_IDENTITY, metadata={"description": f"The id of the {resource_type} that this person is."})
+    form = validate.Regexp(rf"^({resource_type}/)?[A-Za-z0-9\-.]{{1,64}}$", error=f"Not the id of a {resource_type}.")
+    return fields.String(
+        allow_none=True,
+        validate=form,
+        metadata={"description": f"The id of the {resource_type} that this person is, or {resource_type}/ and the id."},
+    )
 
 
 class _Entered(Strict):
@@ -37,6 +42,12 @@ class _Entered(Strict):
     practitioner = _identity("Practitioner")
     patient = _identity("Patient")
     related_person = _identity("RelatedPerson")
+
+    @post_load
+    def as_ids(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """References become ids."""
+        people = {name: data[name].removeprefix(f"{kind}/") for name, kind in _PEOPLE.items() if data.get(name)}
+        return data | people
 
 
 class NewUser(_Entered):

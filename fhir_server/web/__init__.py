@@ -3,6 +3,6 @@
 from .browser import Browser
 from .forms import FormGuard
 from .pages import Pages
-from .site import blueprint
+from .site import blueprint, elsewhere
 
-__all__ = ["Browser", "FormGuard", "Pages", "blueprint"]
+__all__ = ["Browser", "FormGuard", "Pages", "blueprint", "elsewhere"]

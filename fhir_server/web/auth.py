@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
@@ -18,6 +19,7 @@ from flask import Blueprint, Response, request
 from fhir_server.access.accounts import Account
 from fhir_server.access.contacts import Contacts, Kind
 from fhir_server.access.invitations import Invitations
+from fhir_server.access.notifications import Wanted, want, wanted
 from fhir_server.access.recovery import Recovery
 from fhir_server.access.sessions import Opened, is_alive
 from fhir_server.access.sign_in import SignIn
@@ -28,7 +30,7 @@ from fhir_server.search import Grant
 from fhir_server.settings import Settings
 
 from .browser import caller
-from .exchange import answer, problem, read_fields
+from .exchange import answer, problem, read_fields, read_flags
 from .registering import NEEDED, OPTIONAL, Registering
 
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -75,6 +77,7 @@ class _Auth:
             "register/confirm": {"POST": self._confirm_registration},
             "invitation": {"POST": self._accept},
             "me": {"GET": self._me},
+            "me/notifications": {"GET": self._notifications, "PUT": self._notify},
         }
 
     def answer(self, path: str) -> Response:
@@ -197,9 +200,19 @@ class _Auth:
     def _me(self) -> Response:
         session, grant = self._bearer()
         if session is None:
-            return answer({"login": grant.actor, "roles": sorted(grant.roles), "fhirUser": None, "session": None})
+            return answer({"login": grant.actor, "roles": sorted(grant.roles), "fhirUser": grant.user, "session": None})
         _, account = self._signed_in()
         return answer({"login": account.login, "roles": account.roles, "fhirUser": account.fhir_user, "session": session})
+
+    def _notifications(self) -> Response:
+        _, account = self._signed_in()
+        return answer(asdict(wanted(self._sign_in.desk.database, account.id)))
+
+    def _notify(self) -> Response:
+        choice = Wanted(**read_flags("email", "sms"))
+        _, account = self._signed_in(usable=True)
+        want(self._sign_in.desk.database, account.id, choice, self._bearer()[1], caller().address)
+        return answer(asdict(choice))
 
     def _tokens(self, account: Account, opened: Opened) -> Response:
         person = Person(account.login, account.roles, account.patient, account.fhir_user, account.password_expired, account.id)

@@ -25,14 +25,18 @@ def read_fields(*needed: str, optional: tuple[str, ...] = ()) -> dict[str, str]:
 
     Raises Outcome `media-type`, `too-large`, `malformed` for what is no JSON object, `parameter` for a field that is missing, empty or no text.
     """
-    try:
-        body = json.loads(read_body("application/json"))
-    except (ValueError, RecursionError):
-        raise Outcome("malformed", "The body is not JSON") from None
-    if not isinstance(body, dict):
-        raise Outcome("malformed", "The body has to be a JSON object")
+    body = _read_object()
     found = {name: _text(name, body.get(name)) for name in needed}
     return found | {name: _text(name, body[name]) for name in optional if body.get(name) is not None}
+
+
+def read_flags(*needed: str) -> dict[str, bool]:
+    """The truth values of a JSON object in the request's body. Raises Outcome as `read_fields`."""
+    body = _read_object()
+    for name in needed:
+        if not isinstance(body.get(name), bool):
+            raise Outcome("parameter", f"'{name}' is needed, as true or false")
+    return {name: body[name] for name in needed}
 
 
 def read_body(media_type: str) -> bytes:
@@ -51,7 +55,10 @@ def read_body(media_type: str) -> bytes:
 def answer(body: Any = None, status: int = 200) -> Response:
     """A JSON answer that nobody keeps; without a body 204."""
     if body is None:
-        return Response(None, 204, _NO_STORE)
+        response = Response(None, 204, _NO_STORE)
+        # There is nothing that could have a type.
+        del response.headers["Content-Type"]
+        return response
     return Response(json.dumps(body, ensure_ascii=False), status, _NO_STORE, content_type="application/json")
 
 
@@ -73,6 +80,16 @@ def outcome_of(error: Exception) -> Outcome:
 def problem(error: Exception) -> Response:
     """The answer to a fault: problem details whose `error` is the fault's category, as `unauthenticated`."""
     return Response(*problems.answer_to(outcome_of(error)), content_type=problems.MEDIA_TYPE)
+
+
+def _read_object() -> dict[str, Any]:
+    try:
+        body = json.loads(read_body("application/json"))
+    except (ValueError, RecursionError):
+        raise Outcome("malformed", "The body is not JSON") from None
+    if not isinstance(body, dict):
+        raise Outcome("malformed", "The body has to be a JSON object")
+    return body
 
 
 def _text(name: str, value: Any) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Final
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
+from werkzeug.exceptions import HTTPException
 
 from fhir_server.access.sign_in import SignIn
 from fhir_server.interactions import Engine
@@ -17,12 +19,15 @@ from fhir_server.settings import Settings
 from .auth import auth_blueprint
 from .browser import Browser
 from .entrance import Entrance
+from .exchange import problem
 from .forms import Cookies, FormGuard
 from .joining import Joining
 from .own_account import OwnAccount
 from .pages import Pages, stylesheet
 from .registering import Registering
 from .views import Kit
+
+_FOR_PROGRAMS: Final = ("/.well-known/", "/auth/", "/health/", "/metrics/", "/oauth/")
 
 
 def blueprint(engine: Engine, settings: Settings, clock: Callable[[], float] = time.time) -> Blueprint:
@@ -34,6 +39,16 @@ def blueprint(engine: Engine, settings: Settings, clock: Callable[[], float] = t
     web.register_blueprint(auth_blueprint(engine, settings, sign_in, registering, clock))
     web.register_blueprint(_pages_blueprint(kit, registering))
     return web
+
+
+def elsewhere(settings: Settings) -> Callable[[HTTPException], Response]:
+    """What answers where the application has nothing, or has it under another method: problem details where programs ask, a page where people do."""
+    pages = Pages(settings)
+
+    def answer(error: HTTPException) -> Response:
+        return problem(error) if f"{request.path}/".startswith(_FOR_PROGRAMS) else pages.fault(error)
+
+    return answer
 
 
 def _pages_blueprint(kit: Kit, registering: Registering) -> Blueprint:

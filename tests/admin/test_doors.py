@@ -113,6 +113,11 @@ def test_other_methods_are_told(desk: Desk, method: str, path: str, allow: set[s
     assert set(answer.headers["Allow"].split(", ")) == allow
 
 
+def test_options_names_the_methods_that_are_there(desk: Desk) -> None:
+    answer = desk("OPTIONS", "/users")
+    assert (answer.status_code, answer.headers["Allow"]) == (204, "GET, HEAD, POST, OPTIONS")
+
+
 def test_there_is_nothing_elsewhere(desk: Desk, clinic: Clinic) -> None:
     for path in ("/admin/api/v2/users", "/admin/docs/../../etc", "/admin/x"):
         problem(desk("GET", path), 404)

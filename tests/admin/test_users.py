@@ -84,6 +84,14 @@ def test_who_a_person_is_has_to_be_in_the_record(desk: Desk, clinic: Clinic) -> 
     problem(desk("PATCH", f"/users/{user['id']}", {"patient": gone}), 422)
 
 
+def test_who_somebody_is_may_be_told_by_reference(desk: Desk, clinic: Clinic) -> None:
+    patient = resource(clinic, "Patient")
+    user = made(desk, roles=["patient"], patient=f"Patient/{patient}")
+    assert (user["patient"], user["fhirUser"]) == (patient, f"Patient/{patient}")
+    for wrong in (f"Practitioner/{patient}", f"Patient/Patient/{patient}", "Patient/"):
+        problem(desk("PATCH", f"/users/{user['id']}", {"patient": wrong}), 422)
+
+
 def test_the_role_patient_needs_the_patient(desk: Desk, clinic: Clinic) -> None:
     problem(desk("POST", "/users", {"login": login(), "password": PASSWORD, "roles": ["patient"]}), 422)
     user = made(desk, roles=["patient"], patient=resource(clinic, "Patient"))

@@ -26,6 +26,30 @@ def test_the_request_id_reaches_the_interactions(door: Door) -> None:
     assert door.last.request_id == answer.headers["X-Request-Id"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "allow"),
+    [
+        ("GET", "/oauth/token", 405, "OPTIONS, POST"),
+        ("DELETE", "/oauth/userinfo", 405, "GET, HEAD, OPTIONS, POST"),
+        ("POST", "/.well-known/openid-configuration", 405, "GET, HEAD, OPTIONS"),
+        ("POST", "/metrics", 405, "GET, HEAD, OPTIONS"),
+        ("GET", "/oauth/nothing", 404, None),
+        ("GET", "/oauth", 404, None),
+        ("GET", "/auth", 404, None),
+        ("GET", "/health/nothing", 404, None),
+    ],
+)
+def test_programs_that_have_gone_astray_are_told_so_as_programs(door: Door, method: str, path: str, status: int, allow: str | None) -> None:
+    answer = door.client.open(path, method=method)
+    assert (answer.status_code, answer.mimetype) == (status, "application/problem+json")
+    assert answer.headers.get("Allow") == allow
+    assert "X-Request-Id" in answer.headers
+
+
+def test_people_who_have_gone_astray_have_a_page(door: Door) -> None:
+    assert door.client.get("/nowhere").mimetype == "text/html"
+
+
 def test_home_says_what_this_is(door: Door) -> None:
     answer = door.client.get("/")
     assert answer.status_code == 200

@@ -62,7 +62,11 @@ for _ in range(2):
     counts.append(counted)
 assert reply.status == 200
 store.close()
-print(len(data) // 2**20, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, *counts)
+# The kernel's own count of a process begins with the memory of whoever started it; that of its address space does not.
+status = Path("/proc/self/status")
+peaks = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:")] if status.exists() else []
+peak = int(peaks[0]) if peaks else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(len(data) // 2**20, peak // 1024, *counts)
 """
 
 

@@ -260,6 +260,7 @@ def test_pages_for_those_who_are_signed_in(clinic: Clinic, person: Person) -> No
 def test_other_addresses_and_methods_have_a_page_too(person: Person, method: str, path: str, status: int) -> None:
     answer = person.client.open(path, method=method)
     assert answer.status_code == status
+    assert ("Allow" in answer.headers) == (status == 405)
     examine(answer)
 
 

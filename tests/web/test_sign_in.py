@@ -7,7 +7,9 @@ from typing import Any
 import pyotp
 import pytest
 
-from .conftest import PASSWORD, Clinic
+from fhir_server.access.tokens import issue
+
+from .conftest import PASSWORD, SECRET, Clinic, Json
 
 
 def test_from_password_to_session_to_sign_out(clinic: Clinic) -> None:
@@ -24,12 +26,19 @@ def test_from_password_to_session_to_sign_out(clinic: Clinic) -> None:
     assert clinic("GET", "/fhir/Patient", token=token).status_code == 200
     (listed,) = clinic.listed(token)
     assert (listed["id"], listed["current"], listed["agent"], listed["address"]) == (tokens["session"], True, "test", clinic.address)
-    assert clinic.post("logout", token).status_code == 204
+    gone = clinic.post("logout", token)
+    assert (gone.status_code, gone.headers.get("Content-Type")) == (204, None)
     for path in ("/auth/me", "/auth/sessions", "/fhir/Patient"):
         ended = clinic("GET", path, token=token)
         assert ended.status_code == 401
         assert ended.headers["WWW-Authenticate"].startswith("Bearer")
     assert clinic.post("refresh", refresh_token=tokens["refresh_token"]).status_code == 401
+
+
+def test_a_token_of_the_shell_says_who_it_is_for(clinic: Clinic) -> None:
+    given: Json = {"role": "doctor", "user": "doctor@example.org", "patient": None, "scope": None, "ttl": 60, "now": clinic.clock()}
+    me = clinic("GET", "/auth/me", token=issue(SECRET, **given, fhir_user="Practitioner/d7")).json
+    assert me == {"login": "doctor@example.org", "roles": ["doctor"], "fhirUser": "Practitioner/d7", "session": None}
 
 
 def test_a_session_that_ends_ends_for_every_process(clinic: Clinic, make_clinic: Callable[..., Clinic]) -> None:

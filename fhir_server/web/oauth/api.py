@@ -22,7 +22,7 @@ from fhir_server.search import Grant
 from fhir_server.web.exchange import answer, is_from_here, outcome_of, read_body, read_fields
 
 from .adapted import Asked
-from .held import held, introspection
+from .held import held, introspection, own_token
 from .patients import check_context
 from .protocol import Server
 from .services import Services
@@ -89,8 +89,11 @@ class _Api:
             return self._server.introspect(asked)
         if not is_administrator(self._services.bearer()):
             raise Outcome("forbidden", "Only admins are told of the tokens of every client")
-        found = held(self._services, asked.form.get("token", ""))
-        return answer(introspection(self._services, found) if found is not None else {"active": False})
+        token = asked.form.get("token", "")
+        found = held(self._services, token)
+        if found is not None:
+            return answer(introspection(self._services, found))
+        return answer(own_token(self._services, token) or {"active": False})
 
     def revoke(self) -> Response:
         return self._server.revoke(_asked())

@@ -186,7 +186,8 @@ class _Authorize:
         return client.name
 
     def _leave(self, redirect_uri: str, state: str | None, params: dict[str, str]) -> Response:
-        url = extended(redirect_uri, params | ({"state": state} if state is not None else {}))
+        # An app that speaks to several servers sees by `iss` which one answers: https://www.rfc-editor.org/rfc/rfc9207.
+        url = extended(redirect_uri, params | ({"state": state} if state is not None else {}) | {"iss": self._services.issuer()})
         if request.method == "GET" and request.headers.get("Sec-Fetch-Site") == "same-origin":
             # The way here began with a form of ours, the sign-in: browsers hold all redirects after it to our own origin. A page begins anew.
             return self._pages.render("oauth/leave.html", url=url)

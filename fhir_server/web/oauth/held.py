@@ -14,6 +14,7 @@ from authlib.oauth2.rfc7662 import IntrospectionEndpoint
 from fhir_server.access.apps.registration import AUTH_METHODS
 from fhir_server.access.apps.sessions import AppSession
 from fhir_server.access.tokens import claims_of
+from fhir_server.outcome import Outcome
 
 from .adapted import METHODS, Asked, Known
 from .services import Services
@@ -107,6 +108,22 @@ def introspection(services: Services, token: Held) -> dict[str, Any]:
     if account is None:
         return answer | {"sub": session.client}
     return answer | {"username": account.login} | services.identity(account, session.scope)
+
+
+def own_token(services: Services, token: str) -> dict[str, Any] | None:
+    """What is told of a good token that no client holds: one that somebody has by signing in, or from the shell. None for any other."""
+    claims = claims_of(services.secret, token, services.clock())
+    if claims is None or "client_id" in claims:
+        return None
+    try:
+        grant = services.grant_of(token)
+    except Outcome as outcome:
+        if outcome.category != "unauthenticated":
+            raise
+        return None
+    told = {name: claims[name] for name in ("scope", "iat", "exp")}
+    whose = {"sub": grant.account or grant.actor, "username": grant.actor, "roles": sorted(grant.roles)}
+    return {"active": True, "token_type": "Bearer", **told, "iss": services.issuer(), **whose}
 
 
 def _check_token(asked: Asked) -> None:

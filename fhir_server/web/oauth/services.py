@@ -78,7 +78,11 @@ class Services:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Outcome("unauthenticated", "A bearer token is needed: Authorization: Bearer …", headers={"WWW-Authenticate": "Bearer"})
-        return self._gate.grant(token.strip(), self.clock())
+        return self.grant_of(token.strip())
+
+    def grant_of(self, token: str) -> Grant:
+        """The grant of a token. Raises Outcome `unauthenticated`."""
+        return self._gate.grant(token, self.clock())
 
     def grant(self, session: BrowserSession) -> Grant:
         """What is open to a person who has signed in with a browser."""

@@ -6,7 +6,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from .conftest import BACK, FHIR, House, Json, query_of
+from .conftest import BACK, FHIR, ISSUER, House, Json, query_of
 
 
 def test_who_has_not_signed_in_is_led_to_that_and_back(house: House) -> None:
@@ -94,7 +94,8 @@ def test_what_cannot_be_granted_is_told_to_the_app_before_anybody_signs_in(house
     answer = house.ask(house.browser(), client, **changed)
     assert answer.status_code == 303
     assert answer.headers["Location"].startswith(f"{BACK}?error={error}")
-    assert query_of(answer.headers["Location"])["state"] == "st&te=1"
+    told = query_of(answer.headers["Location"])
+    assert (told["state"], told["iss"]) == ("st&te=1", ISSUER)
 
 
 @pytest.mark.parametrize("scope", [None, "", "nonsense", "system/*.rs", "launch/patient", "launch offline_access", "patient/Foo.rs"])

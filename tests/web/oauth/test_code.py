@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import BACK, House, Json, query_of
+from .conftest import BACK, ISSUER, House, Json, query_of
 
 VITALS = "http://terminology.hl7.org/CodeSystem/observation-category|vital-signs"
 
@@ -28,6 +28,7 @@ def test_the_state_comes_back_as_it_was(house: House) -> None:
     location = house.fill(browser, house.page(browser, client), answer="allow").headers["Location"]
     assert location.startswith(f"{BACK}?code=")
     assert query_of(location)["state"] == "st&te=1"
+    assert query_of(location)["iss"] == ISSUER
 
 
 def test_a_doctor_chooses_the_patient(house: House) -> None:

@@ -8,7 +8,7 @@ import pytest
 from fhir_server.access.apps.words import DEFAULT
 from fhir_server.web.oauth.sentences import sentence_of
 
-from .conftest import BACK, House, query_of
+from .conftest import BACK, ISSUER, House, query_of
 
 SCOPE = "launch/patient patient/Patient.rs patient/Observation.rs offline_access"
 
@@ -63,6 +63,7 @@ def test_a_no_is_told_to_the_app(house: House) -> None:
     place = house.page(browser, client)
     location = house.fill(browser, place, answer="deny").headers["Location"]
     assert location.startswith(f"{BACK}?error=access_denied&")
+    assert query_of(location)["iss"] == ISSUER
     assert query_of(location)["state"] == "st&te=1"
     assert browser.get(place).status_code == 400
 

@@ -190,6 +190,27 @@ def test_an_admin_is_told_of_every_client_s_tokens(house: House) -> None:
     assert house.post("/oauth/introspect", {"Authorization": f"Bearer {house.token('doctor')}"}, token=token).status_code == 403
 
 
+def test_an_admin_is_told_of_tokens_that_no_app_holds(house: House) -> None:
+    account = house.account("staff")
+    session = house.clinic.session(account)
+    told = house.post("/oauth/introspect", house.admin(), token=session["access_token"]).get_json()
+    assert (told["active"], told["username"], told["sub"], told["roles"]) == (True, account.login, account.id, ["staff"])
+    assert "client_id" not in told
+    shell = house.post("/oauth/introspect", house.admin(), token=house.token("admin", user="script")).get_json()
+    assert (shell["active"], shell["username"], shell["sub"], shell["scope"]) == (True, "script", "script", "")
+    house.clinic.post("logout", session["access_token"])
+    assert house.post("/oauth/introspect", house.admin(), token=session["access_token"]).get_json() == {"active": False}
+    client, secret = house.app(auth_method="client_secret_basic")
+    assert house.post("/oauth/introspect", token=house.token("admin"), client_id=client.id, client_secret=secret).get_json().get("active") is not True
+
+
+def test_an_app_s_token_of_an_ended_session_is_not_the_server_s_own(house: House) -> None:
+    client, _ = house.app()
+    tokens = house.tokens(house.account(), client)
+    assert house.post("/oauth/revoke", token=tokens["access_token"], client_id=client.id).status_code == 200
+    assert house.post("/oauth/introspect", house.admin(), token=tokens["access_token"]).get_json() == {"active": False}
+
+
 def test_nobody_revokes_the_tokens_of_others(house: House) -> None:
     client, _ = house.app()
     other, _ = house.app()
