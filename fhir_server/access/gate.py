@@ -12,12 +12,16 @@ from fhir_server import fhirjson
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM, Grant, compile_search
 from fhir_server.store import Store, consents
+from fhir_server.store.database import Frequent
 
 from .consent import PURPOSES, Party, Restriction, denials
 from .sessions import ALIVE
 from .tokens import ended, session_and_grant
 
-_STANDING: Final = f"SELECT (SELECT generation FROM consent_generation), %(id)s::text IS NULL OR EXISTS ({ALIVE})"  # noqa: S608 - our words
+_STANDING: Final = Frequent(
+    "standing",
+    f"SELECT (SELECT generation FROM consent_generation), $1::text = '' OR EXISTS ({ALIVE % {'id': '$1::text', 'now': '$2::float8'}})",  # noqa: S608 - our words
+)
 _SHORTEST_REASON: Final = 5
 _LONGEST_REASON: Final = 500
 
@@ -52,15 +56,15 @@ class Gate:
         if session is None and not restricted:
             return _unbroken(grant, break_glass)
         with self._store.database.connection() as connection:
-            generation, alive = connection.execute(_STANDING, {"id": session, "now": now}).fetchall()[0]
-        if not alive:
+            generation, alive = _STANDING.row(connection, session or "", str(now)) or (None, None)
+        if alive != "t":
             raise ended()
         if break_glass:
             return broken(grant, break_glass)
         if not restricted:
             return grant
-        found = denials(*self._restrictions(grant, generation), datetime.fromtimestamp(now, UTC), self._store.registry.zone)
-        return replace(grant, denials=found, _known={}) if found else grant
+        found = denials(*self._restrictions(grant, int(generation or 0)), datetime.fromtimestamp(now, UTC), self._store.registry.zone)
+        return replace(grant, denials=found) if found else grant
 
     def restrictions(self, grant: Grant) -> tuple[tuple[Restriction, ...], Party]:
         """All Consents that restrict somebody, and the caller as they may name them."""
@@ -120,7 +124,7 @@ def broken(grant: Grant, reason: str) -> Grant:
     said = " ".join(reason.split())
     if not (_SHORTEST_REASON <= len(said) <= _LONGEST_REASON and said.isprintable()):
         raise Outcome("parameter", f"X-Break-Glass needs the reason, in {_SHORTEST_REASON} to {_LONGEST_REASON} characters")
-    return replace(grant, break_glass=said, _known={})
+    return replace(grant, break_glass=said)
 
 
 def _unbroken(grant: Grant, break_glass: str) -> Grant:

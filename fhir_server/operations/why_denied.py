@@ -91,7 +91,7 @@ def _rules(engine: Engine, grant: Grant, asked: _Asked) -> Iterator[_Step]:
         return
     exists = _opens(engine, SYSTEM, asked)
     yield _Step("resource", exists, f"{name}/{identity} {'exists' if exists else 'does not exist, or is deleted'}")
-    plain = replace(grant, scopes=tuple(replace(scope, query="") for scope in grant.scopes), _known={})
+    plain = replace(grant, scopes=tuple(replace(scope, query="") for scope in grant.scopes))
     yield _Step("compartment", _opens(engine, plain, asked), _of_patients(grant, asked))
     queries = sorted({way.query for way in grant.ways(name, permission) if way.query})
     needed = f"it has to match {' or '.join(queries)}" if queries else "nothing is asked of its content"
@@ -112,7 +112,7 @@ def _consented(engine: Engine, grant: Grant, asked: _Asked) -> _Step:
     forbidding = [
         each.id
         for each in restrictions
-        if (found := denials([each], party, now, engine.registry.zone)) and not _opens(engine, replace(grant, denials=found, _known={}), asked)
+        if (found := denials([each], party, now, engine.registry.zone)) and not _opens(engine, replace(grant, denials=found), asked)
     ]
     if not forbidding:
         return _Step("consent", met=True, text="No Consent forbids it")

@@ -237,9 +237,19 @@ def grant_predicate(grant: Grant, registry: Registry, resource_type: str, alias:
 
 
 def granted(
-    grant: Grant, registry: Registry, types: Sequence[str], alias: str, sources: Sources = CURRENT, permission: Permission = "r"
+    grant: Grant,
+    registry: Registry,
+    types: Sequence[str],
+    alias: str,
+    sources: Sources = CURRENT,
+    permission: Permission = "r",
+    *,
+    named: str | None = None,
 ) -> Statement:
-    """The same for rows of several types and any permission, read from the tables of `sources`."""
+    """The same for rows of several types and any permission, read from the tables of `sources`.
+
+    `named` is a patient in whose compartment all rows are known to be.
+    """
     alike: dict[tuple[tuple[Way, ...], str], list[str]] = {}
     # What a rule asks of other resources is no look of the caller's at them; by what is hidden in the resource itself a scope opens none.
     ruling = replace(SYSTEM, hidden=grant.hidden) if grant.hidden else SYSTEM
@@ -254,7 +264,7 @@ def granted(
             alike.setdefault((ways, name if grant.differs_by_content(name, permission) else ""), []).append(name)
     parts = []
     for (ways, _), names in alike.items():
-        condition = _Granted(Conditions(registry, ruling, sources), names, alias, grant.denials_of(names[0])).of(ways)
+        condition = _Granted(Conditions(registry, ruling, sources), names, alias, grant.denials_of(names[0]), named).of(ways)
         # Rows that refer to a patient tell the type by themselves.
         told = len(names) > 1 and all(way.patient is not None for way in ways)
         if len(names) < len(types) and not told:
@@ -271,10 +281,12 @@ class _Granted:
     names: Sequence[str]
     alias: str
     denials: Sequence[Denial]
+    named: str | None
 
     def of(self, ways: Sequence[Way]) -> Statement:
         """Any of the ways, and nothing that was forbidden."""
-        parts = [] if _OPEN in ways else [any_of(self.way(way) for way in ways)]
+        opened = [self.way(way) for way in ways]
+        parts = [] if ALWAYS in opened else [any_of(opened)]
         if len(self.names) == 1:
             parts += [self.undenied(self.names[0], denial) for denial in self.denials]
         if NEVER in parts:
@@ -283,7 +295,7 @@ class _Granted:
         return ALWAYS if not parts else found if len(parts) == 1 else Statement(f"({found.text})", found.params)
 
     def way(self, way: Way) -> Statement:
-        own = ALWAYS if way.patient is None else self.within(way.patient)
+        own = ALWAYS if way.patient in (None, self.named) else self.within(str(way.patient))
         if not way.query or own == NEVER:
             return own
         try:

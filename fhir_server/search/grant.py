@@ -76,7 +76,8 @@ class Grant:
     user: str | None = None
     break_glass: str = ""
     # Asked again and again of the same grant, which a token gives for as long as it is good.
-    _known: dict[tuple[str, str], tuple[Way, ...]] = field(default_factory=dict, compare=False, repr=False)
+    _known: dict[tuple[str, str], tuple[Way, ...]] = field(default_factory=dict, init=False, compare=False, repr=False)
+    _allowed: dict[tuple[str, str], bool] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property
     def text(self) -> str:
@@ -92,7 +93,11 @@ class Grant:
 
     def allows(self, resource_type: str, permission: Permission) -> bool:
         """Whether any instance of the type may be created, read, updated, deleted or searched."""
-        return any(scope.opens(resource_type, permission) for scope in self.scopes)
+        key = (resource_type, permission)
+        found = self._allowed.get(key)
+        if found is None:
+            found = self._allowed[key] = any(scope.opens(resource_type, permission) for scope in self.scopes)
+        return found
 
     def ways(self, resource_type: str, permission: Permission = "r") -> tuple[Way, ...]:
         """The ways in which instances are open, any of which is enough; none for a closed type. Reading and searching count as one here."""

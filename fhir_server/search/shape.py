@@ -15,7 +15,6 @@ from typing import Any, Final, NamedTuple, TypeGuard
 from fhir_server.outcome import Outcome
 
 from .conditions import Conditions, Place, granted, of_the_pointer
-from .grant import Way
 from .params import reference
 from .params.token import Token
 from .params.uri import Address
@@ -63,8 +62,8 @@ def shape(query: Query, conditions: Conditions, *, keep: int | None = None) -> S
         base, criterion = f"f{first}", _criterion(query.filters[first])
         table, where = conditions.table(criterion.param, base), [conditions.row(criterion, base)]
     joins = [_joined(conditions, _criterion(query.filters[number]), f"f{number}", base) for number in joined if number != first]
-    allowed = granted(conditions.grant, registry, types, base, conditions.sources)
-    if allowed.text != "TRUE" and not _is_implied(query, conditions, naming):
+    allowed = granted(conditions.grant, registry, types, base, conditions.sources, named=_named(query, conditions, naming))
+    if allowed.text != "TRUE":
         where.append(allowed)
     place = Place(f"{base}.rid", "r", types)
     where += [_condition(node, conditions, place) for n, node in enumerate(query.filters) if n not in {*joined, anchor, probed}]
@@ -178,14 +177,14 @@ def _codes(query: Query, conditions: Conditions, naming: int, other: int) -> boo
     return coded and bool(criterion.values) and criterion.param.code == conditions.registry.main_code(query.type)
 
 
-def _is_implied(query: Query, conditions: Conditions, naming: int | None) -> bool:
-    """Whether what the grant demands follows from a filter: it names the grant's own patient by a reference of the compartment."""
-    # Of Patients the grant opens one, not the compartment: another one's link to it opens nothing.
-    if naming is None or query.type == "Patient" or len(query.types) > 1 or conditions.grant.differs_by_content(query.type):
-        return False
+def _named(query: Query, conditions: Conditions, naming: int | None) -> str | None:
+    """The patient in whose compartment a filter puts every match, by naming them with a reference of the compartment."""
+    # A Patient's own compartment is the patient: another one's link to it opens nothing.
+    if naming is None or query.type == "Patient" or len(query.types) > 1:
+        return None
     criterion = _criterion(query.filters[naming])
     within = conditions.registry.spec.compartments["Patient"].get(query.type, ())
-    return criterion.param.code in within and Way(criterion.values[0].id, "") in conditions.grant.ways(query.type)
+    return str(criterion.values[0].id) if criterion.param.code in within else None
 
 
 def has_own_plan(query: Query) -> bool:
