@@ -81,6 +81,8 @@ def test_a_prohibition_without_a_word_about_types_is_about_the_clinical_record()
         ({"type": "deny"}, {"status": "draft"}, False, False),
         ({"type": "deny", "actor": [actor("Practitioner/d1")]}, {}, True, False),
         ({"type": "deny", "actor": [actor("PractitionerRole/r1")]}, {}, True, False),
+        ({"type": "deny", "actor": [actor("Practitioner/d1/_history/2")]}, {}, True, False),
+        ({"type": "deny", "provision": [{"type": "permit", "actor": [actor("Practitioner/d1/_history/2")]}]}, {}, False, True),
         ({"type": "deny", "actor": [actor("Organization/o1")]}, {}, True, False),
         ({"type": "deny", "actor": [actor("Practitioner/other")]}, {}, False, False),
         ({"type": "deny", "actor": [actor("CareTeam/unknown")]}, {}, True, True),
