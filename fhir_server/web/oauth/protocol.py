@@ -74,7 +74,8 @@ class Server(AuthorizationServer):  # type: ignore[misc] # The library has no ty
             # One answer for clients that there are and clients that there are none of; what is wrong with an assertion is for its maker.
             reason = error.description if isinstance(error, _AssertionError) else _NOT_PROVED
             raise InvalidClientError(reason, status_code=401) from None
-        except UnicodeDecodeError:
+        except ValueError:
+            # What the library finds in the header is no text, or not in base 64.
             raise InvalidClientError(_NOT_PROVED, status_code=401) from None
         if request.form.get("client_id", known.client.id) != known.client.id:
             raise InvalidClientError(_NOT_PROVED, status_code=401)

@@ -52,6 +52,7 @@ def test_without_its_own_secret_a_client_gets_nothing(house: House, way: str) ->
         "both": (_basic(client.id, secret), {"client_secret": secret}),
         "header of nobody": (_basic("nobody", secret), {}),
         "header that is none": ({"Authorization": "Basic !!!"}, {}),
+        "header beyond ASCII": ({"Authorization": "Basic é"}, {}),
         "header in bytes": ({"Authorization": "Basic " + base64.b64encode(b"\xff\xfe:\xff").decode()}, {}),
     }
     headers, more = given[way]
