@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fhir_server.outcome import Outcome
 from tests.interactions.conftest import BASE, Fhir, Json, entry, identified, issues, observation, patient, unique
 
 LINK = "urn:uuid:61ebe359-bfdc-4613-8bf2-c5e300945f0a"
@@ -58,6 +59,19 @@ def test_entries_of_a_batch_stand_for_themselves(fhir: Fhir) -> None:
     assert answer["entry"][8]["resource"]["type"] == "searchset"
     outcome = fhir.post("Bundle/$validate", answer, 200)
     assert [issue for issue in outcome["issue"] if issue["severity"] == "error"] == []
+
+
+def test_a_bundle_reads_no_more_where_its_answer_is_large_already(fhir: Fhir) -> None:
+    large = fhir.post("Patient", patient(contact=[{"name": {"text": "x" * 1_000_000}} for _ in range(3)]))
+    value = unique()
+    reads = [entry("GET", f"Patient/{large['id']}") for _ in range(25)]
+    write = entry("PUT", f"Patient/{value}", patient(id=value))
+    told = fhir.bundle("batch", *reads, write, headers={"Prefer": "return=representation"})["entry"]
+    assert [each["response"]["status"][:3] for each in told[:22]] == ["200"] * 22
+    assert {each["response"]["status"][:3] for each in told[22:25]} == {str(Outcome("too-costly", "").status)}
+    assert (told[25]["response"]["status"], "resource" in told[25]) == ("201 Created", False)
+    fhir.bundle("transaction", *reads, entry("DELETE", f"Patient/{value}"), status=Outcome("too-costly", "").status)
+    assert fhir.get(f"Patient/{value}")["id"] == value
 
 
 def test_references_in_a_batch_stay_as_they_are(fhir: Fhir) -> None:

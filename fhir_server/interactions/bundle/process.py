@@ -33,6 +33,8 @@ _OPS: Final[dict[str, Callable[[Engine, Exchange], Op]]] = {"create": create_op,
 _ORDER: Final = {"delete": 0, "create": 1, "update": 2, "patch": 2}
 MAX_ENTRIES: Final = 50_000
 """Entries of a batch or transaction: 64 MB hold a million reads, which took minutes."""
+MAX_ANSWER: Final = 64_000_000
+"""Bytes of an answer after which no further entry is read: a small batch of searches asked for gigabytes."""
 _MAX_ISSUES: Final = 100
 _RESTFUL: Final = re.compile(r"(https?://\S{1,1000})/([A-Z][A-Za-z]{1,63}/[A-Za-z0-9\-.]{1,64})")
 
@@ -49,7 +51,12 @@ def process(engine: Engine, exchange: Exchange, dispatch: Dispatch, read: Read) 
     engine = replace(engine, validator=engine.validator.of_one_request())
     if kind == "batch":
         refuse_provenance(exchange)
-        return bundle_response("batch-response", [_batch_entry(engine, exchange, entry, n, dispatch) for n, entry in enumerate(entries)])
+        answers: list[bytes] = []
+        size = 0
+        for number, entry in enumerate(entries):
+            answers.append(_batch_entry(engine, exchange, entry, number, dispatch, full=size > MAX_ANSWER))
+            size += len(answers[-1])
+        return bundle_response("batch-response", answers)
     if kind == "transaction":
         exchanges, replies, _ = transaction(engine, exchange, entries, read)
         return bundle_response("transaction-response", [entry_response(e, reply) for e, reply in zip(exchanges, replies, strict=True)])
@@ -66,9 +73,14 @@ def bundle_entries(bundle: Any) -> tuple[str | None, list[dict[str, Any]]]:
     return bundle.get("type"), entries
 
 
-def _batch_entry(engine: Engine, parent: Exchange, entry: dict[str, Any], number: int, dispatch: Dispatch) -> bytes:
+def _batch_entry(engine: Engine, parent: Exchange, entry: dict[str, Any], number: int, dispatch: Dispatch, *, full: bool) -> bytes:
     try:
         exchange = exchange_of(entry, parent, f"Bundle.entry[{number}]")
+        if full:
+            if exchange.interaction not in _OPS:
+                raise _full()
+            # What is written is told, but not shown.
+            exchange = replace(exchange, returning="minimal")
         return entry_response(exchange, _as_asked(entry, dispatch(engine, exchange)))
     except Outcome as outcome:
         return failed_entry(outcome)
@@ -82,9 +94,13 @@ def transaction(
     replies: dict[int, Reply] = {}
 
     def reads(db: Snapshot) -> None:
+        size = 0
         for number, exchange in enumerate(exchanges):
             if exchange.interaction not in _OPS:
+                if size > MAX_ANSWER:
+                    raise _full()
                 replies[number] = _as_asked(entries[number], _placed_read(engine, exchange, db, read, number))
+                size += len(replies[number].body or b"")
 
     commit = _commit(engine, parent, [op for _, op in ops], None if len(ops) == len(exchanges) else reads, once)
     if commit.repeated:
@@ -153,6 +169,10 @@ def _placed_read(engine: Engine, exchange: Exchange, db: Snapshot, read: Read, n
         return read(engine, exchange, db)
     except Outcome as outcome:
         raise Outcome(outcome.category, issues=_placed(outcome, f"Bundle.entry[{number}]"), headers=outcome.headers) from None
+
+
+def _full() -> Outcome:
+    return Outcome("too-costly", f"The answers to the entries before are larger than {MAX_ANSWER // 1_000_000} MB; read the rest by another Bundle")
 
 
 def _placed(outcome: Outcome, at: str) -> list[Issue]:
