@@ -118,9 +118,9 @@ def is_restricted(grant: Grant) -> bool:
 
 
 def broken(grant: Grant, reason: str) -> Grant:
-    """The grant of a doctor who breaks the glass. Raises Outcome `forbidden` for anybody else, `parameter` for what is no reason."""
-    if "doctor" not in grant.roles:
-        raise Outcome("forbidden", "Only doctors may break the glass")
+    """The grant of a doctor who breaks the glass. Raises Outcome `forbidden` for anybody else, their apps too, `parameter` for what is no reason."""
+    if "doctor" not in grant.roles or grant.client is not None:
+        raise Outcome("forbidden", "Only doctors may break the glass, and none of their apps for them")
     said = " ".join(reason.split())
     if not (_SHORTEST_REASON <= len(said) <= _LONGEST_REASON and said.isprintable()):
         raise Outcome("parameter", f"X-Break-Glass needs the reason, in {_SHORTEST_REASON} to {_LONGEST_REASON} characters")

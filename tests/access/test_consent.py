@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -17,9 +18,12 @@ from werkzeug.test import TestResponse
 
 from fhir_server.access import issue
 from fhir_server.access.consent import Party, Restriction, denials
+from fhir_server.access.gate import broken
 from fhir_server.app import build_app
 from fhir_server.interactions import Engine
 from fhir_server.operations import names
+from fhir_server.outcome import Outcome
+from fhir_server.search import Grant
 from fhir_server.search.grant import Denial
 from fhir_server.settings import Settings
 from fhir_server.store import Store
@@ -261,3 +265,10 @@ def test_breaking_the_glass_stands_in_the_trail_with_its_reason(people: dict[str
     assert len(told) == 1
     assert "glass-1" in str(told[0])
     assert "doctor" in str(told[0]["agent"])
+
+
+def test_no_app_breaks_the_glass_for_its_doctor() -> None:
+    doctor = Grant("dora", frozenset({"doctor"}), ())
+    assert broken(doctor, "unconscious in the waiting room").break_glass == "unconscious in the waiting room"
+    with pytest.raises(Outcome, match="none of their apps"):
+        broken(replace(doctor, client="growth-chart"), "unconscious in the waiting room")
