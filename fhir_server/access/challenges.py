@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 import math
 import secrets
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal
@@ -69,6 +70,13 @@ class Challenges:
             "INSERT INTO challenge (id, account, purpose, expires, target) VALUES (%s, %s, %s, %s, %s)", (identity, account.id, purpose, ends, sealed)
         )
         return Challenge(identity, account.id, purpose, target)
+
+    def standing(self, account: Account, purpose: Purpose, now: datetime) -> Challenge:
+        """The account's open challenge of a purpose, a new one where there is none: of any number of calls at once one makes it."""
+        with self._store.database.connection() as connection, connection.transaction():
+            connection.execute("SELECT 1 FROM account WHERE id = %s FOR UPDATE", (account.id,))
+            found = self._one("account = %s AND purpose = %s", (account.id, purpose), now, connection)
+            return found or self.opened(connection, account, purpose, now)
 
     def find(self, identity: str, now: datetime) -> Challenge | None:
         """The sign-in challenge of an id, where it is still open."""
@@ -142,12 +150,12 @@ class Challenges:
             statement = "INSERT INTO totp_use (account, step) VALUES (%s, %s) ON CONFLICT DO NOTHING RETURNING 1"
             return connection.execute(statement, (account.id, step)).fetchone() is not None
 
-    def _one(self, condition: str, values: tuple[str | None, ...], now: datetime) -> Challenge | None:
+    def _one(self, condition: str, values: tuple[str | None, ...], now: datetime, connection: Connection | None = None) -> Challenge | None:
         statement = (
             f"SELECT id, account, purpose, target FROM challenge WHERE {condition} AND NOT ended AND expires > %s ORDER BY expires DESC LIMIT 1"  # noqa: S608 - our conditions
         )
-        with self._store.database.connection() as connection:
-            row = connection.execute(statement, (*values, now)).fetchone()
+        with nullcontext(connection) if connection is not None else self._store.database.connection() as asked:
+            row = asked.execute(statement, (*values, now)).fetchone()
         return None if row is None else Challenge(row[0], row[1], row[2], self._vault.open(row[3], f"{row[0]} target"))
 
     def _digest(self, challenge: Challenge, code: str) -> bytes:

@@ -72,7 +72,7 @@ class Recovery:
         if account is None or method is None:
             return
         now = desk.now()
-        challenge = desk.challenges.latest(account, "recovery", now) or desk.challenges.open(account, "recovery", now)
+        challenge = desk.challenges.standing(account, "recovery", now)
         if desk.reaches(method):
             try:
                 desk.send_code(account, challenge, method, now)

@@ -66,7 +66,7 @@ class Registration:
         if account is None:
             return
         now = desk.now()
-        challenge = desk.challenges.latest(account, "registration", now) or desk.challenges.open(account, "registration", now)
+        challenge = desk.challenges.standing(account, "registration", now)
         if not (desk.messenger.mails or (desk.messenger.texts and account.phone is not None)):
             return
         try:

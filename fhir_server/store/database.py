@@ -125,6 +125,9 @@ class Frequent:
         if found.error_field(DiagnosticField.SQLSTATE) == _UNPREPARED:
             server.prepare(self._name, self._text)
             found = server.exec_prepared(self._name, arguments)
+        if connection.closed:
+            # What the library says of a lost server has no code, and so no class.
+            raise psycopg.OperationalError("the server closed the connection")
         if found.status != ExecStatus.TUPLES_OK:
             raise errors.error_from_result(found)
         if found.ntuples == 0:

@@ -204,3 +204,11 @@ def test_a_further_offer_takes_the_place_of_the_one_before(clinic: Clinic) -> No
     assert found is not None
     assert found.email == "two@example.org"
     told(clinic, account.login)
+
+
+def test_of_many_requests_at_once_one_opens_a_challenge(clinic: Clinic) -> None:
+    account = clinic.account()
+    now = clinic.clock.now()
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda _: clinic.sign_in.desk.challenges.standing(account, "recovery", now), range(6)))
+    assert len({each.id for each in found}) == 1
