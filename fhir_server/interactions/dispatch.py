@@ -37,6 +37,8 @@ _EVENTS: Final[dict[Interaction, Callable[[Engine, Exchange, Snapshot], Reply]]]
 def dispatch(engine: Engine, exchange: Exchange) -> Reply:
     """Runs one interaction. Raises its Outcome. The audit trail has an event of it when this returns, or within 0.1 s (`store.recorder`)."""
     interaction = exchange.interaction
+    if exchange.standing is not None and (interaction != "read" or exchange.type == "AuditEvent"):
+        raise TypeError("only a read of the record asks what its grant stands on")
     if interaction in READS:
         return observed(engine, exchange, lambda: _read(engine, exchange))
     if interaction == "capabilities":
