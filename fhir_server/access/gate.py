@@ -72,15 +72,15 @@ class Gate:
             grant, restricted = broken(grant, break_glass), False
         if session is None and not restricted:
             return grant, None
-        known = self._known.generation
-        presumed = self._limited(grant, known, now) if restricted else grant
+        known = self._known.generation if restricted else None
+        presumed = grant if known is None else self._limited(grant, known, now)
 
         def settle(generation: int, is_open: bool) -> Grant:  # noqa: FBT001 - as the database gives it
             if not is_open:
                 raise ended()
-            return self._limited(grant, generation, now) if restricted and generation != known else presumed
+            return presumed if known in {generation, None} else self._limited(grant, generation, now)
 
-        return presumed, Standing(_NO_SESSION if session is None else Statement(_OPEN, (session, now, now)), settle)
+        return presumed, Standing(_NO_SESSION if session is None else Statement(_OPEN, (session, now, now)), known, settle)
 
     def _limited(self, grant: Grant, generation: int, now: float) -> Grant:
         found = denials(*self._restrictions(grant, generation), datetime.fromtimestamp(now, UTC), self._store.registry.zone)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from fhir_server.outcome import Outcome
 from fhir_server.store import Snapshot
+from fhir_server.store.standing import Unsettled
 
 from . import audit_trail
 from .bundle import process
@@ -57,8 +59,15 @@ def read_in(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
 
 def _read(engine: Engine, exchange: Exchange) -> Reply:
     open_view = engine.store.latest if exchange.interaction in _SINGLE else engine.store.snapshot
-    with open_view(exchange.grant) as db:
-        return _reader(exchange)(engine, exchange, db)
+    try:
+        with open_view(exchange.grant) as db:
+            return _reader(exchange)(engine, exchange, db)
+    except Unsettled as found:
+        if exchange.standing is None:
+            raise
+        # Without the view, whose connection others may wait for to settle theirs.
+        grant = exchange.standing.settle(found.generation, found.is_open)
+    return _read(engine, replace(exchange, grant=grant, standing=None))
 
 
 def _reader(exchange: Exchange) -> Callable[[Engine, Exchange, Snapshot], Reply]:

@@ -22,7 +22,7 @@ from . import trail_search
 from .database import Connection
 from .dictionary import Dictionary
 from .ops import Version
-from .standing import Standing
+from .standing import Standing, Unsettled
 from .witness import seen
 
 METHODS: Final[dict[str, Literal["POST", "PUT", "PATCH", "DELETE"]]] = {"P": "POST", "U": "PUT", "A": "PATCH", "D": "DELETE"}
@@ -74,10 +74,10 @@ class Snapshot:
     def read(self, resource_type: str, identity: str, standing: Standing | None = None) -> Version | None:
         """The current version, a deletion included; None where there is none that this grant may see. One statement, two index look-ups.
 
-        With a `standing` the same statement asks whether the grant holds; what is shown is what the one that holds may see. Raises what that raises.
+        With a `standing` the same statement asks whether the grant holds. Raises Unsettled where it does not, and nothing is shown then.
         """
-        presumed = standing is not None and not self._grant.allows(resource_type, "r")
-        allowed = _NOTHING if presumed else self._allowed(resource_type, "r")
+        refused = standing is not None and not self._grant.allows(resource_type, "r")
+        allowed = _NOTHING if refused else self._allowed(resource_type, "r")
         where = f"r.type = %s AND r.id = %s AND {allowed.text}"
         values = (self._dictionary.types[resource_type], identity, *allowed.params)
         if standing is None:
@@ -85,9 +85,10 @@ class Snapshot:
             return self._version(row) if row else None
         statement = f"SELECT c.generation, ({standing.open.text}), {_VERSION} FROM consent_generation c LEFT JOIN ({_CURRENT}) ON {where}"
         [(generation, is_open, *found)] = self._connection.execute(statement, (*standing.open.params, *values)).fetchall()
-        grant = standing.settle(generation, is_open)
-        if presumed or grant is not self._grant:
-            return Snapshot(self._connection, self._registry, self._dictionary, grant).read(resource_type, identity)
+        if not is_open or standing.generation not in {generation, None}:
+            raise Unsettled(generation, is_open)
+        if refused:
+            self._allowed(resource_type, "r")
         return self._version(found) if found[0] is not None else None
 
     def opens(self, resource_type: str, identity: str, permission: Permission) -> bool:
