@@ -171,7 +171,7 @@ def read(raw: bytes) -> Message:
     if not body.startswith("MSH"):
         raise Unreadable("The message does not begin with MSH")
     lines = [line for line in body.replace("\r\n", "\r").replace("\n", "\r").split("\r") if line.strip()]
-    separators = _separators(lines[0])
+    separators = separators_of(lines[0])
     counts: dict[str, int] = {}
     segments: list[Segment] = []
     for number, line in enumerate(lines, 1):
@@ -187,10 +187,11 @@ def read(raw: bytes) -> Message:
     return Message(raw, text, codec, separators, tuple(segments))
 
 
-def _separators(header: str) -> Separators:
+def separators_of(header: str) -> Separators:
+    """The separators that MSH, or a header of a batch, names. Raises Unreadable where it names none that messages could be read by."""
     field = header[3:4]
     if not field or field.isalnum() or field.isspace():
-        raise Unreadable("MSH-1 names no separator")
+        raise Unreadable("MSH-1 names no separator", field=1)
     encoding = header[4:].partition(field)[0]
     if not 1 <= len(encoding) <= _NAMED + 1 or len({field, *encoding}) != len(encoding) + 1 or any(each.isalnum() for each in encoding):
         raise Unreadable("MSH-2 does not name the separators of components, repetitions, escapes and subcomponents")
