@@ -274,9 +274,10 @@ def _subcomponent(text: str, number: int, separator: str) -> str:
 
 def _primitive(segment: Segment, number: int, kind: str, written: Format) -> Iterator[Fault]:
     """The repetitions of a primitive field that are not written as its type is; what follows a first component is not its own."""
-    for place, repetition in enumerate(segment.repetitions(number), 1):
-        first = repetition.component(1)
-        if first and not repetition.is_null and not written(first):
+    separators = segment.separators
+    for place, whole in enumerate(segment.fields[number].split(separators.repetition), 1):
+        first = whole.partition(separators.component)[0]
+        if first and whole != _NULL and not written(first) and not written(undo(first, separators, segment.codec)):
             yield _unlike(segment, number, place, None, kind)
 
 

@@ -5,7 +5,7 @@ https://www.hl7.eu/refactored/ch02.html (chapter 2: control)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final, NamedTuple
 
@@ -36,33 +36,35 @@ class Repetition:
     _separators: Separators
     _codec: str
     _components: list[str] | None = None
+    _part: bool = False
+
+    def piece(self, number: int) -> str:
+        """A component as it stands, counted from 1; empty where it is absent."""
+        components = self._components
+        if components is None:
+            components = self._components = self.raw.split(self._separators.subcomponent if self._part else self._separators.component)
+        return components[number - 1] if number <= len(components) else ""
 
     def component(self, number: int) -> str:
         """The first subcomponent of a component, counted from 1, its escapes undone; empty where it is absent."""
-        components = self._components
-        if components is None:
-            components = self._components = self.raw.split(self._separators.component)
-        if number > len(components):
-            return ""
-        text = components[number - 1]
+        text = self.piece(number)
         if self._separators.subcomponent in text:
             text = text.partition(self._separators.subcomponent)[0]
         return undo(text, self._separators, self._codec) if self._separators.escape in text else text
 
+    def whole(self, number: int) -> str:
+        """A component as one text, what separates its subcomponents included: senders leave `&` in names as it is."""
+        return undo(self.piece(number), self._separators, self._codec)
+
     def sub(self, number: int, part: int) -> str:
         """A subcomponent of a component, both counted from 1, its escapes undone; empty where it is absent."""
-        components = self.raw.split(self._separators.component)
-        if number > len(components):
-            return ""
-        parts = components[number - 1].split(self._separators.subcomponent)
+        parts = self.piece(number).split(self._separators.subcomponent)
         return undo(parts[part - 1], self._separators, self._codec) if part <= len(parts) else ""
 
     def part(self, number: int) -> Repetition:
         """A component as if it were a field of its own, with its subcomponents as components."""
-        components = self.raw.split(self._separators.component)
-        raw = components[number - 1] if number <= len(components) else ""
-        inner = self._separators._replace(component=self._separators.subcomponent, subcomponent=self._separators.component)
-        return Repetition(raw, inner, self._codec)
+        # Its escapes still mean the separators of the message: \\S\\ stays a circumflex here.
+        return Repetition(self.piece(number), self._separators, self._codec, _part=True)
 
     @property
     def is_null(self) -> bool:
@@ -89,15 +91,19 @@ class Segment:
     fields: list[str]
     separators: Separators
     codec: str
+    _parsed: dict[int, tuple[Repetition, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     def repetitions(self, number: int) -> tuple[Repetition, ...]:
         """The repetitions of a field that say something, two quotes included; empty ones between them are left out."""
         if number >= len(self.fields) or not self.fields[number]:
             return ()
-        text = self.fields[number]
-        if self.separators.repetition not in text or self._is_header_field(number):
-            return (Repetition(text, self.separators, self.codec),)
-        return tuple(Repetition(each, self.separators, self.codec) for each in text.split(self.separators.repetition) if each)
+        found = self._parsed.get(number)
+        if found is None:
+            text = self.fields[number]
+            single = self.separators.repetition not in text or self._is_header_field(number)
+            texts = [text] if single else text.split(self.separators.repetition)
+            found = self._parsed[number] = tuple(Repetition(each, self.separators, self.codec) for each in texts if each)
+        return found
 
     def get(self, number: int) -> str:
         """The first component of the first repetition of a field, decoded; empty where it is absent."""
