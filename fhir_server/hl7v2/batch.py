@@ -224,7 +224,8 @@ def _header(name: str, asked: str, codec: str, control_id: str, now: datetime) -
     separators, encoding, fields = _read(asked)
     answered = fields[_CONTROL_ID - 1] if len(fields) >= _CONTROL_ID else ""
     swapped = (fields + [""] * 6)[2:6]
-    values = [name, encoding, swapped[2], swapped[3], swapped[0], swapped[1], now.strftime("%Y%m%d%H%M%S%z"), "", "", "", control_id, answered]
+    time = do(now.strftime("%Y%m%d%H%M%S%z"), separators)
+    values = [name, encoding, swapped[2], swapped[3], swapped[0], swapped[1], time, "", "", "", do(control_id, separators), answered]
     return (separators.field.join(values) + "\r").encode(codec, _LOSSLESS)
 
 
