@@ -21,11 +21,13 @@ from .unreadable import Unreadable
 Kind = Literal["message", "envelope", "blank", "stray"]
 
 _ENDS: Final = "\r\n\0\x0b\x1c"
-_MARK: Final = "(?:\ufeff|\xef\xbb\xbf)?"
-_START: Final = re.compile(rf"(?:\A|(?<=[\r\n])){_MARK}[ \t\0\x0b\x1c]*((?:MSH|FHS|BHS)(?=[^\w\s])|[BF]TS(?=[^A-Za-z_]|\Z))")
+_BEFORE: Final = " \t\0\x0b\x1c"
+_MARKS: Final = ("\ufeff", "\xef\xbb\xbf")
+_NAMES: Final = ("MSH", "FHS", "BHS", "BTS", "FTS")
+_TRAILERS: Final = ("BTS", "FTS")
 # Where other text stands before it on its line, a message is known by the separators that stand around its MSH-2.
 _LOOSE: Final = re.compile(r"MSH([^\w\s])[^\w\s]{1,5}\1")
-_BLANK: Final = re.compile(r"(?:[\s\0\ufeff]|\xef\xbb\xbf)*")
+_BLANK: Final = re.compile(r"(?:[\s\0\ufeff]++|\xef\xbb\xbf)*+")
 _LINE: Final = re.compile(r"[^\r\n]*(?:\r\n?|\n)?")
 _USUAL: Final = Separators("|", "^", "~", "\\", "&")
 _LOSSLESS: Final = "surrogatepass"
@@ -165,7 +167,7 @@ def _text(raw: bytes) -> tuple[str, str, bytes]:
 
 
 def _parts(text: str) -> Iterator[tuple[Kind, str]]:
-    starts = [(match.start(), match.start(1)) for match in _START.finditer(text)]
+    starts = sorted(_starts(text))
     yield from _between(text[: starts[0][0] if starts else len(text)])
     for (blank, start), (end, _) in pairwise([*starts, (len(text), 0)]):
         if blank < start:
@@ -178,6 +180,31 @@ def _parts(text: str) -> Iterator[tuple[Kind, str]]:
             last = min(end, _line_end(text, start))
             yield "envelope", text[start:last]
         yield from _between(text[last:end])
+
+
+def _starts(text: str) -> Iterator[tuple[int, int]]:
+    """Where lines begin that have a header or trailer, and where its name does, after blanks and marks."""
+    for name in _NAMES:
+        place = text.find(name)
+        while place >= 0:
+            following = text[place + 3 : place + 4]
+            # A trailer may be its name alone.
+            if not (following.isalnum() or following == "_" or following.isspace() or not following) or (
+                name in _TRAILERS and (not following or following in "\r\n")
+            ):
+                start = _line_start(text, place)
+                if start == 0 or text[start - 1] in "\r\n":
+                    yield start, place
+            place = text.find(name, place + 3)
+
+
+def _line_start(text: str, place: int) -> int:
+    while place and text[place - 1] in _BEFORE:
+        place -= 1
+    for mark in _MARKS:
+        if text.endswith(mark, 0, place):
+            return place - len(mark)
+    return place
 
 
 def _line_end(text: str, start: int) -> int:
