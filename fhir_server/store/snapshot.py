@@ -114,19 +114,25 @@ class Snapshot:
         return self._version(row) if row else None
 
     def read_many(self, references: Sequence[tuple[str, str]]) -> list[Version]:
-        """The current, undeleted versions of those references that exist and that this grant may see. One statement per resource type."""
+        """The current, undeleted versions of those references that exist and that this grant may see.
+
+        One statement for all types that are open to it without a condition, and one for each other.
+        """
         by_type: dict[str, list[str]] = {}
         for name, identity in references:
             if name in self._dictionary.types and self._grant.allows(name, "r"):
                 by_type.setdefault(name, []).append(identity)
+        conditions = {name: granted(self._grant, self._registry, (name,), "r", self._sources) for name in by_type}
+        whole = [name for name in by_type if conditions[name].text == "TRUE"]
+        groups = [[name] for name in by_type if name not in whole] + ([whole] if whole else [])
         found: list[Version] = []
-        for name, identities in by_type.items():
-            allowed = granted(self._grant, self._registry, (name,), "r", self._sources)
-            resources = self._sources.table("resource", "r")
+        for names in groups:
+            allowed, resources = conditions[names[0]], self._sources.table("resource", "r")
+            pairs = [(self._dictionary.types[name], identity) for name in names for identity in by_type[name]]
             rows = self._connection.execute(
-                f"SELECT {_VERSION} FROM {resources.text} JOIN resource_version v ON v.vid = r.vid"
-                f" WHERE r.type = %s AND r.id = ANY(%s) AND NOT r.deleted AND {allowed.text}",
-                (*resources.params, self._dictionary.types[name], identities, *allowed.params),
+                f"SELECT {_VERSION} FROM unnest(%s::smallint[], %s::text[]) AS k(type, id) JOIN {resources.text} ON r.type = k.type AND r.id = k.id"
+                f" JOIN resource_version v ON v.vid = r.vid WHERE NOT r.deleted AND {allowed.text}",
+                ([tid for tid, _ in pairs], [identity for _, identity in pairs], *resources.params, *allowed.params),
             )
             found += map(self._version, rows)
         return found
