@@ -30,9 +30,8 @@ def main() -> None:
     messages = [read(raw) for raw in raws]
     message, raw = messages[0], raws[0]
     large = raw.replace(b"DUCK^DONALD", b"RVZF" * (_MEGABYTES * 250_000))
-    print(
-        f"{len(raws)} messages, {sum(map(len, raws)) / len(raws):.0f} bytes and {sum(len(each.segments) for each in messages) / len(raws):.1f} segments"
-    )
+    size, segments = sum(map(len, raws)), sum(len(each.segments) for each in messages)
+    print(f"{len(raws)} messages of {size / len(raws):.0f} bytes and {segments / len(raws):.1f} segments")
     print("| work | µs |\n|---|--:|")
     _row("bytes to pieces", lambda: [batch.split(each) for each in raws], len(raws))
     _row("message to segments", lambda: [read(each) for each in raws], len(raws))

@@ -53,7 +53,7 @@ def wanted(message: Message, code: Code) -> bool:
 
 
 def acknowledgement(message: Message | None, raw: bytes, code: Code, faults: Sequence[Fault] = (), *, control_id: str, now: datetime) -> bytes:
-    """The answer to a message, its segments ended by CR, in the separators, version and character set of the message. Costs 20 µs.
+    """The answer to a message, its segments ended by CR, in the separators, version and character set of the message. Costs 10 to 20 µs.
 
     `control_id` is the answer's own; `now` has an offset. Of a message that could not be read, `raw` is searched for what an answer has to repeat.
     From 2.5 on each fault is an ERR with its place and code; before, all are in one ERR, and MSA-3 has the text of the first. Empty for an ACK.

@@ -99,7 +99,7 @@ class _Rules:
 
 
 def check(message: Message) -> list[Fault]:
-    """What a message breaks of the standard, in the order of its segments, 50 faults at most. Costs 6 µs a segment.
+    """What a message breaks of the standard, in the order of its segments, 50 faults at most. Costs 6 to 9 µs a segment.
 
     E, for which it is refused, is said only where something is missing that it is about; of the rest, which real senders break daily, W.
     A version that is not known is read as the last before it, a structure by MSH-9.1 and 9.2 before 9.3; segments beginning with Z are free.
