@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.synchronize import Event
@@ -31,6 +31,7 @@ from granian.server.common import WORKERS_METHODS
 from granian.server.mp import MPServer, WorkerProcess
 
 from fhir_server import telemetry
+from fhir_server.companions import Companion
 from fhir_server.gateway import DirectLoop, Gateway
 from fhir_server.settings import NAMES, THREADS, Settings, SetupError
 
@@ -48,8 +49,8 @@ def default_processes() -> int:
     return min(4, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
 
 
-def reserve(host: str, port: int) -> int:
-    """The port to listen on; a free one for 0. Raises SetupError where it cannot be had.
+def reserve(host: str, port: int, option: str = "--port") -> int:
+    """The port to listen on; a free one for 0. Raises SetupError, which names the `option`, where it cannot be had.
 
     Asked beforehand, since Granian's workers share their port and would share it with a stranger too.
     """
@@ -60,17 +61,26 @@ def reserve(host: str, port: int) -> int:
             probe.bind(address)
             return int(probe.getsockname()[1])
     except OSError as error:
-        raise SetupError(f"cannot listen on {host}:{port} ({error.strerror}); free it or choose another with --host and --port") from None
+        raise SetupError(f"cannot listen on {host}:{port} ({error.strerror}); free it or choose another with --host and {option}") from None
 
 
-def run(settings: Settings, host: str, port: int, processes: int, ready: Callable[[], None]) -> None:
+def run(settings: Settings, host: str, port: int, processes: int, ready: Callable[[], None], companions: Sequence[Companion] = ()) -> None:
     """Serves until SIGTERM or SIGINT, then lets what is in flight finish. Calls `ready` once, from a thread, when /health/ready answers 200.
 
-    A worker that dies is replaced. Raises SystemExit with 1 where the first workers cannot start, or all keep dying.
+    A worker that dies is replaced. `companions` run for as long. Raises SystemExit with 1 where the first workers cannot start, or all keep dying.
     """
     # Spawned, not forked: a fork would carry the lock of the data directory and the threads' locks of this process along.
     multiprocessing.set_start_method("spawn", force=True)
     _metrics_directory(settings)
+    for companion in companions:
+        companion.start()
+    try:
+        _work(settings, host, port, processes, ready)
+    finally:
+        _together(companion.stop for companion in companions)
+
+
+def _work(settings: Settings, host: str, port: int, processes: int, ready: Callable[[], None]) -> None:
     start = Start(multiprocessing.Event(), multiprocessing.Event())
     threading.Thread(target=_announce, args=(host, port, start, ready), daemon=True).start()
     crashes: list[float] = []
@@ -164,6 +174,14 @@ def load(settings: Settings, start: Start) -> Gateway:
             os.kill(os.getppid(), signal.SIGTERM)
         raise SystemExit(1) from None
     return Gateway(application, settings.max_body, close=application.extensions["store"].close)
+
+
+def _together(calls: Iterable[Callable[[], None]]) -> None:
+    threads = [threading.Thread(target=call) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def _end_with(sentinel: int) -> None:
