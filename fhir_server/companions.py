@@ -49,13 +49,19 @@ class Companion:
         self._first.wait(seconds)
         return self._said[0] if self._said else None
 
-    def stop(self) -> None:
-        """Ends the process: returns when it is gone."""
+    def end(self) -> None:
+        """Tells the process to end, and does not wait for that."""
         self._stopping.set()
         with self._lock:
             process = self._process
         if process is not None:
             process.terminate()
+
+    def stop(self) -> None:
+        """Ends the process; returns when it is gone."""
+        self.end()
+        process = self._process
+        if process is not None:
             process.join(self._seconds)
             if process.exitcode is None:
                 process.kill()

@@ -75,17 +75,17 @@ def run(settings: Settings, host: str, port: int, processes: int, ready: Callabl
     for companion in companions:
         companion.start()
     try:
-        _work(settings, host, port, processes, ready)
+        _work(settings, host, port, processes, ready, companions)
     finally:
         _together(companion.stop for companion in companions)
 
 
-def _work(settings: Settings, host: str, port: int, processes: int, ready: Callable[[], None]) -> None:
+def _work(settings: Settings, host: str, port: int, processes: int, ready: Callable[[], None], companions: Sequence[Companion]) -> None:
     start = Start(multiprocessing.Event(), multiprocessing.Event())
     threading.Thread(target=_announce, args=(host, port, start, ready), daemon=True).start()
     crashes: list[float] = []
     while True:
-        server = MPServer(
+        server = _Server(
             "fhir_server.app",
             address=host,
             port=port,
@@ -102,6 +102,7 @@ def _work(settings: Settings, host: str, port: int, processes: int, ready: Calla
             respawn_failed_workers=True,
             workers_kill_timeout=STOP_SECONDS,
         )
+        server.companions = companions
         try:
             server.serve(spawn_target=work, target_loader=partial(load, settings, start), wrap_loader=False)
         except SystemExit:
@@ -117,6 +118,17 @@ def _work(settings: Settings, host: str, port: int, processes: int, ready: Calla
             if start.failed.is_set():
                 raise SystemExit(1)
             return
+
+
+class _Server(MPServer):
+    """Granian's, which tells the companions too when it is told to stop, so that all of them stop at the same time."""
+
+    companions: Sequence[Companion] = ()
+
+    def signal_handler_interrupt(self, *arguments: Any, **options: Any) -> None:
+        for companion in self.companions:
+            companion.end()
+        super().signal_handler_interrupt(*arguments, **options)  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)
