@@ -197,10 +197,10 @@ class _Conversion:
         self._context.segment, self._context.field = segment, None
         self._context.nulls = made.nulls
         if rule.below is None:
-            rule.map.apply(view, made.resource, made.places, self._context)
+            rule.map.apply(segment, view, made.resource, made.places, self._context)
         else:
             part: Json = {}
-            rule.map.apply(view, part, Places(), self._context)
+            rule.map.apply(segment, view, part, Places(), self._context)
             if part and not (rule.below.type == "Annotation" and _continues(made.resource, rule.below, part)):
                 _add(made.resource, rule.below, part)
         self._links += [(group, made, link) for link in rule.links]
