@@ -48,9 +48,11 @@ def serve(host: str, port: int, mllp_port: int, data: Path, processes: int | Non
     from fhir_server import supervisor
     from fhir_server.companions import Companion
 
-    port, mllp_port = supervisor.reserve(host, port), supervisor.reserve(host, mllp_port, "--mllp-port")
+    port = supervisor.reserve(host, port)
     _check_peers(settings)
     with _database(settings) as settings:
+        # After the lock: a second server on the same directory is told of that rather than of the port.
+        mllp_port = supervisor.reserve(host, mllp_port, "--mllp-port")
         from fhir_server.store import migrate
 
         migrate(str(settings.database_url))
