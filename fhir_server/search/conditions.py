@@ -18,9 +18,10 @@ from typing import Final, NamedTuple
 from fhir_server.outcome import Outcome
 
 from .compartment import BEHIND, PUBLIC, compartment_pids
-from .grant import SYSTEM, Denial, Grant, Permission, Way
+from .grant import SYSTEM, Denial, Grant, Party, Permission, Way
 from .params import kind_of, reference
 from .params.date import Span
+from .permit import permitted
 from .query import OF_THE_POINTER, AllOf, AnyOf, Chain, Coded, Criterion, Filter, Gathered, Has, Hierarchy, Itself, Not, Numbered, Param, within
 from .registry import Registry
 from .sources import CURRENT, Sources
@@ -311,7 +312,7 @@ class _Granted:
         if "Patient" in self.names:
             own = Statement(f"{alias}.id = %s", (patient,))
             ways.append(_of(registry, ["Patient"], alias).and_(own) if len(self.names) > 1 else own)
-        if (referring := self.referring([patient])) != NEVER:
+        if (referring := self.referring(equals("g.id", [patient]))) != NEVER:
             ways.append(referring)
         for name in self.names:
             behind = [self.matching(name, (f"{path}={patient}",)) for path in BEHIND.get(name, ())]
@@ -319,16 +320,15 @@ class _Granted:
                 ways.append(_of(registry, [name], alias).and_(any_of(behind)))
         return any_of(ways)
 
-    def referring(self, patients: Sequence[str]) -> Statement:
-        """That a resource is in the compartment of one of the patients, of which it is none itself."""
+    def referring(self, patients: Statement) -> Statement:
+        """That a resource is in the compartment of a patient, which it is not itself, whose id `g.id` meets a condition."""
         registry = self.conditions.registry
         pids = [pid for name in self.names if name != "Patient" and name not in PUBLIC for pid in compartment_pids(registry, name)]
         if not pids:
             return NEVER
         listed, own, table = ", ".join(map(str, pids)), registry.types["Patient"], self.conditions.sources.table("sp_reference", "g")
-        one = equals("g.id", list(patients))
-        text = f"EXISTS (SELECT FROM {table.text} WHERE g.rid = {self.alias}.rid AND g.pid IN ({listed}) AND {one.text} AND g.type = {own})"
-        return Statement(text, (*table.params, *one.params))
+        text = f"EXISTS (SELECT FROM {table.text} WHERE g.rid = {self.alias}.rid AND g.pid IN ({listed}) AND {patients.text} AND g.type = {own})"
+        return Statement(text, (*table.params, *patients.params))
 
     def matching(self, name: str, queries: Sequence[str]) -> Statement:
         """At least one of the queries; one that means nothing here opens nothing."""
@@ -338,12 +338,19 @@ class _Granted:
 
     def undenied(self, name: str, denial: Denial) -> Statement:
         """That a denial does not meet a resource."""
-        own = equals(f"{self.alias}.id", list(denial.patients)) if name == "Patient" else self.referring(denial.patients)
+        column = f"{self.alias}.id" if name == "Patient" else "g.id"
+        met = equals(column, list(denial.patients)) if denial.unless is None else self.unpermitted(column, name, denial.unless)
+        own = met if name == "Patient" else self.referring(met)
         if own == NEVER:
             return ALWAYS
         if denial.labels:
             own = own.and_(self.matching(name, tuple(f"_security={label}" for label in denial.labels)))
         return Statement(f"NOT ({own.text})", own.params)
+
+    def unpermitted(self, column: str, name: str, party: Party) -> Statement:
+        """That no Consent of the patient whose id a column has permits a type to a party."""
+        found = permitted(party, column, self.conditions.registry.types[name])
+        return Statement(f"NOT ({found.text})", found.params)
 
 
 def _of(registry: Registry, types: Sequence[str], alias: str) -> Statement:

@@ -170,9 +170,9 @@ def test_clients_come_in_pages(desk: Desk) -> None:
 def test_the_policy_holds_from_the_next_request_on(desk: Desk, clinic: Clinic) -> None:
     policy = Policy(clinic.store)
     for value in ("open", "initial-token", "closed"):
-        assert desk.ok("PATCH", "/policy", {"registration": value}) == {"registration": value}
+        assert desk.ok("PATCH", "/policy", {"registration": value}) == {"registration": value, "consent": "permit"}
         assert policy.registration() == value
-        assert desk.ok("GET", "/policy") == {"registration": value}
+        assert desk.ok("GET", "/policy") == {"registration": value, "consent": "permit"}
     problem(desk("PATCH", "/policy", {"registration": "odd"}), 422)
     problem(desk("PATCH", "/policy", {}), 422)
     tag = desk("GET", "/policy").headers["ETag"]
