@@ -106,15 +106,15 @@ def clinic(fresh_database: Callable[[], str], tmp_path_factory: pytest.TempPathF
 @pytest.mark.parametrize(
     ("login", "reference", "interaction", "expected"),
     [
-        ("dora", "Observation/final-p", "read", (True, "consent")),
-        ("dora", "Observation/preliminary-p", "update", (True, "consent")),
+        ("dora", "Observation/final-p", "read", (True, "policy")),
+        ("dora", "Observation/preliminary-p", "update", (True, "policy")),
         ("dora", "Observation/final-p", "delete", (False, "role")),
         ("dora", "Observation/final-q", "read", (False, "consent")),
         ("dora", "Observation/final-q", "update", (False, "consent")),
         ("dora", "Observation/nobody", "read", (False, "resource")),
         ("dora", "Observation", "create", (True, "role")),
         ("stan", "Observation/final-p", "read", (False, "role")),
-        ("stan", "Patient/p", "update", (True, "consent")),
+        ("stan", "Patient/p", "update", (True, "policy")),
         ("pat", "Observation/final-p", "read", (True, "consent")),
         ("pat", "Observation/final-q", "read", (False, "compartment")),
         ("pat", "Observation/preliminary-p", "read", (False, "content")),
