@@ -72,7 +72,7 @@ def follow(connection: Connection, registry: Registry, targets: Sequence[Target]
 
 
 def renew(connection: Connection, registry: Registry) -> None:
-    """Makes all permissions anew, as dates and references in Consents are to be read now. In a transaction; 20,000 Consents a second or so."""
+    """Makes all permissions anew, as dates and references in Consents are to be read now. In a transaction; reads all Consents."""
     connection.execute("DELETE FROM consent_permit")
     with connection.cursor("consents") as cursor:
         cursor.execute(_CURRENT)
