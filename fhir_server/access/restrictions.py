@@ -44,6 +44,11 @@ class Restrictions:
         self._lock = threading.Lock()
         self._known = _Known(0)
 
+    @property
+    def generation(self) -> int:
+        """The one whose restrictions this process has; 0 before it has any."""
+        return self._known.generation
+
     def denials(self, grant: Grant, generation: int, now: float) -> tuple[Denial, ...]:
         """What is denied to a caller at `now` (seconds since 1970); `generation` is the one in force, which the caller has asked for."""
         found = self._restricted(grant, generation)

@@ -22,10 +22,13 @@ from . import moment as moments
 from .database import Connection
 from .dictionary import Dictionary
 from .ops import Version
+from .standing import Standing, Unsettled
 from .witness import seen
 
 METHODS: Final[dict[str, Literal["POST", "PUT", "PATCH", "DELETE"]]] = {"P": "POST", "U": "PUT", "A": "PATCH", "D": "DELETE"}
 _FETCH: Final = 500  # Rows of an export in memory at a time.
+_NOTHING: Final = Statement("FALSE")
+_CURRENT: Final = "resource r JOIN resource_version v ON v.vid = r.vid"
 _VERSION: Final = "r.type, r.id, v.version, v.at, v.method, v.body"
 
 
@@ -68,14 +71,25 @@ class Snapshot:
         """The tables for compiled searches."""
         return self._sources
 
-    def read(self, resource_type: str, identity: str) -> Version | None:
-        """The current version, a deletion included; None where there is none that this grant may see. One statement, two index look-ups."""
-        allowed = self._allowed(resource_type, "r")
-        row = self._connection.execute(
-            f"SELECT {_VERSION} FROM resource r JOIN resource_version v ON v.vid = r.vid WHERE r.type = %s AND r.id = %s AND {allowed.text}",
-            (self._dictionary.types[resource_type], identity, *allowed.params),
-        ).fetchone()
-        return self._version(row) if row else None
+    def read(self, resource_type: str, identity: str, standing: Standing | None = None) -> Version | None:
+        """The current version, a deletion included; None where there is none that this grant may see. One statement, two index look-ups.
+
+        With a `standing` the same statement asks whether the grant holds. Raises Unsettled where it does not, and nothing is shown then.
+        """
+        refused = standing is not None and not self._grant.allows(resource_type, "r")
+        allowed = _NOTHING if refused else self._allowed(resource_type, "r")
+        where = f"r.type = %s AND r.id = %s AND {allowed.text}"
+        values = (self._dictionary.types[resource_type], identity, *allowed.params)
+        if standing is None:
+            row = self._connection.execute(f"SELECT {_VERSION} FROM {_CURRENT} WHERE {where}", values).fetchone()
+            return self._version(row) if row else None
+        statement = f"SELECT c.generation, ({standing.open.text}), {_VERSION} FROM consent_generation c LEFT JOIN ({_CURRENT}) ON {where}"
+        [(generation, is_open, *found)] = self._connection.execute(statement, (*standing.open.params, *values)).fetchall()
+        if not is_open or standing.generation not in {generation, None}:
+            raise Unsettled(generation, is_open)
+        if refused:
+            self._allowed(resource_type, "r")
+        return self._version(found) if found[0] is not None else None
 
     def opens(self, resource_type: str, identity: str, permission: Permission) -> bool:
         """Whether the grant opens a current resource to a permission."""
