@@ -71,7 +71,7 @@ def verify(head: str | None, archives: tuple[Path, ...], data: Path) -> int:
 def archive(before: datetime, file: Path, data: Path) -> int:
     """Move the oldest events to FILE, which proves itself, also while `serve` works.
 
-    FILE is new, one JSON object a line, and readable for its owner alone. The chain of what stays goes on from its end, which `audit verify --archive`
+    FILE is new, one JSON object a line, and readable for its owner alone. The chain of what stays goes on from there, which `audit verify --archive`
     checks. There is no way back: keep the file as long as the events have to be kept.
     """
     from fhir_server.store.archive import BrokenChainError
