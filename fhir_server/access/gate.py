@@ -74,9 +74,9 @@ class Gate:
 
 
 def is_restricted(grant: Grant) -> bool:
-    """Whether Consents count for a caller: for whoever works at the clinic and for apps, not for patients themselves or an operator's own tokens."""
+    """Whether Consents count for a caller: for whoever works at the clinic, those related to a patient, and apps; not for patients and operators."""
     if grant.roles:
-        return grant.roles != {"patient"}
+        return grant.roles != {"patient"} or (grant.user is not None and grant.user.startswith("RelatedPerson/"))
     return grant.client is not None
 
 

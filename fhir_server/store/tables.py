@@ -186,6 +186,19 @@ audit_chain: Final = Table(
 )
 """The events in the order in which they were sealed, each hash over the one before and the event's content. See `chain`."""
 
+audit_anchor: Final = Table(
+    "audit_anchor",
+    metadata,
+    # An entry of the chain up to which all went to an archive, itself included.
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("settled", BigInteger, nullable=False),
+    Column("hash", BYTEA, nullable=False),
+    # The transaction that archived, which alone may take out what it did, and when that was; by a trigger.
+    Column("xid", BigInteger, nullable=False),
+    Column("made", DateTime(timezone=True), nullable=False),
+)
+"""What the chain goes on from after its oldest part was archived. See `archive`."""
+
 reindex_job: Final = Table(
     "reindex_job",
     metadata,
@@ -210,6 +223,7 @@ reindex_job: Final = Table(
 __all__ = [
     "BLOCK",
     "INDEX_TABLES",
+    "audit_anchor",
     "audit_chain",
     "audit_event",
     "consent_generation",
