@@ -27,6 +27,9 @@ from fhir_server.store import Store
 SECRET = "a secret that only the tests know of"
 BASE = "http://localhost/fhir"
 ZONE = ZoneInfo("Europe/Berlin")
+# What entries call each other by.
+LINK = "urn:uuid:61ebe359-bfdc-4613-8bf2-c5e300945f0a"
+OTHER = "urn:uuid:88f151c0-a954-468a-88bd-5ae15c08e059"
 
 Json = dict[str, Any]
 
@@ -167,3 +170,13 @@ def self_query(bundle: Json) -> dict[str, list[str]]:
     """The parameters of the self link."""
     (url,) = [each["url"] for each in bundle["link"] if each["relation"] == "self"]
     return parse_qs(urlsplit(url).query)
+
+
+def statuses(bundle: Json) -> list[str]:
+    return [each["response"]["status"][:3] for each in bundle["entry"]]
+
+
+def written(bundle: Json, number: int) -> str:
+    """Type and id that an entry of a response is about."""
+    location: str = bundle["entry"][number]["response"]["location"]
+    return location.removeprefix(BASE + "/").partition("/_history/")[0]
