@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import re
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -252,3 +254,24 @@ def test_what_an_operator_changes_stays(own: Fhir) -> None:
     assert conformance.install(store) == 0
     own.get("SearchParameter/Slot-end", 410)
     assert own.get("StructureDefinition/hold-expires")["publisher"] == "Hillside"
+
+
+def test_parameters_of_before_are_let_go(own: Fhir) -> None:
+    store = store_of(own)
+
+    def everywhere() -> None:
+        """Has every kind of request look at the parameters."""
+        made = own.post("Patient", patient("kept"))
+        own.put(f"Patient/{made['id']}", made)
+        own.get("Patient?name=kept&_revinclude=Observation:subject")
+        own.get(f"Patient/{made['id']}/$everything")
+        own.get("metadata")
+
+    everywhere()
+    before = weakref.ref(store.registry)
+    for code in ("one", "two", "three"):
+        own.post("SearchParameter", parameter(code))
+        index(own)
+        everywhere()
+    gc.collect()
+    assert before() is None
