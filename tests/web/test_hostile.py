@@ -28,7 +28,22 @@ PATHS = (
 TREES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
 )
-NAMES = ("login", "password", "challenge", "method", "code", "refresh_token", "current", "new", "email", "given", "family", "birthDate", "phone")
+NAMES = (
+    "login",
+    "password",
+    "challenge",
+    "method",
+    "code",
+    "refresh_token",
+    "current",
+    "new",
+    "email",
+    "given",
+    "family",
+    "birthDate",
+    "phone",
+    "totp",
+)
 
 
 def problem(answer: Any) -> dict[str, Any]:
