@@ -184,10 +184,11 @@ def make_clinic(fresh_database: Callable[[], str], tmp_path_factory: pytest.Temp
         clock = Clock()
         engine = Engine.build(store, settings, names())
         app = Flask(__name__, static_folder=None)
-        app.register_blueprint(rest.blueprint(engine, settings, clock, web.elsewhere(settings)))
-        app.register_blueprint(web.blueprint(engine, settings, clock))
-        admin.register(app, engine, settings, clock)
-        return Clinic(app, store, settings, clock, SignIn(store, settings, Messenger(settings), clock.now), outside, engine, url)
+        messenger = Messenger(settings)
+        app.register_blueprint(rest.blueprint(engine, settings, messenger, clock, web.elsewhere(settings)))
+        app.register_blueprint(web.blueprint(engine, settings, messenger, clock))
+        admin.register(app, engine, settings, messenger, clock)
+        return Clinic(app, store, settings, clock, SignIn(store, settings, messenger, clock.now), outside, engine, url)
 
     yield make
     for store in stores:
