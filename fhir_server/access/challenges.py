@@ -82,9 +82,10 @@ class Challenges:
         """The sign-in challenge of an id, where it is still open."""
         return self._one("id = %s AND purpose = 'sign-in'", (identity,), now)
 
-    def latest(self, account: Account, purpose: Purpose | None, now: datetime) -> Challenge | None:
-        """The account's newest open challenge of a purpose, or of any."""
-        return self._one("account = %s AND (purpose = %s OR %s::text IS NULL)", (account.id, purpose, purpose), now)
+    def latest(self, account: Account | None, purpose: Purpose | None, now: datetime) -> Challenge | None:
+        """The account's newest open challenge of a purpose, or of any; None, after the same search, where there is no account."""
+        identity = account.id if account is not None else ""
+        return self._one("account = %s AND (purpose = %s OR %s::text IS NULL)", (identity, purpose, purpose), now)
 
     def last_sent(self, challenge: Challenge, now: datetime) -> tuple[str | None, int]:
         """The way the last code went, None before the first, and the seconds until another may go."""
@@ -138,6 +139,13 @@ class Challenges:
                 return "totp"
             connection.execute("UPDATE challenge SET tries = %s, ended = %s WHERE id = %s", (tries + 1, tries + 1 >= TRIES, challenge.id))
         return None
+
+    def pretend(self) -> None:
+        """Takes as long as `use` of a wrong code, where there is no challenge: so the time does not tell whether there is one."""
+        with self._store.database.connection() as connection, connection.transaction():
+            connection.execute("SELECT code, method, tries, ended, expires FROM challenge WHERE id = %s FOR UPDATE", ("",))
+            # Something to be made durable, as the count of tries is, that is kept in no table.
+            connection.execute("SELECT pg_logical_emit_message(true, '', '')")
 
     def use_totp(self, account: Account, secret: str | None, code: str, now: datetime) -> bool:
         """Whether the code is one of the secret at this time, and its first use by the account."""

@@ -7,12 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from email.message import Message
 from typing import Any
 
+import psycopg
 import pyotp
 import pytest
 
 from fhir_server.access.accounts import Account
 from fhir_server.access.desk import Caller
 from fhir_server.access.recovery import Recovery
+from fhir_server.outcome import Outcome
 
 from .conftest import PASSWORD, Clinic
 
@@ -187,6 +189,28 @@ def test_a_wrong_code_of_the_app_is_answered_like_a_wrong_code_and_an_unknown_lo
     of_app = answers(account.login, codes[account.login])
     assert [status for status, *_ in of_app] == [401] * 5 + [429]
     assert of_app == answers(plain.login, other_than(codes[plain.login])) == answers("nobody-at-all@example.org", "123456")
+
+
+def test_a_wrong_code_costs_the_same_whether_or_not_there_is_such_a_login(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, (account, _), idle = clinic.account(), with_app(clinic), clinic.account()
+    for each in (plain, account):
+        clinic.sign_in.desk.challenges.open(each, "recovery", clinic.clock.now())
+    seen: list[str] = []
+    here, execute = threading.get_ident(), psycopg.Connection.execute
+
+    def counting(self: Any, query: Any, *arguments: Any, **options: Any) -> Any:
+        if threading.get_ident() == here:
+            seen.append(str(query))
+        return execute(self, query, *arguments, **options)
+
+    monkeypatch.setattr(psycopg.Connection, "execute", counting)
+    counts = []
+    for login in (plain.login, account.login, idle.login, "nobody-here@example.org"):
+        seen.clear()
+        with pytest.raises(Outcome):
+            Recovery(clinic.sign_in.desk).reset(login, "12345x", NEW, Caller(login), totp="123456")
+        counts.append(len(seen))
+    assert len(set(counts)) == 1, counts
 
 
 def test_five_wrong_codes_of_the_app_end_the_challenge(clinic: Clinic) -> None:
