@@ -39,6 +39,18 @@ PASSWORD = "correct horse battery"
 
 Json = dict[str, Any]
 
+NO_OBJECTS = [
+    (b"", "application/json", 400),
+    (b"{", "application/json", 400),
+    (b"\xff\xfe", "application/json", 400),
+    (b"[" * 10_000, "application/json", 400),
+    (b"9" * 10_000, "application/json", 400),
+    (b"{}", "text/plain", 415),
+    (b"login=a&password=b", "application/x-www-form-urlencoded", 415),
+    (b" " * 70_000, "application/json", 413),
+]
+"""Bodies that no address takes, with their types and what they are answered."""
+
 
 class Clock:
     """Seconds since 1970, as the test has them."""
