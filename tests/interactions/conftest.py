@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+from weakref import WeakSet
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -89,6 +90,10 @@ class Fhir:
         """The ids of all matches on all pages, in order."""
         return [entry["resource"]["id"] for page in self.pages(path) for entry in page.get("entry", ()) if entry["search"]["mode"] == "match"]
 
+    def close(self) -> None:
+        """Closes its store: the end of a server that is one test's, or one module's."""
+        self.app.extensions["store"].close()
+
     def other(self, **claims: Any) -> Fhir:
         """The same server for another caller."""
         return replace(self, token=token(**claims))
@@ -104,17 +109,18 @@ MakeFhir = Callable[..., Fhir]
 
 @pytest.fixture(scope="session")
 def make_fhir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeFhir]:
-    """Servers over databases of the test's choice."""
-    opened: list[Store] = []
+    """Servers over databases of the test's choice. One for less than the whole run is closed by whoever has asked for it."""
+    # Weak, since each has a set of search parameters: 2 MB.
+    opened: WeakSet[Store] = WeakSet()
 
     def make(url: str, *, max_body_mb: int = 4, **options: Any) -> Fhir:
         store = Store(url, zone=ZONE, bases=(BASE,), connections=8, **options)
-        opened.append(store)
+        opened.add(store)
         settings = Settings(data=Path(tmp_path_factory.mktemp("data")), jwt_secret=SECRET, clinic_timezone=ZONE, max_body_mb=max_body_mb)
         return Fhir(build_app(Engine.build(store, settings, names()), settings), token())
 
     yield make
-    for store in opened:
+    for store in list(opened):
         store.close()
 
 

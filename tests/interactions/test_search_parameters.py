@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import re
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -51,9 +51,11 @@ def index(fhir: Fhir) -> None:
 
 
 @pytest.fixture
-def own(make_fhir: MakeFhir, fresh_database: Callable[[], str]) -> Fhir:
+def own(make_fhir: MakeFhir, fresh_database: Callable[[], str]) -> Iterator[Fhir]:
     """A server over a database of its own."""
-    return make_fhir(fresh_database())
+    made = make_fhir(fresh_database())
+    yield made
+    made.close()
 
 
 WRONG: list[tuple[Json, str, str]] = [
@@ -163,6 +165,7 @@ def test_a_conditional_write_by_a_new_parameter(own: Fhir, make_fhir: MakeFhir) 
     index(own)
     first = other.post("Patient", patient("Once"), headers={"If-None-Exist": "label:exact=Once"})
     again = own.post("Patient", patient("Once"), 200, headers={"If-None-Exist": "label:exact=Once"})
+    other.close()
     assert again["id"] == first["id"]
 
 
