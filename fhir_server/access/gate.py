@@ -10,9 +10,10 @@ from typing import Final
 
 from fhir_server import fhirjson
 from fhir_server.outcome import Outcome
-from fhir_server.search import SYSTEM, Grant, compile_search
+from fhir_server.search import SYSTEM, Grant, Statement, compile_search
 from fhir_server.store import Store, consents
 from fhir_server.store.database import Frequent
+from fhir_server.store.standing import Standing
 
 from .consent import PURPOSES, Party, Restriction, denials
 from .sessions import ALIVE
@@ -22,6 +23,8 @@ _STANDING: Final = Frequent(
     "standing",
     f"SELECT (SELECT generation FROM consent_generation), $1::text = '' OR EXISTS ({ALIVE % {'id': '$1::text', 'now': '$2::float8'}})",  # noqa: S608 - our words
 )
+_OPEN: Final = f"EXISTS ({ALIVE % {'id': '%s', 'now': '%s'}})"
+_NO_SESSION: Final = Statement("TRUE")
 _SHORTEST_REASON: Final = 5
 _LONGEST_REASON: Final = 500
 
@@ -51,19 +54,36 @@ class Gate:
         Raises Outcome `unauthenticated` as `grant_of`, `forbidden` where it is not the caller's to break the glass, `parameter` for no reason at all.
         Costs one prepared statement for tokens of sessions, of roles and of apps; none for those that only an operator can make.
         """
+        presumed, standing = self.presumed(token, now, break_glass)
+        if standing is None:
+            return presumed
+        with self._store.database.connection() as connection:
+            generation, is_open = _STANDING.row(connection, presumed.session or "", str(now)) or (None, None)
+        return standing.settle(int(generation or 0), is_open == "t")
+
+    def presumed(self, token: str, now: float, break_glass: str = "") -> tuple[Grant, Standing | None]:
+        """The grant as far as this process knows, and what is still to be asked; None where that is nothing. No statement.
+
+        Raises Outcome as `grant`, but for a session that is over: that is found out by whoever asks what the grant stands on.
+        """
         session, grant = session_and_grant(self._secret, token, now)
         restricted = is_restricted(grant)
-        if session is None and not restricted:
-            return _unbroken(grant, break_glass)
-        with self._store.database.connection() as connection:
-            generation, alive = _STANDING.row(connection, session or "", str(now)) or (None, None)
-        if alive != "t":
-            raise ended()
         if break_glass:
-            return broken(grant, break_glass)
-        if not restricted:
-            return grant
-        found = denials(*self._restrictions(grant, int(generation or 0)), datetime.fromtimestamp(now, UTC), self._store.registry.zone)
+            grant, restricted = broken(grant, break_glass), False
+        if session is None and not restricted:
+            return grant, None
+        known = self._known.generation if restricted else None
+        presumed = grant if known is None else self._limited(grant, known, now)
+
+        def settle(generation: int, is_open: bool) -> Grant:  # noqa: FBT001 - as the database gives it
+            if not is_open:
+                raise ended()
+            return presumed if known in {generation, None} else self._limited(grant, generation, now)
+
+        return presumed, Standing(_NO_SESSION if session is None else Statement(_OPEN, (session, now, now)), known, settle)
+
+    def _limited(self, grant: Grant, generation: int, now: float) -> Grant:
+        found = denials(*self._restrictions(grant, generation), datetime.fromtimestamp(now, UTC), self._store.registry.zone)
         return replace(grant, denials=found) if found else grant
 
     def restrictions(self, grant: Grant) -> tuple[tuple[Restriction, ...], Party]:
@@ -125,7 +145,3 @@ def broken(grant: Grant, reason: str) -> Grant:
     if not (_SHORTEST_REASON <= len(said) <= _LONGEST_REASON and said.isprintable()):
         raise Outcome("parameter", f"X-Break-Glass needs the reason, in {_SHORTEST_REASON} to {_LONGEST_REASON} characters")
     return replace(grant, break_glass=said)
-
-
-def _unbroken(grant: Grant, break_glass: str) -> Grant:
-    return broken(grant, break_glass) if break_glass else grant

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from fhir_server.outcome import Outcome
 from fhir_server.store import Snapshot
+from fhir_server.store.standing import Unsettled
 
 from . import audit_trail
 from .bundle import process
@@ -37,6 +39,8 @@ _EVENTS: Final[dict[Interaction, Callable[[Engine, Exchange, Snapshot], Reply]]]
 def dispatch(engine: Engine, exchange: Exchange) -> Reply:
     """Runs one interaction. Raises its Outcome. The audit trail has an event of it when this returns, or within 0.1 s (`store.recorder`)."""
     interaction = exchange.interaction
+    if exchange.standing is not None and (interaction != "read" or exchange.type == "AuditEvent"):
+        raise TypeError("only a read of the record asks what its grant stands on")
     if interaction in READS:
         return observed(engine, exchange, lambda: _read(engine, exchange))
     if interaction == "capabilities":
@@ -55,8 +59,15 @@ def read_in(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
 
 def _read(engine: Engine, exchange: Exchange) -> Reply:
     open_view = engine.store.latest if exchange.interaction in _SINGLE else engine.store.snapshot
-    with open_view(exchange.grant) as db:
-        return _reader(exchange)(engine, exchange, db)
+    try:
+        with open_view(exchange.grant) as db:
+            return _reader(exchange)(engine, exchange, db)
+    except Unsettled as found:
+        if exchange.standing is None:
+            raise
+        # Without the view, whose connection others may wait for to settle theirs.
+        grant = exchange.standing.settle(found.generation, found.is_open)
+    return _read(engine, replace(exchange, grant=grant, standing=None))
 
 
 def _reader(exchange: Exchange) -> Callable[[Engine, Exchange, Snapshot], Reply]:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from fhir_server.outcome import Issue
 from fhir_server.search import Grant
+from fhir_server.store.standing import Standing
 
 Interaction = Literal["read", "vread", "update", "patch", "delete", "create", "search", "history", "capabilities", "bundle", "operation"]
 
@@ -23,6 +24,7 @@ class Exchange:
     compartment of `type` and `id` is for: a type, or `*`.
     The preconditions are those of https://hl7.org/fhir/R4/http.html: `if_match` a version id, `if_none_match` version ids or `*`.
     `address` is where the request comes from, `provenance` the JSON of the header X-Provenance.
+    `standing` is what the grant stands on where that is still to be asked, which a plain read does.
     `returning` is what `Prefer: return` asks for: interactions heed it in the entries of a Bundle, the way in does for a single answer.
     """
 
@@ -44,6 +46,7 @@ class Exchange:
     member: str | None = None
     address: str = ""
     provenance: bytes | None = None
+    standing: Standing | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from fhir_server.store.witness import watching
 from .engine import Engine
 from .exchange import Exchange, Reply
 
-_PASSING: Final = frozenset({"unavailable", "throttled", "timeout"})
-"""Faults of the moment, which say nothing about the caller and leave no event."""
+_ELSEWHERE: Final = frozenset({"unavailable", "throttled", "timeout", "unauthenticated"})
+"""Faults of the moment, which say nothing about the caller and leave no event, and what leaves one where tokens are looked at."""
 _DENIED: Final = frozenset({"forbidden", "unauthenticated"})
 _SERVERS: Final = 500
 _NAMED: Final = re.compile(r"(?:Patient/)?([A-Za-z0-9\-.]{1,64})")
@@ -35,7 +35,7 @@ def observed(engine: Engine, exchange: Exchange, run: Callable[[], Reply], opera
         try:
             reply = run()
         except Outcome as outcome:
-            if outcome.category not in _PASSING:
+            if outcome.category not in _ELSEWHERE:
                 _note_fault(engine, exchange, outcome, operation)
             raise
         patients.update(_named(exchange))

@@ -24,7 +24,7 @@ _VERSION: Final = re.compile(r"[1-9][0-9]{0,8}")
 def read(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
     """The current version: 200, or 304 where the caller has it. Raises Outcome `not-found`, or `gone` for a deleted resource."""
     name, identity = engine.known_type(exchange.type), str(exchange.id)
-    found = db.read(name, identity)
+    found = db.read(name, identity, exchange.standing)
     if found is None:
         raise Outcome("not-found", f"{name}/{identity} does not exist")
     return _reply(engine, exchange, found)

@@ -88,6 +88,12 @@ def resolve(types: frozenset[str], method: str, path: str) -> Target:  # noqa: P
     raise Outcome("not-found", f"'{name[:64]}' is not a resource type of FHIR R4{hint}", code="not-supported")
 
 
+def is_read(types: frozenset[str], method: str, path: str) -> bool:
+    """Whether it can only be a read by id, and not one of the audit trail, which is kept elsewhere."""
+    name, _, identity = path.partition("/")
+    return method in {"GET", "HEAD"} and name in types and name != "AuditEvent" and _ID.fullmatch(identity) is not None
+
+
 def _below_type(types: frozenset[str], method: str, parts: list[str]) -> Target:  # noqa: C901, PLR0911 - one line for each form of address
     match parts:
         case [name]:

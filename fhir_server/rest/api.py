@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
@@ -29,8 +29,9 @@ from fhir_server.operations import dispatch_operation
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
 from fhir_server.settings import Settings
+from fhir_server.store.standing import Standing
 
-from .address import OPEN, Target, resolve
+from .address import OPEN, Target, is_read, resolve
 from .body import read_form, read_resource
 from .headers import Preference, http_date, preference, version_tag, version_tags
 from .negotiate import accepts_gzip, response_format
@@ -45,6 +46,8 @@ _SHAPE: Final = "fhir_server.shape"
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _ANYBODY: Final = Grant("anonymous", frozenset(), ())
 _BODIES: Final = frozenset({"create", "update", "patch", "bundle"})
+
+_T = TypeVar("_T")
 
 _log = logging.getLogger("fhir_server.rest")
 
@@ -88,7 +91,7 @@ class _Api:
     def answer(self, path: str = "") -> Response:
         environ = request.environ
         method = environ["REQUEST_METHOD"]
-        grant = _ANYBODY if path in OPEN else self._grant(environ)
+        grant, standing = (_ANYBODY, None) if path in OPEN else self._grant(environ, presumed=is_read(self._types, method, path))
         try:
             target = resolve(self._types, method, path)
         except Outcome as outcome:
@@ -102,28 +105,46 @@ class _Api:
         if target.form:
             params += read_form(environ, self._limit)
         shape = environ[_SHAPE] = _shape(environ, params)
-        exchange = self._exchange(environ, action, target, grant, params)
+        exchange = self._exchange(environ, action, target, grant, standing, params)
         if grant.break_glass:
             self._alarm.ring(grant, address=environ.get("REMOTE_ADDR", ""), request_id=environ.get(REQUEST_ID, ""))
-        if target.operation is None:
+        if standing is not None:
+            reply = self._noting(environ, partial(dispatch, self._engine, exchange))
+        elif target.operation is None:
             reply = dispatch(self._engine, exchange)
         else:
             reply = dispatch_operation(self._engine, target.level, exchange, target.operation)
         return reply_response(self._spec, reply, shape, exchange)
 
-    def _grant(self, environ: dict[str, Any]) -> Grant:
+    def _grant(self, environ: dict[str, Any], *, presumed: bool = False) -> tuple[Grant, Standing | None]:
+        """The caller's grant; a `presumed` one with what it stands on, which is still to be asked where that is not None."""
         scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Outcome("unauthenticated", "A bearer token is needed: Authorization: Bearer …", headers={"WWW-Authenticate": "Bearer"})
-        now = self._clock()
+        given, now, break_glass = token.strip(), self._clock(), environ.get("HTTP_X_BREAK_GLASS", "")
+        # The alarm rings for those who may ring it, and so after the session has been looked at.
+        if presumed and not break_glass:
+            return self._noting(environ, lambda: self._gate.presumed(given, now))
+        return self._noting(environ, lambda: self._gate.grant(given, now, break_glass)), None
+
+    def _noting(self, environ: dict[str, Any], run: Callable[[], _T]) -> _T:
+        """What `run` gives; the trail has an event of a token that is not good."""
         try:
-            return self._gate.grant(token.strip(), now, environ.get("HTTP_X_BREAK_GLASS", ""))
+            return run()
         except Outcome as outcome:
             if outcome.category == "unauthenticated":
-                self._bad_tokens.note(str(outcome), now, address=environ.get("REMOTE_ADDR", ""), request_id=environ.get(REQUEST_ID, ""))
+                self._bad_tokens.note(str(outcome), self._clock(), address=environ.get("REMOTE_ADDR", ""), request_id=environ.get(REQUEST_ID, ""))
             raise
 
-    def _exchange(self, environ: dict[str, Any], action: Interaction, target: Target, grant: Grant, params: list[tuple[str, str]]) -> Exchange:
+    def _exchange(
+        self,
+        environ: dict[str, Any],
+        action: Interaction,
+        target: Target,
+        grant: Grant,
+        standing: Standing | None,
+        params: list[tuple[str, str]],
+    ) -> Exchange:
         # Everything that can be refused without the body is, before it is read.
         base = f"{issuer_of(self._public_url, environ)}/fhir"
         if_match = version_tag(environ["HTTP_IF_MATCH"], "If-Match") if "HTTP_IF_MATCH" in environ else None
@@ -155,6 +176,7 @@ class _Api:
             environ.get("REMOTE_ADDR", ""),
             # WSGI hands headers over as Latin-1.
             environ["HTTP_X_PROVENANCE"].encode("latin-1", "replace") if "HTTP_X_PROVENANCE" in environ else None,
+            standing,
         )
 
     def unrouted(self, elsewhere: Callable[[HTTPException], Response | HTTPException], error: HTTPException) -> Response | HTTPException:

@@ -15,6 +15,7 @@ from fhir_server.outcome import Outcome
 from fhir_server.search import Grant, Registry, Statement, grant_predicate
 from fhir_server.search.conditions import granted
 from fhir_server.search.grant import Permission
+from fhir_server.search.params.token import folded
 from fhir_server.search.sources import CURRENT, Sources
 
 from . import moment as moments
@@ -22,11 +23,19 @@ from . import trail_search
 from .database import Connection
 from .dictionary import Dictionary
 from .ops import Version
+from .standing import Standing, Unsettled
 from .witness import seen
 
 METHODS: Final[dict[str, Literal["POST", "PUT", "PATCH", "DELETE"]]] = {"P": "POST", "U": "PUT", "A": "PATCH", "D": "DELETE"}
 _FETCH: Final = 500  # Rows of an export in memory at a time.
+_NOTHING: Final = Statement("FALSE")
+_CURRENT: Final = "resource r JOIN resource_version v ON v.vid = r.vid"
 _VERSION: Final = "r.type, r.id, v.version, v.at, v.method, v.body"
+_IDENTIFIED: Final = (
+    f"SELECT k.n, {_VERSION} FROM unnest(%s::int[], %s::smallint[], %s::text[], %s::text[]) WITH ORDINALITY AS k(pid, type, url, code, n)"
+    " JOIN token_system s ON s.url = k.url JOIN sp_token t ON t.pid = k.pid AND t.code = k.code AND t.system = s.sid"
+    f" JOIN ({_CURRENT}) ON r.rid = t.rid AND r.type = k.type AND NOT r.deleted ORDER BY k.n, r.rid"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +77,25 @@ class Snapshot:
         """The tables for compiled searches."""
         return self._sources
 
-    def read(self, resource_type: str, identity: str) -> Version | None:
-        """The current version, a deletion included; None where there is none that this grant may see. One statement, two index look-ups."""
-        allowed = self._allowed(resource_type, "r")
-        row = self._connection.execute(
-            f"SELECT {_VERSION} FROM resource r JOIN resource_version v ON v.vid = r.vid WHERE r.type = %s AND r.id = %s AND {allowed.text}",
-            (self._dictionary.types[resource_type], identity, *allowed.params),
-        ).fetchone()
-        return self._version(row) if row else None
+    def read(self, resource_type: str, identity: str, standing: Standing | None = None) -> Version | None:
+        """The current version, a deletion included; None where there is none that this grant may see. One statement, two index look-ups.
+
+        With a `standing` the same statement asks whether the grant holds. Raises Unsettled where it does not, and nothing is shown then.
+        """
+        refused = standing is not None and not self._grant.allows(resource_type, "r")
+        allowed = _NOTHING if refused else self._allowed(resource_type, "r")
+        where = f"r.type = %s AND r.id = %s AND {allowed.text}"
+        values = (self._dictionary.types[resource_type], identity, *allowed.params)
+        if standing is None:
+            row = self._connection.execute(f"SELECT {_VERSION} FROM {_CURRENT} WHERE {where}", values).fetchone()
+            return self._version(row) if row else None
+        statement = f"SELECT c.generation, ({standing.open.text}), {_VERSION} FROM consent_generation c LEFT JOIN ({_CURRENT}) ON {where}"
+        [(generation, is_open, *found)] = self._connection.execute(statement, (*standing.open.params, *values)).fetchall()
+        if not is_open or standing.generation not in {generation, None}:
+            raise Unsettled(generation, is_open)
+        if refused:
+            self._allowed(resource_type, "r")
+        return self._version(found) if found[0] is not None else None
 
     def opens(self, resource_type: str, identity: str, permission: Permission) -> bool:
         """Whether the grant opens a current resource to a permission."""
@@ -110,6 +130,25 @@ class Snapshot:
             )
             found += map(self._version, rows)
         return found
+
+    def identified(self, sought: Sequence[tuple[str, str, str]]) -> list[tuple[int, Version]]:
+        """The current resources that have some of these identifiers (type, system, value), each with the place of its identifier in the list.
+
+        One statement. For callers to whom all of a type is open; raises Outcome `forbidden` for others.
+        """
+        if not sought:
+            return []
+        for name in {name for name, _, _ in sought}:
+            if self._allowed(name, "s").text != "TRUE":
+                raise Outcome("forbidden", f"The token does not allow to look for all of {name}")
+        pids = {name: self._registry.supported_params(name)["identifier"].pid for name, _, _ in sought}
+        columns = (
+            [pids[name] for name, _, _ in sought],
+            [self._dictionary.types[name] for name, _, _ in sought],
+            [system for _, system, _ in sought],
+            [folded(value) for _, _, value in sought],
+        )
+        return [(row[0] - 1, self._version(row[1:])) for row in self._connection.execute(_IDENTIFIED, columns).fetchall()]
 
     def history(self, scope: HistoryScope, count: int) -> tuple[list[tuple[int, Version]], bool]:
         """Up to `count` versions with their numbers, newest first, and whether there are more. Never counts, never skips rows by OFFSET."""

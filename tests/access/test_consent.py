@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,7 @@ from fhir_server.search import Grant
 from fhir_server.search.grant import Denial
 from fhir_server.settings import Settings
 from fhir_server.store import Store
+from fhir_server.store.database import Database
 
 SECRET: Final = "a secret that only the tests know of"
 ZONE: Final = ZoneInfo("Europe/Berlin")
@@ -272,3 +274,27 @@ def test_no_app_breaks_the_glass_for_its_doctor() -> None:
     assert broken(doctor, "unconscious in the waiting room").break_glass == "unconscious in the waiting room"
     with pytest.raises(Outcome, match="none of their apps"):
         broken(replace(doctor, client="growth-chart"), "unconscious in the waiting room")
+
+
+def test_readers_on_few_connections_see_a_consent_from_its_commit_on(people: dict[str, Caller], forbid: Callable[..., None]) -> None:
+    doctor = people["doctor"]
+    for _ in range(3):
+        forbid({"type": "deny"})
+        with ThreadPoolExecutor(12) as pool:
+            answers = list(pool.map(lambda path: doctor("GET", path).status_code, ["Observation/p-plain", "Observation/q-plain"] * 12))
+        assert answers == [404, 200] * 12
+
+
+def test_a_read_takes_one_connection_for_consents_and_itself(people: dict[str, Caller], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert people["doctor"]("GET", "Observation/p-plain").status_code == 200
+    taken: list[Database] = []
+    connection = Database.connection
+
+    def counting(self: Database, **options: Any) -> Any:
+        taken.append(self)
+        return connection(self, **options)
+
+    monkeypatch.setattr(Database, "connection", counting)
+    assert people["doctor"]("GET", "Observation/p-plain").status_code == 200
+    assert len(set(map(id, taken))) <= 2, "another is the audit trail's own"
+    assert sum(each is taken[0] for each in taken) == 1

@@ -138,3 +138,15 @@ def test_with_a_data_key_another_secret_shows_addresses_all_the_same(clinic: Cli
     assert (found.email, found.phone) == (account.email, account.phone)
     assert other.ok("login", login=account.login, password=PASSWORD)["methods"] == ["email", "sms"]
     assert unreadable(clinic.store, Vault.of(clinic.settings)) >= 2
+
+
+@pytest.mark.parametrize(
+    "path", ["/fhir/Patient/p1", "/fhir/Patient/nobody", "/fhir/AuditEvent/1", "/fhir/Basic/1", "/fhir/Patient", "/fhir/Patient/p1/_history/1"]
+)
+def test_an_ended_session_opens_no_door_and_tells_nothing_apart(clinic: Clinic, path: str) -> None:
+    session = clinic.session(clinic.account("staff"))
+    assert clinic("GET", path, token=session["access_token"]).status_code != 401
+    assert clinic.post("logout", session["access_token"]).status_code == 204
+    answer = clinic("GET", path, token=session["access_token"])
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
