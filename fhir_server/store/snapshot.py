@@ -5,7 +5,7 @@ https://hl7.org/fhir/R4/http.html#read, https://hl7.org/fhir/R4/http.html#histor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -14,12 +14,12 @@ from fhir_server import fhirjson
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant, Registry, Statement, grant_predicate
 from fhir_server.search.conditions import granted
-from fhir_server.search.grant import Permission
+from fhir_server.search.grant import Party, Permission
 from fhir_server.search.params.token import folded
 from fhir_server.search.sources import CURRENT, Sources
 
+from . import consents, trail_search
 from . import moment as moments
-from . import trail_search
 from .database import Connection
 from .dictionary import Dictionary
 from .ops import Version
@@ -102,6 +102,10 @@ class Snapshot:
         allowed = granted(self._grant, self._registry, (resource_type,), "r", permission=permission)
         statement = f"SELECT 1 FROM resource r WHERE r.type = %s AND r.id = %s AND NOT r.deleted AND {allowed.text}"
         return self._connection.execute(statement, (self._dictionary.types[resource_type], identity, *allowed.params)).fetchone() is not None
+
+    def permitted(self, party: Party, pairs: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Those pairs of a resource type and a patient's id of which a Consent permits the type to a party now. One statement per type."""
+        return consents.permitted_of(self._connection, self._registry, party, pairs)
 
     def version(self, resource_type: str, identity: str, version: int) -> Version | None:
         """One version, whether current or not; None where there is none that this grant may see."""

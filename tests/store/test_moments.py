@@ -33,6 +33,8 @@ def url(fresh_database: Callable[[], str]) -> str:
 @pytest.fixture(scope="module")
 def own_store(url: str) -> Iterator[Store]:
     opened = Store(url, zone=ZoneInfo("Europe/Berlin"), bases=("http://localhost/fhir",), connections=2)
+    with opened.database.connection() as connection:
+        worlds.permit(connection, opened.registry.types)
     yield opened
     opened.close()
 
