@@ -33,6 +33,9 @@ _USUAL: Final = Separators("|", "^", "~", "\\", "&")
 _LOSSLESS: Final = "surrogatepass"
 _GREATER_FIRST: Final = (0x00, 0xFE)
 _CONTROL_ID: Final = 11
+_MOST, _NOTED = 50, 5
+"""Faults that are told of one envelope, and those that each trailer of an answer repeats."""
+
 _COUNT: Final = re.compile(r"\d{1,9}")
 
 
@@ -90,7 +93,7 @@ def split(raw: bytes) -> Batch:
     if rest:
         pieces.append(Piece("stray", rest))
     faults = [_stray(piece) for piece in pieces if piece.kind == "stray"] + envelope.faults()
-    return Batch(messages, envelope.found, tuple(faults), tuple(pieces), envelope.filled, envelope.header, envelope.trailer, codec)
+    return Batch(messages, envelope.found, tuple(faults[:_MOST]), tuple(pieces), envelope.filled, envelope.header, envelope.trailer, codec)
 
 
 def reply(batch: Batch, acks: Sequence[bytes], *, control_id: str, now: datetime) -> bytes:
@@ -102,7 +105,7 @@ def reply(batch: Batch, acks: Sequence[bytes], *, control_id: str, now: datetime
     if not batch.enveloped or not any(acks):
         return b"".join(acks)
     parts = [_header("FHS", batch.header, batch.codec, control_id, now)] if batch.header else []
-    notes = "; ".join(fault.text for fault in batch.faults)
+    notes = "; ".join(fault.text for fault in batch.faults[:_NOTED])
     for number, each in enumerate(batch.sets, 1):
         answers = [acks[place] for place in each.members if acks[place]]
         if each.header or each.trailer:
@@ -188,10 +191,9 @@ def _starts(text: str) -> Iterator[tuple[int, int]]:
         place = text.find(name)
         while place >= 0:
             following = text[place + 3 : place + 4]
-            # A trailer may be its name alone.
-            if not (following.isalnum() or following == "_" or following.isspace() or not following) or (
-                name in _TRAILERS and (not following or following in "\r\n")
-            ):
+            # A trailer may be its name alone, and nothing else that is longer than a name is one.
+            alone = name in _TRAILERS and (not following or following in "\r\n")
+            if alone or not (not following or following.isalnum() or following.isspace() or following == "_"):
                 start = _line_start(text, place)
                 if start == 0 or text[start - 1] in "\r\n":
                     yield start, place

@@ -136,6 +136,12 @@ def test_messages_without_an_envelope_are_answered_one_after_the_other() -> None
     assert batch.reply(batch.split(FILES["p43_batch_bhs_two_adt"]), [b"", b""], control_id="7", now=NOW) == b""
 
 
+def test_an_envelope_with_very_many_faults_is_answered_briefly() -> None:
+    found = batch.split(b"BHS|^~\\&\r" + ONE + b"BTS|9\r" * 5_000)
+    assert len(found.faults) == 50
+    assert len(batch.reply(found, [b"X\r"], control_id="1", now=NOW)) < 5_000 * 400
+
+
 @given(st.binary(max_size=400))
 def test_any_bytes_are_given_back_whole(raw: bytes) -> None:
     assert whole(batch.split(raw)) == raw
