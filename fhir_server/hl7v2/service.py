@@ -7,19 +7,28 @@ from collections.abc import Callable
 
 from fhir_server import operations
 from fhir_server.interactions import Engine
-from fhir_server.settings import Settings
+from fhir_server.settings import Settings, SetupError
+from fhir_server.spec import r4
 from fhir_server.store import Store
 
 from .intake import Intake
 from .landing import landing
-from .mapping import Converter
+from .mapping import Converter, MappingFault
 from .mllp import Limits, Listener, run
 from .peers import Peers, tls_context
 
 
-def open_intake(engine: Engine) -> Intake:
-    """The intake for the store of an engine. Takes about 0.1 s; raises MappingFault for maps that cannot be used."""
-    return Intake(engine.store, landing(engine, Converter(engine.spec)))
+def open_converter(settings: Settings) -> Converter:
+    """The maps that the settings name. Takes about 0.1 s; raises SetupError with the file and line of a fault in them."""
+    try:
+        return Converter(r4(), settings.hl7v2_mappings)
+    except MappingFault as fault:
+        raise SetupError(f"the maps of HL7 v2 cannot be used: {fault}") from None
+
+
+def open_intake(engine: Engine, settings: Settings) -> Intake:
+    """The intake for the store of an engine. Raises SetupError as `open_converter`."""
+    return Intake(engine.store, landing(engine, open_converter(settings)))
 
 
 def serve(settings: Settings, host: str, port: int, ready: Callable[[int], None]) -> None:
@@ -32,7 +41,7 @@ def serve(settings: Settings, host: str, port: int, ready: Callable[[int], None]
     store = Store.of(settings, connections=2 * limits.workers)
     try:
         store.check_fit()
-        intake = open_intake(Engine.build(store, settings, operations.names()))
+        intake = open_intake(Engine.build(store, settings, operations.names()), settings)
         in_time = run(Listener(intake, peers, tls, limits), host, port, ready)
     except BaseException:
         store.close()

@@ -110,7 +110,9 @@ class Compiler:
             match = _NAME.fullmatch(name)
             base = match[1] if match else ""
             if base not in self._spec.types:
-                raise MappingFault("the file's name has to be a segment or data type, a dash and a type of FHIR", file=rows[0].file if rows else stem)
+                raise MappingFault(
+                    "the file's name has to be a segment or data type, a dash and a type of FHIR", file=rows[0].file if rows else f"{stem}.csv"
+                )
             self.maps[name] = Map(name, base)
         for stem, rows in files.items():
             head, _, rest = stem.partition("-")

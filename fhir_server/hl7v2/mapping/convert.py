@@ -103,7 +103,7 @@ class Converter:
         self._structures = {name: self._structure(rows) for name, rows in load("message", folder, site).items()}
         for event, target in self._tables[STRUCTURES].targets.items():
             if target.code not in self._structures:
-                raise MappingFault(f"{event} is said to be a {target.code}, and there is no such file", file="message")
+                raise MappingFault(f"{event} is said to be a {target.code}, and there is no such file", file=f"table/{STRUCTURES}.csv")
 
     def structure_of(self, message: Message) -> str | None:
         """The structure that the map of a message is filed under; None for an event that is not taken."""
@@ -178,7 +178,8 @@ class _Conversion:
         for group, segment in root.walk():
             rules = self._structure.rules.get((group.shape.path, segment.name), [])
             applied = [rule for rule in rules if self._apply(rule, group, segment)]
-            if not applied:
+            # The header is what all of them go by.
+            if not applied and segment.name != "MSH":
                 unhandled.append(segment)
         for group, made, link in self._links:
             self._connect(group, made, link)
