@@ -39,7 +39,7 @@ class Limits:
     unread: float = 30
     per_address: int = 64
     in_all: int = 256
-    workers: int = 4
+    workers: int = 8
     large: int = 8
     stop: float = 8
     pause: float = 1
