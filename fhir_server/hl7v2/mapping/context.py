@@ -19,8 +19,8 @@ class Context:
 
     `facility` is who sends: the facility, else the application. `zone` places times without an offset. `make` takes a resource that a value describes,
     a Practitioner for one, and gives the reference to it.
-    `segment` and `field` say where the conversion is, for what `warn` reports; `nulls` are the elements of the present resource that the message
-    says to be without a value.
+    `segment` and `field` say where the conversion is, for what `warn` reports; `nulls` are the elements of the present resource which the message says
+    to be without a value.
     """
 
     header: Header
