@@ -17,10 +17,10 @@ Json = dict[str, Any]
 class Context:
     """One message on its way to FHIR.
 
-    `facility` is who sends: the facility, else the application. `zone` places times without an offset. `make` takes a resource that a value describes,
-    a Practitioner for one, and gives the reference to it.
-    `segment` and `field` say where the conversion is, for what `warn` reports; `nulls` are the elements of the present resource which the message says
-    to be without a value.
+    `facility` is who sends: the facility, else the application. `zone` places times without an offset. `make` takes a resource that a value
+    describes, a Practitioner for one, and gives the reference to it.
+    `segment` and `field` say where the conversion is, for what `warn` reports; `nulls` are the elements of the present resource which the message
+    says to be without a value.
     """
 
     header: Header
