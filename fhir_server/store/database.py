@@ -24,8 +24,14 @@ RETRY_AFTER: Final = {"Retry-After": "2"}
 _ATTEMPTS: Final = 6
 _UNPREPARED: Final = b"26000"
 _SESSION: Final = "-c jit=off -c TimeZone=UTC -c statement_timeout=60000 -c idle_in_transaction_session_timeout=60000 -c application_name=fhir-server"
-# Without these a session over a network that swallows packets would hang for hours; they do nothing on a Unix socket.
-_NETWORK: Final = {"connect_timeout": 3, "tcp_user_timeout": 20_000, "keepalives_idle": 20, "keepalives_interval": 5, "keepalives_count": 3}
+NETWORK: Final[dict[str, Any]] = {
+    "connect_timeout": 3,
+    "tcp_user_timeout": 20_000,
+    "keepalives_idle": 20,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
+"""Without these a session over a network that swallows packets would hang for hours; they do nothing on a Unix socket."""
 
 
 class Changed(Exception):  # noqa: N818 - an event, not a fault: the transaction starts again
@@ -51,7 +57,7 @@ class Database:
             timeout=wait,
             reconnect_timeout=10,
             open=True,
-            kwargs={"autocommit": True, "options": _SESSION, "prepare_threshold": 3, **_NETWORK},
+            kwargs={"autocommit": True, "options": _SESSION, "prepare_threshold": 3, **NETWORK},
         )
 
     def close(self) -> None:
