@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -35,13 +35,14 @@ _INDEX_SECONDS = 2
 @_PROCESSES
 @click.option("--demo", is_flag=True, help="With a demo clinic and accounts to sign in to it.")
 def serve(host: str, port: int, mllp_port: int, data: Path, processes: int | None, *, demo: bool) -> None:  # noqa: ARG001 - options of the command
-    """Run everything in the foreground: database, migrations, HTTP.
+    """Run everything in the foreground: database, migrations, HTTP, background work.
 
     Prints `ready http://HOST:PORT/fhir` once it answers. The database is an embedded PostgreSQL under the data directory unless DATABASE_URL is set.
     """
     _end_on_signals()
     settings = settings_of(data)
     from fhir_server import supervisor
+    from fhir_server.companions import Companion, kept
 
     port = supervisor.reserve(host, port)
     with _database(settings) as settings:
@@ -54,7 +55,10 @@ def serve(host: str, port: int, mllp_port: int, data: Path, processes: int | Non
             # A small database is ready at once; the rest of a large one goes on in the background.
             store.index_now(seconds=_INDEX_SECONDS)
             accounts = _demo_accounts(store, settings) if demo else []
-        _serve(settings, host, port, processes, accounts)
+        # The scheduler needs the database as a broker only: told where it is, it loads a third.
+        clock = Companion("scheduler", settings.data, environ={"DATABASE_URL": str(settings.database_url)})
+        with kept([Companion("worker", settings.data), clock]) as start:
+            _serve(settings, host, port, processes, accounts, start)
 
 
 @click.command()
@@ -89,7 +93,9 @@ def _database(settings: Settings) -> Iterator[Settings]:
         yield replace(settings, database_url=url)
 
 
-def _serve(settings: Settings, host: str, port: int, processes: int | None, accounts: list[dict[str, str]]) -> None:
+def _serve(
+    settings: Settings, host: str, port: int, processes: int | None, accounts: list[dict[str, str]], start: Callable[[], None] = lambda: None
+) -> None:
     from fhir_server import supervisor, telemetry
 
     telemetry.configure(settings.log_level)
@@ -104,6 +110,7 @@ def _serve(settings: Settings, host: str, port: int, processes: int | None, acco
         if accounts and settings.smtp_url is None:
             click.echo(f"code        {_program()} user otp LOGIN --data {settings.data}", err=True)
         click.echo(f"ready {address}/fhir")
+        start()
 
     supervisor.run(settings, host, port, processes or supervisor.default_processes(), ready)
     # The stop goes on with the database; asking once more does not hurry it.

@@ -1,6 +1,4 @@
-"""Background work: what changed goes from the outbox to those who listen, and tasks run by Celery. https://docs.celeryq.dev/en/stable/"""
+"""Background work: what changed goes from the outbox to those who listen, and tasks run by Celery. https://docs.celeryq.dev/en/stable/
 
-from .broker import reach
-from .worker import run_scheduler, run_worker
-
-__all__ = ["reach", "run_scheduler", "run_worker"]
+`worker` and `scheduler` are imported one by one: the scheduler has a fifth of what a worker loads.
+"""

@@ -2,8 +2,8 @@
 
 https://docs.celeryq.dev/projects/kombu/en/stable/reference/kombu.transport.sqlalchemy.html
 
-Of that transport the reading is replaced. It marks a message as taken and keeps it for ever, and several readers wait for each other; here the message
-goes, each reader takes another one, and looking into an empty queue is one statement in place of two and a transaction.
+Of that transport the reading is replaced. It marks a message as taken and keeps it for ever, and several readers wait for each other; here the
+message goes, each reader takes another one, and looking into an empty queue is one statement in place of two and a transaction.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ import json
 from queue import Empty
 from typing import Any, Final
 
-from kombu import Connection
+from kombu.connection import Connection
 from kombu.transport import TRANSPORT_ALIASES, sqlalchemy
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from fhir_server.settings import Settings, SetupError
-from fhir_server.store.database import NETWORK
+from fhir_server.settings import NETWORK, Settings, SetupError
 
 POLL_SECONDS: Final = 0.5
 """How often a worker looks for tasks: 0.3 % of a core, and a task begins a quarter of a second later on average."""
@@ -33,7 +32,8 @@ _TAKE: Final = text(
 class Channel(sqlalchemy.Channel):
     """Takes messages for good."""
 
-    def _get(self, queue: str) -> Any:
+    def _get(self, queue: str, timeout: float | None = None) -> Any:
+        del timeout
         row = self.session.execute(_TAKE, {"queue": queue}).first()
         self.session.commit()
         if row is None:
@@ -46,7 +46,7 @@ class Transport(sqlalchemy.Transport):
 
     Channel = Channel
     polling_interval = POLL_SECONDS
-    connection_errors = (DBAPIError, OSError)
+    connection_errors: tuple[type[Exception], ...] = (DBAPIError, OSError)  # type: ignore[assignment]  # kombu's is of one kind
 
 
 TRANSPORT_ALIASES[_ALIAS] = f"{__name__}:Transport"
@@ -66,7 +66,8 @@ def reach(settings: Settings) -> None:
     """Connects to the broker once. Raises SetupError where it cannot be had within some seconds; the text has no password in it."""
     found = location(settings)
     try:
-        with Connection(found["broker_url"], transport_options=found.get("broker_transport_options"), connect_timeout=5) as connection:
+        options = found.get("broker_transport_options")
+        with Connection(found["broker_url"], transport_options=options, connect_timeout=5) as connection:  # type: ignore[no-untyped-call]
             connection.ensure_connection(max_retries=1, timeout=5)
             connection.default_channel.queue_declare("fhir-server", durable=True, auto_delete=False)
     except Exception as error:  # noqa: BLE001 - each transport has errors of its own

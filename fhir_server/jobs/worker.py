@@ -1,15 +1,13 @@
-"""The processes of background work: a worker with a few threads, and the scheduler that asks for what is done by the clock.
-
-https://docs.celeryq.dev/en/stable/userguide/workers.html, https://docs.celeryq.dev/en/stable/userguide/periodic-tasks.html
-"""
+"""The process that does background work: one, with a few threads. https://docs.celeryq.dev/en/stable/userguide/workers.html"""
 
 from __future__ import annotations
 
-import logging
 import threading
+import warnings
 from typing import Any, Final
 
 from celery import Celery, signals
+from celery.exceptions import SecurityWarning
 
 from fhir_server import process
 from fhir_server.hl7v2.outbound import CONSUMER, Outbound
@@ -23,8 +21,8 @@ from .relay import Relay
 
 THREADS: Final = 8
 """Tasks at the same time, most of which wait for somebody else's answer."""
-
-_log = logging.getLogger("fhir_server.jobs")
+SOON: Final = 10.0
+"""Seconds. What is due later is found by the sweep."""
 
 
 def run_worker(settings: Settings) -> None:
@@ -33,6 +31,8 @@ def run_worker(settings: Settings) -> None:
     Raises Outcome `unavailable` where the database is away or not migrated, SetupError where the broker is.
     """
     reach(settings)
+    # It is said to whoever runs as root, because of pickled tasks; these are JSON.
+    warnings.simplefilter("ignore", SecurityWarning)
     # One more than tasks, for the relay.
     store = Store.of(settings, connections=THREADS + 1)
     leaving = threading.Event()
@@ -56,40 +56,23 @@ def run_worker(settings: Settings) -> None:
         store.close()
 
 
-def run_scheduler(settings: Settings) -> None:
-    """Asks for scheduled tasks until SIGTERM or SIGINT. Several at once do no harm. Raises SetupError where the broker is away."""
-    reach(settings)
-    application(settings).Beat(loglevel="WARNING", quiet=True, working_directory=None).run()
-
-
 def define(app: Celery, outbound: Outbound) -> None:
     """Gives an application its tasks."""
 
-    def passing(error: Outcome) -> bool:
-        return error.category in {"unavailable", "conflict"}
-
-    @app.task(name="hl7v2.deliver", bind=True, **RETRIES)
-    def deliver(task: Any, peer: str) -> None:
+    @app.task(name="hl7v2.deliver", autoretry_for=(Outcome,), **RETRIES)
+    def deliver(peer: str) -> None:
         """Sends a peer what waits for it."""
-        try:
-            again = outbound.deliver(peer)
-        except Outcome as error:
-            if passing(error):
-                raise task.retry(exc=error) from None
-            raise
-        if again is not None and again < _SOON:
+        again = outbound.deliver(peer)
+        if again is not None and again < SOON:
             deliver.apply_async((peer,), countdown=again)
 
-    @app.task(name="hl7v2.sweep", ignore_result=True)
+    @app.task(name="hl7v2.sweep", autoretry_for=(Outcome,), **RETRIES)
     def sweep() -> None:
         """Asks for deliveries that are due, whoever has forgotten them."""
         for peer in outbound.due():
             deliver.delay(peer)
 
-    @app.task(name="hl7v2.upkeep")
+    @app.task(name="hl7v2.upkeep", autoretry_for=(Outcome,), **RETRIES)
     def upkeep() -> None:
         """Takes out what was delivered long ago."""
         outbound.forget()
-
-
-_SOON: Final = 10.0  # Seconds; what is due later the sweep finds.

@@ -18,7 +18,9 @@ from typing import Any, Final, Literal
 
 import psycopg
 
-from .database import NETWORK, Connection, Database, scalar
+from fhir_server.settings import NETWORK
+
+from .database import Connection, Database, scalar
 
 BATCH: Final = 100
 """Changes that a consumer is given at a time."""
