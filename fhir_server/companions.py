@@ -15,7 +15,7 @@ from typing import Final
 
 import structlog
 
-STOP_SECONDS: Final = 8
+STOP_SECONDS: Final = 4
 """What a stop leaves a part to end by itself."""
 
 _FIRST: Final = 1.0  # Seconds until a part that has ended is started again; then twice as long each time,

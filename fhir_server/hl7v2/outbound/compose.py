@@ -114,7 +114,7 @@ class Composer:
         people = [each for each in appointment.get("participant", ()) if each.get("actor", {}).get("reference", "").startswith("Practitioner")]
         places = [each for each in appointment.get("participant", ()) if each.get("actor", {}).get("reference", "").startswith("Location/")]
         # Groups of the standard in their order: places before people.
-        for name, participants in (("AIL-Appointment", places), ("AIP-Appointment", people)):
+        for name, participants in (("AIL-Appointment.participant", places), ("AIP-Appointment.participant", people)):
             for number, participant in enumerate(participants, 1):
                 yield self._maps.write(name, participant, scene, number=str(number))
 
@@ -184,6 +184,6 @@ def _minutes(appointment: Json) -> int | None:
 
 
 def _notes(texts: Sequence[str], scene: Scene) -> Iterator[str]:
-    for number, text in enumerate(filter(None, texts), 1):
-        # Its field repeats, a line each.
-        yield segment(scene.peer.version, "NTE", {1: [[str(number)]], 3: [[line] for line in text.splitlines() or [""]]})
+    lines = (line for text in texts for line in text.splitlines())
+    for number, line in enumerate(lines, 1):
+        yield segment(scene.peer.version, "NTE", {1: [[str(number)]], 3: [[line]]})

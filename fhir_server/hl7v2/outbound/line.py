@@ -18,7 +18,7 @@ END: Final = b"\x1c\r"
 _MAX_ANSWER: Final = 256 * 1024  # Bytes between two answers, noise included.
 _CONNECT_SECONDS: Final = 5
 _SLICE: Final = 0.5  # Seconds between two looks whether the process is to end.
-_LEAVE_SECONDS: Final = 3  # So long an answer is waited for when it is.
+_LEAVE_SECONDS: Final = 2  # So long an answer is waited for when it is.
 
 
 class Unreachable(Exception):  # noqa: N818 - an event: it is tried again

@@ -41,7 +41,10 @@ class Maps:
             self._rules[name] = [self._rule(name, row) for row in rows]
 
     def write(self, name: str, focus: Json, scene: Scene, more: Mapping[int, list[Repetition]] | None = None, **variables: Any) -> str:
-        """The segment that a map (`PID-Patient`) makes of an element; `more` are fields besides, `variables` what rows call `%name`."""
+        """The segment that a map makes of an element; `more` are fields besides, `variables` what rows call `%name`.
+
+        The map's name tells both, as `PID-Patient` and `AIP-Appointment.participant`.
+        """
         fields: dict[int, list[Repetition]] = {number: list(values) for number, values in (more or {}).items()}
         known = {"version": scene.peer.version, "own": scene.peer.own_application, **variables}
         for rule in self._rules[name]:
@@ -67,7 +70,7 @@ class Maps:
         if row["table"] and not self.codes.knows(row["table"]):
             raise MappingFault(f"there is no table {row['table']}", row)
         try:
-            condition, source = (compile(text, r4()) if text else None for text in (row["if"], row["from"]))
+            condition, source = (compile(text, r4(), name.partition("-")[2]) if text else None for text in (row["if"], row["from"]))
         except FhirPathError as error:
             raise MappingFault(str(error), row) from None
         return _Rule(int(match[2]), condition, source, row["as"], row["table"], row["value"])

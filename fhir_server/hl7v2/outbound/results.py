@@ -34,7 +34,7 @@ def observations(report: Json, resolve: Resolve) -> Iterator[tuple[Json, str | N
     yield from islice(_all(report, resolve), MOST)
     for attachment in report.get("presentedForm", ()):
         if attachment.get("data") or attachment.get("url"):
-            yield {"code": report.get("code", {}), "status": _status(report), "valueAttachment": attachment}, None
+            yield {"resourceType": "Observation", "code": report.get("code", {}), "status": _status(report), "valueAttachment": attachment}, None
 
 
 def _all(report: Json, resolve: Resolve) -> Iterator[tuple[Json, str | None]]:

@@ -129,7 +129,8 @@ def codings(concept: Json, scene: Scene, table: str = "") -> list[str]:
 
 def _cwe(value: Any, scene: Scene, table: str) -> Repetition | None:
     if isinstance(value, str):
-        return codings({"coding": [{"code": value}]}, scene, table)
+        code = scene.codes.find(table, value)
+        return [code, "", f"HL7{table[:4]}"] if code is not None else None
     return codings(value, scene, table)
 
 
@@ -154,7 +155,8 @@ def _cx(value: Json, scene: Scene, _: str) -> Repetition | None:
     kinds = (coding.get("code", "") for coding in value.get("type", {}).get("coding", ()) if _V2.fullmatch(coding.get("system", "")))
     period = value.get("period", {})
     days = [time(period[name][:10], scene.zone) if name in period else "" for name in ("start", "end")]
-    return [value["value"], "", "", authority(value.get("system", ""), scene.codes), next(kinds, ""), "", *days]
+    # From 2.7 on it has to have a type: U is one that is not told.
+    return [value["value"], "", "", authority(value.get("system", ""), scene.codes), next(kinds, "" if scene.older else "U"), "", *days]
 
 
 def _own_cx(value: Any, scene: Scene, _: str) -> Repetition | None:
@@ -219,9 +221,9 @@ def _xtn(value: Json, scene: Scene, _: str) -> Repetition | None:
     kind = "CP" if use == "mobile" else {"phone": "PH", "fax": "FX", "pager": "BP"}.get(system)
     if kind is None:
         return None
-    if scene.older:
+    if scene.peer.version < "2.6":
         return [number, where or "PRN", kind]
-    return ["", where, kind, *[""] * 8, number]
+    return ["", where or "PRN", kind, *[""] * 8, number]
 
 
 def _xcn(value: Json, scene: Scene, _: str) -> Repetition | None:

@@ -34,8 +34,8 @@ def escaped(text: str) -> str:
 def segment(version: str, name: str, fields: Fields) -> str:
     """One segment, cut to what the version knows of it; what it has no room for is left out."""
     room = _room(version, name)
-    last = max((number for number, values in fields.items() if values), default=0)
-    written = [_field(room[number - 1], fields.get(number, ())) for number in range(1, min(last, len(room)) + 1)]
+    last = max((number for number, values in fields.items() if values and number in room), default=0)
+    written = [_field(room[number], fields.get(number, ())) if number in room else "" for number in range(1, last + 1)]
     return "|".join([name, *written]).rstrip("|")
 
 
@@ -61,7 +61,7 @@ def _repetition(room: _Room, value: Repetition) -> str:
         first = components[0] or (components[1] if len(components) > 1 and room.type in ("ST", "IS", "TX", "FT") else "")
         return escaped(first if isinstance(first, str) else first[0] if first else "")
     limit = room.size if room.size > 0 else len(components)
-    return "^".join(_component(each) for each in components[:limit]).rstrip("^")
+    return "^".join("" if number in room.gaps else _component(each) for number, each in enumerate(components[:limit])).rstrip("^")
 
 
 def _component(value: Component) -> str:
@@ -69,25 +69,28 @@ def _component(value: Component) -> str:
 
 
 class _Room:
-    """What a field has room for: its type, how many components (0: withdrawn, -1: any), and whether it repeats."""
+    """What a field has room for: its type, how many components (0: withdrawn, -1: any), which of them are withdrawn, and whether it repeats."""
 
-    __slots__ = ("repeats", "size", "type")
+    __slots__ = ("gaps", "repeats", "size", "type")
 
     def __init__(self, declared: Any) -> None:
         _, content, (_, most), _ = declared
         self.type: str | None = content[2]
         self.repeats = most != 1
+        parts = content[1] if content[0] == "sequence" else None
+        self.gaps = frozenset(number for number, part in enumerate(parts or ()) if part[1][2] in _WITHDRAWN)
         if self.type in _WITHDRAWN:
             self.size = 0
-        elif self.type == "varies":
+        elif self.type == "varies" or (content[0] == "sequence" and parts is None):
             self.size = -1
         else:
-            self.size = len(content[1]) if content[0] == "sequence" else 1
+            self.size = len(parts) if parts is not None else 1
 
 
 @cache
-def _room(version: str, name: str) -> list[_Room]:
-    return [_Room(field) for field in _library(version).SEGMENTS[name][1]]
+def _room(version: str, name: str) -> dict[int, _Room]:
+    # Some versions leave withdrawn fields out, so that a place in the list tells no number.
+    return {int(field[0].rpartition("_")[2]): _Room(field) for field in _library(version).SEGMENTS[name][1]}
 
 
 @cache
