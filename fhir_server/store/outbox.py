@@ -65,7 +65,7 @@ def listen(connection: Connection, consumer: str, types: Collection[str]) -> Non
     connection.execute("UPDATE search_generation SET listening = listening + 1")
 
 
-def drain(database: Database, consumer: str, work: Callable[[Connection, Sequence[Change]], None]) -> Literal["some", "none", "busy"]:
+def drain(database: Database, consumer: str, work: Callable[[Connection, Sequence[Change]], object]) -> Literal["some", "none", "busy"]:
     """Gives a consumer its next changes, up to BATCH, in their order; whether there were any, or somebody else is at it.
 
     `work` gets them with the connection of a transaction in which they are struck off: what it writes is written once, and where it raises, the

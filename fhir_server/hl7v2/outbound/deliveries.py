@@ -145,6 +145,13 @@ def due(connection: Connection, now: datetime) -> list[str]:
     return [str(identity) for (identity,) in rows]
 
 
+def counts(connection: Connection, peer: str) -> tuple[int, int]:
+    """How many messages wait for a peer, and how many are dead."""
+    statement = "SELECT count(*) FILTER (WHERE state = 'waiting'), count(*) FILTER (WHERE state = 'dead') FROM hl7v2_delivery WHERE peer = %s"
+    ((waiting, dead),) = connection.execute(f"{statement} AND state IN ('waiting', 'dead')", (peer,)).fetchall()
+    return int(waiting), int(dead)
+
+
 def replay(connection: Connection, delivery: Delivery, control_id: str, message: bytes) -> Delivery:
     """A dead message that waits again, in its old place. Raises Outcome `conflict` for one that is not dead."""
     if delivery.state != "dead":

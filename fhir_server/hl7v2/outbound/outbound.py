@@ -47,13 +47,13 @@ _log = logging.getLogger("fhir_server.hl7v2")
 
 
 class Outbound:
-    """What a worker does for HL7 v2. Safe to share between threads."""
+    """What a worker does for HL7 v2, and an administrator asks for. Safe to share between threads."""
 
-    def __init__(self, store: Store, settings: Settings, leaving: threading.Event) -> None:
+    def __init__(self, store: Store, settings: Settings, leaving: threading.Event | None = None) -> None:
         """`leaving` is set when the process is to end: then what waits for an answer stops within seconds. Raises MappingFault."""
         self._store = store
         self._settings = settings
-        self._leaving = leaving
+        self._leaving = leaving or threading.Event()
         self._composer = Composer(settings.clinic_timezone)
 
     def hear(self, connection: Connection, changes: Sequence[Change]) -> set[tuple[str, str]]:
