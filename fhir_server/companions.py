@@ -7,11 +7,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Self
 
 import structlog
 
@@ -75,22 +74,31 @@ class Companion:
         )
 
 
-@contextmanager
-def kept(companions: Sequence[Companion]) -> Iterator[Callable[[], None]]:
-    """What starts the parts, to be called when the rest answers: they would slow its start. They end within STOP_SECONDS after the block."""
+class Companions:
+    """All parts. They end within STOP_SECONDS after the `with` block, or as soon as they are told to before."""
 
-    def start() -> None:
-        for companion in companions:
+    def __init__(self, *companions: Companion) -> None:
+        """Does not start them yet: that is for when the rest answers, whose start they would slow."""
+        self._all = companions
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ask_to_stop()
+        deadline = time.monotonic() + STOP_SECONDS
+        for companion in self._all:
+            companion.wait(deadline)
+
+    def start(self) -> None:
+        """Starts them."""
+        for companion in self._all:
             companion.start()
 
-    try:
-        yield start
-    finally:
-        for companion in companions:
+    def ask_to_stop(self) -> None:
+        """Tells them to end, and waits for none."""
+        for companion in self._all:
             companion.ask_to_stop()
-        deadline = time.monotonic() + STOP_SECONDS
-        for companion in companions:
-            companion.wait(deadline)
 
 
 def end_with_parent() -> None:

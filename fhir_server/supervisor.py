@@ -63,8 +63,21 @@ def reserve(host: str, port: int) -> int:
         raise SetupError(f"cannot listen on {host}:{port} ({error.strerror}); free it or choose another with --host and --port") from None
 
 
-def run(settings: Settings, host: str, port: int, processes: int, ready: Callable[[], None]) -> None:
+class Server(MPServer):
+    """Granian's, which tells that it is about to stop its workers."""
+
+    stopping: Callable[[], None] | None = None
+
+    def _stop_workers(self) -> None:
+        if self.stopping is not None:
+            self.stopping()
+        super()._stop_workers()  # type: ignore[no-untyped-call]
+
+
+def run(settings: Settings, host: str, port: int, processes: int, ready: Callable[[], None], stopping: Callable[[], None] | None = None) -> None:
     """Serves until SIGTERM or SIGINT, then lets what is in flight finish. Calls `ready` once, from a thread, when /health/ready answers 200.
+
+    `stopping` is called when a stop begins, so that others can end meanwhile.
 
     A worker that dies is replaced. Raises SystemExit with 1 where the first workers cannot start, or all keep dying.
     """
@@ -75,7 +88,7 @@ def run(settings: Settings, host: str, port: int, processes: int, ready: Callabl
     threading.Thread(target=_announce, args=(host, port, start, ready), daemon=True).start()
     crashes: list[float] = []
     while True:
-        server = MPServer(
+        server = Server(
             "fhir_server.app",
             address=host,
             port=port,
@@ -92,6 +105,7 @@ def run(settings: Settings, host: str, port: int, processes: int, ready: Callabl
             respawn_failed_workers=True,
             workers_kill_timeout=STOP_SECONDS,
         )
+        server.stopping = stopping
         try:
             server.serve(spawn_target=work, target_loader=partial(load, settings, start), wrap_loader=False)
         except SystemExit:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from fhir_server.settings import Settings, SetupError
 from .common import data_option, fit, install, opened, settings_of
 
 if TYPE_CHECKING:
+    from fhir_server.companions import Companions
     from fhir_server.store import Store
 
 _HOST = click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
@@ -42,7 +43,7 @@ def serve(host: str, port: int, mllp_port: int, data: Path, processes: int | Non
     _end_on_signals()
     settings = settings_of(data)
     from fhir_server import supervisor
-    from fhir_server.companions import Companion, kept
+    from fhir_server.companions import Companion, Companions
 
     port = supervisor.reserve(host, port)
     with _database(settings) as settings:
@@ -57,8 +58,8 @@ def serve(host: str, port: int, mllp_port: int, data: Path, processes: int | Non
             accounts = _demo_accounts(store, settings) if demo else []
         # The scheduler needs the database as a broker only: told where it is, it loads a third.
         clock = Companion("scheduler", settings.data, environ={"DATABASE_URL": str(settings.database_url)})
-        with kept([Companion("worker", settings.data), clock]) as start:
-            _serve(settings, host, port, processes, accounts, start)
+        with Companions(Companion("worker", settings.data), clock) as parts:
+            _serve(settings, host, port, processes, accounts, parts)
 
 
 @click.command()
@@ -93,9 +94,7 @@ def _database(settings: Settings) -> Iterator[Settings]:
         yield replace(settings, database_url=url)
 
 
-def _serve(
-    settings: Settings, host: str, port: int, processes: int | None, accounts: list[dict[str, str]], start: Callable[[], None] = lambda: None
-) -> None:
+def _serve(settings: Settings, host: str, port: int, processes: int | None, accounts: list[dict[str, str]], parts: Companions | None = None) -> None:
     from fhir_server import supervisor, telemetry
 
     telemetry.configure(settings.log_level)
@@ -110,9 +109,10 @@ def _serve(
         if accounts and settings.smtp_url is None:
             click.echo(f"code        {_program()} user otp LOGIN --data {settings.data}", err=True)
         click.echo(f"ready {address}/fhir")
-        start()
+        if parts is not None:
+            parts.start()
 
-    supervisor.run(settings, host, port, processes or supervisor.default_processes(), ready)
+    supervisor.run(settings, host, port, processes or supervisor.default_processes(), ready, parts.ask_to_stop if parts is not None else None)
     # The stop goes on with the database; asking once more does not hurry it.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
