@@ -1,112 +1,127 @@
-"""The parts of `serve` that are processes of their own: commands of this program that run as long as it does, and are started again when they end."""
+"""Processes of one program beside those that answer HTTP: each is started anew when it dies, and ends with its parent.
+
+https://docs.python.org/3/library/multiprocessing.html
+"""
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.connection
 import os
-import subprocess
-import sys
+import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from types import MappingProxyType
-from typing import Final, Self
+from collections.abc import Callable
+from multiprocessing.context import SpawnProcess
+from typing import Any, Final
 
 import structlog
 
-STOP_SECONDS: Final = 4
-"""What a stop leaves a part to end by itself."""
+from fhir_server import telemetry
+from fhir_server.settings import NAMES, Settings
 
-_FIRST: Final = 1.0  # Seconds until a part that has ended is started again; then twice as long each time,
-_LONGEST: Final = 60.0  # and no longer than this,
-_STEADY: Final = 60.0  # until it has run for so long.
+_PAUSES: Final = (0.5, 1.0, 2.0, 5.0)  # Seconds before a process that died is started again; the last one from then on.
+_STEADY: Final = 60.0  # Seconds after which a process counts as sound again.
 
 
 class Companion:
-    """One part: `fhir-server NAME --data DIR …`, with the environment of this process and `environ` over it."""
+    """One process that runs `work(settings, ready)` for as long as it is wanted; `ready`, to be called with a text, tells that it has begun."""
 
-    def __init__(self, name: str, data: Path, arguments: Sequence[str] = (), environ: Mapping[str, str] = MappingProxyType({})) -> None:
-        """Does not start it yet."""
-        self._name = name
-        self._environ = dict(environ)
-        self._command = [sys.executable, "-c", "from fhir_server.cli import main; main()", name, "--data", str(data), "--companion", *arguments]
-        self._leaving = threading.Event()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._thread = threading.Thread(target=self._keep, name=name, daemon=True)
+    def __init__(self, name: str, work: Callable[[Settings, Callable[[str], None]], None], settings: Settings, *, seconds: float) -> None:
+        """`work` is a function that can be pickled, which ends in order on SIGTERM; it has so many `seconds` for that before it is killed."""
+        self.name: Final = name
+        self._work, self._settings, self._seconds = work, settings, seconds
+        # Spawned, not forked: a fork would carry locks of this process along.
+        self._context = multiprocessing.get_context("spawn")
+        self._process: SpawnProcess | None = None
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._watch, name=name, daemon=True)
+        self._said: list[str] = []
+        self._first = threading.Event()
 
     def start(self) -> None:
-        """Starts it, and from now on again whenever it ends."""
+        """Starts the process, and a thread that watches over it."""
         self._thread.start()
 
-    def ask_to_stop(self) -> None:
-        """Tells it to end; `wait` waits for that."""
-        self._leaving.set()
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
+    def wait(self, seconds: float) -> str | None:
+        """What the process said when it was ready; None where it has not been for so long, or died before."""
+        self._first.wait(seconds)
+        return self._said[0] if self._said else None
 
-    def wait(self, deadline: float) -> None:
-        """Returns when it has ended; at the deadline (of the monotonic clock) it is killed, which none of its work minds."""
-        if self._thread.ident is not None:
-            self._thread.join(max(0.0, deadline - time.monotonic()))
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+    def end(self) -> None:
+        """Tells the process to end, and does not wait for that."""
+        self._stopping.set()
+        with self._lock:
+            process = self._process
+        if process is not None:
+            process.terminate()
 
-    def _keep(self) -> None:
-        wait = _FIRST
-        while not self._leaving.is_set():
-            begun = time.monotonic()
-            with self._begun() as process:
-                self._process = process
-                if self._leaving.is_set():
-                    process.terminate()
-                code = process.wait()
-            if self._leaving.is_set():
+    def stop(self) -> None:
+        """Ends the process; returns when it is gone."""
+        self.end()
+        process = self._process
+        if process is not None:
+            process.join(self._seconds)
+            if process.exitcode is None:
+                process.kill()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            code = self._run()
+            if self._stopping.is_set():
                 return
-            wait = _FIRST if time.monotonic() - begun > _STEADY else min(_LONGEST, wait * 2)
-            structlog.get_logger().error("a part of the server ended; it is started again", part=self._name, code=code, seconds=wait)
-            self._leaving.wait(wait)
+            self._first.set()
+            failures = 0 if time.monotonic() - began > _STEADY else failures + 1
+            structlog.get_logger().error("a process ended and is started again", process=self.name, code=code)
+            self._stopping.wait(_PAUSES[min(failures, len(_PAUSES)) - 1])
 
-    def _begun(self) -> subprocess.Popen[bytes]:
-        # Its standard input ends when this process does, however it does.
-        return subprocess.Popen(  # noqa: S603 - our own program
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True, env=os.environ | self._environ
-        )
-
-
-class Companions:
-    """All parts. They end within STOP_SECONDS after the `with` block, or as soon as they are told to before."""
-
-    def __init__(self, *companions: Companion) -> None:
-        """Does not start them yet: that is for when the rest answers, whose start they would slow."""
-        self._all = companions
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.ask_to_stop()
-        deadline = time.monotonic() + STOP_SECONDS
-        for companion in self._all:
-            companion.wait(deadline)
-
-    def start(self) -> None:
-        """Starts them."""
-        for companion in self._all:
-            companion.start()
-
-    def ask_to_stop(self) -> None:
-        """Tells them to end, and waits for none."""
-        for companion in self._all:
-            companion.ask_to_stop()
+    def _run(self) -> int | None:
+        """One life of the process; its exit code."""
+        here, there = self._context.Pipe(duplex=False)
+        with self._lock:
+            if self._stopping.is_set():
+                return None
+            process = self._process = self._context.Process(target=_begin, args=(self._work, self._settings, there), name=self.name)
+            process.start()
+        there.close()
+        try:
+            said = here.recv()
+        except EOFError:
+            said = None
+        here.close()
+        if said is not None and not self._said:
+            self._said.append(said)
+            self._first.set()
+        process.join()
+        return process.exitcode
 
 
-def end_with_parent() -> None:
-    """In a part: ends this process at once when its parent has ended, which the end of standard input tells."""
+def _begin(work: Callable[[Settings, Callable[[str], None]], None], settings: Settings, said: Any) -> None:
+    """The life of a companion. It keeps no secrets in its environment."""
+    telemetry.configure(settings.log_level)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    # Until the work has its own handlers; a terminal sends SIGINT to all, and the parent settles when each ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in NAMES:
+        os.environ.pop(name, None)
 
-    def watch() -> None:
-        while os.read(0, 1024):
-            pass
-        os._exit(1)
+    def ready(text: str) -> None:
+        said.send(text)
+        said.close()
 
-    threading.Thread(target=watch, name="parent", daemon=True).start()
+    try:
+        work(settings, ready)
+    except Exception as error:  # noqa: BLE001 - told in one line; the parent starts it again
+        structlog.get_logger().error("a process does not go on", process=multiprocessing.current_process().name, reason=str(error), exc_info=error)
+        raise SystemExit(1) from None
+
+
+def _end_with(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)

@@ -6,7 +6,7 @@ https://www.hl7.eu/refactored/ch02.html (chapter 2: control)
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Final, NamedTuple
 
 from .charset import decode
@@ -28,11 +28,6 @@ class Separators(NamedTuple):
     subcomponent: str
 
 
-@lru_cache(maxsize=64)
-def _inner(separators: Separators) -> Separators:
-    return separators._replace(component=separators.subcomponent, subcomponent=separators.component)
-
-
 @dataclass(slots=True)
 class Repetition:
     """One repetition of a field."""
@@ -41,12 +36,13 @@ class Repetition:
     _separators: Separators
     _codec: str
     _components: list[str] | None = None
+    _part: bool = False
 
     def piece(self, number: int) -> str:
         """A component as it stands, counted from 1; empty where it is absent."""
         components = self._components
         if components is None:
-            components = self._components = self.raw.split(self._separators.component)
+            components = self._components = self.raw.split(self._separators.subcomponent if self._part else self._separators.component)
         return components[number - 1] if number <= len(components) else ""
 
     def component(self, number: int) -> str:
@@ -67,7 +63,8 @@ class Repetition:
 
     def part(self, number: int) -> Repetition:
         """A component as if it were a field of its own, with its subcomponents as components."""
-        return Repetition(self.piece(number), _inner(self._separators), self._codec)
+        # Its escapes still mean the separators of the message: that of components stays one.
+        return Repetition(self.piece(number), self._separators, self._codec, _part=True)
 
     @property
     def is_null(self) -> bool:
@@ -95,6 +92,7 @@ class Segment:
     separators: Separators
     codec: str
     _parsed: dict[int, tuple[Repetition, ...]] = field(default_factory=dict, repr=False, compare=False)
+    _firsts: dict[int, str] = field(default_factory=dict, repr=False, compare=False)
 
     def repetitions(self, number: int) -> tuple[Repetition, ...]:
         """The repetitions of a field that say something, two quotes included; empty ones between them are left out."""
@@ -112,6 +110,14 @@ class Segment:
         """The first component of the first repetition of a field, decoded; empty where it is absent."""
         found = self.repetitions(number)
         return found[0].component(1) if found else ""
+
+    def first(self, number: int) -> str:
+        """The same, and empty too where the field says that there is no value; remembered."""
+        found = self._firsts.get(number)
+        if found is None:
+            found = self.get(number)
+            found = self._firsts[number] = "" if found == _NULL else found
+        return found
 
     @property
     def raw(self) -> str:
@@ -176,11 +182,11 @@ def read(raw: bytes) -> Message:
     Raises Unreadable where there is no MSH with separators at the start, or the bytes are not of the character set that MSH-18 names.
     """
     text, codec = decode(raw)
-    body = text.strip("\r\n\0 \ufeff")
+    body = text.lstrip("\r\n\0 \ufeff").rstrip("\r\n\0")
     if not body.startswith("MSH"):
         raise Unreadable("The message does not begin with MSH")
     lines = [line for line in body.replace("\r\n", "\r").replace("\n", "\r").split("\r") if line.strip()]
-    separators = _separators(lines[0])
+    separators = separators_of(lines[0])
     counts: dict[str, int] = {}
     segments: list[Segment] = []
     for number, line in enumerate(lines, 1):
@@ -196,10 +202,11 @@ def read(raw: bytes) -> Message:
     return Message(raw, text, codec, separators, tuple(segments))
 
 
-def _separators(header: str) -> Separators:
+def separators_of(header: str) -> Separators:
+    """The separators that MSH, or a header of a batch, names. Raises Unreadable where it names none that messages could be read by."""
     field = header[3:4]
     if not field or field.isalnum() or field.isspace():
-        raise Unreadable("MSH-1 names no separator")
+        raise Unreadable("MSH-1 names no separator", field=1)
     encoding = header[4:].partition(field)[0]
     if not 1 <= len(encoding) <= _NAMED + 1 or len({field, *encoding}) != len(encoding) + 1 or any(each.isalnum() for each in encoding):
         raise Unreadable("MSH-2 does not name the separators of components, repetitions, escapes and subcomponents")

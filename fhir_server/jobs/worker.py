@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+from collections.abc import Callable
 from typing import Any, Final
 
 from celery import Celery, signals
@@ -25,8 +26,10 @@ SOON: Final = 10.0
 """Seconds. What is due later is found by the sweep."""
 
 
-def run_worker(settings: Settings) -> None:
+def run_worker(settings: Settings, ready: Callable[[str], None]) -> None:
     """Works until SIGTERM or SIGINT; then what is at work ends, and what waits for an answer stops waiting within seconds.
+
+    Calls `ready` when it begins, with what to tell people.
 
     Raises Outcome `unavailable` where the database is away or not migrated, SetupError where the broker is.
     """
@@ -48,6 +51,7 @@ def run_worker(settings: Settings) -> None:
 
         process.settle()
         relay.start()
+        ready(f"{THREADS} threads")
         worker = app.Worker(pool="threads", concurrency=THREADS, without_gossip=True, without_mingle=True, without_heartbeat=True, loglevel="WARNING")
         worker.start()
         leaving.set()

@@ -25,7 +25,7 @@ from .database import Changed, Connection
 from .guard import Guard, is_open
 from .identify import identify, plan_create
 from .index import IndexRows, difference, merge, write_rows
-from .integrity import check_deletes, check_references
+from .integrity import Integrity
 from .links import relink
 from .ops import Commit, Create, Delete, Lookup, Op, Patch, Put, Resource, Version, Written
 from .parameters import follow
@@ -50,6 +50,7 @@ class Extras:
     then: Callable[[Snapshot], None] | None = None
     address: str = ""
     provenance: Resource | None = None
+    beside: Callable[[Connection, Commit], None] | None = None
 
 
 def transact(writer: Writer, ops: Sequence[Op], grant: Grant, extras: Extras) -> Commit:
@@ -57,7 +58,7 @@ def transact(writer: Writer, ops: Sequence[Op], grant: Grant, extras: Extras) ->
     _refuse_events(ops)
     _check_grant(ops, grant)
     followed = defines_parameters(ops) or consents.concerns(ops)
-    alone = not (extras.lookups or extras.once or extras.then or extras.provenance or writer.referential_integrity or followed)
+    alone = not (extras.lookups or extras.once or extras.then or extras.provenance or extras.beside or writer.referential_integrity or followed)
     if alone and len(ops) <= CHUNK and all(type(op) is Create and op.if_none_exist is None for op in ops) and _all_open(ops, grant):
         return writer.database.retrying(lambda connection: _create(writer, connection, ops, grant, extras))
     return writer.database.retrying(lambda connection: _transaction(writer, connection, ops, grant, extras))
@@ -120,24 +121,19 @@ def _transaction(writer: Writer, connection: Connection, ops: Sequence[Op], gran
         _add_provenances(writer, plan, grant, at, extras.provenance)
         _finish(writer, plan, at)
         if writer.referential_integrity:
-            deleted = [(t.type, t.id) for t in plan.targets if t.method == "D"]
-            kept = {(t.type, t.id) for t in plan.targets if t.body is not None}
-            check_references(connection, writer.dictionary, _new_rows(writer, plan), kept, deleted)
-            check_deletes(connection, writer.dictionary, writer.parameters.numbers, deleted, {t.rid for t in plan.targets}, grant)
+            Integrity(writer, connection, grant, guard).check(plan.targets)
         guard.unseen(plan.targets)
         _write(writer, connection, plan.targets, at, grant, extras, inside=True)
         guard.after(plan.targets)
         if parameters := [(t.id, t.resource) for t in plan.targets if t.type == "SearchParameter"]:
             follow(connection, parameters)
-        consents.follow(connection, plan.targets)
+        consents.follow(connection, writer.registry, plan.targets)
         if extras.then is not None:
             extras.then(Snapshot(connection, writer.registry, writer.dictionary, grant))
-    return _commit(plan, len(ops), at)
-
-
-def _new_rows(writer: Writer, plan: Plan) -> IndexRows:
-    # The reference rows of a Bundle name resources that stand in the Bundle itself.
-    return merge((writer.registry.rows(t.resource), t.rid) for t in plan.targets if t.resource is not None and t.type != "Bundle")
+        commit = _commit(plan, len(ops), at)
+        if extras.beside is not None:
+            extras.beside(connection, commit)
+    return commit
 
 
 def _add_provenances(writer: Writer, plan: Plan, grant: Grant, at: datetime, sent: Resource | None) -> None:

@@ -23,7 +23,9 @@ from .tables import Table
 
 FOLDER: Final = File(__file__).parents[3] / "mappings"
 STRUCTURES: Final = "message-structure"
-BY_IDENTIFIER: Final = "identifier"
+BY_IDENTIFIER: Final = frozenset({"identifier", "identifier new", "identifier known"})
+"""Keys of resources that are searched by their identifiers: made or changed; made, but never changed; changed, but never made."""
+MENTIONED: Final = "identifier new"
 _LABEL: Final = re.compile(r"(?:([A-Za-z]+):)?([A-Z][A-Za-z]+)(\*?)(?:\.([A-Za-z.]+))?")
 _LINK: Final = re.compile(r"(?:([A-Z][A-Za-z]*)\.)?([a-z][A-Za-z.\[\]]*)=([A-Z][A-Za-z]*)")
 
@@ -32,7 +34,7 @@ _LINK: Final = re.compile(r"(?:([A-Z][A-Za-z]*)\.)?([a-z][A-Za-z.\[\]]*)=([A-Z][
 class Made:
     """A resource that came of a message.
 
-    `label` is what the message's map calls it. `key` tells how it is recognised: `identifier`, or the texts that make it the one it is.
+    `label` is what the message's map calls it. `key` tells how it is recognised: one of BY_IDENTIFIER, or the texts that make it the one it is.
     `nulls` are elements that are said to have no value.
     """
 
@@ -40,7 +42,7 @@ class Made:
     label: str
     type: str
     resource: Json
-    key: tuple[str, ...] = ()
+    key: tuple[str, ...] | str = ()
     nulls: set[str] = field(default_factory=set)
     places: Places = field(default_factory=Places)
 
@@ -78,7 +80,7 @@ class _Rule:
     below: Path | None
     map: Map
     links: tuple[_Link, ...]
-    key: tuple[Field, ...] | str
+    key: tuple[tuple[Field, ...], ...] | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class Converter:
         self._structures = {name: self._structure(rows) for name, rows in load("message", folder, site).items()}
         for event, target in self._tables[STRUCTURES].targets.items():
             if target.code not in self._structures:
-                raise MappingFault(f"{event} is said to be a {target.code}, and there is no such file", file="message")
+                raise MappingFault(f"{event} is said to be a {target.code}, and there is no such file", file=f"table/{STRUCTURES}.csv")
 
     def structure_of(self, message: Message) -> str | None:
         """The structure that the map of a message is filed under; None for an event that is not taken."""
@@ -141,7 +143,11 @@ class Converter:
         if (path.type if path is not None else type_) != made.type:
             raise MappingFault(f"'{row['map']}' makes a {made.type}", row)
         links = tuple(self._link(part.strip(), type_, types, row) for part in row["link"].split(";") if part.strip())
-        key = row["key"] if row["key"] == BY_IDENTIFIER else tuple(parse_field(part, row) for part in row["key"].split())
+        key = (
+            row["key"]
+            if row["key"] in BY_IDENTIFIER
+            else tuple(tuple(parse_field(each, row) for each in part.split("|")) for part in row["key"].split())
+        )
         return _Rule(parse_condition(row["if"], row), label, type_, bool(each), path, made, links, key)
 
     def _link(self, text: str, type_: str, types: Mapping[str, str], row: Row) -> _Link:
@@ -172,7 +178,8 @@ class _Conversion:
         for group, segment in root.walk():
             rules = self._structure.rules.get((group.shape.path, segment.name), [])
             applied = [rule for rule in rules if self._apply(rule, group, segment)]
-            if not applied:
+            # The header is what all of them go by.
+            if not applied and segment.name != "MSH":
                 unhandled.append(segment)
         for group, made, link in self._links:
             self._connect(group, made, link)
@@ -187,14 +194,14 @@ class _Conversion:
             made = self._new({"resourceType": rule.type}, rule.label)
             self._labelled[id(group), rule.label] = made
         if rule.key and not made.key:
-            made.key = (BY_IDENTIFIER,) if isinstance(rule.key, str) else _texts(rule.key, view)
+            made.key = rule.key if isinstance(rule.key, str) else _texts(rule.key, view)
         self._context.segment, self._context.field = segment, None
         self._context.nulls = made.nulls
         if rule.below is None:
-            rule.map.apply(view, made.resource, made.places, self._context)
+            rule.map.apply(segment, view, made.resource, made.places, self._context)
         else:
             part: Json = {}
-            rule.map.apply(view, part, Places(), self._context)
+            rule.map.apply(segment, view, part, Places(), self._context)
             if part and not (rule.below.type == "Annotation" and _continues(made.resource, rule.below, part)):
                 _add(made.resource, rule.below, part)
         self._links += [(group, made, link) for link in rule.links]
@@ -239,12 +246,13 @@ class _Conversion:
         made = self._by_content.get(content)
         if made is None:
             made = self._by_content[content] = self._new(resource, resource["resourceType"])
-            made.key = (BY_IDENTIFIER,)
+            made.key = MENTIONED
         return {"reference": made.urn, **({"display": display} if display else {})}
 
 
-def _texts(fields: Sequence[Field], view: View) -> tuple[str, ...]:
-    return tuple(view.text(each) for each in fields)
+def _texts(fields: Sequence[Sequence[Field]], view: View) -> tuple[str, ...]:
+    """Of each place the text, of places with bars between them that of the first which says something."""
+    return tuple(next(filter(None, map(view.text, each)), "") for each in fields)
 
 
 def _add(resource: Json, path: Path, value: Json) -> None:

@@ -27,6 +27,11 @@ class Step:
     tag: str | None
     url: str | None
 
+    @property
+    def word(self) -> str:
+        """What tells the element apart."""
+        return self.tag or self.url or ""
+
 
 @dataclass(frozen=True, slots=True)
 class Path:
@@ -44,29 +49,25 @@ class Places:
 
     def __init__(self) -> None:
         """Knows none yet."""
-        self._known: dict[tuple[int, str, int], Json] = {}
+        self._known: dict[tuple[int, str], dict[int, Json]] = {}
 
-    def element(self, container: Json, step: Step, number: int, *, make: bool) -> Json | None:
-        """The element that a step means for the n-th repetition, made where it is not there yet and `make` says so."""
+    def element(self, container: Json, step: Step, number: int) -> Json:
+        """The element that a step means for the n-th repetition, made where it is not there yet."""
         if not step.many:
-            if make:
-                found: Json = container.setdefault(step.key, {})
-                return found
-            return container.get(step.key)
-        word = step.tag or step.url or ""
-        elements: list[Json] = container.setdefault(step.key, []) if make else container.get(step.key, [])
-        key = (id(elements), word, number)
-        known = self._known.get(key)
-        if known is None and make:
-            known = self._known[key] = {"url": step.url} if step.url is not None else {}
-            elements.append(known)
-        return known
+            single: Json = container.setdefault(step.key, {})
+            return single
+        elements: list[Json] = container.setdefault(step.key, [])
+        known = self._known.setdefault((id(elements), step.word), {})
+        found = known.get(number)
+        if found is None:
+            found = known[number] = {"url": step.url} if step.url is not None else {}
+            elements.append(found)
+        return found
 
-    def repetitions(self, container: Json, step: Step) -> list[int]:
+    def repetitions(self, container: Json, step: Step) -> tuple[int, ...]:
         """The numbers of the elements that a step means so far."""
         elements = container.get(step.key)
-        word = step.tag or step.url or ""
-        return [number for place, known, number in self._known if elements is not None and place == id(elements) and known == word]
+        return tuple(self._known.get((id(elements), step.word), ())) if elements is not None else ()
 
 
 def parse_path(text: str, base: str, spec: Spec, row: Row) -> Path:

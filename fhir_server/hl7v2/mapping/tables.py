@@ -63,7 +63,9 @@ class Table:
         return found.code
 
     def coding(self, coding: dict[str, Any], context: Context) -> dict[str, Any]:
-        """A Coding of FHIR for one as it came, which is kept where the table does not have it."""
+        """A Coding of FHIR for one as it came, which is kept where the table does not have it, and where it is of another system."""
+        if coding.get("system", self.system) != self.system:
+            return coding
         found = self.find(coding.get("code", ""))
         if found is not None:
             return found.coding
