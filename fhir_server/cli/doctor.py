@@ -182,9 +182,17 @@ def _expiry(path: Path) -> datetime:
 
 
 def _broker(settings: Settings) -> str:
-    if settings.broker_url is None:
+    if settings.broker_url is None and settings.database_url is None and not (settings.data / "postgres" / "PG_VERSION").exists():
         return "BROKER_URL is unset; the database will be the broker"
-    return _reach(settings.broker_url, "BROKER_URL")
+    from fhir_server.jobs import broker
+
+    if settings.broker_url is not None:
+        _reach(settings.broker_url, "BROKER_URL")
+        broker.reach(settings)
+        return "BROKER_URL answers"
+    with with_database(settings, migrated=False) as found:
+        broker.reach(found)
+    return "BROKER_URL is unset; the database is the broker, and answers"
 
 
 def _disk(settings: Settings) -> str:

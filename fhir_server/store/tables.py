@@ -101,8 +101,12 @@ search_generation: Final = Table(
     # One row, made by the migration.
     Column("single", Boolean, CheckConstraint("single", name="search_generation_single"), primary_key=True, server_default=text("true")),
     Column("generation", Integer, nullable=False),
+    Column("listening", Integer, nullable=False, server_default=text("0")),
 )
-"""Goes up with every change of the set of search parameters; whoever writes with an older set writes nothing. See `parameters`."""
+"""Goes up with every change of the set of search parameters; whoever writes with an older set writes nothing. See `parameters`.
+
+So does `listening` with every change of which types are listened to. See `outbox`.
+"""
 
 consent_rule: Final = Table(
     "consent_rule",
@@ -220,6 +224,29 @@ reindex_job: Final = Table(
 )
 """Reindexing that was asked for from outside; see `jobs`."""
 
+outbox_listener: Final = Table(
+    "outbox_listener",
+    metadata,
+    Column("consumer", Text(collation="C"), primary_key=True),
+    Column("type", Text(collation="C"), primary_key=True),
+)
+"""Which consumer hears of changes of which resource type."""
+
+outbox: Final = Table(
+    "outbox",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("consumer", Text(collation="C"), nullable=False),
+    Column("type", Text(collation="C"), nullable=False),
+    Column("resource", Text(collation="C"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("kind", Text(collation="C"), nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("actor", Text, nullable=False),
+    Index("outbox_consumer", "consumer", "id"),
+)
+"""Changes that a consumer has still to hear of, written by the transactions that made them. See `outbox`."""
+
 __all__ = [
     "BLOCK",
     "INDEX_TABLES",
@@ -232,6 +259,8 @@ __all__ = [
     "index_settings",
     "metadata",
     "once",
+    "outbox",
+    "outbox_listener",
     "reindex_job",
     "resource",
     "resource_rid",

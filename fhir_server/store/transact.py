@@ -245,7 +245,8 @@ def _write(writer: Writer, connection: Connection, targets: list[Target], at: da
     while chunk := list(islice(remaining, CHUNK)):
         removed, added = _index_changes(writer, chunk)
         versions = [_row(writer, target, txn) for target in chunk]
-        write_rows(connection, writer.dictionary, writer.fit, (versions, transaction, caller), removed, added, inside=inside)
+        heard = not writer.parameters.heard.isdisjoint(target.type for target in chunk)
+        write_rows(connection, writer.dictionary, writer.fit, (versions, transaction, caller), removed, added, inside=inside, heard=heard)
         transaction = []
 
 
