@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -21,6 +22,7 @@ from fhir_server.outcome import Outcome
 from fhir_server.search import INDEX_VERSION, Registry
 from fhir_server.spec import digest
 
+from . import occupancy
 from .database import RETRY_AFTER, Connection, scalar
 from .dictionary import Dictionary
 from .index import copy_rows, merge
@@ -148,6 +150,7 @@ def _all_anew(connection: Connection, registry: Registry, dictionary: Dictionary
     for index in indexes:
         connection.execute(str(CreateIndex(index).compile(dialect=_DIALECT)))
     connection.execute(f"ANALYZE {_NAMES}")
+    occupancy.renew(connection, registry, datetime.now(UTC))
     return done
 
 
