@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import click
@@ -17,10 +18,14 @@ from fhir_server.settings import Settings, SetupError
 
 from .common import data_option, opened, settings_of, with_database
 
+if TYPE_CHECKING:
+    from fhir_server.store.occupancy import Clash
+
 _SECONDS = 5
 _LITTLE_DISK = 2 * 1024**3
 _CLOCK_SECONDS = 5
 _OLDEST_SERVER = 15
+_MAX_CLASHES = 20
 _PORTS = {"smtp": 25, "smtps": 465, "http": 80, "https": 443, "redis": 6379, "rediss": 6379, "amqp": 5672, "amqps": 5671}
 
 
@@ -38,6 +43,7 @@ def check(data: Path) -> int:
         ("database", _database),
         ("accounts", _accounts),
         ("apps", _apps),
+        ("appointments", _appointments),
         ("broker", _broker),
         ("disk", _disk),
         ("clock", _clock),
@@ -116,6 +122,30 @@ def _apps(settings: Settings) -> str:
         "closed": "administrators register apps",
     }
     return f"registration is {policy}: {told[policy]}"
+
+
+def _appointments(settings: Settings) -> str:
+    if settings.database_url is None and not (settings.data / "postgres" / "PG_VERSION").exists():
+        return "none yet"
+    from fhir_server.store.occupancy import clashes
+
+    with with_database(settings, migrated=False) as found:
+        try:
+            with opened(found) as store, store.database.connection() as connection:
+                clashing = clashes(connection, _MAX_CLASHES + 1)
+        except Outcome as outcome:
+            raise SetupError(str(outcome)) from None
+    if clashing:
+        told = "; ".join(_clash(each, settings) for each in clashing[:_MAX_CLASHES])
+        more = " and more" if len(clashing) > _MAX_CLASHES else ""
+        raise SetupError(f"stored as booked twice before that was refused: {told}{more}; move or cancel one of each")
+    return "no two hold the same time, but where staff have overbooked"
+
+
+def _clash(clash: Clash, settings: Settings) -> str:
+    # A Slot is filled at any time, which has no beginning.
+    at = f" at {clash.lo.astimezone(settings.clinic_timezone):%Y-%m-%d %H:%M}" if clash.lo.year > 1 else ""
+    return f"Appointment/{clash.one} and Appointment/{clash.other} on {clash.actor}{at}"
 
 
 def _broker(settings: Settings) -> str:

@@ -45,17 +45,19 @@ SELECT r.type, r.id, v.body FROM unnest(%s::smallint[], %s::text[]) AS x(type, i
 JOIN resource r ON r.type = x.type AND r.id = x.id JOIN resource_version v USING (vid) WHERE NOT r.deleted
 """
 _REMOVE: Final = "DELETE FROM occupancy o USING unnest(%s::bigint[], %s::text[]) AS x(rid, actor) WHERE o.rid = x.rid AND o.actor = x.actor"
-_OVERLAPPING: Final = """
-SELECT x.rid, x.actor, o.rid, o.lane, lower(o.during), upper(o.during), coalesce(o.expires <= %s, false)
-FROM unnest(%s::bigint[], %s::text[], %s::timestamptz[], %s::timestamptz[]) AS x(rid, actor, lo, hi)
-JOIN occupancy o ON o.actor = x.actor AND o.during && tstzrange(x.lo, x.hi)
-"""
 _ADD: Final = """
-INSERT INTO occupancy (rid, actor, lane, during, expires, clash)
-SELECT x.rid, x.actor, x.lane, tstzrange(x.lo, x.hi), x.expires, x.clash
-FROM unnest(%s::bigint[], %s::text[], %s::int[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::boolean[])
-    AS x(rid, actor, lane, lo, hi, expires, clash)
+WITH x AS MATERIALIZED (
+    SELECT * FROM unnest(%s::bigint[], %s::text[], %s::int[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::boolean[])
+        AS x(rid, actor, lane, lo, hi, expires, clash)),
+busy AS MATERIALIZED (
+    SELECT x.rid, x.actor, o.rid AS holder, o.lane, lower(o.during), upper(o.during), coalesce(o.expires <= %s, false)
+    FROM x JOIN occupancy o ON o.actor = x.actor AND o.during && tstzrange(x.lo, x.hi) WHERE NOT %s),
+added AS (
+    INSERT INTO occupancy (rid, actor, lane, during, expires, clash)
+    SELECT x.rid, x.actor, x.lane, tstzrange(x.lo, x.hi), x.expires, x.clash FROM x WHERE NOT EXISTS (SELECT FROM busy))
+SELECT * FROM busy
 """
+"""Adds rows if they overlap none of those that are there, or in any case; answers which are in the way."""
 _APPOINTMENTS: Final = """
 SELECT r.rid, v.body FROM resource r JOIN resource_version v USING (vid)
 WHERE r.type = (SELECT tid FROM resource_type WHERE name = 'Appointment') AND NOT r.deleted ORDER BY r.rid
@@ -84,6 +86,16 @@ class _Busy(NamedTuple):
     hi: datetime
 
 
+class _Placed(NamedTuple):
+    rid: int
+    actor: str
+    lane: int
+    lo: datetime
+    hi: datetime
+    expires: datetime | None
+    clash: bool
+
+
 @dataclass(frozen=True, slots=True)
 class _Asked:
     """A claim of an appointment. It `goes_beyond` the room there is where staff have said so."""
@@ -101,9 +113,9 @@ def concerns(ops: Iterable[Op]) -> bool:
 def follow(connection: Connection, registry: Registry, targets: Sequence[Target], grant: Grant, at: datetime) -> None:
     """Brings the rows to what the appointments say that a transaction has written.
 
-    Three statements, up to three more where there are rows already or something has to be looked up; none without appointments. Raises Outcome
-    `conflict`, which names the times but not whose they are, where somebody or something is held already, `forbidden` where the caller may not
-    overbook, and `invalid` where the reason for it is missing.
+    Two statements, up to four more where there were rows before, something has to be looked up, or is in the way; none without appointments.
+    Raises Outcome `conflict`, which names the times but not whose they are, where somebody or something is held already, `forbidden` where the caller
+    may not overbook, and `invalid` where the reason for it is missing.
     """
     written = [target for target in targets if target.type == "Appointment"]
     if not written:
@@ -182,11 +194,14 @@ class _Bringing:
             return
         self._lock({actor for _, actor in gone} | {each.claim.actor for each in new})
         self._remove(gone)
-        rows, issues = self._placed(new, self._busy(new))
+        # As nearly all times are free, rows are made as if this one were, and made again where it is not.
+        rows, issues = self._placed(new, {})
+        if busy := self._add(rows):
+            rows, issues = self._placed(new, busy)
         if issues and refuse:
             raise Outcome("conflict", issues=issues[:_MAX_TOLD])
-        if rows:
-            self._connection.execute(_ADD, tuple(map(list, zip(*rows, strict=True))))
+        if busy:
+            self._add(rows, in_any_case=True)
 
     def _known(self, found: Mapping[int, list[Claim]]) -> list[tuple[int, Claim]]:
         """The claims that hold something, one for each actor of an appointment, with the room that there is."""
@@ -237,24 +252,23 @@ class _Bringing:
             (_ALL, keys),
         )
 
-    def _busy(self, new: Sequence[_Asked]) -> dict[tuple[int, str], list[_Busy]]:
-        """What overlaps each of the new claims, by its appointment and actor; what has expired is taken away."""
-        spans = [(each.rid, each.claim.actor, each.claim.lo, each.claim.hi) for each in new]
-        rows = self._connection.execute(_OVERLAPPING, (self._at, *map(list, zip(*spans, strict=True)))).fetchall() if new else []
-        found: dict[tuple[int, str], list[_Busy]] = defaultdict(list)
-        for rid, actor, _, lane, lo, hi, is_over in rows:
-            if not is_over:
-                found[rid, actor].append(_Busy(lane, lo, hi))
-        self._remove({(holder, actor) for _, actor, holder, *_, is_over in rows if is_over})
-        return found
+    def _add(self, rows: Sequence[_Placed], *, in_any_case: bool = False) -> dict[tuple[int, str], list[_Busy]]:
+        """Adds rows unless others are in their way: these, by the appointment and actor of the new ones. What has expired is taken away."""
+        arguments = tuple(map(list, zip(*rows, strict=True)))
+        found = self._connection.execute(_ADD, (*arguments, self._at, in_any_case)).fetchall() if rows else []
+        busy: dict[tuple[int, str], list[_Busy]] = {}
+        for rid, actor, _, lane, lo, hi, is_over in found:
+            busy.setdefault((rid, actor), []).extend([] if is_over else [_Busy(lane, lo, hi)])
+        self._remove({(holder, actor) for _, actor, holder, *_, is_over in found if is_over})
+        return busy
 
     def _remove(self, gone: Iterable[tuple[int, str]]) -> None:
         if listed := list(gone):
             self._connection.execute(_REMOVE, tuple(map(list, zip(*listed, strict=True))))
 
-    def _placed(self, new: Sequence[_Asked], busy: Mapping[tuple[int, str], list[_Busy]]) -> tuple[list[tuple[object, ...]], list[Issue]]:
+    def _placed(self, new: Sequence[_Asked], busy: Mapping[tuple[int, str], list[_Busy]]) -> tuple[list[_Placed], list[Issue]]:
         """A row for each claim, those without room marked, and what is to be told of these."""
-        rows: list[tuple[object, ...]] = []
+        rows: list[_Placed] = []
         issues: list[Issue] = []
         before: dict[str, list[_Busy]] = defaultdict(list)
         # By time, so that of those placed here only those that are not over at the start of the next can be in its way.
@@ -267,7 +281,7 @@ class _Bringing:
                 issues.append(Issue("error", "conflict", self._told(claim, full), (claim.place,)))
             taken = {one.lane for one in others}
             lane = next(lane for lane in range(1, len(taken) + 2) if lane not in taken)
-            rows.append((each.rid, claim.actor, lane, claim.lo, claim.hi, claim.expires, full is not None))
+            rows.append(_Placed(each.rid, claim.actor, lane, claim.lo, claim.hi, claim.expires, full is not None))
             here.append(_Busy(lane, claim.lo, claim.hi))
         return rows, issues
 

@@ -134,7 +134,7 @@ occupancy: Final = Table(
     Column("expires", DateTime(timezone=True)),
     # There was no room for it when the row was made from what had been stored before.
     Column("clash", Boolean, nullable=False),
-    ExcludeConstraint(("actor", "="), ("lane", "="), ("during", "&&"), name="occupancy_once", using="gist"),
+    ExcludeConstraint(("actor", "="), ("during", "&&"), ("lane", "="), name="occupancy_once", using="gist"),
     Index("occupancy_clash", "rid", postgresql_where=text("clash")),
 )
 """What appointments hold when; no two rows of an actor overlap in one lane. See `occupancy`."""

@@ -20,7 +20,7 @@ def upgrade() -> None:
         sa.Column("expires", sa.DateTime(timezone=True), nullable=True),
         sa.Column("clash", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("rid", "actor"),
-        ExcludeConstraint((sa.column("actor"), "="), (sa.column("lane"), "="), (sa.column("during"), "&&"), name="occupancy_once", using="gist"),
+        ExcludeConstraint((sa.column("actor"), "="), (sa.column("during"), "&&"), (sa.column("lane"), "="), name="occupancy_once", using="gist"),
     )
     op.create_index("occupancy_clash", "occupancy", ["rid"], postgresql_where=sa.text("clash"))
     # The rows of appointments from before are made with the search rows, when these are found not to fit.
