@@ -56,7 +56,9 @@ class Settings:
     sms_url: str | None = field(default=None, repr=False)
     mllp_tls_cert: Path | None = None
     mllp_tls_key: Path | None = None
+    mllp_tls_ca: Path | None = None
     mllp_allow: tuple[str, ...] = ()
+    hl7v2_mappings: Path | None = None
 
     @property
     def max_body(self) -> int:
@@ -85,6 +87,8 @@ class Settings:
                     raise SetupError(f"{name}: {error}") from None
         if ("mllp_tls_cert" in values) != ("mllp_tls_key" in values):
             raise SetupError("MLLP_TLS_CERT and MLLP_TLS_KEY are set together or not at all")
+        if "mllp_tls_ca" in values and "mllp_tls_cert" not in values:
+            raise SetupError("MLLP_TLS_CA is for connections that are encrypted; set MLLP_TLS_CERT and MLLP_TLS_KEY too")
         if "jwt_secret" not in values:
             values["jwt_secret"] = _kept_secret(data, "jwt-secret", "JWT_SECRET")
         if "data_key" not in values and "database_url" not in values:
@@ -239,6 +243,13 @@ def _currency(value: str) -> str:
     return value
 
 
+def _folder(text: str) -> Path:
+    path = Path(text).expanduser().absolute()
+    if not path.is_dir():
+        raise ValueError("is not a folder")
+    return path
+
+
 def _file(value: str) -> Path:
     path = Path(value)
     if not path.is_file():
@@ -271,7 +282,9 @@ _READERS: Final[dict[str, Callable[[str], Any]]] = {
     "SMS_URL": _url(),
     "MLLP_TLS_CERT": _file,
     "MLLP_TLS_KEY": _file,
+    "MLLP_TLS_CA": _file,
     "MLLP_ALLOW": _list,
+    "HL7V2_MAPPINGS": _folder,
 }
 
 NAMES: Final = tuple(_READERS)

@@ -15,6 +15,7 @@ from fhir_server.outcome import Outcome
 from fhir_server.search import Grant, Registry, Statement, grant_predicate
 from fhir_server.search.conditions import granted
 from fhir_server.search.grant import Permission
+from fhir_server.search.params.token import folded
 from fhir_server.search.sources import CURRENT, Sources
 
 from . import moment as moments
@@ -30,6 +31,11 @@ _FETCH: Final = 500  # Rows of an export in memory at a time.
 _NOTHING: Final = Statement("FALSE")
 _CURRENT: Final = "resource r JOIN resource_version v ON v.vid = r.vid"
 _VERSION: Final = "r.type, r.id, v.version, v.at, v.method, v.body"
+_IDENTIFIED: Final = (
+    f"SELECT k.n, {_VERSION} FROM unnest(%s::int[], %s::smallint[], %s::text[], %s::text[]) WITH ORDINALITY AS k(pid, type, url, code, n)"
+    " JOIN token_system s ON s.url = k.url JOIN sp_token t ON t.pid = k.pid AND t.code = k.code AND t.system = s.sid"
+    f" JOIN ({_CURRENT}) ON r.rid = t.rid AND r.type = k.type AND NOT r.deleted ORDER BY k.n, r.rid"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +130,25 @@ class Snapshot:
             )
             found += map(self._version, rows)
         return found
+
+    def identified(self, sought: Sequence[tuple[str, str, str]]) -> list[tuple[int, Version]]:
+        """The current resources that have some of these identifiers (type, system, value), each with the place of its identifier in the list.
+
+        One statement. For callers to whom all of a type is open; raises Outcome `forbidden` for others.
+        """
+        if not sought:
+            return []
+        for name in {name for name, _, _ in sought}:
+            if self._allowed(name, "s").text != "TRUE":
+                raise Outcome("forbidden", f"The token does not allow to look for all of {name}")
+        pids = {name: self._registry.supported_params(name)["identifier"].pid for name, _, _ in sought}
+        columns = (
+            [pids[name] for name, _, _ in sought],
+            [self._dictionary.types[name] for name, _, _ in sought],
+            [system for _, system, _ in sought],
+            [folded(value) for _, _, value in sought],
+        )
+        return [(row[0] - 1, self._version(row[1:])) for row in self._connection.execute(_IDENTIFIED, columns).fetchall()]
 
     def history(self, scope: HistoryScope, count: int) -> tuple[list[tuple[int, Version]], bool]:
         """Up to `count` versions with their numbers, newest first, and whether there are more. Never counts, never skips rows by OFFSET."""

@@ -278,7 +278,7 @@ class Store:
         with self._database.connection() as connection:
             yield Snapshot(connection, self.registry, self._dictionary, grant)
 
-    def transact(
+    def transact(  # noqa: PLR0913 - the one door for every writer
         self,
         ops: Sequence[Op],
         grant: Grant,
@@ -289,20 +289,22 @@ class Store:
         then: Callable[[Snapshot], None] | None = None,
         address: str = "",
         provenance: Resource | None = None,
+        beside: Callable[[Connection, Commit], None] | None = None,
     ) -> Commit:
         """Does all ops in one database transaction or none; durable when it returns.
 
         `lookups` are the conditional references in the resources, resolved in the same transaction. With `once`, a second call with the same key
-        does nothing and says so. `then` reads what was written before it is committed; if it raises, nothing is. Each version that is written leaves
-        an event in the audit trail, in the same transaction, with the request's id and the caller's `address`. A `provenance`, valid but for its
-        targets, is created for all that is written; an amendment has one made for it.
+        does nothing and says so. `then` reads what was written before it is committed; if it raises, nothing is. `beside` is the last before the
+        commit: given the connection and what will have been done, it may write rows of its own, which stand or fall with the resources. Each version
+        that is written leaves an event in the audit trail, in the same transaction, with the request's id and the caller's `address`. A `provenance`,
+        valid but for its targets, is created for all that is written; an amendment has one made for it.
         Raises Outcome: `precondition` and `multiple-matches` (412), `forbidden`, `not-found` and `gone` (patch), `conflict` (409),
         `parameter` (two ops on one identity), `method` (AuditEvent), `unavailable`.
         A transaction that loses against another is run again, up to six times.
         """
         for _ in range(_ATTEMPTS):
             try:
-                commit = transact(self._writer, ops, grant, Extras(request_id, lookups, once, then, address, provenance))
+                commit = transact(self._writer, ops, grant, Extras(request_id, lookups, once, then, address, provenance, beside))
             except Stale:
                 self.check_fit()
                 self._learn()

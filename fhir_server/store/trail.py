@@ -45,6 +45,7 @@ Kind = Literal[
     "authorization",
     "token-issue",
     "token-revocation",
+    "message",
     "received",
 ]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)

@@ -50,6 +50,7 @@ class Extras:
     then: Callable[[Snapshot], None] | None = None
     address: str = ""
     provenance: Resource | None = None
+    beside: Callable[[Connection, Commit], None] | None = None
 
 
 def transact(writer: Writer, ops: Sequence[Op], grant: Grant, extras: Extras) -> Commit:
@@ -57,7 +58,7 @@ def transact(writer: Writer, ops: Sequence[Op], grant: Grant, extras: Extras) ->
     _refuse_events(ops)
     _check_grant(ops, grant)
     followed = defines_parameters(ops) or consents.concerns(ops) or occupancy.concerns(ops)
-    alone = not (extras.lookups or extras.once or extras.then or extras.provenance or writer.referential_integrity or followed)
+    alone = not (extras.lookups or extras.once or extras.then or extras.provenance or extras.beside or writer.referential_integrity or followed)
     if alone and len(ops) <= CHUNK and all(type(op) is Create and op.if_none_exist is None for op in ops) and _all_open(ops, grant):
         return writer.database.retrying(lambda connection: _create(writer, connection, ops, grant, extras))
     return writer.database.retrying(lambda connection: _transaction(writer, connection, ops, grant, extras))
@@ -134,7 +135,10 @@ def _transaction(writer: Writer, connection: Connection, ops: Sequence[Op], gran
         occupancy.follow(connection, writer.registry, plan.targets, grant, at)
         if extras.then is not None:
             extras.then(Snapshot(connection, writer.registry, writer.dictionary, grant))
-    return _commit(plan, len(ops), at)
+        commit = _commit(plan, len(ops), at)
+        if extras.beside is not None:
+            extras.beside(connection, commit)
+    return commit
 
 
 def _new_rows(writer: Writer, plan: Plan) -> IndexRows:

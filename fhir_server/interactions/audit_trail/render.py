@@ -66,6 +66,7 @@ MEANINGS: Final[Mapping[Kind, Meaning]] = {
     "delete": _rest("delete"),
     "operation": _rest("operation"),
     "export": Meaning(_coding(_DICOM, "110106", "Export"), _coding(_OWN, "export", "Export of the record")),
+    "message": Meaning(_coding(_DICOM, "110107", "Import"), _coding(_OWN, "message", "A message of HL7 version 2")),
     "denied": _security("110132", "Use of Restricted Function"),
     "break-glass": _security("110127", "Emergency Override Started"),
     "bad-token": _security("110126", "Node Authentication"),

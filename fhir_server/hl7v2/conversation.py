@@ -1,0 +1,212 @@
+"""One connection by MLLP: its blocks one after the other, each answered before the next is looked at."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Final
+
+from fhir_server.outcome import Outcome
+
+from .framing import Framer, Piece, block, is_header
+from .intake import Intake
+from .processing import Peer
+
+CHUNK: Final = 64 * 1024
+_FREE: Final = 256 * 1024
+"""Bytes that each connection may hold without asking for room."""
+_log = logging.getLogger("fhir_server.mllp")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What peers may use of this process.
+
+    `message` is in bytes. A message may take `grace` seconds, and a second more for each `rate` bytes that have come. A connection may be idle for
+    `idle` seconds, and leave its answers unread for `unread`. `per_address` and `in_all` count connections; `workers` messages are processed at once;
+    `room` bytes of messages are held at once, besides a little for each connection. `stop` seconds are left to messages in hand at the end.
+    """
+
+    message: int = 16 * 1024 * 1024
+    grace: float = 30
+    rate: int = 32 * 1024
+    idle: float = 3600
+    unread: float = 30
+    per_address: int = 64
+    in_all: int = 256
+    workers: int = 4
+    room: int = 128 * 1024 * 1024
+    stop: float = 8
+    pause: float = 1
+    """Seconds after which an FS that nothing follows is the end of its block."""
+
+
+class Room:
+    """Bytes that all connections share."""
+
+    def __init__(self, size: int) -> None:
+        """Takes how many bytes there are."""
+        self._free = size
+        self._freed = asyncio.Event()
+
+    async def take(self, size: int) -> None:
+        """Waits until so many are free, and takes them."""
+        while size > self._free:
+            self._freed.clear()
+            await self._freed.wait()
+        self._free -= size
+
+    def give(self, size: int) -> None:
+        """Gives back what was taken."""
+        self._free += size
+        self._freed.set()
+
+
+class Conversation:
+    """Reads blocks, has them processed by a pool of threads, writes the answers. A peer holds up nobody but itself."""
+
+    def __init__(
+        self, intake: Intake, peer: Peer, streams: tuple[asyncio.StreamReader, asyncio.StreamWriter], pool: Executor, limits: Limits, room: Room
+    ) -> None:
+        """Takes a connection that was let in."""
+        self._intake, self._peer, self._pool, self._limits, self._room = intake, peer, pool, limits, room
+        self._reader, self._writer = streams
+        self._framer = Framer(limits.message)
+        self._taken = 0
+        self._began = 0.0
+        self._came = 0
+        self._reading: asyncio.Task[None] | None = None
+        self._ending = False
+
+    def end(self) -> None:
+        """Has `run` come to its end once the block in hand is answered."""
+        self._ending = True
+        if self._reading is not None:
+            self._reading.cancel()
+
+    async def run(self) -> None:
+        """Goes on until the peer leaves, breaks a limit, or `end` is called. Never raises but for being cancelled."""
+        try:
+            while not self._ending and await self._step():
+                pass
+        except (ConnectionError, TimeoutError) as error:
+            _log.warning("a connection by MLLP broke off: %s", type(error).__name__)
+        except asyncio.CancelledError:
+            if not self._ending:
+                raise
+        finally:
+            self._room.give(self._taken)
+
+    async def _step(self) -> bool:
+        """Answers one block, or reads some bytes; whether there may be more."""
+        piece = self._framer.take()
+        if piece is not None:
+            await self._handle(piece, answered=piece.kind in {"block", "long"})
+            self._count_anew()
+            return True
+        try:
+            data = await self._read()
+        except TimeoutError:
+            if self._framer.ends:
+                self._framer.conclude()
+                return True
+            await self._give_up()
+            return False
+        if data:
+            self._framer.feed(data)
+            if not self._came and self._framer.inside:
+                self._began = time.monotonic()
+            self._came += len(data)
+            return await self._find_room()
+        self._framer.conclude()
+        while (piece := self._framer.take() or self._framer.close()) is not None:
+            await self._handle(piece, answered=piece.kind == "block")
+        return False
+
+    async def _read(self) -> bytes:
+        limits = self._limits
+        if self._framer.ends:
+            seconds = limits.pause
+        elif self._framer.inside:
+            seconds = self._began + limits.grace + self._came / limits.rate - time.monotonic()
+        else:
+            seconds = limits.idle
+        self._reading = asyncio.current_task()
+        try:
+            async with asyncio.timeout(max(seconds, 0)):
+                return await self._reader.read(CHUNK)
+        finally:
+            self._reading = None
+
+    async def _find_room(self) -> bool:
+        """Takes room for what is held; where there is none for a whole `grace`, the peer is told to come again."""
+        more = self._framer.held - _FREE - self._taken
+        if more <= 0:
+            return True
+        try:
+            async with asyncio.timeout(self._limits.grace):
+                await self._room.take(more)
+        except TimeoutError:
+            _log.warning("too much is on its way by MLLP at once; a connection is closed")
+            return False
+        self._taken += more
+        return True
+
+    def _count_anew(self) -> None:
+        self._room.give(self._taken)
+        self._taken, self._came, self._began = 0, self._framer.held, time.monotonic()
+
+    async def _give_up(self) -> None:
+        """The end of a peer that stopped in the middle, or has been idle for too long."""
+        piece = self._framer.close()
+        if piece is not None:
+            await self._handle(piece, answered=True)
+
+    async def _handle(self, piece: Piece, *, answered: bool) -> None:
+        loop = asyncio.get_running_loop()
+
+        def answer(ack: bytes) -> None:
+            loop.call_soon_threadsafe(self._send, ack)
+
+        if piece.kind == "block" and piece.raw.strip():
+            await loop.run_in_executor(self._pool, self._guarded, piece.raw, lambda: self._intake.receive(piece.raw, self._peer, answer), answer)
+        elif piece.kind != "block" and (is_header(piece.raw) or b"MSH" in piece.raw or piece.kind != "stray"):
+            _log.warning("%d bytes by MLLP are no whole message (%s); they are stored", len(piece.raw), piece.kind)
+            work = self._part(piece, answer if answered else _unanswered)
+            await loop.run_in_executor(self._pool, self._guarded, piece.raw, work, answer if answered else _unanswered)
+        else:
+            _log.warning("%d bytes by MLLP are no message and were passed over", len(piece.raw))
+        # What a peer does not read waits in its own buffers, and then it waits itself.
+        async with asyncio.timeout(self._limits.unread):
+            await self._writer.drain()
+
+    def _part(self, piece: Piece, answer: Callable[[bytes], None]) -> Callable[[], None]:
+        def work() -> None:
+            ack = self._intake.receive_part(piece.raw, self._peer, long=piece.kind == "long")
+            if ack:
+                answer(ack)
+
+        return work
+
+    def _guarded(self, raw: bytes, work: Callable[[], None], answer: Callable[[bytes], None]) -> None:
+        """Runs in a thread of the pool."""
+        try:
+            work()
+        except Outcome as outcome:
+            _log.warning("a message cannot be stored now: %s", outcome.category)
+            answer(self._intake.away(raw))
+        except Exception as error:  # noqa: BLE001 - the connection goes on
+            _log.error("a message could not be taken", exc_info=error)
+            answer(self._intake.away(raw))
+
+    def _send(self, ack: bytes) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(block(ack))
+
+
+def _unanswered(_ack: bytes) -> None:
+    """For what breaks off: whoever sent it has gone on, and would take the answer for that of the next message."""

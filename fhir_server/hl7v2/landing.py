@@ -1,0 +1,330 @@
+"""From what a message describes to the record: who and what is there already, what changes, and one transaction for all of it.
+
+Patients are recognised by identifier and who gave it out, never by name; visits, orders, appointments and documents by their numbers, within one
+patient; results by order, code and place, which make the id under which they stand in the record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from fhir_server import fhirjson
+from fhir_server.interactions import Engine
+from fhir_server.outcome import Outcome
+from fhir_server.search import Grant
+from fhir_server.settings import CANON
+from fhir_server.store import instant
+from fhir_server.store.ops import Op, Put, Version
+
+from .faults import Fault
+from .mapping import BY_IDENTIFIER, Converted, Converter, Made
+from .merging import Json, is_older, merged, same
+from .message import Message, Segment
+from .processing import Process, Result, State, Work
+
+_ATTEMPTS: Final = 8
+_PATIENT: Final = "Patient"
+_KNOWN: Final = "identifier known"
+_NEW: Final = "identifier new"
+_WEAK: Final = frozenset({"SS", "DL", "SB"})
+"""Kinds of identifiers that tell nothing of who somebody is here, where there are others."""
+_OF_PATIENT: Final = ("subject", "patient", "beneficiary")
+_LOST: Final = frozenset({"conflict", "precondition", "multiple-matches"})
+_FORM: Final = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
+
+
+class Unmatched(Exception):  # noqa: N818 - what is said of the message
+    """Who a message is about cannot be told; the fault says why."""
+
+    def __init__(self, fault: Fault) -> None:
+        """Takes the fault."""
+        super().__init__(fault.text)
+        self.fault = fault
+
+
+@dataclass(slots=True)
+class Planned:
+    """What is to be written, and what was found out on the way."""
+
+    ops: list[Op] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    patient: str | None = None
+    there: list[str] = field(default_factory=list)
+
+
+def landing(engine: Engine, converter: Converter) -> Process:
+    """What the intake has messages processed by: two statements that look, and one transaction. Tries again where others write the same."""
+
+    def process(message: Message, work: Work) -> Result:
+        if converter.structure_of(message) is None:
+            event = Fault("200" if not message.header.type else "201", "This kind of message is not taken", "MSH", field=9)
+            return Result("AR", "rejected", (event,))
+        converted = converter.convert(message, engine.registry.zone)
+        refused = tuple(fault for fault in converted.faults if fault.severity == "E")
+        unhandled = tuple(map(_named, converted.unhandled))
+        if refused:
+            return Result("AE", "invalid", tuple(converted.faults), unhandled)
+        for attempt in range(_ATTEMPTS):
+            try:
+                return _land(engine, converted, message, work, unhandled)
+            except Unmatched as unmatched:
+                return Result("AE", "unmatched", (unmatched.fault, *converted.faults), unhandled)
+            except Outcome as outcome:
+                # Others have written the same in the meantime: look again.
+                if outcome.category not in _LOST or attempt == _ATTEMPTS - 1:
+                    raise
+        raise AssertionError
+
+    return process
+
+
+def _land(engine: Engine, converted: Converted, message: Message, work: Work, unhandled: tuple[str, ...]) -> Result:
+    planned = plan(engine, converted, message, work.grant)
+    for op in planned.ops:
+        engine.validator.require(op.resource)  # type: ignore[union-attr]  # all are Puts
+    faults = (*converted.faults, *planned.faults)
+    state: State = "warning" if any(fault.severity == "W" for fault in faults) else "processed"
+
+    result = Result("AA", state, faults, unhandled, planned.patient, tuple(planned.there))
+    if planned.ops:
+        engine.store.transact(
+            planned.ops,
+            work.grant,
+            request_id=work.peer.request_id or work.id,
+            address=work.peer.address,
+            provenance=_provenance(message, work),
+            beside=work.keep(lambda _: result),
+        )
+    return result
+
+
+def plan(engine: Engine, converted: Converted, message: Message, grant: Grant) -> Planned:
+    """What a message changes in the record as it is now. Raises Unmatched, and Outcome `unavailable`."""
+    return _Plan(engine, converted, message, grant).run()
+
+
+class _Plan:
+    """One look at the record for one message."""
+
+    def __init__(self, engine: Engine, converted: Converted, message: Message, grant: Grant) -> None:
+        self._engine = engine
+        self._made = converted.made
+        self._header = message.header
+        self._grant = grant
+        self._planned = Planned()
+        self._there: dict[int, Json] = {}
+        self._versions: dict[int, Version] = {}
+        self._ids: dict[int, str] = {}
+        self._gone: set[int] = set()
+
+    def run(self) -> Planned:
+        if not any(made.type == _PATIENT for made in self._made):
+            raise Unmatched(Fault("101", "The message names no patient", "PID"))
+        with self._engine.store.latest(self._grant) as db:
+            by_number = _found(db.identified, self._made)
+        for made in self._made:
+            if made.type == _PATIENT and made.key in BY_IDENTIFIER:
+                self._patient(made, by_number.get(made.number, []))
+        for made in self._made:
+            if made.type != _PATIENT and made.key in BY_IDENTIFIER:
+                self._numbered(made, by_number.get(made.number, []))
+        self._derived()
+        for made in self._made:
+            if made.number not in self._gone:
+                self._write(made)
+        return self._planned
+
+    def _patient(self, made: Made, found: Sequence[Version]) -> None:
+        if not _identifiers(made.resource):
+            raise Unmatched(Fault("204", "The patient has no identifier, and is never told by the name", "PID", field=3))
+        living = {version.id: (version, body) for version in found if not _is_replaced(body := _body(version))}
+        if len(living) > 1:
+            raise Unmatched(Fault("204", "The identifiers belong to different patients", "PID", field=3))
+        if not living and found:
+            living = self._survivor(_body(found[0]))
+        if made.label == _PATIENT and self._planned.patient is None:
+            self._planned.patient = next(iter(living), None)
+        for version, body in living.values():
+            self._known(made, version, body)
+        if not living:
+            self._fresh(made, "")
+        if made.label == _PATIENT:
+            self._planned.patient = self._planned.patient or self._ids[made.number]
+
+    def _survivor(self, body: Json) -> dict[str, tuple[Version, Json]]:
+        """Whom a patient was merged into, through as many merges as there were."""
+        seen: set[str] = set()
+        while True:
+            links = [link["other"].get("reference", "") for link in body.get("link", ()) if link.get("type") == "replaced-by"]
+            identity = links[0].removeprefix("Patient/") if links else str(body.get("id", ""))
+            if not identity or identity in seen:
+                return {}
+            seen.add(identity)
+            with self._engine.store.latest(self._grant) as db:
+                version = db.read(_PATIENT, identity)
+            if version is None or version.body is None:
+                return {}
+            body = _body(version)
+            if not _is_replaced(body):
+                return {identity: (version, body)}
+
+    def _numbered(self, made: Made, found: Sequence[Version]) -> None:
+        patient = self._patient_of(made)
+        mine = [(version, body) for version in found if _belongs(body := _body(version), patient)]
+        if mine:
+            self._known(made, *mine[0])
+        elif made.key == _KNOWN:
+            self._gone.add(made.number)
+        else:
+            self._fresh(made, patient or "")
+
+    def _patient_of(self, made: Made) -> str | None:
+        """The reference to the patient whom a resource is about, None for one that is about nobody."""
+        for name in _OF_PATIENT:
+            reference = made.resource.get(name)
+            if isinstance(reference, dict):
+                return self._resolved(str(reference.get("reference", "")))
+        return None
+
+    def _resolved(self, reference: str) -> str:
+        if not reference.startswith("urn:hl7v2:"):
+            return reference
+        number = int(reference.removeprefix("urn:hl7v2:"))
+        return f"{self._made_of(number).type}/{self._ids[number]}" if number in self._ids else ""
+
+    def _made_of(self, number: int) -> Made:
+        return next(made for made in self._made if made.number == number)
+
+    def _derived(self) -> None:
+        """Gives an id to what has no number of its own, and looks whether it is there, under those too who were merged into the patient."""
+        counts: dict[tuple[str, ...], int] = {}
+        wanted: dict[tuple[str, str], Made] = {}
+        for made in self._made:
+            if made.number in self._ids or made.number in self._gone:
+                continue
+            # What should have a number and has none is the same where all of it is the same.
+            own = (repr(made.resource),) if made.key in BY_IDENTIFIER else tuple(made.key)
+            patient = self._patient_of(made) or ""
+            key = (made.type, self._header.sending_facility or self._header.sending_application, *own)
+            counts[patient, *key] = count = counts.get((patient, *key), 0) + 1
+            for who in [patient, *self._merged_into(patient)]:
+                identity = _id(who, *key, str(count) if count > 1 else "")
+                self._ids.setdefault(made.number, identity)
+                wanted[made.type, identity] = made
+        if wanted:
+            with self._engine.store.latest(self._grant) as db:
+                for version in db.read_many(list(wanted)):
+                    self._known(wanted[version.type, version.id], version, _body(version))
+
+    def _merged_into(self, patient: str) -> list[str]:
+        """References to those who were merged into a patient of the message."""
+        for number, there in self._there.items():
+            if patient == f"Patient/{self._ids[number]}" and there.get("resourceType") == _PATIENT:
+                return [link["other"].get("reference", "") for link in there.get("link", ()) if link.get("type") == "replaces"]
+        return []
+
+    def _known(self, made: Made, version: Version, body: Json) -> None:
+        self._there[made.number], self._versions[made.number], self._ids[made.number] = body, version, version.id
+
+    def _fresh(self, made: Made, patient: str) -> None:
+        """An id that all who make the same at this moment choose, so that one of them does; nobody can tell a number from it."""
+        numbers = [f"{system}|{value}" for system, value in _identifiers(made.resource)]
+        if numbers:
+            self._ids[made.number] = _id(self._engine.page_key.hex(), made.type, patient, numbers[0])
+
+    def _write(self, made: Made) -> None:
+        told = self._linked(made.resource)
+        there, version = self._there.get(made.number), self._versions.get(made.number)
+        identity = self._ids[made.number]
+        if there is None or version is None:
+            self._planned.ops.append(Put({**told, "id": identity}, identity, absent=True))
+            return
+        self._planned.there.append(f"{made.type}/{identity}")
+        if made.key == _NEW:
+            return
+        if is_older(there, told):
+            self._planned.faults.append(Fault("0", f"A later state of the {made.type} is there; this one is kept in the message alone", severity="I"))
+            return
+        changed = merged(there, told, made.nulls)
+        if not same({**changed, "meta": None}, {**there, "meta": None}):
+            self._planned.ops.append(Put(changed, identity, if_match=str(version.version)))
+
+    def _linked(self, value: Any) -> Any:
+        """The resource with ids of the record in its references; a reference to what is not there is its display alone."""
+        if isinstance(value, dict):
+            found = {}
+            for name, inner in value.items():
+                if name == "reference" and isinstance(inner, str):
+                    if target := self._resolved(inner):
+                        found[name] = target
+                else:
+                    kept = self._linked(inner)
+                    if kept not in ({}, []):
+                        found[name] = kept
+            return found
+        if isinstance(value, list):
+            return [kept for inner in value if (kept := self._linked(inner)) not in ({}, [])]
+        return value
+
+
+def _found(identified: Callable[[Sequence[tuple[str, str, str]]], Iterable[tuple[int, Version]]], made: Sequence[Made]) -> dict[int, list[Version]]:
+    """The resources that have some identifier of each that is searched by them, by its number, each once."""
+    sought: list[tuple[str, str, str]] = []
+    owners: list[int] = []
+    for each in made:
+        if each.key in BY_IDENTIFIER:
+            for system, value in _identifiers(each.resource):
+                sought.append((each.type, system, value))
+                owners.append(each.number)
+    found: dict[int, dict[str, Version]] = {}
+    for place, version in identified(sought):
+        found.setdefault(owners[place], {})[version.id] = version
+    return {number: list(versions.values()) for number, versions in found.items()}
+
+
+def _identifiers(resource: Json) -> list[tuple[str, str]]:
+    stated = [resource["masterIdentifier"]] if "masterIdentifier" in resource else []
+    stated += [each for each in resource.get("identifier", ()) if isinstance(each, dict)]
+    whole = [each for each in stated if each.get("value") and each.get("system")]
+    strong = [each for each in whole if not _WEAK & {coding.get("code") for coding in each.get("type", {}).get("coding", ())}]
+    return [(each["system"], each["value"]) for each in strong or whole]
+
+
+def _is_replaced(body: Json) -> bool:
+    return any(link.get("type") == "replaced-by" for link in body.get("link", ()))
+
+
+def _belongs(body: Json, patient: str | None) -> bool:
+    """Whether a resource is about this patient, or about nobody."""
+    references = [body[name].get("reference") for name in _OF_PATIENT if isinstance(body.get(name), dict)]
+    return patient is None or not references or patient in references
+
+
+def _body(version: Version) -> Json:
+    found: Json = fhirjson.loads(version.body or b"{}")
+    return found
+
+
+def _id(*parts: str) -> str:
+    return str(uuid.UUID(bytes=hashlib.blake2b("\0".join(parts).encode(), digest_size=16).digest()))
+
+
+def _named(segment: Segment) -> str:
+    return f"{segment.name} {segment.sequence}" if segment.sequence > 1 else segment.name
+
+
+def _provenance(message: Message, work: Work) -> Json:
+    """Where the resources come from: the stored message, and who sent it."""
+    header = message.header
+    sender = " ".join(part for part in (header.sending_facility, header.sending_application) if part) or work.peer.name
+    return {
+        "resourceType": "Provenance",
+        "recorded": instant(work.received),
+        "activity": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0003", "code": header.event}]},
+        "agent": [{"type": {"coding": [{"system": _FORM, "code": "transmitter"}]}, "who": {"display": sender}}],
+        "entity": [{"role": "source", "what": {"identifier": {"system": f"{CANON}/sid/hl7v2-message", "value": work.id}}}],
+    }

@@ -1,0 +1,172 @@
+"""Maps of values that no table of rows can describe: what is computed of several components at once."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from fhir_server.hl7v2.message import Repetition
+from fhir_server.settings import CANON
+
+from .context import Context
+from .tables import Table
+from .values import authority, number
+
+Json = dict[str, Any]
+Function = Callable[[Repetition, Context, Mapping[str, Table]], Any]
+
+_RANGE: Final = re.compile(r"\s*(-?[\d.]+)\s*(?:-|to|\.\.)\s*(-?[\d.]+)\s*")
+_BOUND: Final = re.compile(r"\s*(<=?|>=?|≤|≥)\s*(-?[\d.]+)\s*")
+_MAGIC: Final[Mapping[str, bytes]] = {
+    "application/pdf": b"%PDF",
+    "image/png": b"\x89PNG",
+    "image/jpeg": b"\xff\xd8\xff",
+    "image/gif": b"GIF8",
+    "application/zip": b"PK\x03\x04",
+}
+_TYPES: Final[Mapping[str, str]] = {
+    "PDF": "application/pdf",
+    "PNG": "image/png",
+    "JPEG": "image/jpeg",
+    "JPG": "image/jpeg",
+    "GIF": "image/gif",
+    "TIFF": "image/tiff",
+    "TIF": "image/tiff",
+    "RTF": "text/rtf",
+    "HTML": "text/html",
+    "XML": "text/xml",
+    "PLAIN": "text/plain",
+    "TXT": "text/plain",
+    "TEXT": "text/plain",
+    "DICOM": "application/dicom",
+    "MP3": "audio/mpeg",
+    "WAV": "audio/wav",
+}
+_PHYSICAL: Final = "http://terminology.hl7.org/CodeSystem/location-physical-type"
+_SCHEMES: Final = ("http", "https")
+# Parts of a PL: component, code of the physical type, word.
+_PARTS: Final = ((4, "si"), (7, "bu"), (8, "lvl"), (1, "wi"), (2, "ro"), (3, "bd"))
+
+
+def _authority(component: int | None) -> Function:
+    """The system of identifiers that an HD gives out: the value itself, one component of it, or for an EI what stands behind its first."""
+
+    def system(value: Repetition, context: Context, tables: Mapping[str, Table]) -> str:
+        known = tables["authority"].targets
+        hd, first = (value, 2) if component is None else (value if component == 0 else value.part(component), 1)
+        namespace, universal, kind = (hd.component(first + place).strip() for place in range(3))
+        return authority(namespace, universal, kind, {code: target.code for code, target in known.items()}, context.facility)
+
+    return system
+
+
+def _coding_system(value: Repetition, context: Context, tables: Mapping[str, Table]) -> str:
+    """The third component of a CWE as a URI: known names by table, `HL7nnnn` and `99…`, else the sender's own."""
+    name = value.whole(1).strip()
+    target = tables["coding-system"].find(name) or tables["coding-system"].find(name.upper())
+    if target is not None:
+        return target.code
+    if match := re.fullmatch(r"HL7(\d{4})", name):
+        return f"http://terminology.hl7.org/CodeSystem/v2-{match[1]}"
+    if re.fullmatch(r"[0-2](\.\d+)+", name):
+        return f"urn:oid:{name}"
+    if re.fullmatch(r"[a-z][a-z0-9+.-]*:\S+", name, re.IGNORECASE):
+        return name
+    return f"{CANON}/sid/coding-system/{_word(context.facility)}{_word(name)}".removesuffix("/")
+
+
+def _word(text: str) -> str:
+    kept = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")
+    return f"{kept}/" if kept else ""
+
+
+def _reference_range(value: Repetition, _: Context, _tables: Mapping[str, Table]) -> Json | None:
+    text = value.text.strip()
+    if not text:
+        return None
+    found: Json = {}
+    if match := _RANGE.fullmatch(text):
+        low, high = number(match[1]), number(match[2])
+        if low is not None and high is not None and low <= high:
+            found = {"low": {"value": low}, "high": {"value": high}}
+    elif match := _BOUND.fullmatch(text):
+        bound = number(match[2])
+        if bound is not None:
+            found = {"high" if match[1][0] in "<≤" else "low": {"value": bound}}
+    return {**found, "text": text}
+
+
+def _attachment(value: Repetition, context: Context, _tables: Mapping[str, Table]) -> Json | None:
+    """ED: decoded, checked against what it says it is, and given with its size. What cannot be decoded is refused, never stored as text."""
+    main, sub, encoding = value.component(2).strip(), value.component(3).strip(), value.component(4).strip().lower()
+    data = value.whole(5)
+    kind = _TYPES.get(sub.upper(), "") or (f"{main.lower()}/{sub.lower()}" if "/" not in sub and main and sub else sub.lower())
+    if not data:
+        return {"contentType": kind} if kind else None
+    try:
+        if encoding == "base64":
+            decoded = base64.b64decode("".join(data.split()), validate=True)
+        elif encoding == "hex":
+            decoded = bytes.fromhex(data)
+        else:
+            decoded = data.encode()
+    except (binascii.Error, ValueError):
+        context.refuse("102", "The data are not in the encoding that is named")
+        return None
+    for type_, magic in _MAGIC.items():
+        if kind == type_ and not decoded.startswith(magic):
+            context.refuse("102", f"The data are not {type_}, which they are said to be")
+            return None
+        if decoded.startswith(magic) and not kind.startswith(("application/", "image/")):
+            kind = type_
+    return {"contentType": kind or "text/plain", "data": base64.b64encode(decoded).decode(), "size": len(decoded)}
+
+
+def _pointer(value: Repetition, context: Context, _tables: Mapping[str, Table]) -> Json | None:
+    """RP: the address is kept and never fetched; only that of the web is one that people may open."""
+    address = value.whole(1).strip()
+    scheme = address.partition(":")[0].lower()
+    if scheme not in _SCHEMES or re.search(r"\s", address):
+        context.warn("102", "The pointer is no address of the web; it is left out")
+        return None
+    kind = _TYPES.get(value.component(4).strip().upper()) or _TYPES.get(value.component(3).strip().upper())
+    return {"url": address, **({"contentType": kind} if kind else {})}
+
+
+def _location(value: Repetition, context: Context, tables: Mapping[str, Table]) -> Json | None:
+    """PL as one Location, the smallest part that it names, known by all its parts together."""
+    parts = [(value.part(number), number, code) for number, code in _PARTS]
+    named = [(part.component(1).strip(), code) for part, _, code in parts if part.component(1).strip()]
+    described = value.component(9).strip()
+    if not named:
+        return {"resourceType": "Location", "name": described} if described else None
+    facility = value.part(4)
+    known = {code: target.code for code, target in tables["authority"].targets.items()}
+    system = authority(facility.component(1).strip(), facility.component(2).strip(), facility.component(3).strip(), known, context.facility)
+    inner = [name for name, code in named if code != "si"] or [named[0][0]]
+    return {
+        "resourceType": "Location",
+        "identifier": [{"system": system, "value": "^".join(inner)}],
+        "status": "active",
+        "name": described or " ".join(inner),
+        "mode": "instance",
+        "physicalType": {"coding": [{"system": _PHYSICAL, "code": named[-1][1]}]},
+    }
+
+
+FUNCTIONS: Final[Mapping[str, tuple[str, Function]]] = {
+    "HD[uri]": ("uri", _authority(0)),
+    "CX[system]": ("uri", _authority(4)),
+    "XCN[system]": ("uri", _authority(9)),
+    "XON[system]": ("uri", _authority(6)),
+    "EI[system]": ("uri", _authority(None)),
+    "CWE[system]": ("uri", _coding_system),
+    "ST[referenceRange]": ("Observation.referenceRange", _reference_range),
+    "ED[Attachment]": ("Attachment", _attachment),
+    "RP[Attachment]": ("Attachment", _pointer),
+    "PL[Location]": ("Location", _location),
+}
+"""By the name that a row gives as its map: the type that comes out, and how."""

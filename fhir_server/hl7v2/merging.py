@@ -1,0 +1,126 @@
+"""What becomes of a resource that is there when a message tells of it again. Pure: resources in, resource out.
+
+A message tells of some elements and says nothing of others: those stay. A result is told of whole, and what is newer takes its place; what is older,
+or less final, does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from fhir_server.fhirjson import Number
+from fhir_server.search import parse_date
+from fhir_server.settings import CANON
+
+Json = dict[str, Any]
+
+_UTC: Final = ZoneInfo("UTC")
+WHOLE: Final = frozenset({"Observation", "DiagnosticReport", "Specimen", "Immunization", "ChargeItem"})
+"""Types that a message tells of whole."""
+_OURS: Final = frozenset({"id", "meta", "text"})
+_UNITED: Final = frozenset({"identifier", "extension", "link"})
+"""Elements whose members are added to those that are there: a message names what it knows."""
+_RANKS: Final[dict[str, int]] = {
+    "registered": 0,
+    "unknown": 0,
+    "cancelled": 0,
+    "entered-in-error": 0,
+    "partial": 1,
+    "preliminary": 1,
+    "final": 2,
+    "amended": 3,
+    "appended": 3,
+    "corrected": 3,
+}
+_WITHDRAWN: Final = frozenset({"entered-in-error", "cancelled"})
+
+
+def is_older(there: Json, told: Json) -> bool:
+    """Whether what a message tells of a result is of before what is there: less final, or as final and of an earlier time."""
+    if told["resourceType"] not in {"Observation", "DiagnosticReport"}:
+        return False
+    before, after = str(there.get("status")), str(told.get("status"))
+    if after in _WITHDRAWN or before in _WITHDRAWN:
+        return False
+    if _RANKS.get(after, 0) != _RANKS.get(before, 0):
+        return _RANKS.get(after, 0) < _RANKS.get(before, 0)
+    then, now = _time(there), _time(told)
+    return then is not None and now is not None and now < then
+
+
+def merged(there: Json, told: Json, nulls: Collection[str]) -> Json:
+    """The resource as it is from now on. `nulls` are elements that the message says to be without a value."""
+    if told["resourceType"] in WHOLE:
+        return _replaced(there, told)
+    found = {name: value for name, value in there.items() if name not in nulls or name in _OURS}
+    for name, value in told.items():
+        if name in _UNITED and name in found:
+            found[name] = _united(found[name], value)
+        else:
+            _clear_choice(found, name)
+            found[name] = value
+    return found
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two JSON values are the same to the digit; 1.10 is not 1.1."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(value, other[name]) for name, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, Number) and isinstance(other, Number):
+        return one.text == other.text
+    return type(one) is type(other) and bool(one == other)
+
+
+def _replaced(there: Json, told: Json) -> Json:
+    """All of what is told, with what the server has said of the resource itself; a report keeps the results that this message does not name."""
+    kept = {name: there[name] for name in _OURS if name in there}
+    own = [each for each in there.get("extension", ()) if str(each.get("url", "")).startswith(CANON)]
+    found = {"resourceType": told["resourceType"], **kept, **{name: value for name, value in told.items() if name != "resourceType"}}
+    if own:
+        found["extension"] = _united(own, found.get("extension", []))
+    for name in ("result", "identifier", "presentedForm"):
+        if name in there:
+            found[name] = _united(there[name], found.get(name, []))
+    return found
+
+
+def _united(there: list[Json], told: list[Json]) -> list[Json]:
+    found = list(there)
+    places = {_key(each): place for place, each in enumerate(found)}
+    for each in told:
+        place = places.get(_key(each))
+        if place is None:
+            places[_key(each)] = len(found)
+            found.append(each)
+        elif "display" not in found[place] or set(each) - {"display"} != set(found[place]) - {"display"}:
+            found[place] = each
+    return found
+
+
+def _key(element: Json) -> str:
+    """What makes a member of a list the one it is: an identifier's system and value, a reference, an extension's URL."""
+    if "value" in element and "system" in element:
+        return f"{element['system']}|{element['value']}"
+    if "url" in element:
+        return str(element["url"])
+    if "other" in element:
+        return repr((element["other"].get("reference"), element.get("type")))
+    return str(element["reference"]) if "reference" in element else repr(element)
+
+
+def _clear_choice(resource: Json, name: str) -> None:
+    """`deceasedBoolean` goes where `deceasedDateTime` comes."""
+    for stem in ("deceased", "multipleBirth", "onset", "abatement", "effective", "occurrence", "value", "performed", "collected"):
+        if name.startswith(stem):
+            for other in [each for each in resource if each.startswith(stem) and each != name]:
+                del resource[other]
+
+
+def _time(resource: Json) -> datetime | None:
+    text = resource.get("issued") or resource.get("effectiveDateTime") or resource.get("effectivePeriod", {}).get("start")
+    return parse_date(text, _UTC)[0] if text else None
