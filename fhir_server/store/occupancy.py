@@ -28,10 +28,10 @@ from fhir_server.outcome import Issue, Outcome
 from fhir_server.search import Grant, Registry
 from fhir_server.search.params.reference import ABSOLUTE, locate
 
-from .claims import EVER, LOOKED_UP, Claim, claims, overbooked, room
+from .claims import EVER, HOLDING, LOOKED_UP, Claim, claims, overbooked, room
 from .database import Connection
 from .lifecycle import is_of_the_desk
-from .ops import Create, Op, Put, Resource
+from .ops import Create, Op, Resource
 from .plan import Target
 
 _MAX_LOCKS: Final = 250
@@ -106,8 +106,9 @@ class _Asked:
 
 
 def concerns(ops: Iterable[Op]) -> bool:
-    """Whether some op may change what is held."""
-    return any((op.resource["resourceType"] if isinstance(op, (Create, Put)) else op.type) == "Appointment" for op in ops)
+    """Whether some op brings an appointment that may hold something, or that says it may hold what is held already."""
+    created = (op.resource for op in ops if isinstance(op, Create) and op.resource["resourceType"] == "Appointment")
+    return any(resource.get("status") in HOLDING or "extension" in resource for resource in created)
 
 
 def follow(connection: Connection, registry: Registry, targets: Sequence[Target], grant: Grant, at: datetime) -> None:
