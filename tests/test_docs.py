@@ -112,6 +112,8 @@ def output_of(outputs: list[str], words: str) -> str:
         ("X-Break-Glass", "200\n"),
         ("why-denied", "consent False "),
         ("why-denied", "\n200\n"),
+        ("booking demo-patient", "Practitioner/demo-doctor is taken from 2031-03-03T"),
+        ("Appointment?_id=$BOOKED", "An Appointment that is booked cannot become fulfilled"),
         ("type=rest", '"code": "110153"'),
         ("access-report", "Patient/"),
         ("audit verify", " events hold, head "),

@@ -21,11 +21,14 @@ from .common import data_option, opened, settings_of, with_database
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from fhir_server.store.occupancy import Clash
+
 _SECONDS = 5
 _LITTLE_DISK = 2 * 1024**3
 _CLOCK_SECONDS = 5
 _EXPIRING_DAYS = 7
 _OLDEST_SERVER = 15
+_MAX_CLASHES = 20
 _PORTS = {"smtp": 25, "smtps": 465, "http": 80, "https": 443, "redis": 6379, "rediss": 6379, "amqp": 5672, "amqps": 5671}
 
 
@@ -49,6 +52,7 @@ def check(data: Path) -> int:
         ("accounts", _accounts),
         ("apps", _apps),
         ("HL7 v2", _messages),
+        ("appointments", _appointments),
         ("broker", _broker),
         ("disk", _disk),
         ("clock", _clock),
@@ -179,6 +183,30 @@ def _expiry(path: Path) -> datetime:
         said = f"expires on {expiry:%Y-%m-%d}" if left > 0 else f"has expired on {expiry:%Y-%m-%d}"
         raise SetupError(f"the certificate of MLLP_TLS_CERT {said}; replace it and start the server again")
     return expiry
+
+
+def _appointments(settings: Settings) -> str:
+    if settings.database_url is None and not (settings.data / "postgres" / "PG_VERSION").exists():
+        return "none yet"
+    from fhir_server.store.occupancy import clashes
+
+    with with_database(settings, migrated=False) as found:
+        try:
+            with opened(found) as store, store.database.connection() as connection:
+                clashing = clashes(connection, _MAX_CLASHES + 1)
+        except Outcome as outcome:
+            raise SetupError(str(outcome)) from None
+    if clashing:
+        told = "; ".join(_clash(each, settings) for each in clashing[:_MAX_CLASHES])
+        more = " and more" if len(clashing) > _MAX_CLASHES else ""
+        raise SetupError(f"stored as booked twice before that was refused: {told}{more}; move or cancel one of each")
+    return "no two hold the same time, but where staff have overbooked"
+
+
+def _clash(clash: Clash, settings: Settings) -> str:
+    # A Slot is filled at any time, which has no beginning.
+    at = f" at {clash.lo.astimezone(settings.clinic_timezone):%Y-%m-%d %H:%M}" if clash.lo.year > 1 else ""
+    return f"Appointment/{clash.one} and Appointment/{clash.other} on {clash.actor}{at}"
 
 
 def _broker(settings: Settings) -> str:
