@@ -11,7 +11,7 @@ from fhir_server.hl7v2.message import Repetition
 from fhir_server.spec import Spec
 
 from .context import Context
-from .fields import ValueView, View, parse_condition, parse_field
+from .fields import Field, ValueView, View, parse_condition, parse_field
 from .functions import FUNCTIONS
 from .paths import Json, Path, Places, Step, parse_path
 from .rows import MappingFault, Row
@@ -21,7 +21,9 @@ from .values import PRIMITIVES, number
 Convert = Callable[[Repetition, Context], Any]
 Rule = Callable[[View, Json, Places, Context], None]
 
-_NAME: Final = re.compile(r"[A-Z][A-Z0-9]{1,2}\[([A-Za-z]+)[A-Za-z0-9 -]*\]")
+_NAME: Final = re.compile(r"[A-Z][A-Z0-9]{1,2}\[([A-Za-z]+(?:\.[A-Za-z]+)*)[A-Za-z0-9 -]*\]")
+_STATUS: Final = "status"
+_UNKNOWN: Final = "unknown"
 _PLACE: Final = re.compile(r"\{([^{}]+)\}")
 
 
@@ -41,7 +43,9 @@ class Map:
     def value(self, value: Repetition, context: Context) -> Json | None:
         """What a field's repetition is in FHIR; None where nothing comes of it."""
         made: Json = {}
-        self.apply(ValueView(value), made, Places(), context)
+        places = Places()
+        self.apply(ValueView(value), made, places, context)
+        places.finish()
         return made or None
 
 
@@ -88,6 +92,8 @@ class Compiler:
     def _valued(self, row: Row, path: Path, condition: Callable[[View], bool] | None) -> Rule:
         source = parse_field(row["from"], row)
         convert = self._converter(row, path)
+        if path.is_lines:
+            return _lines(source, condition, convert, path)
         default = self._literal(row, path, row["value"]) if row["value"] and "=" not in row["value"] else None
         steps, top = path.steps, path.steps[0].key if path.steps else ""
 
@@ -107,6 +113,8 @@ class Compiler:
                     _put(into, places, steps, count, converted)
                     count += 1
             if count == 0 and default is not None:
+                if top == _STATUS and default == _UNKNOWN:
+                    context.warn("101", f"Nothing that is known says what the {_STATUS} is; '{default}' is taken")
                 _put(into, places, steps, 0, default)
 
         return rule
@@ -192,6 +200,27 @@ class Compiler:
         return text
 
 
+def _lines(source: Field, condition: Callable[[View], bool] | None, convert: Convert, path: Path) -> Rule:
+    """Each value is another line of one text; nothing is an empty line."""
+    last, encoded = path.steps[-1], path.type == "base64Binary"
+
+    def rule(view: View, into: Json, places: Places, context: Context) -> None:
+        if condition is not None and not condition(view):
+            return
+        context.field = source.number or context.field
+        lines = [convert(value, context) or "" for value in view.values(source) if not value.is_null] or [""]
+        here = into
+        for step in path.steps[:-1]:
+            found = places.element(here, step, 0, make=any(lines))
+            if found is None:
+                return
+            here = found
+        for line in lines:
+            places.line(here, last.key, line, encoded=encoded)
+
+    return rule
+
+
 def _guarded(condition: Callable[[View], bool], rule: Rule) -> Rule:
     def guarded(view: View, into: Json, places: Places, context: Context) -> None:
         if condition(view):
@@ -242,12 +271,14 @@ def _put(into: Json, places: Places, steps: Sequence[Step], number: int, value: 
     if not steps:
         into.update(value)
         return
-    here = into
+    here, last = into, steps[-1]
     for step in steps[:-1]:
-        found = places.element(here, step, number, make=True)
-        assert found is not None
+        found = places.element(here, step, number, make=not last.there)
+        if found is None:
+            return
         here = found
-    last = steps[-1]
+    if last.there and last.key not in here:
+        return
     if last.many:
         if last.tag is not None:
             found = places.element(here, last, number, make=True)

@@ -16,16 +16,26 @@ from fhir_server.spec import Spec
 from .compiler import Compiler, Map
 from .context import Context
 from .fields import Field, SegmentView, View, parse_condition, parse_field
+from .lines import joined
 from .paths import Json, Path, Places, parse_path
+from .relatives import relatives
 from .rows import MappingFault, Row, load
 from .structure import Group, Shape, arrange, parse_shape, unforeseen
 from .tables import Table
 
 FOLDER: Final = File(__file__).parents[3] / "mappings"
 STRUCTURES: Final = "message-structure"
-BY_IDENTIFIER: Final = frozenset({"identifier", "identifier new", "identifier known"})
-"""Keys of resources that are searched by their identifiers: made or changed; made, but never changed; changed, but never made."""
 MENTIONED: Final = "identifier new"
+KNOWN: Final = "identifier known"
+FILLED: Final = "identifier fill"
+BY_IDENTIFIER: Final = frozenset({"identifier", MENTIONED, KNOWN, FILLED})
+"""Keys of resources that are searched by their identifiers: made or changed; made, but never changed; changed, but never made; made, or given what
+they do not have."""
+_REFUSE: Final = "refuse"
+_EACH: Final = re.compile(r"each ([A-Z][A-Z0-9]{2}-\d{1,2})(?: and (.*))?")
+_RESULT: Final = "Observation"
+_SPECIMEN: Final = "Specimen"
+_FAULT: Final = re.compile(r"(\d{3}) (.+)")
 _LABEL: Final = re.compile(r"(?:([A-Za-z]+):)?([A-Z][A-Za-z]+)(\*?)(?:\.([A-Za-z.]+))?")
 _LINK: Final = re.compile(r"(?:([A-Z][A-Za-z]*)\.)?([a-z][A-Za-z.\[\]]*)=([A-Z][A-Za-z]*)")
 
@@ -71,9 +81,13 @@ class _Link:
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """A row of a message's map: what a segment at a place makes, or adds to."""
+    """A row of a message's map: what a segment at a place makes, or adds to.
+
+    `once` is a field for each of whose repetitions the row holds. `is_outer` says that the resource may be one of a group around the segment's.
+    """
 
     test: Any
+    once: Field | None
     label: str
     type: str
     each: bool
@@ -81,12 +95,22 @@ class _Rule:
     map: Map
     links: tuple[_Link, ...]
     key: tuple[tuple[Field, ...], ...] | str
+    is_outer: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """A row that says that a message with such a segment is not taken."""
+
+    test: Any
+    code: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Structure:
     shape: Shape
-    rules: Mapping[tuple[str, str], list[_Rule]]
+    rules: Mapping[tuple[str, str], list[_Rule | _Refusal]]
 
 
 class Converter:
@@ -119,17 +143,22 @@ class Converter:
         return _Conversion(self._structures[structure], message, zone).run(structure)
 
     def _structure(self, rows: Sequence[Row]) -> _Structure:
-        rules: dict[tuple[str, str], list[_Rule]] = {}
+        rules: dict[tuple[str, str], list[_Rule | _Refusal]] = {}
         shape = parse_shape(rows)
         types: dict[str, str] = {}
+        groups: dict[str, set[str]] = {}
         for row in rows:
             group, _, segment = row["at"].rpartition(".")
             found = rules.setdefault((group, segment.removesuffix("*")), [])
-            if row["resource"]:
-                found.append(self._rule(row, types))
+            if row["resource"] == _REFUSE:
+                found.append(_refusal(row))
+            elif row["resource"]:
+                rule = self._rule(row, types, groups)
+                groups.setdefault(rule.label, set()).add(group)
+                found.append(rule)
         return _Structure(shape, rules)
 
-    def _rule(self, row: Row, types: dict[str, str]) -> _Rule:
+    def _rule(self, row: Row, types: dict[str, str], groups: Mapping[str, set[str]]) -> _Rule:
         match = _LABEL.fullmatch(row["resource"])
         made = self._maps.get(row["map"])
         if match is None:
@@ -142,13 +171,19 @@ class Converter:
         path = parse_path(below, type_, self._spec, row) if below else None
         if (path.type if path is not None else type_) != made.type:
             raise MappingFault(f"'{row['map']}' makes a {made.type}", row)
-        links = tuple(self._link(part.strip(), type_, types, row) for part in row["link"].split(";") if part.strip())
+        base = path.type if path is not None else type_
+        links = tuple(self._link(part.strip(), base, types, row) for part in row["link"].split(";") if part.strip())
         key = (
             row["key"]
             if row["key"] in BY_IDENTIFIER
             else tuple(tuple(parse_field(each, row) for each in part.split("|")) for part in row["key"].split())
         )
-        return _Rule(parse_condition(row["if"], row), label, type_, bool(each), path, made, links, key)
+        repeated = _EACH.fullmatch(row["if"])
+        once = parse_field(repeated[1], row) if repeated else None
+        test = parse_condition(repeated[2] or "" if repeated else row["if"], row)
+        here = row["at"].rpartition(".")[0]
+        is_outer = any(here != group and f"{here}.".startswith(f"{group}." if group else "") for group in groups.get(label, ()))
+        return _Rule(test, once, label, type_, bool(each), path, made, links, key, is_outer)
 
     def _link(self, text: str, type_: str, types: Mapping[str, str], row: Row) -> _Link:
         match = _LINK.fullmatch(text)
@@ -170,25 +205,45 @@ class _Conversion:
         self._made: list[Made] = []
         self._by_content: dict[str, Made] = {}
         self._labelled: dict[tuple[int, str], Made] = {}
-        self._links: list[tuple[Group, Made, _Link]] = []
+        self._links: list[tuple[Group, Made, Json, _Link]] = []
+        self._results: dict[int, Made] = {}
 
     def run(self, structure: str) -> Converted:
-        root = arrange(self._structure.shape, self._message.segments)
+        root = arrange(self._structure.shape, joined(self._message.segments))
         unhandled = list(unforeseen(root))
         for group, segment in root.walk():
             rules = self._structure.rules.get((group.shape.path, segment.name), [])
-            applied = [rule for rule in rules if self._apply(rule, group, segment)]
+            applied = [rule for rule in rules if self._applied(rule, group, segment)]
             if not applied:
                 unhandled.append(segment)
-        for group, made, link in self._links:
-            self._connect(group, made, link)
-        return Converted(structure, [made for made in self._made if len(made.resource) > 1], self._context.faults, unhandled)
+        for made in self._made:
+            made.places.finish()
+        for group, made, part, link in self._links:
+            self._connect(group, made, part, link)
+        for result, parent in relatives(root):
+            self._relate(result, parent)
+        return Converted(structure, one_each([made for made in self._made if len(made.resource) > 1]), self._context.faults, unhandled)
 
-    def _apply(self, rule: _Rule, group: Group, segment: Segment) -> bool:
-        view = SegmentView(segment, group.nearest)
+    def _applied(self, rule: _Rule | _Refusal, group: Group, segment: Segment) -> bool:
+        view = SegmentView(segment, group)
         if rule.test is not None and not rule.test(view):
             return False
-        made = self._labelled.get((id(group), rule.label)) if rule.below is None else self._find(group, rule.label)
+        if isinstance(rule, _Refusal):
+            self._context.segment, self._context.field = segment, None
+            self._context.refuse(rule.code, rule.text)
+        elif rule.once is None:
+            self._apply(rule, group, segment, view)
+        else:
+            for value in segment.repetitions(rule.once.number):
+                fields = list(segment.fields)
+                fields[rule.once.number] = value.raw
+                one = Segment(segment.name, segment.number, segment.sequence, fields, segment.separators, segment.codec)
+                self._apply(rule, group, one, SegmentView(one, group))
+        return True
+
+    def _apply(self, rule: _Rule, group: Group, segment: Segment, view: View) -> None:
+        is_found = rule.below is not None or rule.is_outer
+        made = self._find(group, rule.label) if is_found else self._labelled.get((id(group), rule.label))
         if made is None or (rule.each and rule.below is None):
             made = self._new({"resourceType": rule.type}, rule.label)
             self._labelled[id(group), rule.label] = made
@@ -197,14 +252,17 @@ class _Conversion:
         self._context.segment, self._context.field = segment, None
         self._context.nulls = made.nulls
         if rule.below is None:
-            rule.map.apply(view, made.resource, made.places, self._context)
+            if rule.type == _RESULT:
+                self._results[segment.number] = made
+            part = made.resource
+            rule.map.apply(view, part, made.places, self._context)
         else:
-            part: Json = {}
-            rule.map.apply(view, part, Places(), self._context)
-            if part and not (rule.below.type == "Annotation" and _continues(made.resource, rule.below, part)):
+            part, places = {}, Places()
+            rule.map.apply(view, part, places, self._context)
+            places.finish()
+            if part:
                 _add(made.resource, rule.below, part)
-        self._links += [(group, made, link) for link in rule.links]
-        return True
+        self._links += [(group, made, part, link) for link in rule.links]
 
     def _find(self, group: Group | None, label: str) -> Made | None:
         """The resource of a label that was made last in this group, in those in it, or around it; never that of another repetition."""
@@ -225,11 +283,20 @@ class _Conversion:
                 return found
         return None
 
-    def _connect(self, group: Group, made: Made, link: _Link) -> None:
-        source = made if link.source is None else self._find(group, link.source)
+    def _connect(self, group: Group, made: Made, part: Json, link: _Link) -> None:
+        if link.source is not None:
+            source = self._find(group, link.source)
+            part = source.resource if source is not None else {}
         target = made if link.target == made.label else self._find(group, link.target)
-        if source is not None and target is not None and len(target.resource) > 1:
-            _add(source.resource, link.path, {"reference": target.urn})
+        if part and target is not None and len(target.resource) > 1:
+            _add(part, link.path, {"reference": target.urn})
+
+    def _relate(self, result: Segment, parent: Segment) -> None:
+        """The two ways that results hang together: the parent has the child as a member, the child is derived from the parent."""
+        child, above = self._results.get(result.number), self._results.get(parent.number)
+        if child is not None and above is not None and child.type == above.type == _RESULT:
+            child.resource.setdefault("derivedFrom", []).append({"reference": above.urn})
+            above.resource.setdefault("hasMember", []).append({"reference": child.urn})
 
     def _new(self, resource: Json, label: str) -> Made:
         made = Made(len(self._made), label, resource["resourceType"], resource)
@@ -247,6 +314,50 @@ class _Conversion:
             made = self._by_content[content] = self._new(resource, resource["resourceType"])
             made.key = MENTIONED
         return {"reference": made.urn, **({"display": display} if display else {})}
+
+
+def one_each(made: Sequence[Made]) -> list[Made]:
+    """Without those that are told of in another place of the message: a parent order that is only mentioned, a specimen of several reports."""
+    told = {
+        (each.type, number["system"], number["value"]): each
+        for each in made
+        if each.key in BY_IDENTIFIER and each.key != KNOWN
+        for number in each.resource.get("identifier", ())
+        if "system" in number and "value" in number
+    }
+    instead: dict[str, str] = {}
+    specimens: dict[tuple[str, ...] | str, Made] = {}
+    for each in made:
+        if each.type == _SPECIMEN and "identifier" in each.resource and specimens.setdefault(each.key, each) is not each:
+            instead[each.urn] = specimens[each.key].urn
+            requests = specimens[each.key].resource.setdefault("request", [])
+            requests += [request for request in each.resource.get("request", ()) if request not in requests]
+        elif each.key == KNOWN:
+            numbers = [(each.type, number.get("system"), number.get("value")) for number in each.resource.get("identifier", ())]
+            if twin := next((told[number] for number in numbers if number in told), None):
+                instead[each.urn] = twin.urn
+    if instead:
+        for each in made:
+            _redirect(each.resource, instead)
+    return [each for each in made if each.urn not in instead]
+
+
+def _redirect(value: Any, instead: Mapping[str, str]) -> None:
+    if isinstance(value, list):
+        for each in value:
+            _redirect(each, instead)
+    elif isinstance(value, dict):
+        if value.get("reference") in instead:
+            value["reference"] = instead[value["reference"]]
+        for each in value.values():
+            _redirect(each, instead)
+
+
+def _refusal(row: Row) -> _Refusal:
+    match = _FAULT.fullmatch(row["map"])
+    if match is None:
+        raise MappingFault("a refusal needs a code of table 0357 and a text as its map", row)
+    return _Refusal(parse_condition(row["if"], row), match[1], match[2])
 
 
 def _texts(fields: Sequence[Sequence[Field]], view: View) -> tuple[str, ...]:
@@ -271,17 +382,10 @@ def _add(resource: Json, path: Path, value: Json) -> None:
         here[last.key].append(value)
 
 
-def _continues(resource: Json, path: Path, note: Json) -> bool:
-    """Whether a comment is the next line of the one before: comments come a line a segment."""
-    notes = resource.get(path.steps[-1].key) or []
-    if len(path.steps) != 1 or not notes or {**note, "text": ""} != {**notes[-1], "text": ""}:
-        return False
-    notes[-1]["text"] += "\n" + note["text"]
-    return True
-
-
 def _display(resource: Json) -> str:
     name = resource.get("name")
+    if "deviceName" in resource:
+        return str(resource["deviceName"][0].get("name", ""))
     if isinstance(name, list) and name:
         first = name[0]
         given = " ".join(first.get("given", ()))
