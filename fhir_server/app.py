@@ -21,9 +21,10 @@ from fhir_server import admin, operations, process, web
 from fhir_server.access.apps import Clients
 from fhir_server.access.sealing import reseal
 from fhir_server.access.vault import Vault
+from fhir_server.hl7v2.service import open_intake
 from fhir_server.interactions import Engine
 from fhir_server.outcome import Outcome
-from fhir_server.rest import ACTION, REQUEST_ID, blueprint, shared
+from fhir_server.rest import ACTION, REQUEST_ID, blueprint, messages, shared
 from fhir_server.settings import THREADS, Settings
 from fhir_server.store import Store
 from fhir_server.web import oauth
@@ -66,6 +67,7 @@ def build_app(engine: Engine, settings: Settings) -> Flask:
     # An address with two slashes means nothing; it is not redirected to one that does.
     app.url_map.merge_slashes = False
     app.register_blueprint(blueprint(engine, settings, elsewhere=web.elsewhere(settings)))
+    app.register_blueprint(messages(engine, settings, open_intake(engine, settings).answer))
     app.register_blueprint(web.blueprint(engine, settings))
     app.register_blueprint(oauth.blueprint(engine, settings))
     admin.register(app, engine, settings)

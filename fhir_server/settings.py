@@ -58,6 +58,7 @@ class Settings:
     mllp_tls_key: Path | None = None
     mllp_tls_ca: Path | None = None
     mllp_allow: tuple[str, ...] = ()
+    hl7v2_mappings: Path | None = None
 
     @property
     def max_body(self) -> int:
@@ -242,6 +243,13 @@ def _currency(value: str) -> str:
     return value
 
 
+def _folder(text: str) -> Path:
+    path = Path(text).expanduser().absolute()
+    if not path.is_dir():
+        raise ValueError("is not a folder")
+    return path
+
+
 def _file(value: str) -> Path:
     path = Path(value)
     if not path.is_file():
@@ -276,6 +284,7 @@ _READERS: Final[dict[str, Callable[[str], Any]]] = {
     "MLLP_TLS_KEY": _file,
     "MLLP_TLS_CA": _file,
     "MLLP_ALLOW": _list,
+    "HL7V2_MAPPINGS": _folder,
 }
 
 NAMES: Final = tuple(_READERS)

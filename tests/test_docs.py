@@ -101,6 +101,7 @@ def output_of(outputs: list[str], words: str) -> str:
         ("totp/enroll", "otpauth://totp/"),
         ("/logout", "401\n"),
         ("59284-0", "404\n"),
+        ("decide deny", "404\n200\n"),
         ("X-Break-Glass", "200\n"),
         ("why-denied", "consent False "),
         ("why-denied", "\n200\n"),

@@ -155,11 +155,15 @@ def _mail(settings: Settings) -> str:
 def _sms(settings: Settings) -> str:
     if settings.sms_url is None:
         return "SMS_URL is unset; no SMS is sent"
-    from fhir_server.messaging import SMS_SCHEMES
+    from fhir_server.sms import sms_fault
 
-    if urlsplit(settings.sms_url).scheme not in SMS_SCHEMES:
-        raise SetupError("SMS_URL is not http:// or https://; other gateways need the library apprise, which is not built in, so no SMS is sent")
-    return _reach(settings.sms_url, "SMS_URL")
+    scheme = urlsplit(settings.sms_url).scheme
+    if scheme in ("http", "https"):
+        return _reach(settings.sms_url, "SMS_URL")
+    fault = sms_fault(settings.sms_url)
+    if fault is not None:
+        raise SetupError(f"no SMS is sent: {fault}; mend SMS_URL")
+    return f"SMS_URL is one as {scheme}:// services have it; whether the account is good is seen with the first SMS"
 
 
 def _payment(settings: Settings) -> str:

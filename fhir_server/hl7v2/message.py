@@ -92,6 +92,7 @@ class Segment:
     separators: Separators
     codec: str
     _parsed: dict[int, tuple[Repetition, ...]] = field(default_factory=dict, repr=False, compare=False)
+    _firsts: dict[int, str] = field(default_factory=dict, repr=False, compare=False)
 
     def repetitions(self, number: int) -> tuple[Repetition, ...]:
         """The repetitions of a field that say something, two quotes included; empty ones between them are left out."""
@@ -109,6 +110,14 @@ class Segment:
         """The first component of the first repetition of a field, decoded; empty where it is absent."""
         found = self.repetitions(number)
         return found[0].component(1) if found else ""
+
+    def first(self, number: int) -> str:
+        """The same, and empty too where the field says that there is no value; remembered."""
+        found = self._firsts.get(number)
+        if found is None:
+            found = self.get(number)
+            found = self._firsts[number] = "" if found == _NULL else found
+        return found
 
     @property
     def raw(self) -> str:

@@ -116,10 +116,7 @@ class _Api:
 
     def _grant(self, environ: dict[str, Any], *, presumed: bool = False) -> tuple[Grant, Standing | None]:
         """The caller's grant; a `presumed` one with what it stands on, which is still to be asked where that is not None."""
-        scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise Outcome("unauthenticated", "A bearer token is needed: Authorization: Bearer …", headers={"WWW-Authenticate": "Bearer"})
-        given, now, break_glass = token.strip(), self._clock(), environ.get("HTTP_X_BREAK_GLASS", "")
+        given, now, break_glass = bearer(environ), self._clock(), environ.get("HTTP_X_BREAK_GLASS", "")
         # The alarm rings for those who may ring it, and so after the session has been looked at.
         if presumed and not break_glass:
             return self._noting(environ, lambda: self._gate.presumed(given, now))
@@ -194,7 +191,7 @@ class _Api:
         elif isinstance(error, HTTPException):
             outcome = from_http_exception(error)
         else:
-            outcome = _unexpected(error, environ.get(REQUEST_ID, ""))
+            outcome = unexpected(error, environ.get(REQUEST_ID, ""))
         shape = environ.get(_SHAPE)
         if shape is None:
             try:
@@ -204,7 +201,16 @@ class _Api:
         return fault_response(self._spec, outcome, shape)
 
 
-def _unexpected(error: Exception, request_id: str) -> Outcome:
+def bearer(environ: dict[str, Any]) -> str:
+    """The token of a request. Raises Outcome `unauthenticated` where there is none."""
+    scheme, _, token = str(environ.get("HTTP_AUTHORIZATION", "")).partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Outcome("unauthenticated", "A bearer token is needed: Authorization: Bearer …", headers={"WWW-Authenticate": "Bearer"})
+    return token.strip()
+
+
+def unexpected(error: Exception, request_id: str) -> Outcome:
+    """Logs a fault of ours; what is said of it."""
     _log.error("request %s failed", request_id, exc_info=error)
     return Outcome("internal", f"Something went wrong here; the server's log tells what, under the request id {request_id}")
 

@@ -21,6 +21,7 @@ from fhir_server.outcome import Outcome
 from fhir_server.search import INDEX_VERSION, Registry
 from fhir_server.spec import digest
 
+from . import consents
 from .database import RETRY_AFTER, Connection, scalar
 from .dictionary import Dictionary
 from .index import copy_rows, merge
@@ -148,6 +149,7 @@ def _all_anew(connection: Connection, registry: Registry, dictionary: Dictionary
     for index in indexes:
         connection.execute(str(CreateIndex(index).compile(dialect=_DIALECT)))
     connection.execute(f"ANALYZE {_NAMES}")
+    consents.renew(connection, registry)
     return done
 
 

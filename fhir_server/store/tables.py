@@ -119,7 +119,25 @@ consent_generation: Final = Table(
     Column("single", Boolean, CheckConstraint("single", name="consent_generation_single"), primary_key=True, server_default=text("true")),
     Column("generation", Integer, nullable=False),
 )
-"""Goes up with every change of what is forbidden, or of who works where."""
+"""Goes up with every change of what is forbidden, of who works where, or of the policy."""
+
+consent_permit: Final = Table(
+    "consent_permit",
+    metadata,
+    # The Consent's.
+    Column("rid", BigInteger, nullable=False),
+    Column("patient", Text(collation="C"), nullable=False),
+    # Whoever is all of these, for one of these, to resources of one of these types; an empty list narrows nothing.
+    Column("parties", ARRAY(Text(collation="C")), nullable=False),
+    Column("purposes", ARRAY(Text(collation="C")), nullable=False),
+    Column("types", ARRAY(SmallInteger), nullable=False),
+    # Half open.
+    Column("lo", DateTime(timezone=True), nullable=False),
+    Column("hi", DateTime(timezone=True), nullable=False),
+    Index("consent_permit_patient", "patient"),
+    Index("consent_permit_rid", "rid"),
+)
+"""What current Consents permit; asked by each statement for which it counts. See `search.permit`."""
 
 audit_event: Final = Table(
     "audit_event",
@@ -168,6 +186,19 @@ audit_chain: Final = Table(
 )
 """The events in the order in which they were sealed, each hash over the one before and the event's content. See `chain`."""
 
+audit_anchor: Final = Table(
+    "audit_anchor",
+    metadata,
+    # An entry of the chain up to which all went to an archive, itself included.
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("settled", BigInteger, nullable=False),
+    Column("hash", BYTEA, nullable=False),
+    # The transaction that archived, which alone may take out what it did, and when that was; by a trigger.
+    Column("xid", BigInteger, nullable=False),
+    Column("made", DateTime(timezone=True), nullable=False),
+)
+"""What the chain goes on from after its oldest part was archived. See `archive`."""
+
 reindex_job: Final = Table(
     "reindex_job",
     metadata,
@@ -192,9 +223,11 @@ reindex_job: Final = Table(
 __all__ = [
     "BLOCK",
     "INDEX_TABLES",
+    "audit_anchor",
     "audit_chain",
     "audit_event",
     "consent_generation",
+    "consent_permit",
     "consent_rule",
     "index_settings",
     "metadata",

@@ -130,7 +130,7 @@ def _transaction(writer: Writer, connection: Connection, ops: Sequence[Op], gran
         guard.after(plan.targets)
         if parameters := [(t.id, t.resource) for t in plan.targets if t.type == "SearchParameter"]:
             follow(connection, parameters)
-        consents.follow(connection, plan.targets)
+        consents.follow(connection, writer.registry, plan.targets)
         if extras.then is not None:
             extras.then(Snapshot(connection, writer.registry, writer.dictionary, grant))
         commit = _commit(plan, len(ops), at)

@@ -27,7 +27,7 @@ from .pages import Pages, stylesheet
 from .registering import Registering
 from .views import Kit
 
-_FOR_PROGRAMS: Final = ("/.well-known/", "/auth/", "/health/", "/metrics/", "/oauth/")
+_FOR_PROGRAMS: Final = ("/.well-known/", "/auth/", "/health/", "/hl7v2/", "/metrics/", "/oauth/")
 
 
 def blueprint(engine: Engine, settings: Settings, clock: Callable[[], float] = time.time) -> Blueprint:

@@ -49,6 +49,8 @@ _INCLUDES: Final = (
 @pytest.fixture(scope="module")
 def engine(fresh_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     store = Store(fresh_database(), zone=ZONE, bases=(BASE,), connections=4)
+    with store.database.connection() as connection:
+        worlds.permit(connection, store.registry.types)
     options = Settings(data=Path(tmp_path_factory.mktemp("data")), jwt_secret="a secret that only the tests know of", clinic_timezone=ZONE)
     yield Engine.build(store, options, names())
     store.close()

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from fhir_server.hl7v2.message import Repetition
+from fhir_server.hl7v2.message import Repetition, Segment
 from fhir_server.spec import Spec
 
 from .context import Context
-from .fields import Field, ValueView, View, parse_condition, parse_field
+from .fields import Field, ValueView, View, parse_choice, parse_condition, parse_field
 from .functions import FUNCTIONS
 from .paths import Json, Path, Places, Step, parse_path
 from .rows import MappingFault, Row
@@ -20,6 +20,7 @@ from .values import PRIMITIVES, number
 
 Convert = Callable[[Repetition, Context], Any]
 Rule = Callable[[View, Json, Places, Context], None]
+_Choice = tuple[Field, tuple[str, ...]]
 
 _NAME: Final = re.compile(r"[A-Z][A-Z0-9]{1,2}\[([A-Za-z]+(?:\.[A-Za-z]+)*)[A-Za-z0-9 -]*\]")
 _STATUS: Final = "status"
@@ -29,24 +30,70 @@ _PLACE: Final = re.compile(r"\{([^{}]+)\}")
 
 @dataclass(slots=True)
 class Map:
-    """A compiled map: the FHIR type that it makes, and its rules in their order."""
+    """A compiled map: the FHIR type that it makes, and its rules.
+
+    Most fields of most segments are empty, so rules stand by the field or component that they are about, and are not even asked where it is empty.
+    `others` are those about other segments, and constants; they come last.
+    """
 
     name: str
     type: str
-    rules: list[Rule] = field(default_factory=list)
+    own: list[tuple[int, list[Rule]]] = field(default_factory=list)
+    others: list[Rule] = field(default_factory=list)
 
-    def apply(self, view: View, into: Json, places: Places, context: Context) -> None:
-        """Puts what the view says into an element."""
-        for rule in self.rules:
+    def apply(self, segment: Segment, view: View, into: Json, places: Places, context: Context) -> None:
+        """Puts what a segment says into an element."""
+        fields = segment.fields
+        most = len(fields)
+        for place, rules in self.own:
+            if place < most and fields[place]:
+                for rule in rules:
+                    rule(view, into, places, context)
+        for rule in self.others:
             rule(view, into, places, context)
 
     def value(self, value: Repetition, context: Context) -> Json | None:
         """What a field's repetition is in FHIR; None where nothing comes of it."""
         made: Json = {}
-        places = Places()
-        self.apply(ValueView(value), made, places, context)
+        view, places = ValueView(value), Places()
+        for place, rules in self.own:
+            if place == 0 or value.piece(place):
+                for rule in rules:
+                    rule(view, made, places, context)
+        for rule in self.others:
+            rule(view, made, places, context)
         places.finish()
         return made or None
+
+    def add(self, source: Field | None, choice: _Choice | None, rule: Rule) -> None:
+        """Adds a rule about a field or component, or about none of this map's own; one of a choice is only asked where the choice is met."""
+        rules = self.others
+        if source is not None and source.segment == self.name.partition("[")[0]:
+            place = source.number or source.component or 0
+            own = dict(self.own)
+            rules = own.setdefault(place, [])
+            self.own = sorted(own.items(), key=lambda each: each[0])
+        if choice is None:
+            rules.append(rule)
+            return
+        if not rules or not isinstance(rules[-1], _Chosen) or rules[-1].on != choice[0]:
+            rules.append(_Chosen(choice[0]))
+        chosen = rules[-1]
+        assert isinstance(chosen, _Chosen)
+        for value in choice[1]:
+            chosen.rules.setdefault(value, []).append(rule)
+
+
+@dataclass(slots=True)
+class _Chosen:
+    """Rules that follow each other and depend on what the same field is: OBX-5 has twenty by OBX-2, of which one or two count."""
+
+    on: Field
+    rules: dict[str, list[Rule]] = field(default_factory=dict)
+
+    def __call__(self, view: View, into: Json, places: Places, context: Context) -> None:
+        for rule in self.rules.get(view.text(self.on), ()):
+            rule(view, into, places, context)
 
 
 class Compiler:
@@ -66,7 +113,9 @@ class Compiler:
             match = _NAME.fullmatch(name)
             base = match[1] if match else ""
             if base not in self._spec.types:
-                raise MappingFault("the file's name has to be a segment or data type, a dash and a type of FHIR", file=rows[0].file if rows else stem)
+                raise MappingFault(
+                    "the file's name has to be a segment or data type, a dash and a type of FHIR", file=rows[0].file if rows else f"{stem}.csv"
+                )
             self.maps[name] = Map(name, base)
         for stem, rows in files.items():
             head, _, rest = stem.partition("-")
@@ -78,16 +127,21 @@ class Compiler:
         valued: set[tuple[str, str | None]] = {
             (step.key, step.tag) for row in rows if row["from"] for step in paths[row.name].steps if step.tag is not None
         }
-        constants: list[Rule] = []
+        constants: list[tuple[_Choice | None, Rule]] = []
         for row in rows:
-            condition = parse_condition(row["if"], row)
+            choice, rest = _choice(row)
+            condition = parse_condition(rest, row)
             path = paths[row.name]
             if not row["from"]:
                 rule = self._constant(row, path, valued)
-                constants.append(rule if condition is None else _guarded(condition, rule))
+                constants.append((choice, rule if condition is None else _guarded(condition, rule)))
             else:
-                made.rules.append(self._valued(row, path, condition))
-        made.rules += constants
+                rule = self._valued(row, path, condition)
+                # These go by what others have put there, or by that there is nothing.
+                is_last = path.is_lines or path.is_there or (row["value"] and "=" not in row["value"])
+                made.add(None if is_last else parse_field(row["from"], row), choice, rule)
+        for choice, rule in constants:
+            made.add(None, choice, rule)
 
     def _valued(self, row: Row, path: Path, condition: Callable[[View], bool] | None) -> Rule:
         source = parse_field(row["from"], row)
@@ -95,7 +149,7 @@ class Compiler:
         if path.is_lines:
             return _lines(source, condition, convert, path)
         default = self._literal(row, path, row["value"]) if row["value"] and "=" not in row["value"] else None
-        steps, top = path.steps, path.steps[0].key if path.steps else ""
+        steps, top, is_there = path.steps, path.steps[0].key if path.steps else "", path.is_there
 
         def rule(view: View, into: Json, places: Places, context: Context) -> None:
             values = view.values(source)
@@ -107,6 +161,8 @@ class Compiler:
             for value in values:
                 if value.is_null:
                     context.nulls.add(top)
+                    continue
+                if is_there and places.there(into, steps, count) is None:
                     continue
                 converted = convert(value, context)
                 if converted is not None:
@@ -200,6 +256,11 @@ class Compiler:
         return text
 
 
+def _choice(row: Row) -> tuple[_Choice | None, str]:
+    found = parse_choice(row["if"], row)
+    return (None, row["if"]) if found is None else (found[:2], found[2])
+
+
 def _lines(source: Field, condition: Callable[[View], bool] | None, convert: Convert, path: Path) -> Rule:
     """Each value is another line of one text; nothing is an empty line."""
     last, encoded = path.steps[-1], path.type == "base64Binary"
@@ -210,11 +271,10 @@ def _lines(source: Field, condition: Callable[[View], bool] | None, convert: Con
         context.field = source.number or context.field
         lines = [convert(value, context) or "" for value in view.values(source) if not value.is_null] or [""]
         here = into
+        if not any(lines) and places.there(into, path.steps[:-1], 0) is None and len(path.steps) > 1:
+            return
         for step in path.steps[:-1]:
-            found = places.element(here, step, 0, make=any(lines))
-            if found is None:
-                return
-            here = found
+            here = places.element(here, step, 0)
         for line in lines:
             places.line(here, last.key, line, encoded=encoded)
 
@@ -273,17 +333,10 @@ def _put(into: Json, places: Places, steps: Sequence[Step], number: int, value: 
         return
     here, last = into, steps[-1]
     for step in steps[:-1]:
-        found = places.element(here, step, number, make=not last.there)
-        if found is None:
-            return
-        here = found
-    if last.there and last.key not in here:
-        return
+        here = places.element(here, step, number)
     if last.many:
         if last.tag is not None:
-            found = places.element(here, last, number, make=True)
-            assert found is not None
-            found.update(value)
+            places.element(here, last, number).update(value)
         else:
             here.setdefault(last.key, []).append(value)
     elif isinstance(value, dict):
@@ -302,6 +355,4 @@ def _put_everywhere(into: Json, places: Places, steps: Sequence[Step], depth: in
             into[step.key] = value
         return
     for nth in places.repetitions(into, step) if depth in follows else (0,):
-        found = places.element(into, step, nth, make=True)
-        assert found is not None
-        _put_everywhere(found, places, steps, depth + 1, follows, value)
+        _put_everywhere(places.element(into, step, nth), places, steps, depth + 1, follows, value)

@@ -214,7 +214,8 @@ class _Conversion:
         for group, segment in root.walk():
             rules = self._structure.rules.get((group.shape.path, segment.name), [])
             applied = [rule for rule in rules if self._applied(rule, group, segment)]
-            if not applied:
+            # The header is what all of them go by.
+            if not applied and segment.name != "MSH":
                 unhandled.append(segment)
         for made in self._made:
             made.places.finish()
@@ -255,10 +256,10 @@ class _Conversion:
             if rule.type == _RESULT:
                 self._results[segment.number] = made
             part = made.resource
-            rule.map.apply(view, part, made.places, self._context)
+            rule.map.apply(segment, view, part, made.places, self._context)
         else:
             part, places = {}, Places()
-            rule.map.apply(view, part, places, self._context)
+            rule.map.apply(segment, view, part, places, self._context)
             places.finish()
             if part:
                 _add(made.resource, rule.below, part)

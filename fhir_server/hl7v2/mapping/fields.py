@@ -85,12 +85,14 @@ class SegmentView:
         segment = self._of(field)
         if segment is None:
             return ""
+        if field.component is None:
+            return segment.first(field.number)
         found = segment.repetitions(field.number)
         if not found or found[0].is_null:
             return ""
         if field.sub is not None:
-            return found[0].sub(field.component or 1, field.sub)
-        return found[0].component(field.component or 1)
+            return found[0].sub(field.component, field.sub)
+        return found[0].component(field.component)
 
 
 class ValueView:
@@ -131,6 +133,15 @@ def parse_field(text: str, row: Row) -> Field:
     if match := _COMPONENT.fullmatch(text):
         return Field(match[1], 0, int(match[2]) if match[2] else None, int(match[3]) if match[3] else None)
     raise MappingFault(f"'{text}' is no field (as OBX-5 or OBX-5.2), no component (as CX.4) and no data type (as CX, for all of it)", row)
+
+
+def parse_choice(text: str, row: Row) -> tuple[Field, tuple[str, ...], str] | None:
+    """A condition that begins with what a field has to be, as `OBX-2 in ST|TX and …`: the field, its values, and the rest; None for any other."""
+    first, _, rest = text.partition(" and ")
+    match = _CLAUSE.fullmatch(first.strip())
+    if match is None or match[3] is None or match[2].startswith(("!=", "not in")):
+        return None
+    return parse_field(match[1], row), tuple(match[3].split("|")), rest
 
 
 def parse_condition(text: str, row: Row) -> Callable[[View], bool] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,6 +32,11 @@ class Step:
     url: str | None
     there: bool = False
 
+    @property
+    def word(self) -> str:
+        """What tells the element apart."""
+        return self.tag or self.url or ""
+
 
 @dataclass(frozen=True, slots=True)
 class Path:
@@ -45,6 +51,11 @@ class Path:
         """Whether each value is another line of one text."""
         return bool(self.steps) and self.steps[-1].tag == LINES and not self.steps[-1].many
 
+    @property
+    def is_there(self) -> bool:
+        """Whether values are put in only where there is something already."""
+        return any(step.there for step in self.steps)
+
 
 class Places:
     """Which elements the words in brackets mean, while one resource or value is made."""
@@ -53,24 +64,31 @@ class Places:
 
     def __init__(self) -> None:
         """Knows none yet."""
-        self._known: dict[tuple[int, str, int], Json] = {}
+        self._known: dict[tuple[int, str], dict[int, Json]] = {}
         self._texts: dict[tuple[int, str], tuple[Json, bool, list[str]]] = {}
 
-    def element(self, container: Json, step: Step, number: int, *, make: bool) -> Json | None:
-        """The element that a step means for the n-th repetition, made where it is not there yet and `make` says so."""
+    def element(self, container: Json, step: Step, number: int) -> Json:
+        """The element that a step means for the n-th repetition, made where it is not there yet."""
         if not step.many:
-            if make:
-                found: Json = container.setdefault(step.key, {})
-                return found
-            return container.get(step.key)
-        word = step.tag or step.url or ""
-        elements: list[Json] = container.setdefault(step.key, []) if make else container.get(step.key, [])
-        key = (id(elements), word, number)
-        known = self._known.get(key)
-        if known is None and make:
-            known = self._known[key] = {"url": step.url} if step.url is not None else {}
-            elements.append(known)
-        return known
+            single: Json = container.setdefault(step.key, {})
+            return single
+        elements: list[Json] = container.setdefault(step.key, [])
+        known = self._known.setdefault((id(elements), step.word), {})
+        found = known.get(number)
+        if found is None:
+            found = known[number] = {"url": step.url} if step.url is not None else {}
+            elements.append(found)
+        return found
+
+    def there(self, container: Json, steps: Sequence[Step], number: int) -> Json | None:
+        """What would hold the last element of a path, where the whole of the path is there; nothing is made."""
+        here: Json | None = container
+        for step in steps[:-1]:
+            elements = here.get(step.key)
+            here = self._known.get((id(elements), step.word), {}).get(number) if step.many else elements
+            if here is None:
+                return None
+        return here if steps[-1].key in here else None
 
     def line(self, container: Json, key: str, text: str, *, encoded: bool) -> None:
         """Adds a line to the text of an element, which `finish` puts there, in base64 where it is to be `encoded`."""
@@ -87,11 +105,10 @@ class Places:
                 container[key] = base64.b64encode(text.encode()).decode() if encoded else text
         self._texts.clear()
 
-    def repetitions(self, container: Json, step: Step) -> list[int]:
+    def repetitions(self, container: Json, step: Step) -> tuple[int, ...]:
         """The numbers of the elements that a step means so far."""
         elements = container.get(step.key)
-        word = step.tag or step.url or ""
-        return [number for place, known, number in self._known if elements is not None and place == id(elements) and known == word]
+        return tuple(self._known.get((id(elements), step.word), ())) if elements is not None else ()
 
 
 def parse_path(text: str, base: str, spec: Spec, row: Row) -> Path:

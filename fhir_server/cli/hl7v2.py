@@ -1,0 +1,91 @@
+"""`hl7v2`: what messages would become, without storing anything."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .common import data_option, settings_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fhir_server.hl7v2.mapping import Converted
+
+
+@click.group()
+def hl7v2() -> None:
+    """Messages of HL7 v2 and the maps that make FHIR of them."""
+
+
+@hl7v2.command("map")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
+@data_option
+def map_file(file: Path, data: Path) -> int:
+    """Show what the messages of FILE (`-` for standard input) would become, as a Bundle on stdout for each.
+
+    Nothing is stored, and no database is looked into: references are between the resources of a message. What could not be taken over is told on
+    stderr, with its segment and field, as are segments that no map has a use for. Exits with 1 where a message would be refused.
+    """
+    from fhir_server import fhirjson
+    from fhir_server.hl7v2.batch import split
+    from fhir_server.hl7v2.message import read
+    from fhir_server.hl7v2.service import open_converter
+    from fhir_server.hl7v2.unreadable import Unreadable
+
+    settings = settings_of(data)
+    converter = open_converter(settings)
+    raw = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    batch = split(raw)
+    refused = not batch.messages
+    if refused:
+        click.echo("there is no message in it: none of its lines begins with MSH", err=True)
+    for number, each in enumerate(batch.messages, 1):
+        where = f"message {number}" if len(batch.messages) > 1 else "message"
+        try:
+            message = read(each)
+        except Unreadable as unreadable:
+            click.echo(f"{where}: {unreadable}", err=True)
+            refused = True
+            continue
+        if converter.structure_of(message) is None:
+            click.echo(f"{where}: {message.header.type}^{message.header.event} is not taken", err=True)
+            refused = True
+            continue
+        converted = converter.convert(message, settings.clinic_timezone)
+        faults = list(_faults(converted))
+        refused = refused or any(is_error for is_error, _ in faults)
+        for _, text in faults:
+            click.echo(f"{where}: {text}", err=True)
+        bundle = {
+            "resourceType": "Bundle",
+            "type": "collection",
+            "entry": [{"fullUrl": made.urn, "resource": made.resource} for made in converted.made],
+        }
+        click.echo(fhirjson.dumps(bundle))
+    return int(refused)
+
+
+def _faults(converted: Converted) -> Iterator[tuple[bool, str]]:
+    from fhir_server.outcome import Outcome
+    from fhir_server.spec import r4
+    from fhir_server.validation import Validator
+
+    validator = Validator(r4())
+    for fault in converted.faults:
+        place = f"{fault.segment}[{fault.sequence}]" + (f"-{fault.field}" if fault.field else "")
+        yield fault.severity == "E", f"{place}: {fault.text}"
+    for segment in converted.unhandled:
+        yield False, f"{segment.name}[{segment.sequence}]: nothing is made of it"
+    for made in converted.made:
+        try:
+            validator.require(made.resource)
+        except Outcome as outcome:
+            for issue in outcome.issues:
+                yield True, f"{made.label}: {issue.diagnostics} ({', '.join(issue.expression)})"
+
+
+COMMANDS = (hl7v2,)
