@@ -72,7 +72,7 @@ def merged(there: Json, told: Json, nulls: Collection[str]) -> Json:
 
 
 def filled(there: Json, told: Json) -> Json:
-    """An order as it is when its result comes, which tells of the order in passing: it gets what it does not have, its numbers, and is done at last."""
+    """An order as it is when its result comes, which tells of it in passing: it gets what it does not have, its numbers, and is done at last."""
     found = {**told, **there}
     if "identifier" in told and "identifier" in there:
         found["identifier"] = _united(there["identifier"], told["identifier"])

@@ -138,7 +138,7 @@ class Compiler:
             else:
                 rule = self._valued(row, path, condition)
                 # These go by what others have put there, or by that there is nothing.
-                is_last = path.is_lines or path.is_there or (row["value"] and "=" not in row["value"])
+                is_last = path.is_lines or _is_ahead(row, path, rows, paths) or (row["value"] and "=" not in row["value"])
                 made.add(None if is_last else parse_field(row["from"], row), choice, rule)
         for choice, rule in constants:
             made.add(None, choice, rule)
@@ -256,6 +256,19 @@ class Compiler:
         return text
 
 
+def _is_ahead(row: Row, path: Path, rows: Sequence[Row], paths: Mapping[str, Path]) -> bool:
+    """Whether a row that waits for an element to be there is about a field before one that makes it."""
+    if not path.is_there:
+        return False
+    number = parse_field(row["from"], row).number
+    makers = (
+        parse_field(each["from"], each).number
+        for each in rows
+        if each["from"] and [step.key for step in paths[each.name].steps[:1]] == [path.steps[0].key]
+    )
+    return any(maker > number for maker in makers)
+
+
 def _choice(row: Row) -> tuple[_Choice | None, str]:
     found = parse_choice(row["if"], row)
     return (None, row["if"]) if found is None else (found[:2], found[2])
@@ -271,7 +284,7 @@ def _lines(source: Field, condition: Callable[[View], bool] | None, convert: Con
         context.field = source.number or context.field
         lines = [convert(value, context) or "" for value in view.values(source) if not value.is_null] or [""]
         here = into
-        if not any(lines) and places.there(into, path.steps[:-1], 0) is None and len(path.steps) > 1:
+        if not any(lines) and not places.has_lines(last.key):
             return
         for step in path.steps[:-1]:
             here = places.element(here, step, 0)

@@ -127,7 +127,7 @@ class Converter:
         self._structures = {name: self._structure(rows) for name, rows in load("message", folder, site).items()}
         for event, target in self._tables[STRUCTURES].targets.items():
             if target.code not in self._structures:
-                raise MappingFault(f"{event} is said to be a {target.code}, and there is no such file", file="message")
+                raise MappingFault(f"{event} is said to be a {target.code}, and there is no such file", file=f"table/{STRUCTURES}.csv")
 
     def structure_of(self, message: Message) -> str | None:
         """The structure that the map of a message is filed under; None for an event that is not taken."""
@@ -207,13 +207,15 @@ class _Conversion:
         self._labelled: dict[tuple[int, str], Made] = {}
         self._links: list[tuple[Group, Made, Json, _Link]] = []
         self._results: dict[int, Made] = {}
+        self._labels: set[str] = set()
 
     def run(self, structure: str) -> Converted:
         root = arrange(self._structure.shape, joined(self._message.segments))
         unhandled = list(unforeseen(root))
         for group, segment in root.walk():
-            rules = self._structure.rules.get((group.shape.path, segment.name), [])
-            applied = [rule for rule in rules if self._applied(rule, group, segment)]
+            view = SegmentView(segment, group)
+            rules = self._structure.rules.get((group.shape.path, segment.name), ())
+            applied = [rule for rule in rules if (rule.test is None or rule.test(view)) and self._applied(rule, group, segment, view)]
             # The header is what all of them go by.
             if not applied and segment.name != "MSH":
                 unhandled.append(segment)
@@ -225,10 +227,7 @@ class _Conversion:
             self._relate(result, parent)
         return Converted(structure, one_each([made for made in self._made if len(made.resource) > 1]), self._context.faults, unhandled)
 
-    def _applied(self, rule: _Rule | _Refusal, group: Group, segment: Segment) -> bool:
-        view = SegmentView(segment, group)
-        if rule.test is not None and not rule.test(view):
-            return False
+    def _applied(self, rule: _Rule | _Refusal, group: Group, segment: Segment, view: View) -> bool:
         if isinstance(rule, _Refusal):
             self._context.segment, self._context.field = segment, None
             self._context.refuse(rule.code, rule.text)
@@ -248,6 +247,7 @@ class _Conversion:
         if made is None or (rule.each and rule.below is None):
             made = self._new({"resourceType": rule.type}, rule.label)
             self._labelled[id(group), rule.label] = made
+            self._labels.add(rule.label)
         if rule.key and not made.key:
             made.key = rule.key if isinstance(rule.key, str) else _texts(rule.key, view)
         self._context.segment, self._context.field = segment, None
@@ -268,6 +268,8 @@ class _Conversion:
     def _find(self, group: Group | None, label: str) -> Made | None:
         """The resource of a label that was made last in this group, in those in it, or around it; never that of another repetition."""
         came_from: Shape | None = None
+        if label not in self._labels:
+            return None
         while group is not None:
             found = self._within(group, label, came_from)
             if found is not None:

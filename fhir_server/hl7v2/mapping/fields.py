@@ -149,9 +149,13 @@ def parse_condition(text: str, row: Row) -> Callable[[View], bool] | None:
     if not text:
         return None
     tests = [_clause(clause.strip(), row) for clause in text.split(" and ")]
-    if len(tests) == 1:
-        return tests[0]
-    return lambda view: all(test(view) for test in tests)
+    first, others = tests[0], tests[1:]
+    if not others:
+        return first
+    if len(others) == 1:
+        second = others[0]
+        return lambda view: first(view) and second(view)
+    return lambda view: first(view) and all(test(view) for test in others)
 
 
 def _clause(text: str, row: Row) -> Callable[[View], bool]:

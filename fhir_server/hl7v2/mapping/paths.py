@@ -1,7 +1,8 @@
 """Where a row puts its value: `name.family`, `identifier[ssn].value`, `extension(http://…).valueString`.
 
 Elements that repeat are told apart by a word in brackets: rows with the same word mean the same one, and the n-th repetition of a field the n-th of
-them. Without a word each value is another element. `comment[lines]` is one text that each value adds a line to; `low?` is put in only where it is there.
+them. Without a word each value is another element. `comment[lines]` is one text that each value adds a line to; `low?` is only put in where it is
+there already.
 """
 
 from __future__ import annotations
@@ -82,12 +83,13 @@ class Places:
 
     def there(self, container: Json, steps: Sequence[Step], number: int) -> Json | None:
         """What would hold the last element of a path, where the whole of the path is there; nothing is made."""
-        here: Json | None = container
+        here = container
         for step in steps[:-1]:
             elements = here.get(step.key)
-            here = self._known.get((id(elements), step.word), {}).get(number) if step.many else elements
-            if here is None:
+            found: Json | None = self._known.get((id(elements), step.word), {}).get(number) if step.many else elements
+            if found is None:
                 return None
+            here = found
         return here if steps[-1].key in here else None
 
     def line(self, container: Json, key: str, text: str, *, encoded: bool) -> None:
@@ -96,6 +98,10 @@ class Places:
         if known is None:
             known = self._texts[id(container), key] = (container, encoded, [])
         known[2].append(text)
+
+    def has_lines(self, key: str) -> bool:
+        """Whether an element of a name has lines already."""
+        return any(name == key for _, name in self._texts)
 
     def finish(self) -> None:
         """Puts the texts where their lines belong; one that has nothing but blanks comes to nothing."""

@@ -41,6 +41,11 @@ def _text(value: Repetition, _: Context) -> str | None:
     return value.text.strip() or None
 
 
+def _line(value: Repetition, _: Context) -> str | None:
+    """A line of a longer text, which may be blank, or several."""
+    return value.text.rstrip(" ") or None
+
+
 def _misfit(value: Repetition, context: Context) -> str | None:
     """What stands where a number should, as `>10` or `neg`: kept as it is."""
     context.warn("102", "The value is no number; it is kept as text")
@@ -204,6 +209,7 @@ def authority(namespace: str, universal: str, kind: str, known: Mapping[str, str
 PRIMITIVES: Final[Mapping[str, Primitive]] = {
     "string": _string,
     "text": _text,
+    "line": _line,
     "misfit": _misfit,
     "spoken": _spoken,
     "markdown": _text,
