@@ -7,14 +7,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
+from zoneinfo import ZoneInfo
 
 import psutil
 import pytest
 import requests
+
+from fhir_server.store import Store
 
 PROGRAM = Path(sys.executable).with_name("fhir-server")
 COMMANDS = [
@@ -226,6 +229,26 @@ def test_check_finds_the_running_server_and_shows_no_secret(running: Running) ->
     assert "hidden" not in done.stdout + done.stderr
     assert "METRICS_TOKEN           set" in done.stdout
     assert call("check", "--data", running.data).returncode == 0
+
+
+def test_check_warns_where_nothing_says_what_the_servers_own_addresses_are(fresh_database: Callable[[], str], tmp_path: Path) -> None:
+    url = fresh_database()
+
+    def told(**environ: str) -> str:
+        done = call("check", "--data", tmp_path, environ={"DATABASE_URL": url, **environ})
+        assert done.returncode == 0, done.stdout
+        (line,) = [line for line in done.stdout.splitlines() if " addresses " in line]
+        return line
+
+    assert told().startswith("look")
+    assert "set PUBLIC_URL" in told()
+    assert told(PUBLIC_URL="https://fhir.example.org").startswith("ok")
+    store = Store(url, zone=ZoneInfo("UTC"), connections=2)
+    try:
+        store.fit(["http://clinic.example.org:8000/fhir"])
+    finally:
+        store.close()
+    assert "only references below http://clinic.example.org:8000/fhir, where a `serve` has answered" in told()
 
 
 def test_load_reads_files_while_serve_runs_and_changes_nothing_the_second_time(running: Running, tmp_path: Path) -> None:

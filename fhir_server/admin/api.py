@@ -17,6 +17,7 @@ import flask_smorest
 from flask import Blueprint, Flask, Response
 
 from fhir_server.interactions import Engine
+from fhir_server.messaging import Messenger
 from fhir_server.outcome import Outcome
 from fhir_server.settings import Settings
 
@@ -65,9 +66,9 @@ class _Api(flask_smorest.Api):
         pass
 
 
-def register(app: Flask, engine: Engine, settings: Settings, clock: Callable[[], float] = time.time) -> None:
-    """Gives an application everything below `/admin`. `clock` gives seconds since 1970."""
-    app.extensions[EXTENSION] = Office.of(engine, settings, clock)
+def register(app: Flask, engine: Engine, settings: Settings, messenger: Messenger, clock: Callable[[], float] = time.time) -> None:
+    """Gives an application everything below `/admin`. `messenger` sends its mail and SMS; `clock` gives seconds since 1970."""
+    app.extensions[EXTENSION] = Office.of(engine, settings, messenger, clock)
     options = {
         "info": {"description": _DESCRIPTION},
         "security": [{"bearer": []}],

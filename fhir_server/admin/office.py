@@ -48,9 +48,9 @@ class Office:
     is_alive: Callable[[str, float], bool]
 
     @classmethod
-    def of(cls, engine: Engine, settings: Settings, clock: Callable[[], float] = time.time) -> Office:
+    def of(cls, engine: Engine, settings: Settings, messenger: Messenger, clock: Callable[[], float] = time.time) -> Office:
         """An office over the engine's store."""
-        sign_in = SignIn(engine.store, settings, Messenger(settings), lambda: datetime.fromtimestamp(clock(), UTC))
+        sign_in = SignIn(engine.store, settings, messenger, lambda: datetime.fromtimestamp(clock(), UTC))
         return cls(
             engine.store,
             settings,

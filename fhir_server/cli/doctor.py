@@ -24,6 +24,10 @@ _OLDEST_SERVER = 15
 _PORTS = {"smtp": 25, "smtps": 465, "http": 80, "https": 443, "redis": 6379, "rediss": 6379, "amqp": 5672, "amqps": 5671}
 
 
+class _Doubt(Exception):  # noqa: N818 - no fault: it may be meant so
+    """What works, but perhaps not as it was meant; its text says what to do."""
+
+
 @click.command()
 @data_option
 def check(data: Path) -> int:
@@ -31,11 +35,12 @@ def check(data: Path) -> int:
     try:
         settings = settings_of(data)
     except SetupError as error:
-        _line("configuration", str(error), ok=False)
+        _line("configuration", str(error), "fault")
         return 1
-    _line("configuration", "every setting can be used", ok=True)
+    _line("configuration", "every setting can be used")
     examinations: tuple[tuple[str, Callable[[Settings], str]], ...] = (
         ("database", _database),
+        ("addresses", _addresses),
         ("accounts", _accounts),
         ("apps", _apps),
         ("broker", _broker),
@@ -48,9 +53,11 @@ def check(data: Path) -> int:
     faults = 0
     for name, examine in examinations:
         try:
-            _line(name, examine(settings), ok=True)
+            _line(name, examine(settings))
+        except _Doubt as doubt:
+            _line(name, str(doubt), "look")
         except SetupError as error:
-            _line(name, str(error), ok=False)
+            _line(name, str(error), "fault")
             faults += 1
     click.echo()
     for name, value in settings.listed():
@@ -58,8 +65,8 @@ def check(data: Path) -> int:
     return 1 if faults else 0
 
 
-def _line(name: str, text: str, *, ok: bool) -> None:
-    click.echo(f"{'ok' if ok else 'fault':7}{name:15}{text}")
+def _line(name: str, text: str, state: str = "ok") -> None:
+    click.echo(f"{state:7}{name:15}{text}")
 
 
 def _database(settings: Settings) -> str:
@@ -77,6 +84,27 @@ def _database(settings: Settings) -> str:
     if not state.migrated:
         raise SetupError(f"PostgreSQL {state.version} ({kind}) is not at the newest schema; run `fhir-server migrate`")
     return f"PostgreSQL {state.version} ({kind}), at the newest schema, {state.megabytes} MB"
+
+
+def _addresses(settings: Settings) -> str:
+    if settings.public_url is not None:
+        return f"references below {settings.public_url}/fhir are to the server's own resources"
+    if settings.database_url is None:
+        return "references below what `serve` answers at are to its own resources; behind a proxy set PUBLIC_URL to what the world sees"
+    try:
+        with opened(settings) as store:
+            bases = store.bases
+    except Outcome as outcome:
+        raise SetupError(str(outcome)) from None
+    if not bases:
+        raise _Doubt(
+            "absolute references to this server would be stored as references to another one, since nothing says where it is found:"
+            " set PUBLIC_URL to what the world sees and run `fhir-server migrate`; where you use `serve` and no proxy, its first start settles it"
+        )
+    raise _Doubt(
+        f"only references below {', '.join(bases)}, where a `serve` has answered, are to the server's own resources;"
+        " behind `api` or a proxy set PUBLIC_URL to what the world sees and run `fhir-server migrate`"
+    )
 
 
 def _accounts(settings: Settings) -> str:

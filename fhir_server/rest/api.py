@@ -55,14 +55,16 @@ _log = logging.getLogger("fhir_server.rest")
 def blueprint(
     engine: Engine,
     settings: Settings,
+    messenger: Messenger,
     clock: Callable[[], float] = time.time,
     elsewhere: Callable[[HTTPException], Response | HTTPException] = lambda error: error,
 ) -> Blueprint:
     """Everything below `/fhir`. Faults of any kind become OperationOutcomes, in the format that was asked for where that can be told.
 
+    `messenger` sends the alarm that somebody has broken the glass; `clock` gives seconds since 1970.
     `elsewhere` answers what is at no address of the whole application; there can be one such handler only, and it is here.
     """
-    api = _Api(engine, settings, clock)
+    api = _Api(engine, settings, messenger, clock)
     routes = Blueprint("fhir", __name__, url_prefix="/fhir")
     for rule in ("", "/", "/<path:path>"):
         routes.add_url_rule(rule, "api", api.answer, methods=_METHODS, provide_automatic_options=False)
@@ -75,13 +77,13 @@ def blueprint(
 class _Api:
     """The view and what it is given once."""
 
-    def __init__(self, engine: Engine, settings: Settings, clock: Callable[[], float]) -> None:
+    def __init__(self, engine: Engine, settings: Settings, messenger: Messenger, clock: Callable[[], float]) -> None:
         self._engine = engine
         self._spec = engine.spec
         self._types = frozenset(engine.spec.resource_types)
         self._gate = Gate(engine.store, settings.jwt_secret)
         self._bad_tokens = BadTokens(engine.store)
-        self._alarm = Alarm(Desk(engine.store, settings, Messenger(settings), lambda: datetime.fromtimestamp(clock(), UTC)))
+        self._alarm = Alarm(Desk(engine.store, settings, messenger, lambda: datetime.fromtimestamp(clock(), UTC)))
         self._limit = settings.max_body
         self._public_url = settings.public_url
         self._clock = clock

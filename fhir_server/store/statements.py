@@ -131,12 +131,12 @@ BODIES: Final = "SELECT v.vid, v.body FROM resource_version v WHERE v.vid = ANY(
 EXISTING: Final = """
 SELECT r.type, r.id FROM unnest(%s::smallint[], %s::text[]) AS x(type, id)
 JOIN resource r ON r.type = x.type AND r.id = x.id
-WHERE NOT r.deleted ORDER BY r.type, r.id FOR KEY SHARE OF r
+WHERE NOT r.deleted AND {readable} ORDER BY r.type, r.id FOR KEY SHARE OF r
 """
-"""Which of these references exist, and keeps them from being deleted until the transaction ends."""
+"""Which of these references exist and may be read, and keeps them from being deleted until the transaction ends."""
 
 REFERRING: Final = """
-SELECT r.type, r.id, x.id FROM unnest(%s::smallint[], %s::text[]) AS x(type, id)
+SELECT r.rid, r.type, r.id, x.id FROM unnest(%s::smallint[], %s::text[]) AS x(type, id)
 JOIN sp_reference s ON s.pid = ANY(%s::smallint[]) AND s.id = x.id AND s.type = x.type
 JOIN resource r ON r.rid = s.rid AND NOT r.deleted WHERE r.rid <> ALL(%s::bigint[]) LIMIT 1
 """

@@ -91,6 +91,11 @@ class Store:
         """The pool of connections, for what is no FHIR data: accounts and sessions."""
         return self._database
 
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """The FHIR bases below which absolute references are the server's own: its public one, and those that the database has recorded."""
+        return tuple(sorted(base.rstrip("/") for base in self._writer.registry.context.bases))
+
     def close(self) -> None:
         """Lets running work end and closes the connections."""
         if hasattr(self, "_reindexer"):

@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0013"
-down_revision = "0011"
+down_revision = "0012"
 
 # The order of `access.accounts`: who has a RelatedPerson has a Patient too, whose record that opens.
 _RULE = """

@@ -108,8 +108,12 @@ class Visit:
         self.page.goto(EVIL)
 
     def sign_in(self, role: str, next_path: str = "/account") -> None:
-        account = self.server.accounts[role]
         self.open(f"/sign-in?next={next_path}")
+        self.fill_in(role)
+
+    def fill_in(self, role: str) -> None:
+        """Fills in the pages for signing in, from the one that is open."""
+        account = self.server.accounts[role]
         self.page.get_by_label("Login").fill(account["login"])
         self.page.get_by_label("Password").fill(account["password"])
         self.page.get_by_role("button", name="Sign in").click()

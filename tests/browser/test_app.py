@@ -75,17 +75,6 @@ def window(chromium: Browser, server: Server) -> Iterator[Visit]:
     assert [each for each in found.said if "favicon" not in each] == []
 
 
-def sign_in(window: Visit, role: str) -> None:
-    """Fills in the pages that an app has led to."""
-    account, page = window.server.accounts[role], window.page
-    page.get_by_label("Login").fill(account["login"])
-    page.get_by_label("Password").fill(account["password"])
-    page.get_by_role("button", name="Sign in").click()
-    page.get_by_role("button", name="Send a code by e-mail").click()
-    page.get_by_label("Code").fill(window.server.outside.mailed_code(account["email"]))
-    page.get_by_role("button", name="Sign in").click()
-
-
 def state(page: Page, text: str) -> None:
     expect(page.locator("#state")).to_have_text(text, timeout=15_000)
 
@@ -93,7 +82,7 @@ def state(page: Page, text: str) -> None:
 def test_a_patient_launches_an_app_which_reads_and_refreshes(window: Visit, app: str, client: str) -> None:
     page, base = window.page, window.server.base
     page.goto(f"{app}/?client={client}&iss={base}/fhir")
-    sign_in(window, "patient")
+    window.fill_in("patient")
     expect(page.get_by_role("heading", level=1)).to_have_text("Let Launched app in?")
     expect(page.get_by_text("Mira Castellano")).to_be_visible()
     examine(window)
@@ -111,7 +100,7 @@ def test_a_patient_launches_an_app_which_reads_and_refreshes(window: Visit, app:
 def test_who_says_no_gives_nothing(window: Visit, app: str, client: str) -> None:
     page = window.page
     page.goto(f"{app}/?client={client}&iss={window.server.base}/fhir")
-    sign_in(window, "patient")
+    window.fill_in("patient")
     page.get_by_role("button", name="Do not let it in").click()
     expect(page.locator("#state")).to_contain_text("failed")
     assert page.locator("#patient").text_content() == ""
@@ -177,7 +166,7 @@ def test_a_doctor_opens_an_app_for_a_visit(window: Visit, app: str, client: str,
 def test_a_doctor_chooses_the_patient_by_keyboard(window: Visit, app: str, client: str) -> None:
     page = window.page
     page.goto(f"{app}/?client={client}&iss={window.server.base}/fhir")
-    sign_in(window, "doctor")
+    window.fill_in("doctor")
     expect(page.get_by_role("heading", level=1)).to_have_text("Choose the patient")
     window.press_until("name")
     page.keyboard.type("castel")

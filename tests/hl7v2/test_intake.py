@@ -125,7 +125,7 @@ def test_one_message_on_eight_connections_at_once(lab: Lab, modes: str) -> None:
 
 def test_one_message_at_processes_that_do_not_know_of_each_other(lab: Lab, converter: Converter, tmp_path: Path) -> None:
     """Each has a store and an intake of its own; only the database is shared."""
-    stores = [Store(lab.store._numbers._pool.conninfo, zone=ZoneInfo("Europe/Berlin"), connections=2) for _ in range(4)]
+    stores = [Store(str(lab.store._numbers._pool.conninfo), zone=ZoneInfo("Europe/Berlin"), connections=2) for _ in range(4)]
     settings = Settings(data=tmp_path, jwt_secret="x" * 32)
     intakes = [Intake(store, landing(Engine.build(store, settings), converter)) for store in stores]
     try:

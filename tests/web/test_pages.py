@@ -337,6 +337,20 @@ def test_a_forgotten_password(clinic: Clinic, person: Person) -> None:
     person.sign_in(account, NEW)
 
 
+def test_a_forgotten_password_of_somebody_with_an_authenticator_app(clinic: Clinic, person: Person) -> None:
+    account, secret = clinic.account(), pyotp.random_base32()
+    clinic.sign_in.accounts.offer_totp(account, secret)
+    clinic.sign_in.accounts.accept_totp(account)
+    person.get("/forgot")
+    person.send("/forgot", 200, login=account.login)
+    code, shown = clinic.outside.mailed_code(account.login), pyotp.TOTP(secret).at(int(clinic.clock.seconds))
+    assert "authenticator app" in person.send("/reset", 401, code=code, new=NEW).text
+    examine(person.page)
+    person.send("/reset", code=code, totp=f"{shown[:3]} {shown[3:]}", new=NEW)
+    assert person.said == "Your password is changed. Sign in with the new one."
+    assert told(clinic, account.login) == "Your password was changed"
+
+
 def test_changing_the_password_ends_the_other_sessions_and_not_this_one(clinic: Clinic, person: Person) -> None:
     account = clinic.account()
     person.sign_in(account)
@@ -536,6 +550,7 @@ NAMES = (
     "session",
     "others",
     "sms",
+    "totp",
 )
 
 
