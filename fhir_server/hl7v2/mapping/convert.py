@@ -27,6 +27,8 @@ FOLDER: Final = File(__file__).parents[3] / "mappings"
 STRUCTURES: Final = "message-structure"
 _REFUSE: Final = "refuse"
 _EACH: Final = re.compile(r"each ([A-Z][A-Z0-9]{2}-\d{1,2})(?: and (.*))?")
+_MOST: Final = 1_000
+"""Repetitions of a field that each become an element of their own."""
 _RESULT: Final = "Observation"
 _FAULT: Final = re.compile(r"(\d{3}) (.+)")
 _LABEL: Final = re.compile(r"(?:([A-Za-z]+):)?([A-Z][A-Za-z]+)(\*?)(?:\.([A-Za-z.]+))?")
@@ -169,6 +171,8 @@ class _Conversion:
         self._links: list[tuple[Group, Made, Json, _Link]] = []
         self._results: dict[int, Made] = {}
         self._labels: set[str] = set()
+        self._connected: set[tuple[int, Path, int]] = set()
+        self._below: dict[tuple[int, str, str], Made] = {}
 
     def run(self, structure: str) -> Converted:
         root = arrange(self._structure.shape, joined(self._message.segments))
@@ -194,6 +198,9 @@ class _Conversion:
             self._context.refuse(rule.code, rule.text)
         elif rule.once is None:
             self._apply(rule, group, segment, view)
+        elif len(segment.repetitions(rule.once.number)) > _MOST:
+            self._context.segment, self._context.field = segment, rule.once.number
+            self._context.refuse("104", f"The field repeats more than {_MOST} times")
         else:
             for value in segment.repetitions(rule.once.number):
                 fields = list(segment.fields)
@@ -207,8 +214,7 @@ class _Conversion:
         made = self._find(group, rule.label) if is_found else self._labelled.get((id(group), rule.label))
         if made is None or (rule.each and rule.below is None):
             made = self._new({"resourceType": rule.type}, rule.label)
-            self._labelled[id(group), rule.label] = made
-            self._labels.add(rule.label)
+            self._label(made, group, rule.label)
         if rule.key and not made.key:
             made.key = rule.key if isinstance(rule.key, str) else _texts(rule.key, view)
         self._context.segment, self._context.field = segment, None
@@ -232,27 +238,32 @@ class _Conversion:
         if label not in self._labels:
             return None
         while group is not None:
-            found = self._within(group, label, came_from)
+            found = self._labelled.get((id(group), label))
+            if found is None:
+                # Messages have hundreds of thousands of groups: they are never gone through.
+                inner = (self._below.get((id(group), name, label)) for name, shape in group.shape.groups.items() if shape is not came_from)
+                found = max(filter(None, inner), key=lambda made: made.number, default=None)
             if found is not None:
                 return found
             came_from, group = group.shape, group.parent
         return None
 
-    def _within(self, group: Group, label: str, without: Shape | None) -> Made | None:
-        found = self._labelled.get((id(group), label))
-        if found is not None:
-            return found
-        for inner in reversed(group.inner):
-            if inner.shape is not without and (found := self._within(inner, label, None)) is not None:
-                return found
-        return None
+    def _label(self, made: Made, group: Group, label: str) -> None:
+        """Keeps what was made in a group under its label, for those too who look for it from the groups around."""
+        self._labelled[id(group), label] = made
+        self._labels.add(label)
+        here, around = group, group.parent
+        while around is not None:
+            self._below[id(around), here.shape.name, label] = made
+            here, around = around, around.parent
 
     def _connect(self, group: Group, made: Made, part: Json, link: _Link) -> None:
         if link.source is not None:
             source = self._find(group, link.source)
             part = source.resource if source is not None else {}
         target = made if link.target == made.label else self._find(group, link.target)
-        if part and target is not None and len(target.resource) > 1:
+        if part and target is not None and len(target.resource) > 1 and (id(part), link.path, target.number) not in self._connected:
+            self._connected.add((id(part), link.path, target.number))
             _add(part, link.path, {"reference": target.urn})
 
     def _relate(self, result: Segment, parent: Segment) -> None:
@@ -305,5 +316,5 @@ def _add(resource: Json, path: Path, value: Json) -> None:
     last = path.steps[-1]
     if not last.many:
         here[last.key] = value
-    elif value not in here.setdefault(last.key, []):
-        here[last.key].append(value)
+    else:
+        here.setdefault(last.key, []).append(value)
