@@ -21,9 +21,11 @@ from fhir_server import admin, operations, process, web
 from fhir_server.access.apps import Clients
 from fhir_server.access.sealing import reseal
 from fhir_server.access.vault import Vault
+from fhir_server.hl7v2.service import open_intake
 from fhir_server.interactions import Engine
+from fhir_server.messaging import Messenger
 from fhir_server.outcome import Outcome
-from fhir_server.rest import ACTION, REQUEST_ID, blueprint, shared
+from fhir_server.rest import ACTION, REQUEST_ID, blueprint, messages, shared
 from fhir_server.settings import THREADS, Settings
 from fhir_server.store import Store
 from fhir_server.web import oauth
@@ -65,10 +67,13 @@ def build_app(engine: Engine, settings: Settings) -> Flask:
     app.extensions["store"] = engine.store
     # An address with two slashes means nothing; it is not redirected to one that does.
     app.url_map.merge_slashes = False
-    app.register_blueprint(blueprint(engine, settings, elsewhere=web.elsewhere(settings)))
-    app.register_blueprint(web.blueprint(engine, settings))
+    # One for all, so that there is one bound for what waits.
+    messenger = Messenger(settings)
+    app.register_blueprint(blueprint(engine, settings, messenger, elsewhere=web.elsewhere(settings)))
+    app.register_blueprint(messages(engine, settings, open_intake(engine, settings).answer))
+    app.register_blueprint(web.blueprint(engine, settings, messenger))
     app.register_blueprint(oauth.blueprint(engine, settings))
-    admin.register(app, engine, settings)
+    admin.register(app, engine, settings, messenger)
     app.add_url_rule("/health/live", "live", lambda: {"status": "pass"})
     app.add_url_rule("/health/ready", "ready", lambda: _readiness(engine.store))
     app.add_url_rule("/metrics", "metrics", lambda: _metrics(settings.metrics_token))

@@ -6,12 +6,10 @@ https://www.rfc-editor.org/rfc/rfc5321, https://www.rfc-editor.org/rfc/rfc5322
 from __future__ import annotations
 
 import http.client
-import json
 import logging
 import smtplib
 import ssl
 import threading
-from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from email.message import EmailMessage
@@ -22,8 +20,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from fhir_server.outcome import Outcome
 from fhir_server.settings import Settings
+from fhir_server.sms import send_sms, sms_fault
 
-SMS_SCHEMES: Final = ("http", "https")
 _SECONDS: Final = 10
 _WAITING: Final = 100  # Messages that may be on their way in one process.
 _FROM: Final = "fhir-server@localhost"
@@ -35,9 +33,9 @@ class Messenger:
     """Sends in the background. A message that cannot be sent is logged without its text and without its address."""
 
     def __init__(self, settings: Settings) -> None:
-        """Takes SMTP_URL and SMS_URL; a gateway of another scheme than SMS_SCHEMES counts as none."""
+        """Takes SMTP_URL and SMS_URL; an SMS_URL with a fault (`sms.sms_fault`) counts as none."""
         self._smtp_url = settings.smtp_url
-        self._sms_url = settings.sms_url if settings.sms_url and urlsplit(settings.sms_url).scheme in SMS_SCHEMES else None
+        self._sms_url = settings.sms_url if settings.sms_url and sms_fault(settings.sms_url) is None else None
         self._room = threading.BoundedSemaphore(_WAITING)
         self._workers = ThreadPoolExecutor(2, "messages")
 
@@ -120,26 +118,3 @@ def send_mail(url: str, to: str, subject: str, text: str) -> None:
 def _trusted() -> ssl.SSLContext:
     # Once: reading the certificates takes 20 ms of CPU, by which the answers of other threads would tell that a message goes out.
     return ssl.create_default_context()
-
-
-def send_sms(url: str, to: str, text: str) -> None:
-    """Sends one SMS: a POST of `{"to", "text"}` to the gateway, with Basic authentication where the URL has an account.
-
-    Raises OSError, http.client.HTTPException or ValueError where the gateway does not take it.
-    """
-    parts = urlsplit(url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=_SECONDS)
-    headers = {"Content-Type": "application/json"}
-    if parts.username:
-        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
-        headers["Authorization"] = f"Basic {b64encode(pair).decode()}"
-    try:
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.request("POST", target, json.dumps({"to": to, "text": text}), headers)
-        answer = connection.getresponse()
-        answer.read(4096)
-        if answer.status >= http.client.BAD_REQUEST:
-            raise ValueError(f"the gateway answered {answer.status}")
-    finally:
-        connection.close()

@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.synchronize import Event
@@ -31,6 +31,7 @@ from granian.server.common import WORKERS_METHODS
 from granian.server.mp import MPServer, WorkerProcess
 
 from fhir_server import telemetry
+from fhir_server.companions import Companion
 from fhir_server.gateway import DirectLoop, Gateway
 from fhir_server.settings import NAMES, THREADS, Settings, SetupError
 
@@ -48,8 +49,8 @@ def default_processes() -> int:
     return min(4, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
 
 
-def reserve(host: str, port: int) -> int:
-    """The port to listen on; a free one for 0. Raises SetupError where it cannot be had.
+def reserve(host: str, port: int, option: str = "--port") -> int:
+    """The port to listen on; a free one for 0. Raises SetupError, which names the `option`, where it cannot be had.
 
     Asked beforehand, since Granian's workers share their port and would share it with a stranger too.
     """
@@ -60,22 +61,31 @@ def reserve(host: str, port: int) -> int:
             probe.bind(address)
             return int(probe.getsockname()[1])
     except OSError as error:
-        raise SetupError(f"cannot listen on {host}:{port} ({error.strerror}); free it or choose another with --host and --port") from None
+        raise SetupError(f"cannot listen on {host}:{port} ({error.strerror}); free it or choose another with --host and {option}") from None
 
 
-def run(settings: Settings, host: str, port: int, processes: int, ready: Callable[[], None]) -> None:
+def run(settings: Settings, host: str, port: int, processes: int, ready: Callable[[], None], companions: Sequence[Companion] = ()) -> None:
     """Serves until SIGTERM or SIGINT, then lets what is in flight finish. Calls `ready` once, from a thread, when /health/ready answers 200.
 
-    A worker that dies is replaced. Raises SystemExit with 1 where the first workers cannot start, or all keep dying.
+    A worker that dies is replaced. `companions` run for as long. Raises SystemExit with 1 where the first workers cannot start, or all keep dying.
     """
     # Spawned, not forked: a fork would carry the lock of the data directory and the threads' locks of this process along.
     multiprocessing.set_start_method("spawn", force=True)
     _metrics_directory(settings)
+    for companion in companions:
+        companion.start()
+    try:
+        _work(settings, host, port, processes, ready, companions)
+    finally:
+        _together(companion.stop for companion in companions)
+
+
+def _work(settings: Settings, host: str, port: int, processes: int, ready: Callable[[], None], companions: Sequence[Companion]) -> None:
     start = Start(multiprocessing.Event(), multiprocessing.Event())
     threading.Thread(target=_announce, args=(host, port, start, ready), daemon=True).start()
     crashes: list[float] = []
     while True:
-        server = MPServer(
+        server = _Server(
             "fhir_server.app",
             address=host,
             port=port,
@@ -92,6 +102,7 @@ def run(settings: Settings, host: str, port: int, processes: int, ready: Callabl
             respawn_failed_workers=True,
             workers_kill_timeout=STOP_SECONDS,
         )
+        server.companions = companions
         try:
             server.serve(spawn_target=work, target_loader=partial(load, settings, start), wrap_loader=False)
         except SystemExit:
@@ -107,6 +118,17 @@ def run(settings: Settings, host: str, port: int, processes: int, ready: Callabl
             if start.failed.is_set():
                 raise SystemExit(1)
             return
+
+
+class _Server(MPServer):
+    """Granian's, which tells the companions too when it is told to stop, so that all of them stop at the same time."""
+
+    companions: Sequence[Companion] = ()
+
+    def signal_handler_interrupt(self, *arguments: Any, **options: Any) -> None:
+        for companion in self.companions:
+            companion.end()
+        super().signal_handler_interrupt(*arguments, **options)  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)
@@ -164,6 +186,14 @@ def load(settings: Settings, start: Start) -> Gateway:
             os.kill(os.getppid(), signal.SIGTERM)
         raise SystemExit(1) from None
     return Gateway(application, settings.max_body, close=application.extensions["store"].close)
+
+
+def _together(calls: Iterable[Callable[[], None]]) -> None:
+    threads = [threading.Thread(target=call) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def _end_with(sentinel: int) -> None:

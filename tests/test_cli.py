@@ -57,7 +57,7 @@ class Running:
 
     def __init__(self, data: Path) -> None:
         self.data = data
-        command = [str(PROGRAM), "serve", "--data", str(data), "--port", "0", "--processes", "2"]
+        command = [str(PROGRAM), "serve", "--data", str(data), "--port", "0", "--mllp-port", "0", "--processes", "2"]
         with data.with_name("serve.log").open("wb") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=clean_environment())
         assert self.process.stdout is not None
@@ -124,7 +124,7 @@ def test_every_command_has_help(name: str) -> None:
     assert "Usage: fhir-server" in done.stdout
 
 
-@pytest.mark.parametrize("arguments", ["mllp", "worker", "scheduler", "backup x", "restore x", "package list"])
+@pytest.mark.parametrize("arguments", ["worker", "scheduler", "backup x", "restore x", "package list"])
 def test_what_is_still_to_come_says_so(arguments: str) -> None:
     done = call(*arguments.split())
     assert (done.returncode, done.stdout) == (2, "")
@@ -144,6 +144,7 @@ def test_what_is_still_to_come_says_so(arguments: str) -> None:
         ("token --role patient", 1),
         ("load no-such-file", 2),
         ("api", 1),
+        ("mllp", 1),
     ],
 )
 def test_a_wrong_call_is_one_line(arguments: str, code: int, tmp_path: Path) -> None:
@@ -196,6 +197,33 @@ def test_a_second_serve_on_the_same_directory_is_refused(running: Running) -> No
     assert f"in use by process {running.process.pid}" in done.stderr
 
 
+def test_somebody_related_to_a_patient_is_told_as_that(running: Running) -> None:
+    who = ("--role", "patient", "--patient", "p1", "--related-person", "r1")
+    assert call("user", "add", "mother@clinic", *who, "--data", running.data).returncode == 0
+    listed = call("user", "list", "--data", running.data).stdout
+    assert "mother@clinic\tactive\tpatient\tRelatedPerson/r1\t-\n" in listed
+
+
+def test_a_token_is_for_somebody_who_may_sign_in(running: Running, tmp_path: Path) -> None:
+    add = ("user", "add", "--role", "doctor", "--practitioner", "d1", "--data", running.data)
+    assert [call(*add, login).returncode for login in ("here@clinic", "gone@clinic")] == [0, 0]
+    assert call("user", "disable", "gone@clinic", "--data", running.data).returncode == 0
+    token(running.data, "--user", "here@clinic")
+    # A job that has no account has a name all the same.
+    token(running.data, "--user", "nightly", "--scope", "system/*.rs")
+    for login, told, options in (
+        ("nobody@clinic", "there is no account nobody@clinic", ()),
+        ("nobody@clinic", "there is no account nobody@clinic", ("--role", "admin", "--scope", "user/*.rs")),
+        ("gone@clinic", "the account gone@clinic is disabled", ()),
+        ("gone@clinic", "the account gone@clinic is disabled", ("--scope", "system/*.rs")),
+    ):
+        done = call("token", "--user", login, "--data", running.data, *options)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(f"fhir-server: {told}; ")
+        assert done.stderr.count("\n") == 1
+    assert call("token", "--user", "nobody@clinic", "--data", tmp_path / "new").returncode == 1
+
+
 def test_check_finds_the_running_server_and_shows_no_secret(running: Running) -> None:
     done = call("check", "--data", running.data, environ={"METRICS_TOKEN": "hidden-1", "SMTP_URL": "smtp://u:hidden-2@127.0.0.1:1"})
     assert done.returncode == 1
@@ -227,6 +255,26 @@ def test_check_names_appointments_that_were_booked_twice_before_that_was_refused
     assert re.search(
         r"fault  appointments .*Appointment/\S+ and Appointment/\S+ on Practitioner/busy at 2031-03-03 09:00; move or cancel", done.stdout
     )
+
+
+def test_check_warns_where_nothing_says_what_the_servers_own_addresses_are(fresh_database: Callable[[], str], tmp_path: Path) -> None:
+    url = fresh_database()
+
+    def told(**environ: str) -> str:
+        done = call("check", "--data", tmp_path, environ={"DATABASE_URL": url, **environ})
+        assert done.returncode == 0, done.stdout
+        (line,) = [line for line in done.stdout.splitlines() if " addresses " in line]
+        return line
+
+    assert told().startswith("look")
+    assert "set PUBLIC_URL" in told()
+    assert told(PUBLIC_URL="https://fhir.example.org").startswith("ok")
+    store = Store(url, zone=ZoneInfo("UTC"), connections=2)
+    try:
+        store.fit(["http://clinic.example.org:8000/fhir"])
+    finally:
+        store.close()
+    assert "only references below http://clinic.example.org:8000/fhir, where a `serve` has answered" in told()
 
 
 def test_load_reads_files_while_serve_runs_and_changes_nothing_the_second_time(running: Running, tmp_path: Path) -> None:

@@ -310,7 +310,8 @@ def standing(store: Store, login: str) -> tuple[State, Person] | None:
 
 
 def _fhir_user(practitioner: str | None, patient: str | None, related_person: str | None) -> str | None:
-    for kind, identity in (("Practitioner", practitioner), ("Patient", patient), ("RelatedPerson", related_person)):
+    # A RelatedPerson's account has a patient too: whose record it opens, not who they are. The same in SQL: account_fhir_user.
+    for kind, identity in (("Practitioner", practitioner), ("RelatedPerson", related_person), ("Patient", patient)):
         if identity is not None:
             return f"{kind}/{identity}"
     return None

@@ -82,9 +82,10 @@ class Challenges:
         """The sign-in challenge of an id, where it is still open."""
         return self._one("id = %s AND purpose = 'sign-in'", (identity,), now)
 
-    def latest(self, account: Account, purpose: Purpose | None, now: datetime) -> Challenge | None:
-        """The account's newest open challenge of a purpose, or of any."""
-        return self._one("account = %s AND (purpose = %s OR %s::text IS NULL)", (account.id, purpose, purpose), now)
+    def latest(self, account: Account | None, purpose: Purpose | None, now: datetime) -> Challenge | None:
+        """The account's newest open challenge of a purpose, or of any; None, after the same search, where there is no account."""
+        identity = account.id if account is not None else ""
+        return self._one("account = %s AND (purpose = %s OR %s::text IS NULL)", (identity, purpose, purpose), now)
 
     def last_sent(self, challenge: Challenge, now: datetime) -> tuple[str | None, int]:
         """The way the last code went, None before the first, and the seconds until another may go."""
@@ -116,10 +117,10 @@ class Challenges:
         )
         return code
 
-    def use(self, challenge: Challenge, account: Account, code: str, now: datetime) -> str | None:
+    def use(self, challenge: Challenge, account: Account, code: str, now: datetime, *, totp: str = "") -> str | None:
         """Uses the challenge up by a right code: the way it went (`totp`, `email`, `sms`, `shell`); None for a wrong one, which costs a try.
 
-        Of any number of uses at once one succeeds.
+        A recovery of an account with an authenticator app takes its code too, in `totp`. Of any number of uses at once one succeeds.
         """
         with self._store.database.connection() as connection, connection.transaction():
             row = connection.execute("SELECT code, method, tries, ended, expires FROM challenge WHERE id = %s FOR UPDATE", (challenge.id,)).fetchone()
@@ -128,27 +129,28 @@ class Challenges:
             kept, method, tries, ended, expires = row
             if ended or now >= expires:
                 return None
-            if kept is not None and hmac.compare_digest(bytes(kept), self._digest(challenge, code)):
+            right = kept is not None and hmac.compare_digest(bytes(kept), self._digest(challenge, code))
+            if right and (challenge.purpose != "recovery" or _is_second(connection, account, totp, now)):
                 connection.execute("UPDATE challenge SET ended = true, code = NULL WHERE id = %s", (challenge.id,))
                 return str(method)
             # An authenticator app proves who signs in; it says nothing of an address, nor may it replace a password.
-            step = totp_step(account.totp_secret, code, now) if challenge.purpose == "sign-in" else None
-            if step is not None:
-                statement = "INSERT INTO totp_use (account, step) VALUES (%s, %s) ON CONFLICT DO NOTHING RETURNING 1"
-                if connection.execute(statement, (account.id, step)).fetchone() is not None:
-                    connection.execute("UPDATE challenge SET ended = true, code = NULL WHERE id = %s", (challenge.id,))
-                    return "totp"
+            if challenge.purpose == "sign-in" and _use_totp(connection, account, account.totp_secret, code, now):
+                connection.execute("UPDATE challenge SET ended = true, code = NULL WHERE id = %s", (challenge.id,))
+                return "totp"
             connection.execute("UPDATE challenge SET tries = %s, ended = %s WHERE id = %s", (tries + 1, tries + 1 >= TRIES, challenge.id))
         return None
 
+    def pretend(self) -> None:
+        """Takes as long as `use` of a wrong code, where there is no challenge: so the time does not tell whether there is one."""
+        with self._store.database.connection() as connection, connection.transaction():
+            connection.execute("SELECT code, method, tries, ended, expires FROM challenge WHERE id = %s FOR UPDATE", ("",))
+            # Something to be made durable, as the count of tries is, that is kept in no table.
+            connection.execute("SELECT pg_logical_emit_message(true, '', '')")
+
     def use_totp(self, account: Account, secret: str | None, code: str, now: datetime) -> bool:
         """Whether the code is one of the secret at this time, and its first use by the account."""
-        step = totp_step(secret, code, now)
-        if step is None:
-            return False
         with self._store.database.connection() as connection:
-            statement = "INSERT INTO totp_use (account, step) VALUES (%s, %s) ON CONFLICT DO NOTHING RETURNING 1"
-            return connection.execute(statement, (account.id, step)).fetchone() is not None
+            return _use_totp(connection, account, secret, code, now)
 
     def _one(self, condition: str, values: tuple[str | None, ...], now: datetime, connection: Connection | None = None) -> Challenge | None:
         statement = (
@@ -161,6 +163,21 @@ class Challenges:
     def _digest(self, challenge: Challenge, code: str) -> bytes:
         # The challenge stands for its purpose too: no two have one id.
         return self._vault.digest("code", challenge.account, challenge.id, code)
+
+
+def _is_second(connection: Connection, account: Account, code: str, now: datetime) -> bool:
+    """Whether the code is one of the account's authenticator app, or it has none."""
+    # Asked anew: one that was set up meanwhile counts, and one whose secret cannot be opened any more is still one.
+    row = connection.execute("SELECT totp_secret IS NULL FROM account WHERE id = %s", (account.id,)).fetchone()
+    return (row is not None and row[0]) or _use_totp(connection, account, account.totp_secret, code, now)
+
+
+def _use_totp(connection: Connection, account: Account, secret: str | None, code: str, now: datetime) -> bool:
+    step = totp_step(secret, code, now)
+    if step is None:
+        return False
+    statement = "INSERT INTO totp_use (account, step) VALUES (%s, %s) ON CONFLICT DO NOTHING RETURNING 1"
+    return connection.execute(statement, (account.id, step)).fetchone() is not None
 
 
 def totp_step(secret: str | None, code: str, now: datetime) -> int | None:

@@ -1,7 +1,8 @@
-"""What patients' Consents forbid a caller. https://hl7.org/fhir/R4/consent.html
+"""What patients' Consents forbid a caller, and what is closed without any. https://hl7.org/fhir/R4/consent.html
 
 A Consent says what holds for everybody and everything it is about, and in nested provisions what is otherwise. Here it becomes denials: types, each
 with the security labels that it is limited to. What is not understood makes a prohibition wider and a permission void, never the reverse.
+What Consents permit, where a record is closed without permission, is told by `search.permit`.
 """
 
 from __future__ import annotations
@@ -13,31 +14,21 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from fhir_server.search import parse_date
-from fhir_server.search.grant import Denial
+from fhir_server.search.grant import Denial, Party
+from fhir_server.search.permit import NOT_UNDERSTOOD, TYPES
 from fhir_server.spec import r4
 
 from .roles import CLINICAL
 
 Json = Mapping[str, Any]
 
-_TYPES: Final = "http://hl7.org/fhir/resource-types"
 _READING: Final = frozenset({"access", "use", "disclose", "correct"})
-# Only what narrows these is understood; see the page on provisions.
-_NOT_UNDERSTOOD: Final = ("code", "data", "dataPeriod")
 PURPOSES: Final[Mapping[str, frozenset[str]]] = {
     "admin": frozenset({"HOPERAT"}),
     "doctor": frozenset({"TREAT"}),
     "staff": frozenset({"HOPERAT", "HPAYMT"}),
 }
 """What each role acts for, as codes of http://terminology.hl7.org/CodeSystem/v3-ActReason."""
-
-
-@dataclass(frozen=True, slots=True)
-class Party:
-    """A caller as Consents may name them: references to them, to their roles and to where they work, and what they act for."""
-
-    references: frozenset[str]
-    purposes: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +78,11 @@ def denials(restrictions: Iterable[Restriction], party: Party, now: datetime, zo
     return tuple(Denial(tuple(sorted(patients)), names, labels) for (names, labels), patients in sorted(alike.items()))
 
 
+def closing(party: Party) -> Denial:
+    """That the clinical record is closed to a party unless its patient permits it. Appointments, bills and who a patient is stay open."""
+    return Denial((), tuple(CLINICAL.split()), unless=party)
+
+
 def _decided(provision: Json, name: str, party: Party, now: datetime, zone: ZoneInfo, *, shut: bool) -> tuple[bool, set[str]]:
     """Whether a type is forbidden after a provision and those nested in it, where it was `shut` before; and the labels forbidden besides."""
     forbids = provision.get("type") == "deny"
@@ -100,7 +96,7 @@ def _decided(provision: Json, name: str, party: Party, now: datetime, zone: Zone
         found |= labels
     elif forbids:
         shut = True
-    elif not labels and not any(part in provision for part in _NOT_UNDERSTOOD):
+    elif not labels and not any(part in provision for part in NOT_UNDERSTOOD):
         shut = False
     for nested in provision.get("provision", ()):
         shut, more = _decided(nested, name, party, now, zone, shut=shut)
@@ -145,12 +141,12 @@ def _names_party(actors: Iterable[Json], party: Party, *, forbids: bool) -> bool
 
 def _serves(purposes: Iterable[Json], party: Party) -> bool:
     codes = {each.get("code") for each in purposes}
-    return not codes or bool(codes & party.purposes)
+    return not codes or not codes.isdisjoint(party.purposes)
 
 
 def _has_type(classes: Iterable[Json], name: str, *, forbids: bool) -> bool:
     listed = list(classes)
-    named = {each.get("code") for each in listed if each.get("system") == _TYPES}
+    named = {each.get("code") for each in listed if each.get("system") == TYPES}
     if not listed:
         # Without a word about types a Consent is about the clinical record, not about appointments and bills.
         return name in CLINICAL.split()

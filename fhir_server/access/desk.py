@@ -94,13 +94,18 @@ class Desk:
             raise
         limits.fail(self.database, tries)
         purpose = _PURPOSES[challenge.purpose]
+        # Told here, to the owner: a page that told it would tell everybody.
+        both = " You need the code that your authenticator app shows too." if challenge.purpose == "recovery" and account.totp_secret else ""
         if method == "email":
             to = challenge.target or account.email
-            text = f"Your code {purpose} is\n\n{code}\n\nIt is good for 10 minutes and for one use.\nNobody of the clinic will ever ask you for it.\n"
+            text = (
+                f"Your code {purpose} is\n\n{code}\n\nIt is good for 10 minutes and for one use.{both}\n"
+                "Nobody of the clinic will ever ask you for it.\n"
+            )
             taken = to is not None and self.messenger.mail(to, f"Your code {purpose}", text)
         else:
             to = challenge.target or account.phone
-            taken = to is not None and self.messenger.sms(to, f"{code} is your code {purpose}. It is good for 10 minutes.")
+            taken = to is not None and self.messenger.sms(to, f"{code} is your code {purpose}. It is good for 10 minutes.{both}")
         if not taken:
             raise Outcome("unavailable", "The code cannot be sent now; try again", headers={"Retry-After": "10"})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal, get_args
 
 from fhir_server.outcome import Outcome
-from fhir_server.store import Store
+from fhir_server.store import Store, consents
 from fhir_server.store.database import Connection
 
 from . import audit
@@ -14,10 +14,13 @@ from .audit import Event
 Registration = Literal["open", "initial-token", "closed"]
 REGISTRATION: Final[tuple[Registration, ...]] = get_args(Registration)
 """Who may register an app: anybody, whoever has been handed a token for it, or admins alone."""
+Consenting = Literal["permit", "deny"]
+CONSENTING: Final[tuple[Consenting, ...]] = get_args(Consenting)
+"""Whether a patient's clinical record is open as the roles say unless a Consent forbids it, or closed unless a Consent permits it."""
 
 
 class Policy:
-    """The decisions of one database; what nobody has decided has a default that opens nothing."""
+    """The decisions of one database. What nobody has decided has a default: admins register apps, and records are open unless forbidden."""
 
     def __init__(self, store: Store) -> None:
         """Works on the store's database."""
@@ -25,11 +28,13 @@ class Policy:
 
     def registration(self, connection: Connection | None = None) -> Registration:
         """Who may register an app, as the caller's transaction sees it where its `connection` is given."""
-        if connection is None:
-            with self._store.database.connection() as own:
-                return self.registration(own)
-        row = connection.execute("SELECT value FROM policy WHERE name = 'registration'").fetchone()
-        return next((each for each in REGISTRATION if row is not None and each == row[0]), "closed")
+        decided = self._decided("registration", connection)
+        return next((each for each in REGISTRATION if each == decided), "closed")
+
+    def consent(self, connection: Connection | None = None) -> Consenting:
+        """What holds for records whose patients have said nothing, as the caller's transaction sees it where its `connection` is given."""
+        decided = self._decided("consent", connection)
+        return next((each for each in CONSENTING if each == decided), "permit")
 
     def set_registration(self, value: str, by: str, *, undecided: bool = False, connection: Connection | None = None) -> None:
         """Decides who may register an app, with `undecided` only where nobody has before; `by` is a login.
@@ -39,11 +44,32 @@ class Policy:
         """
         if value not in REGISTRATION:
             raise Outcome("invalid", f"Registration is {', '.join(REGISTRATION)}")
-        conflict = "NOTHING" if undecided else "UPDATE SET value = excluded.value"
         if connection is None:
             with self._store.database.connection() as own, own.transaction():
                 self.set_registration(value, by, undecided=undecided, connection=own)
         else:
-            statement = f"INSERT INTO policy (name, value) VALUES ('registration', %s) ON CONFLICT (name) DO {conflict} RETURNING 1"  # noqa: S608 - our words
-            if connection.execute(statement, (value,)).fetchone() is not None:
-                audit.record(connection, Event("policy-change", by, type="policy", resource="registration", detail=f"registration: {value}"))
+            _decide(connection, "registration", value, by, undecided=undecided)
+
+    def set_consent(self, value: str, by: str, connection: Connection) -> None:
+        """Decides what holds for records whose patients have said nothing, from the commit of the caller's transaction on; `by` is a login.
+
+        Raises Outcome `invalid` for a value that there is not.
+        """
+        if value not in CONSENTING:
+            raise Outcome("invalid", f"Consent is {', '.join(CONSENTING)}")
+        _decide(connection, "consent", value, by)
+        consents.decided_anew(connection)
+
+    def _decided(self, name: str, connection: Connection | None) -> str | None:
+        if connection is None:
+            with self._store.database.connection() as own:
+                return self._decided(name, own)
+        row = connection.execute("SELECT value FROM policy WHERE name = %s", (name,)).fetchone()
+        return row[0] if row is not None else None
+
+
+def _decide(connection: Connection, name: str, value: str, by: str, *, undecided: bool = False) -> None:
+    conflict = "NOTHING" if undecided else "UPDATE SET value = excluded.value"
+    statement = f"INSERT INTO policy (name, value) VALUES (%s, %s) ON CONFLICT (name) DO {conflict} RETURNING 1"  # noqa: S608 - our words
+    if connection.execute(statement, (name, value)).fetchone() is not None:
+        audit.record(connection, Event("policy-change", by, type="policy", resource=name, detail=f"{name}: {value}"))

@@ -41,11 +41,12 @@ class Recovery:
         # Later, so that the answer takes as long for a login that there is none of.
         desk.messenger.later(lambda: self._send(account))
 
-    def reset(self, login: str, code: str, new: str, caller: Caller) -> None:
+    def reset(self, login: str, code: str, new: str, caller: Caller, *, totp: str = "") -> None:
         """Sets another password by a right code, ends every session, and forgets the failures before.
 
-        Raises Outcome `unauthenticated` for any other code, and for a login that there is none of, `invalid` for what cannot be a password (the code
-        stays good), `throttled` after too many failures.
+        An account with an authenticator app needs its code too, in `totp`: mail alone opens no account that has a second factor.
+        Raises Outcome `unauthenticated` for any other code of either, and for a login that there is none of, `invalid` for what cannot be a password
+        (the codes stay good), `throttled` after too many failures.
         """
         desk = self._desk
         passwords.check(new, login)
@@ -53,8 +54,10 @@ class Recovery:
         account = desk.accounts.by_login(login)
         of_day = Limit(desk.key("resets of a day", folded(login)), _WRONG_CODES_A_DAY, limits.KEPT)
         tries = limits.enter(desk.database, [desk.of_account(account, login, caller, now, "reset"), of_day, desk.of_address(caller)], now)
-        challenge = desk.challenges.latest(account, "recovery", now) if account is not None else None
-        used = account is not None and challenge is not None and desk.challenges.use(challenge, account, code, now) is not None
+        challenge = desk.challenges.latest(account, "recovery", now)
+        used = account is not None and challenge is not None and desk.challenges.use(challenge, account, code, now, totp=totp) is not None
+        if challenge is None:
+            desk.challenges.pretend()
         if account is None or not used or account.state != "active":
             audit.refused(desk.store, account, "wrong code, to set another password", address=caller.address)
             limits.fail(desk.database, tries)

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 from fhir_server.search import Grant, Scope
+from fhir_server.search.grant import ALL
 from fhir_server.spec import r4
+
+from .scopes import MESSAGES
 
 Role = Literal["admin", "doctor", "staff", "patient"]
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
@@ -118,6 +121,14 @@ def _scopes(role: Role, user: str | None, patient: str | None) -> Iterator[Scope
 def is_administrator(grant: Grant) -> bool:
     """Whether a grant is an administrator's own, whole one: not an app's that one of them uses, and not narrowed by scopes."""
     return "admin" in grant.roles and grant.client is None and set(role_scopes("admin")) <= set(grant.scopes)
+
+
+def may_send_messages(grant: Grant) -> bool:
+    """Whether a caller may hand in messages of HL7 v2, which may change any record: an administrator, or a service that may do all or just that."""
+    if grant.roles:
+        return is_administrator(grant)
+    whole = (scope.type == "*" and scope.permissions == ALL and not scope.query and scope.patient is None for scope in grant.scopes)
+    return any(scope.type == MESSAGES for scope in grant.scopes) or any(whole)
 
 
 def editable(roles: Iterable[str]) -> tuple[tuple[str, frozenset[str]], ...]:

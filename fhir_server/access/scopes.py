@@ -25,6 +25,8 @@ _VERSION_1: Final = {"read": "rs", "write": "cud", "*": "cruds"}
 
 BESIDES: Final = frozenset({"openid", "fhirUser", "profile", "launch", "launch/patient", "launch/encounter", "offline_access", "online_access"})
 """Scopes that open no resources: what an app is told, and how long it may go on."""
+MESSAGES: Final = "hl7v2"
+"""The scope that lets a sender hand in messages of HL7 v2, and opens nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,10 @@ def parse_scopes(text: str, patient: str | None = None) -> Scopes:
     levels: set[str] = set()
     for part in text.split():
         if part in BESIDES:
+            continue
+        if part == MESSAGES:
+            levels.add("system")
+            resources.append(Scope(MESSAGES, frozenset()))
             continue
         level, scope = _parsed(part)
         levels.add(level)

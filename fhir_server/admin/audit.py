@@ -73,7 +73,14 @@ def verify_chain() -> Response:
                 connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
     detail = found.fault or f"{found.entries} entries in order"
     store.note(done_by_caller(Event("operation", type="AuditEvent", outcome=0 if found.fault is None else 8, detail=f"verify: {detail}")))
-    body = {"ok": found.fault is None, "entries": found.entries, "head": found.head, "unsealed": found.unsealed, "fault": found.fault}
+    body = {
+        "ok": found.fault is None,
+        "entries": found.entries,
+        "archived": found.archived,
+        "head": found.head,
+        "unsealed": found.unsealed,
+        "fault": found.fault,
+    }
     return answered(body)
 
 

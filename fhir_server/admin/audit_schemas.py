@@ -63,6 +63,7 @@ class Verdict(Schema):
 
     ok = fields.Boolean(required=True, metadata={"description": "Whether every event is as it was written."})
     entries = fields.Integer(required=True, metadata={"description": "Events in order, up to the first that is not."})
+    archived = fields.Integer(required=True, metadata={"description": "How many of them, the oldest, are in archives and were not looked at."})
     head = shown("The hash of the last of them. Kept elsewhere it shows later that none was cut off since.")
     unsealed = fields.Integer(required=True, metadata={"description": "Events of the last moments, which are not in the chain yet."})
     fault = shown("The first record that is not in order, and how.", may_lack=True)

@@ -1,13 +1,13 @@
-"""Apps and backend services as they come in and go out, and the policy of their registration."""
+"""Apps and backend services as they come in and go out, and what administrators decide while the server runs."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from marshmallow import Schema, fields, validate
+from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from fhir_server.access.apps.registration import AUTH_METHODS, GRANT_TYPES
-from fhir_server.access.policy import REGISTRATION
+from fhir_server.access.policy import CONSENTING, REGISTRATION
 
 from .schemas import Page, Strict, Switch, moment, shown
 
@@ -96,11 +96,33 @@ class InitialToken(Schema):
     token = shown("To be handed to whoever registers an app: once, within a week. Shown this once.")
 
 
-class Policy(Strict):
+def _registration(**options: Any) -> fields.String:
+    told = "Who may register apps: anybody, whoever has been handed a token, or administrators alone."
+    return fields.String(validate=validate.OneOf(REGISTRATION), metadata={"description": told}, **options)
+
+
+def _consent(**options: Any) -> fields.String:
+    told = (
+        "Whether patients' clinical records are open as roles and scopes say unless a Consent forbids it (`permit`), or closed to whoever works here,"
+        " and to apps, unless a Consent of the patient permits it (`deny`)."
+    )
+    return fields.String(validate=validate.OneOf(CONSENTING), metadata={"description": told}, **options)
+
+
+class Policy(Schema):
     """What administrators decide while the server runs."""
 
-    registration = fields.String(
-        required=True,
-        validate=validate.OneOf(REGISTRATION),
-        metadata={"description": "Who may register apps: anybody, whoever has been handed a token, or administrators alone."},
-    )
+    registration = _registration(required=True)
+    consent = _consent(required=True)
+
+
+class PolicyChanges(Strict):
+    """What is to change of it; what is not named stays."""
+
+    registration = _registration()
+    consent = _consent()
+
+    @validates_schema
+    def _check(self, data: dict[str, Any], **_: Any) -> None:
+        if not data:
+            raise ValidationError("One of registration and consent is needed.")

@@ -1,4 +1,4 @@
-"""`/clients` and `/policy`: apps and backend services, and who may register them."""
+"""`/clients` and `/policy`: apps and backend services, who may register them, and what holds for records without a Consent."""
 
 from __future__ import annotations
 
@@ -157,30 +157,37 @@ class Policy(MethodView):
     @routes.tagged(schemas.Policy)
     def get(self) -> Response:
         """Show the policy"""
-        body = _policy()
+        with office().store.database.connection() as connection:
+            body = _policy(connection)
         return answered(body, headers={"ETag": etag(body)})
 
-    @routes.arguments(schemas.Policy)
+    @routes.arguments(schemas.PolicyChanges)
     @routes.tagged(schemas.Policy)
     @routes.conditional
     def patch(self, given: dict[str, Any]) -> Response:
         """Change the policy
 
-        Every process goes by it from the next request on.
+        Every process goes by it from the next request on. What is not named stays.
         """
 
         def work(connection: Connection) -> Answer:
             # Decided by one after the other; a row to lock may not be there yet.
             connection.execute("LOCK TABLE policy IN SHARE ROW EXCLUSIVE MODE")
-            check_match({"registration": office().policy.registration(connection)})
-            office().policy.set_registration(given["registration"], caller().actor, connection=connection)
-            return Answer(given, headers={"ETag": etag(given)})
+            policy, by = office().policy, caller().actor
+            check_match(_policy(connection))
+            if "registration" in given:
+                policy.set_registration(given["registration"], by, connection=connection)
+            if "consent" in given:
+                policy.set_consent(given["consent"], by, connection)
+            body = _policy(connection)
+            return Answer(body, headers={"ETag": etag(body)})
 
         return act(work)
 
 
-def _policy() -> dict[str, Any]:
-    return {"registration": office().policy.registration()}
+def _policy(connection: Connection) -> dict[str, Any]:
+    policy = office().policy
+    return {"registration": policy.registration(connection), "consent": policy.consent(connection)}
 
 
 def _locked(connection: Connection, identity: str, *, check: bool = True) -> Client:

@@ -19,31 +19,40 @@ from fhir_server.settings import Settings, SetupError
 from .common import data_option, opened, settings_of, with_database
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from fhir_server.store.occupancy import Clash
 
 _SECONDS = 5
 _LITTLE_DISK = 2 * 1024**3
 _CLOCK_SECONDS = 5
+_EXPIRING_DAYS = 7
 _OLDEST_SERVER = 15
 _MAX_CLASHES = 20
 _PORTS = {"smtp": 25, "smtps": 465, "http": 80, "https": 443, "redis": 6379, "rediss": 6379, "amqp": 5672, "amqps": 5671}
 
 
+class _Doubt(Exception):  # noqa: N818 - no fault: it may be meant so
+    """What works, but perhaps not as it was meant; its text says what to do."""
+
+
 @click.command()
 @data_option
 def check(data: Path) -> int:
-    """Examine configuration, database, disk, clock, mail, SMS and payment; say what to do about each fault."""
+    """Examine configuration, database, HL7 v2, disk, clock, mail, SMS and payment; say what to do about each fault."""
     try:
         settings = settings_of(data)
     except SetupError as error:
-        _line("configuration", str(error), ok=False)
+        _line("configuration", str(error), "fault")
         return 1
-    _line("configuration", "every setting can be used", ok=True)
+    _line("configuration", "every setting can be used")
     examinations: tuple[tuple[str, Callable[[Settings], str]], ...] = (
         ("database", _database),
+        ("addresses", _addresses),
         ("accounts", _accounts),
         ("apps", _apps),
         ("appointments", _appointments),
+        ("HL7 v2", _messages),
         ("broker", _broker),
         ("disk", _disk),
         ("clock", _clock),
@@ -54,9 +63,11 @@ def check(data: Path) -> int:
     faults = 0
     for name, examine in examinations:
         try:
-            _line(name, examine(settings), ok=True)
+            _line(name, examine(settings))
+        except _Doubt as doubt:
+            _line(name, str(doubt), "look")
         except SetupError as error:
-            _line(name, str(error), ok=False)
+            _line(name, str(error), "fault")
             faults += 1
     click.echo()
     for name, value in settings.listed():
@@ -64,8 +75,8 @@ def check(data: Path) -> int:
     return 1 if faults else 0
 
 
-def _line(name: str, text: str, *, ok: bool) -> None:
-    click.echo(f"{'ok' if ok else 'fault':7}{name:15}{text}")
+def _line(name: str, text: str, state: str = "ok") -> None:
+    click.echo(f"{state:7}{name:15}{text}")
 
 
 def _database(settings: Settings) -> str:
@@ -83,6 +94,27 @@ def _database(settings: Settings) -> str:
     if not state.migrated:
         raise SetupError(f"PostgreSQL {state.version} ({kind}) is not at the newest schema; run `fhir-server migrate`")
     return f"PostgreSQL {state.version} ({kind}), at the newest schema, {state.megabytes} MB"
+
+
+def _addresses(settings: Settings) -> str:
+    if settings.public_url is not None:
+        return f"references below {settings.public_url}/fhir are to the server's own resources"
+    if settings.database_url is None:
+        return "references below what `serve` answers at are to its own resources; behind a proxy set PUBLIC_URL to what the world sees"
+    try:
+        with opened(settings) as store:
+            bases = store.bases
+    except Outcome as outcome:
+        raise SetupError(str(outcome)) from None
+    if not bases:
+        raise _Doubt(
+            "absolute references to this server would be stored as references to another one, since nothing says where it is found:"
+            " set PUBLIC_URL to what the world sees and run `fhir-server migrate`; where you use `serve` and no proxy, its first start settles it"
+        )
+    raise _Doubt(
+        f"only references below {', '.join(bases)}, where a `serve` has answered, are to the server's own resources;"
+        " behind `api` or a proxy set PUBLIC_URL to what the world sees and run `fhir-server migrate`"
+    )
 
 
 def _accounts(settings: Settings) -> str:
@@ -148,10 +180,47 @@ def _clash(clash: Clash, settings: Settings) -> str:
     return f"Appointment/{clash.one} and Appointment/{clash.other} on {clash.actor}{at}"
 
 
+def _messages(settings: Settings) -> str:
+    from fhir_server.hl7v2.peers import Peers, tls_context
+
+    peers = Peers.of(settings)
+    if peers.networks or peers.names:
+        who = ", ".join([*map(str, peers.networks), *sorted(peers.names)])
+    else:
+        who = (
+            "this machine alone; MLLP_ALLOW lets others in" if settings.mllp_tls_ca is None else "this machine, and who shows a certificate of the CA"
+        )
+    if tls_context(settings) is None or settings.mllp_tls_cert is None:
+        return f"MLLP is not encrypted; open to {who}"
+    return f"MLLP is encrypted, its certificate expires on {_expiry(settings.mllp_tls_cert):%Y-%m-%d}; open to {who}"
+
+
+def _expiry(path: Path) -> datetime:
+    """When the certificate in a file expires. Raises SetupError where that is over, or near."""
+    from datetime import UTC, datetime
+
+    from cryptography import x509
+
+    expiry = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+    left = (expiry - datetime.now(UTC)).total_seconds() / 86_400
+    if left < _EXPIRING_DAYS:
+        said = f"expires on {expiry:%Y-%m-%d}" if left > 0 else f"has expired on {expiry:%Y-%m-%d}"
+        raise SetupError(f"the certificate of MLLP_TLS_CERT {said}; replace it and start the server again")
+    return expiry
+
+
 def _broker(settings: Settings) -> str:
-    if settings.broker_url is None:
+    if settings.broker_url is None and settings.database_url is None and not (settings.data / "postgres" / "PG_VERSION").exists():
         return "BROKER_URL is unset; the database will be the broker"
-    return _reach(settings.broker_url, "BROKER_URL")
+    from fhir_server.jobs import broker
+
+    if settings.broker_url is not None:
+        _reach(settings.broker_url, "BROKER_URL")
+        broker.reach(settings)
+        return "BROKER_URL answers"
+    with with_database(settings, migrated=False) as found:
+        broker.reach(found)
+    return "BROKER_URL is unset; the database is the broker, and answers"
 
 
 def _disk(settings: Settings) -> str:
@@ -185,11 +254,15 @@ def _mail(settings: Settings) -> str:
 def _sms(settings: Settings) -> str:
     if settings.sms_url is None:
         return "SMS_URL is unset; no SMS is sent"
-    from fhir_server.messaging import SMS_SCHEMES
+    from fhir_server.sms import sms_fault
 
-    if urlsplit(settings.sms_url).scheme not in SMS_SCHEMES:
-        raise SetupError("SMS_URL is not http:// or https://; other gateways need the library apprise, which is not built in, so no SMS is sent")
-    return _reach(settings.sms_url, "SMS_URL")
+    scheme = urlsplit(settings.sms_url).scheme
+    if scheme in ("http", "https"):
+        return _reach(settings.sms_url, "SMS_URL")
+    fault = sms_fault(settings.sms_url)
+    if fault is not None:
+        raise SetupError(f"no SMS is sent: {fault}; mend SMS_URL")
+    return f"SMS_URL is one as {scheme}:// services have it; whether the account is good is seen with the first SMS"
 
 
 def _payment(settings: Settings) -> str:

@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fhir_server.settings import SetupError
-
 from .common import data_option, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fhir_server.hl7v2.mapping import Converted, Converter
-    from fhir_server.settings import Settings
+    from fhir_server.hl7v2.mapping import Converted
 
 
 @click.group()
@@ -36,10 +33,11 @@ def map_file(file: Path, data: Path) -> int:
     from fhir_server import fhirjson
     from fhir_server.hl7v2.batch import split
     from fhir_server.hl7v2.message import read
+    from fhir_server.hl7v2.service import open_converter
     from fhir_server.hl7v2.unreadable import Unreadable
 
     settings = settings_of(data)
-    converter = converter_of(settings)
+    converter = open_converter(settings)
     raw = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     batch = split(raw)
     refused = not batch.messages
@@ -69,17 +67,6 @@ def map_file(file: Path, data: Path) -> int:
         }
         click.echo(fhirjson.dumps(bundle))
     return int(refused)
-
-
-def converter_of(settings: Settings) -> Converter:
-    """The maps that the settings name. Raises SetupError with the file and line of a fault."""
-    from fhir_server.hl7v2.mapping import Converter, MappingFault
-    from fhir_server.spec import r4
-
-    try:
-        return Converter(r4(), settings.hl7v2_mappings)
-    except MappingFault as fault:
-        raise SetupError(f"the maps cannot be used: {fault}") from None
 
 
 def _faults(converted: Converted) -> Iterator[tuple[bool, str]]:

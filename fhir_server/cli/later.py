@@ -5,9 +5,6 @@ from __future__ import annotations
 import click
 
 _COMING = {
-    "mllp": "HL7 v2 over MLLP",
-    "worker": "background work",
-    "scheduler": "timed work",
     "backup": "a consistent backup of everything",
     "restore": "the restore of a backup",
     "package": "FHIR packages",

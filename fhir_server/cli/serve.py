@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,12 @@ import click
 
 from fhir_server.settings import Settings, SetupError
 
+from .background import background
 from .common import data_option, fit, install, opened, settings_of
+from .mllp import listen
 
 if TYPE_CHECKING:
+    from fhir_server.companions import Companion
     from fhir_server.store import Store
 
 _HOST = click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
@@ -25,26 +29,32 @@ _PORT = click.option("--port", type=click.IntRange(0, 65535), default=8000, show
 _PROCESSES = click.option("--processes", type=click.IntRange(1, 10), show_default="one per core, four at the most", help="API processes.")
 
 _INDEX_SECONDS = 2
+_COMPANION_SECONDS = 20
+_BACKGROUND_SECONDS = 6  # What is killed then is done again by the next worker.
 
 
 @click.command()
 @_HOST
 @_PORT
-@click.option("--mllp-port", type=click.IntRange(0, 65535), default=2575, show_default=True, help="The port for HL7 v2 (not available yet).")
+@click.option("--mllp-port", type=click.IntRange(0, 65535), default=2575, show_default=True, help="The port for HL7 v2 by MLLP; 0 takes a free one.")
 @data_option
 @_PROCESSES
 @click.option("--demo", is_flag=True, help="With a demo clinic and accounts to sign in to it.")
-def serve(host: str, port: int, mllp_port: int, data: Path, processes: int | None, *, demo: bool) -> None:  # noqa: ARG001 - options of the command
-    """Run everything in the foreground: database, migrations, HTTP.
+def serve(host: str, port: int, mllp_port: int, data: Path, processes: int | None, *, demo: bool) -> None:
+    """Run everything in the foreground: database, migrations, HTTP, MLLP, background work.
 
     Prints `ready http://HOST:PORT/fhir` once it answers. The database is an embedded PostgreSQL under the data directory unless DATABASE_URL is set.
     """
     _end_on_signals()
     settings = settings_of(data)
     from fhir_server import supervisor
+    from fhir_server.companions import Companion
 
     port = supervisor.reserve(host, port)
+    _check_peers(settings)
     with _database(settings) as settings:
+        # After the lock: a second server on the same directory is told of that rather than of the port.
+        mllp_port = supervisor.reserve(host, mllp_port, "--mllp-port")
         from fhir_server.store import migrate
 
         migrate(str(settings.database_url))
@@ -54,7 +64,9 @@ def serve(host: str, port: int, mllp_port: int, data: Path, processes: int | Non
             # A small database is ready at once; the rest of a large one goes on in the background.
             store.index_now(seconds=_INDEX_SECONDS)
             accounts = _demo_accounts(store, settings) if demo else []
-        _serve(settings, host, port, processes, accounts)
+        listener = Companion("mllp", partial(_listen, host, mllp_port), settings, seconds=supervisor.STOP_SECONDS + 2)
+        with_worker = [Companion(name, work, settings, seconds=_BACKGROUND_SECONDS) for name, work in background()]
+        _serve(settings, host, port, processes, accounts, [listener], with_worker)
 
 
 @click.command()
@@ -74,7 +86,7 @@ def api(host: str, port: int, data: Path, processes: int | None) -> None:
         raise SetupError("`api` needs DATABASE_URL; for everything on one machine use `fhir-server serve`")
     from fhir_server import supervisor
 
-    _serve(settings, host, supervisor.reserve(host, port), processes, [])
+    _serve(settings, host, supervisor.reserve(host, port), processes, [], [], [])
 
 
 @contextmanager
@@ -89,7 +101,28 @@ def _database(settings: Settings) -> Iterator[Settings]:
         yield replace(settings, database_url=url)
 
 
-def _serve(settings: Settings, host: str, port: int, processes: int | None, accounts: list[dict[str, str]]) -> None:
+def _listen(host: str, port: int, settings: Settings, ready: Callable[[str], None]) -> None:
+    listen(settings, host, port, ready)
+
+
+def _check_peers(settings: Settings) -> None:
+    """A listener that cannot start would be started again for ever: what is wrong with its settings is said before."""
+    from fhir_server.hl7v2.peers import Peers, tls_context
+
+    Peers.of(settings)
+    tls_context(settings)
+
+
+def _serve(
+    settings: Settings,
+    host: str,
+    port: int,
+    processes: int | None,
+    accounts: list[dict[str, str]],
+    companions: Sequence[Companion],
+    silent: Sequence[Companion],
+) -> None:
+    """Serves; of `companions` people are told when they are ready."""
     from fhir_server import supervisor, telemetry
 
     telemetry.configure(settings.log_level)
@@ -99,13 +132,16 @@ def _serve(settings: Settings, host: str, port: int, processes: int | None, acco
         click.echo(f"pages       {address}/", err=True)
         click.echo(f"FHIR        {address}/fhir  (open to all: {address}/fhir/metadata)", err=True)
         click.echo(f"token       {_program()} token --data {settings.data}", err=True)
+        for companion in companions:
+            said = companion.wait(_COMPANION_SECONDS)
+            click.echo(f"{companion.name:12}{said or 'does not start; the log tells why'}", err=True)
         for each in accounts:
             click.echo(f"sign-in     {each['login']:14}password {each['password']}", err=True)
         if accounts and settings.smtp_url is None:
             click.echo(f"code        {_program()} user otp LOGIN --data {settings.data}", err=True)
         click.echo(f"ready {address}/fhir")
 
-    supervisor.run(settings, host, port, processes or supervisor.default_processes(), ready)
+    supervisor.run(settings, host, port, processes or supervisor.default_processes(), ready, [*companions, *silent])
     # The stop goes on with the database; asking once more does not hurry it.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

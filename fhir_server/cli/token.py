@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fhir_server.settings import Settings
+from fhir_server.settings import Settings, SetupError
 
 from .common import data_option, opened, settings_of, with_database
 
@@ -22,7 +22,9 @@ _TEN_YEARS = 10 * 366 * 24 * 3600
 @click.option(
     "--role", type=click.Choice(["admin", "doctor", "staff", "patient"]), help="Whose rights it has; admin where neither role nor scope is given."
 )
-@click.option("--user", metavar="LOGIN", help="The name that stands in the audit trail; of an account, it is also who that is in FHIR.")
+@click.option(
+    "--user", metavar="LOGIN", help="The account whose name stands in the audit trail, and who that is in FHIR; with --scope alone any name."
+)
 @click.option("--patient", metavar="ID", help="The patient that the role patient or a patient/ scope is bound to.")
 @click.option("--scope", metavar="S", help="SMART scopes, separated by blanks, as 'system/*.cruds'; they narrow a role.")
 @click.option("--ttl", type=click.IntRange(1, _TEN_YEARS), metavar="SECONDS", default=3600, show_default=True, help="How long it is good.")
@@ -37,6 +39,8 @@ def token(role: str | None, user: str | None, patient: str | None, scope: str | 
     known = data.exists()
     settings = settings_of(data)
     account = _account(settings, user) if user is not None else None
+    if user is not None:
+        _check(user, account, named=role is None and scope is not None)
     if role is None and scope is None:
         role = account.roles[0] if account is not None else "admin"
     chosen = next((name for name in ROLES if name == role), None)
@@ -48,6 +52,14 @@ def token(role: str | None, user: str | None, patient: str | None, scope: str | 
         # A slip in --data would otherwise show only as a token that no server takes.
         click.echo(f"fhir-server: {data} was not there; the token is good for a server that will run on it", err=True)
     click.echo(made)
+
+
+def _check(login: str, account: Account | None, *, named: bool) -> None:
+    """Refuses a token in the name of somebody who could not sign in; where a name is enough, of somebody who may not."""
+    if account is None and not named:
+        raise SetupError(f"there is no account {login}; `user list` shows them")
+    if account is not None and account.state != "active":
+        raise SetupError(f"the account {login} is {account.state}; an administrator can make it active")
 
 
 def _account(settings: Settings, login: str) -> Account | None:

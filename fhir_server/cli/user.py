@@ -33,15 +33,17 @@ def user() -> None:
 @click.option("--phone", metavar="NUMBER", help="Where codes go by SMS.")
 @click.option("--practitioner", metavar="ID", help="The Practitioner that they are.")
 @click.option("--patient", metavar="ID", help="The Patient that they are; needed for the role patient.")
+@click.option("--related-person", metavar="ID", help="The RelatedPerson that they are; --patient is then whose record they open.")
 @click.option("--password-stdin", is_flag=True, help="Read the password from the first line of stdin.")
 @data_option
-def add(
+def add(  # noqa: PLR0913 - one for each option
     login: str,
     roles: tuple[str, ...],
     email: str | None,
     phone: str | None,
     practitioner: str | None,
     patient: str | None,
+    related_person: str | None,
     *,
     password_stdin: bool,
     data: Path,
@@ -63,6 +65,7 @@ def add(
         phone=phone,
         practitioner=practitioner,
         patient=patient,
+        related_person=related_person,
         password_expired=not password_stdin,
     )
     check_contact(new)

@@ -66,7 +66,7 @@ def _letters(separators: Separators) -> dict[str, str]:
 @lru_cache(maxsize=64)
 def _sequences(mark: str) -> re.Pattern[str]:
     quoted = re.escape(mark)
-    return re.compile(rf"{quoted}(?:([FSTREPHN])|\.([A-Za-z]{{2}}) ?([+-]?\d{{0,6}}))?{quoted}|(?:{quoted}X(?:[0-9A-Fa-f]{{2}})+{quoted})+")
+    return re.compile(rf"{quoted}(?:([FSTREPHN])|\.([A-Za-z]{{2}}) ?([+-]?\d{{0,6}})){quoted}|(?:{quoted}X(?:[0-9A-Fa-f]{{2}})+{quoted})+")
 
 
 @lru_cache(maxsize=64)

@@ -89,6 +89,12 @@ class Intake:
         if batch.enveloped and any(acks):
             answer(reply(batch, acks, control_id=_control_id(), now=self._store.clock()))
 
+    def answer(self, raw: bytes, *, sender: str, address: str, request_id: str) -> bytes:
+        """Takes the body of a request by HTTP; all of its acknowledgements one after the other, empty where there are none. Raises as `receive`."""
+        acks: list[bytes] = []
+        self.receive(raw, Peer("http", sender, address, request_id), acks.append)
+        return b"".join(acks)
+
     def receive_part(self, raw: bytes, peer: Peer, *, long: bool = False) -> bytes:
         """Stores what can be no message: a part of one, or with `long` the beginning of one that is too long; the answer that it gets.
 

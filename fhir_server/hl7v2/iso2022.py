@@ -71,6 +71,8 @@ def decode(raw: bytes, codec: str) -> str:
         if index % 2:
             left, right = _switched(chunk, left, right)
             continue
+        if b"\x1b" in chunk:
+            raise UnicodeDecodeError("iso2022", chunk, 0, len(chunk), "an escape sequence that is not known")
         for run in _RUN.findall(chunk):
             if run[0] in b"\r\n":
                 left, right = _ASCII, start

@@ -63,8 +63,13 @@ class Repetition:
 
     def part(self, number: int) -> Repetition:
         """A component as if it were a field of its own, with its subcomponents as components."""
-        # Its escapes still mean the separators of the message: \\S\\ stays a circumflex here.
+        # Its escapes still mean the separators of the message: that of components stays one.
         return Repetition(self.piece(number), self._separators, self._codec, _part=True)
+
+    @property
+    def identity(self) -> tuple[str, Separators, bool]:
+        """What makes it say what it says."""
+        return self.raw, self._separators, self._part
 
     @property
     def is_null(self) -> bool:
@@ -182,7 +187,7 @@ def read(raw: bytes) -> Message:
     Raises Unreadable where there is no MSH with separators at the start, or the bytes are not of the character set that MSH-18 names.
     """
     text, codec = decode(raw)
-    body = text.strip("\r\n\0 \ufeff")
+    body = text.lstrip("\r\n\0 \ufeff").rstrip("\r\n\0")
     if not body.startswith("MSH"):
         raise Unreadable("The message does not begin with MSH")
     lines = [line for line in body.replace("\r\n", "\r").replace("\n", "\r").split("\r") if line.strip()]

@@ -1,21 +1,34 @@
-"""What the commands and the HTTP application are given: an intake for a store, and the listener as a whole process."""
+"""What the commands and the HTTP application are given: an intake over the engine, and the listener as a whole process."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
-from fhir_server.settings import Settings
+from fhir_server import operations
+from fhir_server.interactions import Engine
+from fhir_server.settings import Settings, SetupError
+from fhir_server.spec import r4
 from fhir_server.store import Store
 
 from .intake import Intake
+from .landing import landing
+from .mapping import Converter, MappingFault
 from .mllp import Limits, Listener, run
 from .peers import Peers, tls_context
-from .people import process
 
 
-def open_intake(store: Store) -> Intake:
-    """The intake of a store."""
-    return Intake(store, process(store))
+def open_converter(settings: Settings) -> Converter:
+    """The maps that the settings name. Takes about 0.1 s; raises SetupError with the file and line of a fault in them."""
+    try:
+        return Converter(r4(), settings.hl7v2_mappings)
+    except MappingFault as fault:
+        raise SetupError(f"the maps of HL7 v2 cannot be used: {fault}") from None
+
+
+def open_intake(engine: Engine, settings: Settings) -> Intake:
+    """The intake for the store of an engine. Raises SetupError as `open_converter`."""
+    return Intake(engine.store, landing(engine, open_converter(settings)))
 
 
 def serve(settings: Settings, host: str, port: int, ready: Callable[[int], None]) -> None:
@@ -24,9 +37,16 @@ def serve(settings: Settings, host: str, port: int, ready: Callable[[int], None]
     Raises SetupError for settings that cannot be used, OSError where it cannot listen there, Outcome `unavailable` when the database is away, not
     migrated, or has index rows made under other settings.
     """
-    peers, tls = Peers.of(settings), tls_context(settings)
-    store = Store.of(settings, connections=2 * Limits().workers)
-    store.check_fit()
-    store.seal_in_background()
-    if run(Listener(open_intake(store), peers, tls), host, port, ready):
+    peers, tls, limits = Peers.of(settings), tls_context(settings), Limits()
+    store = Store.of(settings, connections=2 * limits.workers)
+    try:
+        store.check_fit()
+        intake = open_intake(Engine.build(store, settings, operations.names()), settings)
+        in_time = run(Listener(intake, peers, tls, limits), host, port, ready)
+    except BaseException:
         store.close()
+        raise
+    if not in_time:
+        # A thread that hangs in the database would hold the process up, and what it does is committed or not either way.
+        os._exit(0)
+    store.close()

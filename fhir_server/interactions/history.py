@@ -16,7 +16,7 @@ from fhir_server.store.ops import Version
 
 from .engine import Engine
 from .exchange import Exchange, Reply
-from .read import is_versioned, shaped, was_open
+from .read import is_versioned, shaped, were_open
 
 DEFAULT_COUNT: Final = 50
 MAX_COUNT: Final = 1_000
@@ -76,7 +76,8 @@ def _page(engine: Engine, exchange: Exchange, db: Snapshot, scope: HistoryScope,
     more = True
     while more and len(kept) <= count:
         rows, more = db.history(scope, count + 1)
-        kept += [row for row in rows if was_open(engine, exchange.grant, row[1])]
+        opened = were_open(engine, exchange.grant, db, [version for _, version in rows])
+        kept += [row for row, is_open in zip(rows, opened, strict=True) if is_open]
         scope = replace(scope, before=rows[-1][0]) if rows else scope
     return kept[:count], len(kept) > count
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from fhir_server import fhirjson
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
 from fhir_server.search.compartment import PUBLIC
-from fhir_server.search.match import permits
+from fhir_server.search.grant import Party
+from fhir_server.search.match import owners, permits
 from fhir_server.store import Snapshot
 from fhir_server.store.ops import Version
 
@@ -34,20 +36,42 @@ def vread(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
     """One version, current or not: 200. Raises Outcome `not-found`, or `gone` where the version is a deletion."""
     name, identity, wanted = engine.known_type(exchange.type), str(exchange.id), str(exchange.version)
     found = db.version(name, identity, int(wanted)) if _VERSION.fullmatch(wanted) else None
-    if found is None or not was_open(engine, exchange.grant, found):
+    if found is None or not were_open(engine, exchange.grant, db, [found])[0]:
         raise Outcome("not-found", f"{name}/{identity} has no version '{wanted}'")
     return _reply(engine, exchange, found)
 
 
-def was_open(engine: Engine, grant: Grant, version: Version) -> bool:
-    """Whether a version that the store gives was itself open to the caller.
+def were_open(engine: Engine, grant: Grant, db: Snapshot, versions: Sequence[Version]) -> list[bool]:
+    """Of versions that the store gives, whether each was itself open to the caller. A statement per type where patients have to permit it.
 
     The store goes by what a resource is now. One that was filed under the wrong patient and put right has versions of both, and a result that is
     released has versions from before.
     """
-    if version.body is None or not is_versioned(grant, version.type):
-        return True
-    return permits(grant, engine.registry, fhirjson.loads(version.body))
+    looked_at = [fhirjson.loads(version.body) if version.body is not None and is_versioned(grant, version.type) else None for version in versions]
+    world = _Permissions(engine, grant, db, [each for each in looked_at if each is not None])
+    return [each is None or permits(grant, engine.registry, each, world) for each in looked_at]
+
+
+class _Permissions:
+    """What patients permit for some resources; nothing of other resources, by which no old version is judged."""
+
+    def __init__(self, engine: Engine, grant: Grant, db: Snapshot, resources: Sequence[dict[str, Any]]) -> None:
+        asked: dict[Party, set[tuple[str, str]]] = {}
+        for resource in resources:
+            name = resource["resourceType"]
+            for party in {denial.unless for denial in grant.denials_of(name) if denial.unless is not None}:
+                asked.setdefault(party, set()).update((name, patient) for patient in owners(engine.registry, resource))
+        self._known = {party: db.permitted(party, pairs) for party, pairs in asked.items()}
+
+    def get(self, resource_type: str, identity: str) -> None:
+        del resource_type, identity
+
+    def all(self, resource_type: str) -> Iterable[dict[str, Any]]:
+        del resource_type
+        return ()
+
+    def permitted(self, patient: str, resource_type: str, party: Party) -> bool:
+        return (resource_type, patient) in self._known[party]
 
 
 def is_versioned(grant: Grant, resource_type: str | None) -> bool:

@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from fhir_server import fhirjson
-from fhir_server.access import Gate, is_administrator
+from fhir_server.access import is_administrator
 from fhir_server.access.accounts import standing
-from fhir_server.access.consent import denials
+from fhir_server.access.consent import closing, denials
 from fhir_server.access.gate import is_restricted
+from fhir_server.access.restrictions import Restricted, Restrictions
 from fhir_server.access.roles import RULES
 from fhir_server.access.tokens import person_grant
 from fhir_server.interactions import Engine, Exchange, Reply
@@ -96,7 +97,12 @@ def _rules(engine: Engine, grant: Grant, asked: _Asked) -> Iterator[_Step]:
     queries = sorted({way.query for way in grant.ways(name, permission) if way.query})
     needed = f"it has to match {' or '.join(queries)}" if queries else "nothing is asked of its content"
     yield _Step("content", _opens(engine, grant, asked), f"Of what is open by role {needed}")
-    yield _consented(engine, grant, asked)
+    if not is_restricted(grant):
+        yield _Step("consent", met=True, text="Consents do not restrict a patient's own sight of the record")
+        return
+    found = Restrictions(engine.store).of(grant)
+    yield _consented(engine, grant, asked, found)
+    yield _permitted(engine, grant, asked, found)
 
 
 def _of_patients(grant: Grant, asked: _Asked) -> str:
@@ -104,19 +110,28 @@ def _of_patients(grant: Grant, asked: _Asked) -> str:
     return f"The account is held to the record of Patient/{', Patient/'.join(held)}" if held else "The account is held to no single patient's record"
 
 
-def _consented(engine: Engine, grant: Grant, asked: _Asked) -> _Step:
-    if not is_restricted(grant):
-        return _Step("consent", met=True, text="Consents do not restrict a patient's own sight of the record")
-    restrictions, party = Gate(engine.store, "").restrictions(grant)
+def _consented(engine: Engine, grant: Grant, asked: _Asked, found: Restricted) -> _Step:
     now = datetime.now(UTC)
     forbidding = [
         each.id
-        for each in restrictions
-        if (found := denials([each], party, now, engine.registry.zone)) and not _opens(engine, replace(grant, denials=found), asked)
+        for each in found.restrictions
+        if (denied := denials([each], found.party, now, engine.registry.zone)) and not _opens(engine, replace(grant, denials=denied), asked)
     ]
     if not forbidding:
         return _Step("consent", met=True, text="No Consent forbids it")
     return _Step("consent", met=False, text=f"Forbidden by Consent/{', Consent/'.join(forbidding)}; a doctor may break the glass")
+
+
+def _permitted(engine: Engine, grant: Grant, asked: _Asked, found: Restricted) -> _Step:
+    if not found.closed:
+        return _Step("policy", met=True, text="The policy leaves records open unless a Consent forbids it")
+    closed = replace(grant, denials=(closing(found.party),))
+    if not closed.denials_of(asked.type):
+        return _Step("policy", met=True, text=f"The policy closes clinical records alone, to which {asked.type} does not belong")
+    if _opens(engine, closed, asked):
+        return _Step("policy", met=True, text="The policy closes records without permission; a Consent permits this, or it is no patient's")
+    said = "The policy closes records without permission, and no active Consent of the patient permits it; a doctor may break the glass"
+    return _Step("policy", met=False, text=said)
 
 
 def _opens(engine: Engine, grant: Grant, asked: _Asked) -> bool:

@@ -2,5 +2,6 @@
 
 from .api import ACTION, REQUEST_ID, blueprint
 from .cors import shared
+from .messages import messages
 
-__all__ = ["ACTION", "REQUEST_ID", "blueprint", "shared"]
+__all__ = ["ACTION", "REQUEST_ID", "blueprint", "messages", "shared"]

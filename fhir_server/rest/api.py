@@ -55,14 +55,16 @@ _log = logging.getLogger("fhir_server.rest")
 def blueprint(
     engine: Engine,
     settings: Settings,
+    messenger: Messenger,
     clock: Callable[[], float] = time.time,
     elsewhere: Callable[[HTTPException], Response | HTTPException] = lambda error: error,
 ) -> Blueprint:
     """Everything below `/fhir`. Faults of any kind become OperationOutcomes, in the format that was asked for where that can be told.
 
+    `messenger` sends the alarm that somebody has broken the glass; `clock` gives seconds since 1970.
     `elsewhere` answers what is at no address of the whole application; there can be one such handler only, and it is here.
     """
-    api = _Api(engine, settings, clock)
+    api = _Api(engine, settings, messenger, clock)
     routes = Blueprint("fhir", __name__, url_prefix="/fhir")
     for rule in ("", "/", "/<path:path>"):
         routes.add_url_rule(rule, "api", api.answer, methods=_METHODS, provide_automatic_options=False)
@@ -75,13 +77,13 @@ def blueprint(
 class _Api:
     """The view and what it is given once."""
 
-    def __init__(self, engine: Engine, settings: Settings, clock: Callable[[], float]) -> None:
+    def __init__(self, engine: Engine, settings: Settings, messenger: Messenger, clock: Callable[[], float]) -> None:
         self._engine = engine
         self._spec = engine.spec
         self._types = frozenset(engine.spec.resource_types)
         self._gate = Gate(engine.store, settings.jwt_secret)
         self._bad_tokens = BadTokens(engine.store)
-        self._alarm = Alarm(Desk(engine.store, settings, Messenger(settings), lambda: datetime.fromtimestamp(clock(), UTC)))
+        self._alarm = Alarm(Desk(engine.store, settings, messenger, lambda: datetime.fromtimestamp(clock(), UTC)))
         self._limit = settings.max_body
         self._public_url = settings.public_url
         self._clock = clock
@@ -116,10 +118,7 @@ class _Api:
 
     def _grant(self, environ: dict[str, Any], *, presumed: bool = False) -> tuple[Grant, Standing | None]:
         """The caller's grant; a `presumed` one with what it stands on, which is still to be asked where that is not None."""
-        scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise Outcome("unauthenticated", "A bearer token is needed: Authorization: Bearer …", headers={"WWW-Authenticate": "Bearer"})
-        given, now, break_glass = token.strip(), self._clock(), environ.get("HTTP_X_BREAK_GLASS", "")
+        given, now, break_glass = bearer(environ), self._clock(), environ.get("HTTP_X_BREAK_GLASS", "")
         # The alarm rings for those who may ring it, and so after the session has been looked at.
         if presumed and not break_glass:
             return self._noting(environ, lambda: self._gate.presumed(given, now))
@@ -194,7 +193,7 @@ class _Api:
         elif isinstance(error, HTTPException):
             outcome = from_http_exception(error)
         else:
-            outcome = _unexpected(error, environ.get(REQUEST_ID, ""))
+            outcome = unexpected(error, environ.get(REQUEST_ID, ""))
         shape = environ.get(_SHAPE)
         if shape is None:
             try:
@@ -204,7 +203,16 @@ class _Api:
         return fault_response(self._spec, outcome, shape)
 
 
-def _unexpected(error: Exception, request_id: str) -> Outcome:
+def bearer(environ: dict[str, Any]) -> str:
+    """The token of a request. Raises Outcome `unauthenticated` where there is none."""
+    scheme, _, token = str(environ.get("HTTP_AUTHORIZATION", "")).partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Outcome("unauthenticated", "A bearer token is needed: Authorization: Bearer …", headers={"WWW-Authenticate": "Bearer"})
+    return token.strip()
+
+
+def unexpected(error: Exception, request_id: str) -> Outcome:
+    """Logs a fault of ours; what is said of it."""
     _log.error("request %s failed", request_id, exc_info=error)
     return Outcome("internal", f"Something went wrong here; the server's log tells what, under the request id {request_id}")
 

@@ -58,6 +58,14 @@ def read_form(environ: dict[str, Any], limit: int) -> list[tuple[str, str]]:
         raise Outcome("malformed", "The form is not URL-encoded") from None
 
 
+def read_bytes(environ: dict[str, Any], limit: int) -> bytes:
+    """The body as it is, whose type the caller has looked at. Raises as `read_resource` does, `malformed` for an empty one too."""
+    data = _read(environ, limit)
+    if not data:
+        raise Outcome("malformed", "The body is empty", code="required")
+    return data
+
+
 def _text(data: bytes) -> str:
     try:
         return data.decode()

@@ -89,6 +89,11 @@ def body_kind(content_type: str) -> BodyKind:
     return kind
 
 
+def media_type(content_type: str) -> tuple[str, dict[str, str]]:
+    """A media type in small letters, and its parameters."""
+    return _media_type(content_type[:MAX_HEADER])
+
+
 @lru_cache(maxsize=256)
 def accepts_gzip(accept_encoding: str) -> bool:
     """Whether gzip is welcome by an Accept-Encoding header."""

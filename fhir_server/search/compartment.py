@@ -5,8 +5,8 @@ https://hl7.org/fhir/R4/compartmentdefinition-patient.html
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from .registry import Registry
 from .tree import Rows
@@ -37,12 +37,13 @@ def compartment_pids(registry: Registry, resource_type: str) -> list[int]:
 
 def compartment_of(registry: Registry, resource_type: str, rows: Rows) -> set[str]:
     """The ids of the patients whose compartments a resource is in, by its index rows."""
-    pids = _pids(registry, resource_type)
+    known = _known.setdefault(registry, {})
+    pids = known.get(resource_type)
+    if pids is None:
+        pids = known[resource_type] = frozenset(compartment_pids(registry, resource_type))
     patient = registry.types["Patient"]
     return {row[1] for row in rows.get("sp_reference", ()) if row[0] in pids and row[2] == patient}
 
 
-# A set of parameters lives as long as its registry does, and of these there are few.
-@lru_cache(maxsize=512)
-def _pids(registry: Registry, resource_type: str) -> frozenset[int]:
-    return frozenset(compartment_pids(registry, resource_type))
+# It keeps no registry: each is left behind with all that is compiled for it, up to 7 MB, whenever a search parameter comes or goes.
+_known: Final[WeakKeyDictionary[Registry, dict[str, frozenset[int]]]] = WeakKeyDictionary()

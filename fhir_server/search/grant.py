@@ -33,15 +33,25 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
+class Party:
+    """A caller as Consents may name them: references to them, to their roles and to where they work, and what they act for; both sorted."""
+
+    references: tuple[str, ...]
+    purposes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Denial:
     """What patients have forbidden: resources of some types in their compartments; only those with one of the `labels`, where there are any.
 
-    A label is a security label as it is searched for, `system|code`.
+    A label is a security label as it is searched for, `system|code`. With `unless` it is not about `patients` but about everybody, those left out
+    whose Consents permit the type to this party.
     """
 
     patients: tuple[str, ...]
     types: tuple[str, ...]
     labels: tuple[str, ...] = ()
+    unless: Party | None = None
 
 
 class Way(NamedTuple):
@@ -112,7 +122,7 @@ class Grant:
         return found
 
     def denials_of(self, resource_type: str) -> tuple[Denial, ...]:
-        """What patients have forbidden of a type."""
+        """What is denied of a type."""
         return tuple(denial for denial in self.denials if resource_type in denial.types)
 
     def editable_of(self, resource_type: str) -> frozenset[str] | None:

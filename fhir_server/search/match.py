@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .compartment import BEHIND, PUBLIC, compartment_pids
-from .grant import SYSTEM, Denial, Grant, Way
+from .compartment import BEHIND, PUBLIC, compartment_of, compartment_pids
+from .grant import SYSTEM, Denial, Grant, Party, Way
 from .params import date, kind_of, reference
 from .query import OF_THE_POINTER, AllOf, AnyOf, Chain, Criterion, Filter, Gathered, Has, Hierarchy, Itself, Not, Param, Query, within
 from .registry import Registry
@@ -20,13 +20,16 @@ Resource = dict[str, Any]
 
 
 class World(Protocol):
-    """The other resources that a chain may lead to."""
+    """The other resources that a chain may lead to, and what patients permit."""
 
     def get(self, resource_type: str, identity: str) -> Resource | None:
         """The current resource of a type and id."""
 
     def all(self, resource_type: str) -> Iterable[Resource]:
         """All current resources of a type."""
+
+    def permitted(self, patient: str, resource_type: str, party: Party) -> bool:
+        """Whether a Consent of the patient permits a type to a party now."""
 
 
 class _Nothing:
@@ -37,6 +40,10 @@ class _Nothing:
     def all(self, resource_type: str) -> Iterable[Resource]:
         del resource_type
         return ()
+
+    def permitted(self, patient: str, resource_type: str, party: Party) -> bool:
+        del patient, resource_type, party
+        return False
 
 
 NOTHING: World = _Nothing()
@@ -179,9 +186,15 @@ def _updated(span: date.Span, updated: str) -> bool:
 def permits(grant: Grant, registry: Registry, resource: dict[str, Any], world: World = NOTHING) -> bool:
     """Whether the grant may see a resource: the same answer as the predicate's, in memory.
 
-    Where the predicate asks other resources, and these are not at hand in `world`, the answer is no.
+    Where the predicate asks other resources, or what patients permit, and these are not at hand in `world`, the answer is no.
     """
     return _Permitted(grant, registry, resource, world).by(grant.ways(resource["resourceType"]))
+
+
+def owners(registry: Registry, resource: Resource) -> set[str]:
+    """The ids of the patients whom a resource is about: a Patient's own, of others those in whose compartments they are."""
+    name = resource["resourceType"]
+    return {resource["id"]} if name == "Patient" else compartment_of(registry, name, registry.rows(resource))
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +230,12 @@ class _Permitted:
 
     def denied(self, denial: Denial) -> bool:
         name = self.resource["resourceType"]
-        if name in PUBLIC or not any(self.belongs(patient) for patient in denial.patients):
+        if name in PUBLIC:
+            return False
+        if denial.unless is None:
+            met = any(self.belongs(patient) for patient in denial.patients)
+        else:
+            met = any(not self.world.permitted(patient, name, denial.unless) for patient in owners(self.registry, self.resource))
+        if not met:
             return False
         return not denial.labels or self.matches([f"_security={label}" for label in denial.labels])

@@ -2,7 +2,7 @@
 
 Each entry's hash is SHA-256 over the hash before it, its own numbers, and the canonical bytes of its event. Entries are made a moment after their
 events: transactions commit in another order than they take ids in, so the chain has the order in which events were found. A chain cannot show that
-its end was cut off; whoever keeps a hash elsewhere can (`verify` with `head`).
+its end was cut off; whoever keeps a hash elsewhere can (`verify` with `head`). Its oldest part may be in an archive; then it begins at an anchor.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ EMPTY: Final = bytes(32)
 BATCH: Final = 1_000
 """Events of one transaction of the sealer: some 30 ms, in which the recorder writes none."""
 
-_LOCK: Final = 0x46484957
+LOCK: Final = 0x46484957
+"""The advisory lock of whoever changes the chain."""
+
 _FETCH: Final = 2_000  # Rows in memory at a time; one that a client has sent may have 64 kB.
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -39,6 +41,7 @@ _ADD: Final = (
     " SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bytea[]) AS x(seq, event, settled, hash)"
 )
 _WALK: Final = f"SELECT c.seq, c.event, c.settled, c.hash, {_FIELDS} FROM audit_chain c LEFT JOIN audit_event e ON e.id = c.event ORDER BY c.seq"
+_ANCHORS: Final = "SELECT seq, hash, settled FROM audit_anchor ORDER BY seq DESC"
 _UNSEALED: Final = (
     "SELECT count(*), min(e.id) FILTER (WHERE e.id <= %(settled)s) FROM audit_event e"
     " WHERE NOT EXISTS (SELECT FROM audit_chain c WHERE c.event = e.id)"
@@ -58,7 +61,12 @@ def canonical(row: Sequence[Any]) -> bytes:
 
 def link(before: bytes, seq: int, settled: int, row: Sequence[Any]) -> bytes:
     """The hash of an entry."""
-    return hashlib.sha256(before + _encode([seq, settled]) + canonical(row)).digest()
+    return digest(before, seq, settled, canonical(row))
+
+
+def digest(before: bytes, seq: int, settled: int, event: bytes) -> bytes:
+    """The hash of an entry whose event is there as its canonical bytes."""
+    return hashlib.sha256(before + _encode([seq, settled]) + event).digest()
 
 
 class Sealer:
@@ -74,7 +82,7 @@ class Sealer:
     def seal(self) -> bool:
         """Seals up to BATCH events; whether there may be more. Raises Outcome `unavailable`."""
         with self._database.connection() as connection, connection.transaction():
-            if not scalar(connection, "SELECT pg_try_advisory_xact_lock(%s)", _LOCK):
+            if not scalar(connection, "SELECT pg_try_advisory_xact_lock(%s)", LOCK):
                 return False
             seq, head, settled = connection.execute(_LAST).fetchone() or (0, EMPTY, 0)
             oldest = scalar(connection, "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
@@ -100,8 +108,9 @@ class Sealer:
 class Verdict:
     """What a chain was found to be.
 
-    `entries` were in order and `head` is the hash of the last of them, in hexadecimal; `unsealed` events have no entry yet. `fault` tells the first
-    record that is not in order, and how; it is None where all are. `contains` is whether a hash that was asked for is among them.
+    `entries` were in order, of which the first `archived` are in archives and were not looked at; `head` is the hash of the last of them, in
+    hexadecimal; `unsealed` events have no entry yet. `fault` tells the first record that is not in order, and how; it is None where all are.
+    `contains` is whether a hash that was asked for is among them, or is where an archive ends.
     """
 
     entries: int
@@ -109,6 +118,7 @@ class Verdict:
     unsealed: int = 0
     fault: str | None = None
     contains: bool = True
+    archived: int = 0
 
 
 def verify(database: Database, progress: Progress = lambda _done, _total: None, *, head: str | None = None) -> Verdict:
@@ -118,9 +128,11 @@ def verify(database: Database, progress: Progress = lambda _done, _total: None, 
     """
     with database.connection() as connection, connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL statement_timeout = 0", prepare=False)
-        total = int(scalar(connection, "SELECT count(*) FROM audit_chain"))
-        last, seq, settled = EMPTY, 0, 0
-        contains = head is None or head == EMPTY.hex()
+        anchors = connection.execute(_ANCHORS).fetchall()
+        seq, last, settled = anchors[0] if anchors else (0, EMPTY, 0)
+        archived = seq
+        total = archived + int(scalar(connection, "SELECT count(*) FROM audit_chain"))
+        contains = head is None or head in {EMPTY.hex(), *(kept.hex() for _, kept, _ in anchors)}
         with connection.cursor("chain") as cursor:
             cursor.itersize = _FETCH
             cursor.execute(_WALK)
@@ -129,14 +141,14 @@ def verify(database: Database, progress: Progress = lambda _done, _total: None, 
                 if fault is None and link(last, number, settled_then, row) != kept:
                     fault = f"event {event} (entry {number}) was changed, or its entry was"
                 if fault is not None:
-                    return Verdict(seq, last.hex(), 0, fault, contains)
+                    return Verdict(seq, last.hex(), 0, fault, contains, archived)
                 last, seq, settled = kept, number, settled_then
                 contains = contains or kept.hex() == head
                 if seq % _FETCH == 0 or seq == total:
                     progress(seq, total)
         unsealed, added = _unsealed(connection, settled)
     fault = f"event {added} was added out of the chain" if added is not None else None
-    return Verdict(seq, last.hex(), unsealed, fault, contains)
+    return Verdict(seq, last.hex(), unsealed, fault, contains, archived)
 
 
 def _fault(seq: int, settled: int, number: int, event: int, settled_then: int, row: Sequence[Any]) -> str | None:

@@ -5,7 +5,7 @@ The type of each op is checked before; this is for types whose resources are not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from fhir_server import fhirjson
@@ -24,9 +24,14 @@ _LABELS: Final = ("security", "tag")
 
 
 def is_open(grant: Grant, resource_type: str, permission: Permission) -> bool:
-    """Whether all resources of a type are open to a permission, so that nothing has to be looked at."""
+    """Whether all resources of a type are open to a permission that some of them are open to, so that nothing has to be looked at."""
     held = any(way.patient is not None for way in grant.ways(resource_type, permission))
     return not held and not grant.differs_by_content(resource_type, permission)
+
+
+def all_readable(grant: Grant, resource_type: str) -> bool:
+    """Whether the caller may read all resources of a type."""
+    return bool(grant.ways(resource_type)) and is_open(grant, resource_type, "r")
 
 
 class Guard:
@@ -81,6 +86,11 @@ class Guard:
                 if target.rid not in open_to_them:
                     raise _outside(target)
 
+    def readable(self, types: Mapping[int, str]) -> set[int]:
+        """Of resources, by number with their types, those that the caller may read. No statement where all of their types are open."""
+        shut = {rid: name for rid, name in types.items() if not all_readable(self._grant, name)}
+        return (types.keys() - shut) | (self._open_to("r", shut) if shut else set())
+
     def _is_open(self, target: Target) -> bool:
         return is_open(self._grant, target.type, _PERMISSIONS[target.method])
 
@@ -91,11 +101,14 @@ class Guard:
             rid = target.current.rid if target.current is not None else target.rid
             asked.setdefault(permission or _PERMISSIONS[target.method], {})[rid] = target.type
         found: set[int] = set()
-        for each, named in asked.items():
-            predicate = granted(self._grant, self._registry, sorted(set(named.values())), "r", permission=each)
-            statement = f"SELECT r.rid FROM resource r WHERE r.rid = ANY(%s) AND {predicate.text}"
-            found |= {rid for (rid,) in self._connection.execute(statement, (list(named), *predicate.params))}
+        for each, types in asked.items():
+            found |= self._open_to(each, types)
         return found
+
+    def _open_to(self, permission: Permission, types: Mapping[int, str]) -> set[int]:
+        predicate = granted(self._grant, self._registry, sorted(set(types.values())), "r", permission=permission)
+        statement = f"SELECT r.rid FROM resource r WHERE r.rid = ANY(%s) AND {predicate.text}"
+        return {rid for (rid,) in self._connection.execute(statement, (list(types), *predicate.params))}
 
 
 def _outside(target: Target) -> Outcome:

@@ -22,7 +22,7 @@ from fhir_server.outcome import Outcome
 from fhir_server.search import INDEX_VERSION, Registry
 from fhir_server.spec import digest
 
-from . import occupancy
+from . import consents, occupancy
 from .database import RETRY_AFTER, Connection, scalar
 from .dictionary import Dictionary
 from .index import copy_rows, merge
@@ -150,6 +150,7 @@ def _all_anew(connection: Connection, registry: Registry, dictionary: Dictionary
     for index in indexes:
         connection.execute(str(CreateIndex(index).compile(dialect=_DIALECT)))
     connection.execute(f"ANALYZE {_NAMES}")
+    consents.renew(connection, registry)
     occupancy.renew(connection, registry, datetime.now(UTC))
     return done
 

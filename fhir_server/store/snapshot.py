@@ -5,7 +5,7 @@ https://hl7.org/fhir/R4/http.html#read, https://hl7.org/fhir/R4/http.html#histor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -14,12 +14,12 @@ from fhir_server import fhirjson
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant, Registry, Statement, grant_predicate
 from fhir_server.search.conditions import granted
-from fhir_server.search.grant import Permission
+from fhir_server.search.grant import Party, Permission
 from fhir_server.search.params.token import folded
 from fhir_server.search.sources import CURRENT, Sources
 
+from . import consents, trail_search
 from . import moment as moments
-from . import trail_search
 from .database import Connection
 from .dictionary import Dictionary
 from .ops import Version
@@ -103,6 +103,10 @@ class Snapshot:
         statement = f"SELECT 1 FROM resource r WHERE r.type = %s AND r.id = %s AND NOT r.deleted AND {allowed.text}"
         return self._connection.execute(statement, (self._dictionary.types[resource_type], identity, *allowed.params)).fetchone() is not None
 
+    def permitted(self, party: Party, pairs: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Those pairs of a resource type and a patient's id of which a Consent permits the type to a party now. One statement per type."""
+        return consents.permitted_of(self._connection, self._registry, party, pairs)
+
     def version(self, resource_type: str, identity: str, version: int) -> Version | None:
         """One version, whether current or not; None where there is none that this grant may see."""
         allowed = self._allowed(resource_type, "r")
@@ -114,19 +118,25 @@ class Snapshot:
         return self._version(row) if row else None
 
     def read_many(self, references: Sequence[tuple[str, str]]) -> list[Version]:
-        """The current, undeleted versions of those references that exist and that this grant may see. One statement per resource type."""
+        """The current, undeleted versions of those references that exist and that this grant may see.
+
+        One statement for all types that are open to it without a condition, and one for each other.
+        """
         by_type: dict[str, list[str]] = {}
         for name, identity in references:
             if name in self._dictionary.types and self._grant.allows(name, "r"):
                 by_type.setdefault(name, []).append(identity)
+        conditions = {name: granted(self._grant, self._registry, (name,), "r", self._sources) for name in by_type}
+        whole = [name for name in by_type if conditions[name].text == "TRUE"]
+        groups = [[name] for name in by_type if name not in whole] + ([whole] if whole else [])
         found: list[Version] = []
-        for name, identities in by_type.items():
-            allowed = granted(self._grant, self._registry, (name,), "r", self._sources)
-            resources = self._sources.table("resource", "r")
+        for names in groups:
+            allowed, resources = conditions[names[0]], self._sources.table("resource", "r")
+            pairs = [(self._dictionary.types[name], identity) for name in names for identity in by_type[name]]
             rows = self._connection.execute(
-                f"SELECT {_VERSION} FROM {resources.text} JOIN resource_version v ON v.vid = r.vid"
-                f" WHERE r.type = %s AND r.id = ANY(%s) AND NOT r.deleted AND {allowed.text}",
-                (*resources.params, self._dictionary.types[name], identities, *allowed.params),
+                f"SELECT {_VERSION} FROM unnest(%s::smallint[], %s::text[]) AS k(type, id) JOIN {resources.text} ON r.type = k.type AND r.id = k.id"
+                f" JOIN resource_version v ON v.vid = r.vid WHERE NOT r.deleted AND {allowed.text}",
+                ([tid for tid, _ in pairs], [identity for _, identity in pairs], *resources.params, *allowed.params),
             )
             found += map(self._version, rows)
         return found

@@ -101,8 +101,12 @@ search_generation: Final = Table(
     # One row, made by the migration.
     Column("single", Boolean, CheckConstraint("single", name="search_generation_single"), primary_key=True, server_default=text("true")),
     Column("generation", Integer, nullable=False),
+    Column("listening", Integer, nullable=False, server_default=text("0")),
 )
-"""Goes up with every change of the set of search parameters; whoever writes with an older set writes nothing. See `parameters`."""
+"""Goes up with every change of the set of search parameters; whoever writes with an older set writes nothing. See `parameters`.
+
+So does `listening` with every change of which types are listened to. See `outbox`.
+"""
 
 consent_rule: Final = Table(
     "consent_rule",
@@ -119,7 +123,25 @@ consent_generation: Final = Table(
     Column("single", Boolean, CheckConstraint("single", name="consent_generation_single"), primary_key=True, server_default=text("true")),
     Column("generation", Integer, nullable=False),
 )
-"""Goes up with every change of what is forbidden, or of who works where."""
+"""Goes up with every change of what is forbidden, of who works where, or of the policy."""
+
+consent_permit: Final = Table(
+    "consent_permit",
+    metadata,
+    # The Consent's.
+    Column("rid", BigInteger, nullable=False),
+    Column("patient", Text(collation="C"), nullable=False),
+    # Whoever is all of these, for one of these, to resources of one of these types; an empty list narrows nothing.
+    Column("parties", ARRAY(Text(collation="C")), nullable=False),
+    Column("purposes", ARRAY(Text(collation="C")), nullable=False),
+    Column("types", ARRAY(SmallInteger), nullable=False),
+    # Half open.
+    Column("lo", DateTime(timezone=True), nullable=False),
+    Column("hi", DateTime(timezone=True), nullable=False),
+    Index("consent_permit_patient", "patient"),
+    Index("consent_permit_rid", "rid"),
+)
+"""What current Consents permit; asked by each statement for which it counts. See `search.permit`."""
 
 occupancy: Final = Table(
     "occupancy",
@@ -186,6 +208,19 @@ audit_chain: Final = Table(
 )
 """The events in the order in which they were sealed, each hash over the one before and the event's content. See `chain`."""
 
+audit_anchor: Final = Table(
+    "audit_anchor",
+    metadata,
+    # An entry of the chain up to which all went to an archive, itself included.
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("settled", BigInteger, nullable=False),
+    Column("hash", BYTEA, nullable=False),
+    # The transaction that archived, which alone may take out what it did, and when that was; by a trigger.
+    Column("xid", BigInteger, nullable=False),
+    Column("made", DateTime(timezone=True), nullable=False),
+)
+"""What the chain goes on from after its oldest part was archived. See `archive`."""
+
 reindex_job: Final = Table(
     "reindex_job",
     metadata,
@@ -207,17 +242,44 @@ reindex_job: Final = Table(
 )
 """Reindexing that was asked for from outside; see `jobs`."""
 
+outbox_listener: Final = Table(
+    "outbox_listener",
+    metadata,
+    Column("consumer", Text(collation="C"), primary_key=True),
+    Column("type", Text(collation="C"), primary_key=True),
+)
+"""Which consumer hears of changes of which resource type."""
+
+outbox: Final = Table(
+    "outbox",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("consumer", Text(collation="C"), nullable=False),
+    Column("type", Text(collation="C"), nullable=False),
+    Column("resource", Text(collation="C"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("kind", Text(collation="C"), nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("actor", Text, nullable=False),
+    Index("outbox_consumer", "consumer", "id"),
+)
+"""Changes that a consumer has still to hear of, written by the transactions that made them. See `outbox`."""
+
 __all__ = [
     "BLOCK",
     "INDEX_TABLES",
+    "audit_anchor",
     "audit_chain",
     "audit_event",
     "consent_generation",
+    "consent_permit",
     "consent_rule",
     "index_settings",
     "metadata",
     "occupancy",
     "once",
+    "outbox",
+    "outbox_listener",
     "reindex_job",
     "resource",
     "resource_rid",

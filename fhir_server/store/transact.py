@@ -25,7 +25,7 @@ from .database import Changed, Connection
 from .guard import Guard, is_open
 from .identify import identify, plan_create
 from .index import IndexRows, difference, merge, write_rows
-from .integrity import check_deletes, check_references
+from .integrity import Integrity
 from .links import relink
 from .ops import Commit, Create, Delete, Lookup, Op, Patch, Put, Resource, Version, Written
 from .parameters import follow
@@ -121,17 +121,14 @@ def _transaction(writer: Writer, connection: Connection, ops: Sequence[Op], gran
         _add_provenances(writer, plan, grant, at, extras.provenance)
         _finish(writer, plan, at)
         if writer.referential_integrity:
-            deleted = [(t.type, t.id) for t in plan.targets if t.method == "D"]
-            kept = {(t.type, t.id) for t in plan.targets if t.body is not None}
-            check_references(connection, writer.dictionary, _new_rows(writer, plan), kept, deleted)
-            check_deletes(connection, writer.dictionary, writer.parameters.numbers, deleted, {t.rid for t in plan.targets}, grant)
+            Integrity(writer, connection, grant, guard).check(plan.targets)
         guard.unseen(plan.targets)
         lifecycle.check(plan.targets, grant, at, writer.registry.zone)
         _write(writer, connection, plan.targets, at, grant, extras, inside=True)
         guard.after(plan.targets)
         if parameters := [(t.id, t.resource) for t in plan.targets if t.type == "SearchParameter"]:
             follow(connection, parameters)
-        consents.follow(connection, plan.targets)
+        consents.follow(connection, writer.registry, plan.targets)
         occupancy.follow(connection, writer.registry, plan.targets, grant, at)
         if extras.then is not None:
             extras.then(Snapshot(connection, writer.registry, writer.dictionary, grant))
@@ -139,11 +136,6 @@ def _transaction(writer: Writer, connection: Connection, ops: Sequence[Op], gran
         if extras.beside is not None:
             extras.beside(connection, commit)
     return commit
-
-
-def _new_rows(writer: Writer, plan: Plan) -> IndexRows:
-    # The reference rows of a Bundle name resources that stand in the Bundle itself.
-    return merge((writer.registry.rows(t.resource), t.rid) for t in plan.targets if t.resource is not None and t.type != "Bundle")
 
 
 def _add_provenances(writer: Writer, plan: Plan, grant: Grant, at: datetime, sent: Resource | None) -> None:
@@ -255,7 +247,8 @@ def _write(writer: Writer, connection: Connection, targets: list[Target], at: da
     while chunk := list(islice(remaining, CHUNK)):
         removed, added = _index_changes(writer, chunk)
         versions = [_row(writer, target, txn) for target in chunk]
-        write_rows(connection, writer.dictionary, writer.fit, (versions, transaction, caller), removed, added, inside=inside)
+        heard = not writer.parameters.heard.isdisjoint(target.type for target in chunk)
+        write_rows(connection, writer.dictionary, writer.fit, (versions, transaction, caller), removed, added, inside=inside, heard=heard)
         transaction = []
 
 

@@ -153,8 +153,8 @@ class _Auth:
         return answer({"login": given["login"]}, 202)
 
     def _reset(self) -> Response:
-        given = read_fields("login", "code", "new")
-        self._recovery.reset(given["login"], given["code"].strip(), given["new"], caller())
+        given = read_fields("login", "code", "new", optional=("totp",))
+        self._recovery.reset(given["login"], given["code"].strip(), given["new"], caller(), totp=given.get("totp", "").strip())
         return answer()
 
     def _offer_contact(self) -> Response:

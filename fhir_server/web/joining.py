@@ -17,6 +17,8 @@ from .registering import NEEDED, OPTIONAL, Registering
 from .views import Kit, demand, next_path
 
 _FIELDS: Final = (*NEEDED, *OPTIONAL)
+_WRONG: Final = "The code is not right, too old, or not for this login. Look at the newest one and type it again"
+_WRONG_OF_TWO: Final = f"{_WRONG}. If you have an authenticator app, type the code that it shows now too"
 _WORDS: Final = {
     "given": "The given name is empty, too long, or has signs in it that no name has",
     "family": "The family name is empty, too long, or has signs in it that no name has",
@@ -96,12 +98,12 @@ class Joining:
 
     def reset(self) -> Response:
         """Sets the new password by a right code."""
-        given = self._kit.forms.read(optional=("login", "code", "new"))
+        given = self._kit.forms.read(optional=("login", "code", "totp", "new"))
         try:
             login, code, new = demand(given, "login", "code", "new")
-            self._recovery.reset(login, digits(code), new, caller())
+            self._recovery.reset(login, digits(code), new, caller(), totp=digits(given.get("totp", "")))
         except Outcome as outcome:
-            return self._kit.page("reset.html", _plain(outcome), login=given.get("login", ""), sent=False)
+            return self._kit.page("reset.html", _plain(outcome, _WRONG_OF_TWO), login=given.get("login", ""), sent=False)
         response = self._kit.pages.redirect("/sign-in?done=reset")
         self._kit.browser.sign_out(response)
         return response
@@ -121,12 +123,11 @@ class Joining:
         return self._kit.pages.redirect("/sign-in?done=invited")
 
 
-def _plain(outcome: Outcome) -> Outcome:
-    """The fault in words for the page, where the rule's own are for programs."""
+def _plain(outcome: Outcome, wrong: str = _WRONG) -> Outcome:
+    """The fault in words for the page, where the rule's own are for programs; `wrong` is said of a code that is not good."""
     (field,) = outcome.issues[0].expression or ("",)
     if outcome.category == "invalid" and field in _WORDS:
         return Outcome("invalid", _WORDS[field], expression=field)
     if outcome.category == "unauthenticated":
-        text = "The code is not right, too old, or not for this login. Look at the newest one and type it again"
-        return Outcome("unauthenticated", text, expression="code", headers=outcome.headers)
+        return Outcome("unauthenticated", wrong, expression="code", headers=outcome.headers)
     return outcome

@@ -1,4 +1,4 @@
-"""The pages of one's own account: who I am, sessions, password, authenticator app, e-mail address and telephone."""
+"""The pages of one's own account: who I am, messages, sessions, password, authenticator app, e-mail address and telephone."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import segno
 from flask import Blueprint, Response
 
 from fhir_server.access.contacts import Contacts, Kind
+from fhir_server.access.notifications import Wanted, want, wanted
 from fhir_server.outcome import Outcome
 
 from .auth import otpauth_uri
@@ -25,6 +26,7 @@ class OwnAccount:
     def add_to(self, routes: Blueprint) -> None:
         """Gives the views their addresses."""
         routes.add_url_rule("/account", "account", self.account, methods=["GET"])
+        routes.add_url_rule("/account/messages", "messages_sent", self.choose_messages, methods=["POST"])
         routes.add_url_rule("/account/sessions", "sessions_sent", self.end_session, methods=["POST"])
         routes.add_url_rule("/account/password", "password", self.password_form, methods=["GET"])
         routes.add_url_rule("/account/password", "password_sent", self.password, methods=["POST"])
@@ -46,7 +48,18 @@ class OwnAccount:
         if isinstance(found, Response):
             return found
         sessions = self._kit.sign_in.sessions.of(found.account.id, self._kit.sign_in.now())
-        return self._kit.page("account.html", sessions=sessions, current=found.id)
+        messages = wanted(self._kit.sign_in.desk.database, found.account.id)
+        return self._kit.page("account.html", sessions=sessions, current=found.id, messages=messages)
+
+    def choose_messages(self) -> Response:
+        """Keeps by which ways messages of the clinic are welcome: those whose boxes are ticked."""
+        kit = self._kit
+        given = kit.forms.read(optional=("email", "sms"))
+        found = kit.browser.require("/account")
+        if isinstance(found, Response):
+            return found
+        want(kit.sign_in.desk.database, found.account.id, Wanted(email="email" in given, sms="sms" in given), found.by, caller().address)
+        return kit.pages.redirect("/account?done=messages")
 
     def end_session(self) -> Response:
         """Ends one session, or all but this one."""

@@ -27,12 +27,12 @@ from .pages import Pages, stylesheet
 from .registering import Registering
 from .views import Kit
 
-_FOR_PROGRAMS: Final = ("/.well-known/", "/auth/", "/health/", "/metrics/", "/oauth/")
+_FOR_PROGRAMS: Final = ("/.well-known/", "/auth/", "/health/", "/hl7v2/", "/metrics/", "/oauth/")
 
 
-def blueprint(engine: Engine, settings: Settings, clock: Callable[[], float] = time.time) -> Blueprint:
-    """Everything below `/auth`, and the pages. `clock` gives seconds since 1970."""
-    sign_in = SignIn(engine.store, settings, Messenger(settings), lambda: datetime.fromtimestamp(clock(), UTC))
+def blueprint(engine: Engine, settings: Settings, messenger: Messenger, clock: Callable[[], float] = time.time) -> Blueprint:
+    """Everything below `/auth`, and the pages. `messenger` sends their mail and SMS; `clock` gives seconds since 1970."""
+    sign_in = SignIn(engine.store, settings, messenger, lambda: datetime.fromtimestamp(clock(), UTC))
     registering = Registering(engine, settings, sign_in.desk)
     kit = Kit(Pages(settings), FormGuard(settings), Browser(engine.store, settings, clock), Cookies(settings), sign_in)
     web = Blueprint("web", __name__)

@@ -23,6 +23,7 @@ _DONE: Final = {
     "app": "Your authenticator app is set up. From the next sign-in on it shows your codes.",
     "email": "Your e-mail address is changed.",
     "phone": "Your telephone number is changed.",
+    "messages": "From now on messages reach you as you have chosen.",
     "session": "The session has ended.",
     "sessions": "All other sessions have ended.",
 }

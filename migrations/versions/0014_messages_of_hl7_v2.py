@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSONB
 
 revision = "0014"
-down_revision = "0011"
+down_revision = "0013"
 
 
 def _text(name: str, *, nullable: bool = False) -> sa.Column[str]:

@@ -18,14 +18,14 @@ import pytest
 from werkzeug.test import TestResponse
 
 from fhir_server.access import issue
-from fhir_server.access.consent import Party, Restriction, denials
+from fhir_server.access.consent import Restriction, denials
 from fhir_server.access.gate import broken
 from fhir_server.app import build_app
 from fhir_server.interactions import Engine
 from fhir_server.operations import names
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
-from fhir_server.search.grant import Denial
+from fhir_server.search.grant import Denial, Party
 from fhir_server.settings import Settings
 from fhir_server.store import Store
 from fhir_server.store.database import Database
@@ -33,8 +33,8 @@ from fhir_server.store.database import Database
 SECRET: Final = "a secret that only the tests know of"
 ZONE: Final = ZoneInfo("Europe/Berlin")
 NOW: Final = datetime(2026, 11, 30, 12, tzinfo=UTC)
-DOCTOR: Final = Party(frozenset({"Practitioner/d1", "PractitionerRole/r1", "Organization/o1"}), frozenset({"TREAT"}))
-STAFF: Final = Party(frozenset({"Practitioner/s1"}), frozenset({"HOPERAT", "HPAYMT"}))
+DOCTOR: Final = Party(("Organization/o1", "Practitioner/d1", "PractitionerRole/r1"), ("TREAT",))
+STAFF: Final = Party(("Practitioner/s1",), ("HOPERAT", "HPAYMT"))
 
 Json = dict[str, Any]
 

@@ -1,13 +1,14 @@
 """What a grant hides makes no difference: every door answers as if it were not there.
 
 Random resources are stored once whole and once without what the grant hides; random requests are answered the same both times, byte for byte but for
-times and the signed parts of links.
+times and the signed parts of links. Random writes are refused or taken the same both times, where references have to resolve.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -21,11 +22,11 @@ from hypothesis import strategies as st
 from fhir_server.interactions import Engine, Exchange, Reply, dispatch
 from fhir_server.operations import dispatch_operation, names
 from fhir_server.outcome import Outcome
-from fhir_server.search import SYSTEM, Grant, narrow
+from fhir_server.search import SYSTEM, Grant, Scope, narrow
 from fhir_server.search.match import permits
 from fhir_server.settings import Settings
 from fhir_server.store import Store
-from fhir_server.store.ops import Put
+from fhir_server.store.ops import Create, Op, Put
 from fhir_server.store.tables import INDEX_TABLES
 from tests.search import queries, worlds
 from tests.search.values import Known
@@ -47,10 +48,25 @@ _INCLUDES: Final = (
 
 
 @pytest.fixture(scope="module")
-def engine(fresh_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    store = Store(fresh_database(), zone=ZONE, bases=(BASE,), connections=4)
+def database_of(fresh_database: Callable[[], str]) -> str:
+    return fresh_database()
+
+
+@pytest.fixture(scope="module")
+def engine(database_of: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    store = Store(database_of, zone=ZONE, bases=(BASE,), connections=4)
+    with store.database.connection() as connection:
+        worlds.permit(connection, store.registry.types)
     options = Settings(data=Path(tmp_path_factory.mktemp("data")), jwt_secret="a secret that only the tests know of", clinic_timezone=ZONE)
     yield Engine.build(store, options, names())
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def strict(engine: Engine, database_of: str) -> Iterator[Store]:
+    """The same database for writers whose references have to resolve."""
+    store = Store(database_of, zone=ZONE, bases=(BASE,), connections=2, referential_integrity=True)
+    yield store
     store.close()
 
 
@@ -126,4 +142,54 @@ def test_every_door_answers_as_if_what_is_hidden_were_not_there(engine: Engine, 
             note(f"{grant} asks for {each}; hidden are {[(one['resourceType'], one['id']) for one in resources if one not in open_to_all]}")
             note(f"with what is hidden: {before}")
             note(f"without: {after}")
+        assert after == before
+
+
+class Undone(Exception):  # noqa: N818 - no fault: what was written is taken back
+    """The end of a write that is only tried."""
+
+
+def undo(_: object) -> None:
+    raise Undone
+
+
+def tried(store: Store, grant: Grant, op: Op) -> str:
+    """What the writer is told; nothing is written."""
+    try:
+        store.transact([op], grant, then=undo)
+    except Undone:
+        return "written"
+    except Outcome as outcome:
+        return str(outcome.as_json())
+    raise AssertionError("nothing was undone")
+
+
+def writes(seen: Sequence[Json], chance: Random) -> Iterator[Op]:
+    """New resources, and others in the place of those that the writer sees, with references to whatever there may be."""
+    for _ in range(25):
+        yield Create(worlds.KINDS[chance.choice(worlds.TYPES)].draw(chance))
+    for old in seen:
+        yield Put({**old, "language": "de"}, old["id"])
+        new = worlds.KINDS[old["resourceType"]].draw(chance)
+        yield Put({**new, "id": old["id"]}, old["id"])
+
+
+@worlds.examples(12)
+@given(seed=st.integers(0, 2**64))
+def test_a_reference_does_not_find_out_what_is_hidden(engine: Engine, strict: Store, seed: int) -> None:
+    chance = Random(seed)
+    resources = worlds.worlds().draw(chance)
+    grant = SYSTEM
+    while not grant.narrows:
+        grant = worlds.grants.draw(chance)
+    open_to_all = [each for each in resources if permits(grant, engine.registry, each, Memory(resources))]
+    writer = replace(grant, scopes=(*grant.scopes, Scope("*", frozenset("cu"))))
+    ops = list(writes(open_to_all, chance))
+    hold(engine, resources)
+    whole = [tried(strict, writer, op) for op in ops]
+    hold(engine, open_to_all)
+    again = [tried(strict, writer, op) for op in ops]
+    for op, before, after in zip(ops, whole, again, strict=True):
+        if after != before:
+            note(f"{grant} writes {op}; hidden are {[(one['resourceType'], one['id']) for one in resources if one not in open_to_all]}")
         assert after == before

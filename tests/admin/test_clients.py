@@ -170,9 +170,9 @@ def test_clients_come_in_pages(desk: Desk) -> None:
 def test_the_policy_holds_from_the_next_request_on(desk: Desk, clinic: Clinic) -> None:
     policy = Policy(clinic.store)
     for value in ("open", "initial-token", "closed"):
-        assert desk.ok("PATCH", "/policy", {"registration": value}) == {"registration": value}
+        assert desk.ok("PATCH", "/policy", {"registration": value}) == {"registration": value, "consent": "permit"}
         assert policy.registration() == value
-        assert desk.ok("GET", "/policy") == {"registration": value}
+        assert desk.ok("GET", "/policy") == {"registration": value, "consent": "permit"}
     problem(desk("PATCH", "/policy", {"registration": "odd"}), 422)
     problem(desk("PATCH", "/policy", {}), 422)
     tag = desk("GET", "/policy").headers["ETag"]
@@ -180,6 +180,22 @@ def test_the_policy_holds_from_the_next_request_on(desk: Desk, clinic: Clinic) -
     with ThreadPoolExecutor(2) as pool:
         answers = list(pool.map(lambda value: desk("PATCH", "/policy", {"registration": value}, If_Match=tag).status_code, values))
     assert sorted(answers) == [200, 412]
+
+
+def test_one_part_of_the_policy_changes_without_the_other(desk: Desk, clinic: Clinic) -> None:
+    desk.ok("PATCH", "/policy", {"registration": "open"})
+    before = desk("GET", "/policy").headers["ETag"]
+    changed = desk("PATCH", "/policy", {"consent": "deny"}, If_Match=before)
+    assert changed.status_code == 200
+    assert changed.json == {"registration": "open", "consent": "deny"}
+    assert changed.headers["ETag"] == desk("GET", "/policy").headers["ETag"] != before
+    problem(desk("PATCH", "/policy", {"consent": "permit"}, If_Match=before), 412)
+    assert Policy(clinic.store).consent() == "deny"
+    for wrong in ("odd", None, True, ["deny"]):
+        problem(desk("PATCH", "/policy", {"consent": wrong}), 422)
+    told = desk.ok("GET", "/audit?type=policy&resource=consent&limit=1")["items"][0]
+    assert (told["kind"], told["detail"]) == ("policy-change", "consent: deny")
+    assert desk.ok("PATCH", "/policy", {"registration": "closed", "consent": "permit"}) == {"registration": "closed", "consent": "permit"}
 
 
 def test_a_token_for_one_registration_is_good_once(desk: Desk, clinic: Clinic) -> None:

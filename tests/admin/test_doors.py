@@ -10,7 +10,7 @@ import pytest
 
 from fhir_server.access import ROLES
 from fhir_server.access.roles import Role
-from tests.web.conftest import SECRET, Clinic
+from tests.web.conftest import NO_OBJECTS, SECRET, Clinic
 
 from .conftest import ADDRESSES, BASE, Desk, problem, token_of
 
@@ -58,14 +58,10 @@ def test_an_app_that_an_administrator_uses_is_no_administrator(clinic: Clinic) -
 @pytest.mark.parametrize(
     ("data", "kind", "status"),
     [
-        (b"", "application/json", 400),
-        (b"{", "application/json", 400),
+        *NO_OBJECTS,
         (b"[1]", "application/json", 422),
         (b"null", "application/json", 422),
         (b'{"login": NaN}', "application/json", 400),
-        (b"\xff\xfe", "application/json", 400),
-        (b"[" * 10_000, "application/json", 400),
-        (b"9" * 10_000, "application/json", 400),
         (b'{"login": "\\ud800"}', "application/json", 400),
         (b'{"login": "a\\u0000b"}', "application/json", 400),
         (b'{"login": "a", "password": "correct horse", "roles": ["doctor"], "odd": 1}', "application/json", 422),
@@ -78,9 +74,6 @@ def test_an_app_that_an_administrator_uses_is_no_administrator(clinic: Clinic) -
         (b'{"login": "a", "email": "a@b\\r\\nBcc: c@d", "roles": ["doctor"]}', "application/json", 422),
         (b'{"login": "a", "phone": "not a number", "roles": ["doctor"]}', "application/json", 422),
         (b'{"login": "a", "patient": "../x", "roles": ["doctor"]}', "application/json", 422),
-        (b"{}", "text/plain", 415),
-        (b"login=a", "application/x-www-form-urlencoded", 415),
-        (b" " * 70_000, "application/json", 413),
     ],
 )
 def test_bodies_that_are_none(desk: Desk, clinic: Clinic, data: bytes, kind: str, status: int) -> None:

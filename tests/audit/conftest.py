@@ -39,7 +39,8 @@ class Trail:
             for statement in statements:
                 connection.execute(statement)
             for table in tables:
-                connection.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {table}_is_appended_to")
+                for trigger in ("is_appended_to", "is_archived"):
+                    connection.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {table}_{trigger}")
 
     def since(self, mark: int) -> list[Json]:
         """The events behind a number, as they stand, once all that was handed over is there."""

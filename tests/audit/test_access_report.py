@@ -65,9 +65,18 @@ def test_names_fall_back_to_what_is_known(shared: Trail) -> None:
             {"fhir_user": "Patient/another", "roles": ("patient",)},
             {"client": "diary"},
             {"roles": ("doctor", "patient"), "fhir_user": "Practitioner/nobody"},
+            {"roles": ("patient",), "fhir_user": "RelatedPerson/nobody"},
         )
     ]
-    assert named == ["you", "a program of the clinic", "the app diary", "somebody with the role doctor"]
+    assert named == ["you", "a program of the clinic", "the app diary", "somebody with the role doctor", "a related person"]
+
+
+def test_related_persons_are_told_by_name(shared: Trail) -> None:
+    person = made(shared.fhir, patient())
+    mother = {"resourceType": "RelatedPerson", "patient": {"reference": f"Patient/{person}"}, "name": [{"text": "Eva Weber"}]}
+    reference = f"RelatedPerson/{made(shared.fhir, mother)}"
+    who = seen(shared, person, fhir_user=reference, roles=("patient",))["agent"][0]
+    assert (who["name"], who["who"]) == ("Eva Weber", {"display": "Eva Weber", "reference": reference})
 
 
 def test_a_report_is_for_its_patient_and_for_auditors(shared: Trail) -> None:

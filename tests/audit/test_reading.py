@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import random
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -214,7 +215,7 @@ def test_reading_the_trail_is_in_the_trail(shared: Trail) -> None:
 
 
 @pytest.fixture(scope="module")
-def filled(make_fhir: Any, fresh_database: Any) -> tuple[Trail, list[Json]]:
+def filled(make_fhir: Any, fresh_database: Any) -> Iterator[tuple[Trail, list[Json]]]:
     """A trail of random events, and all of them as resources."""
     url = fresh_database()
     trail = Trail(url, make_fhir(url))
@@ -238,7 +239,8 @@ def filled(make_fhir: Any, fresh_database: Any) -> tuple[Trail, list[Json]]:
         )
         if n % 20 == 0:
             trail.fhir.post("AuditEvent", {**SENT, "action": chance.choice("CRUDE"), "recorded": (start + timedelta(hours=n)).isoformat()})
-    return trail, [rendered(each) for each in everything(trail.store)]
+    yield trail, [rendered(each) for each in everything(trail.store)]
+    trail.store.close()
 
 
 def everything(store: Store) -> list[Entry]:

@@ -59,7 +59,7 @@ def chromium() -> Iterator[Browser]:
 def server(tmp_path_factory: pytest.TempPathFactory, outside: Outside) -> Iterator[Server]:
     data = tmp_path_factory.mktemp("browser") / "data"
     log = data.with_name("serve.log")
-    command = [str(PROGRAM), "serve", "--demo", "--data", str(data), "--port", "0", "--processes", "1"]
+    command = [str(PROGRAM), "serve", "--demo", "--data", str(data), "--port", "0", "--mllp-port", "0", "--processes", "1"]
     environ = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "JWT_SECRET", "PUBLIC_URL"}}
     environ |= {"SMTP_URL": outside.smtp_url, "SMS_URL": outside.sms_url}
     with log.open("wb") as stream, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stream, text=True, env=environ) as process:
@@ -108,8 +108,12 @@ class Visit:
         self.page.goto(EVIL)
 
     def sign_in(self, role: str, next_path: str = "/account") -> None:
-        account = self.server.accounts[role]
         self.open(f"/sign-in?next={next_path}")
+        self.fill_in(role)
+
+    def fill_in(self, role: str) -> None:
+        """Fills in the pages for signing in, from the one that is open."""
+        account = self.server.accounts[role]
         self.page.get_by_label("Login").fill(account["login"])
         self.page.get_by_label("Password").fill(account["password"])
         self.page.get_by_role("button", name="Sign in").click()

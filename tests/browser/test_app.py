@@ -75,17 +75,6 @@ def window(chromium: Browser, server: Server) -> Iterator[Visit]:
     assert [each for each in found.said if "favicon" not in each] == []
 
 
-def sign_in(window: Visit, role: str) -> None:
-    """Fills in the pages that an app has led to."""
-    account, page = window.server.accounts[role], window.page
-    page.get_by_label("Login").fill(account["login"])
-    page.get_by_label("Password").fill(account["password"])
-    page.get_by_role("button", name="Sign in").click()
-    page.get_by_role("button", name="Send a code by e-mail").click()
-    page.get_by_label("Code").fill(window.server.outside.mailed_code(account["email"]))
-    page.get_by_role("button", name="Sign in").click()
-
-
 def state(page: Page, text: str) -> None:
     expect(page.locator("#state")).to_have_text(text, timeout=15_000)
 
@@ -93,7 +82,7 @@ def state(page: Page, text: str) -> None:
 def test_a_patient_launches_an_app_which_reads_and_refreshes(window: Visit, app: str, client: str) -> None:
     page, base = window.page, window.server.base
     page.goto(f"{app}/?client={client}&iss={base}/fhir")
-    sign_in(window, "patient")
+    window.fill_in("patient")
     expect(page.get_by_role("heading", level=1)).to_have_text("Let Launched app in?")
     expect(page.get_by_text("Mira Castellano")).to_be_visible()
     examine(window)
@@ -111,7 +100,7 @@ def test_a_patient_launches_an_app_which_reads_and_refreshes(window: Visit, app:
 def test_who_says_no_gives_nothing(window: Visit, app: str, client: str) -> None:
     page = window.page
     page.goto(f"{app}/?client={client}&iss={window.server.base}/fhir")
-    sign_in(window, "patient")
+    window.fill_in("patient")
     page.get_by_role("button", name="Do not let it in").click()
     expect(page.locator("#state")).to_contain_text("failed")
     assert page.locator("#patient").text_content() == ""
@@ -135,10 +124,49 @@ def test_a_doctor_opens_an_app_for_a_patient(window: Visit, app: str, client: st
     expect(page.locator("#patient")).to_have_text("Castellano")
 
 
+@pytest.fixture
+def encounter(window: Visit) -> str:
+    """The id of a visit of the demo clinic's patient."""
+    account, base = window.server.accounts["doctor"], window.server.base
+
+    def post(path: str, **body: str) -> Any:
+        return requests.post(f"{base}/auth/{path}", json=body, timeout=30)
+
+    challenge = post("login", login=account["login"], password=account["password"]).json()["challenge"]
+    post("otp/send", challenge=challenge, method="email")
+    token = post("otp", challenge=challenge, code=window.server.outside.mailed_code(account["email"])).json()["access_token"]
+    resource = {
+        "resourceType": "Encounter",
+        "status": "in-progress",
+        "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "AMB", "display": "ambulatory"},
+        "subject": {"reference": "Patient/demo-patient"},
+        "period": {"start": "2026-03-01T09:30:00+00:00"},
+        "reasonCode": [{"text": "Cough for three weeks, and a fever that comes back in the evening"}],
+    }
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/fhir+json"}
+    answer = requests.post(f"{base}/fhir/Encounter", json=resource, headers=headers, timeout=30)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+def test_a_doctor_opens_an_app_for_a_visit(window: Visit, app: str, client: str, encounter: str) -> None:
+    page = window.page
+    page.goto(f"{app}/?client={client}")
+    state(page, "prepared")
+    window.sign_in("doctor", "/launch")
+    window.open(f"/launch?client={client}&name=castel")
+    page.get_by_role("link", name="Choose a visit of Mira Castellano").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Choose the visit")
+    examine(window)
+    assert page.locator(f"button[value='{encounter}']").count() == 1
+    page.get_by_role("button", name="Choose the visit of 1 March 2026, 09:30 UTC").first.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Let Launched app in?")
+
+
 def test_a_doctor_chooses_the_patient_by_keyboard(window: Visit, app: str, client: str) -> None:
     page = window.page
     page.goto(f"{app}/?client={client}&iss={window.server.base}/fhir")
-    sign_in(window, "doctor")
+    window.fill_in("doctor")
     expect(page.get_by_role("heading", level=1)).to_have_text("Choose the patient")
     window.press_until("name")
     page.keyboard.type("castel")

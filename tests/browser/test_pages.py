@@ -142,6 +142,26 @@ def test_a_sign_in_examined_at_each_step(visit: Visit) -> None:
     assert page.get_by_text(account["login"]).is_visible()
 
 
+def test_messages_are_chosen_by_keyboard_on_a_phone(visit: Visit) -> None:
+    visit.sign_in("staff")
+    page, keyboard = visit.page, visit.page.keyboard
+    page.set_viewport_size(PHONE)
+    visit.press_until("by-email")
+    assert page.get_by_label("By e-mail").is_checked()
+    assert not page.get_by_label("By SMS").is_checked()
+    keyboard.press("Tab")
+    keyboard.press("Space")
+    keyboard.press("Tab")
+    keyboard.press("Enter")
+    assert page.get_by_role("status").inner_text() == "From now on messages reach you as you have chosen."
+    examine(visit)
+    assert page.get_by_role("group", name="Send them to me").get_by_role("checkbox").count() == 2
+    assert page.get_by_label("By e-mail").is_checked()
+    page.get_by_label("By SMS").uncheck()
+    page.get_by_role("button", name="Save").click()
+    assert not page.get_by_label("By SMS").is_checked()
+
+
 def test_cookies_are_kept_from_scripts_and_from_other_sites(visit: Visit) -> None:
     visit.sign_in("patient")
     cookies = visit.context.cookies()
@@ -154,7 +174,7 @@ def test_cookies_are_kept_from_scripts_and_from_other_sites(visit: Visit) -> Non
 def test_a_form_of_another_site_does_nothing(visit: Visit) -> None:
     visit.sign_in("patient")
     base, page = visit.server.base, visit.page
-    for action in ("/sign-out", "/account/sessions"):
+    for action in ("/sign-out", "/account/sessions", "/account/messages"):
         fields = '<input name="others" value="yes"><input name="form_token" value="x">'
         visit.open_evil(f'<form method="post" action="{base}{action}">{fields}<button>Win</button></form>')
         with page.expect_response(f"{base}{action}") as response:

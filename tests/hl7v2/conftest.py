@@ -34,6 +34,18 @@ class Lab:
     engine: Engine
     intake: Intake
 
+    @property
+    def store(self) -> Store:
+        """The store of the intake."""
+        return self.engine.store
+
+    def stored(self, where: str, *arguments: object) -> list[Json]:
+        """The stored messages that a condition finds, oldest first."""
+        with self.store.database.connection() as connection:
+            cursor = connection.execute(f"SELECT * FROM hl7v2_message WHERE {where} ORDER BY received, id", arguments)
+            names = [column.name for column in cursor.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in cursor]
+
     def send(self, message: str | bytes) -> list[str]:
         """The acknowledgements, in the order in which they came; `{id}` in a message is a control id of its own."""
         text = message.decode() if isinstance(message, bytes) else message

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+from weakref import WeakSet
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -27,6 +28,9 @@ from fhir_server.store import Store
 SECRET = "a secret that only the tests know of"
 BASE = "http://localhost/fhir"
 ZONE = ZoneInfo("Europe/Berlin")
+# What entries call each other by.
+LINK = "urn:uuid:61ebe359-bfdc-4613-8bf2-c5e300945f0a"
+OTHER = "urn:uuid:88f151c0-a954-468a-88bd-5ae15c08e059"
 
 Json = dict[str, Any]
 
@@ -86,6 +90,10 @@ class Fhir:
         """The ids of all matches on all pages, in order."""
         return [entry["resource"]["id"] for page in self.pages(path) for entry in page.get("entry", ()) if entry["search"]["mode"] == "match"]
 
+    def close(self) -> None:
+        """Closes its store: the end of a server that is one test's, or one module's."""
+        self.app.extensions["store"].close()
+
     def other(self, **claims: Any) -> Fhir:
         """The same server for another caller."""
         return replace(self, token=token(**claims))
@@ -101,17 +109,18 @@ MakeFhir = Callable[..., Fhir]
 
 @pytest.fixture(scope="session")
 def make_fhir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeFhir]:
-    """Servers over databases of the test's choice."""
-    opened: list[Store] = []
+    """Servers over databases of the test's choice. One for less than the whole run is closed by whoever has asked for it."""
+    # Weak, since each has a set of search parameters: 2 MB.
+    opened: WeakSet[Store] = WeakSet()
 
     def make(url: str, *, max_body_mb: int = 4, **options: Any) -> Fhir:
         store = Store(url, zone=ZONE, bases=(BASE,), connections=8, **options)
-        opened.append(store)
+        opened.add(store)
         settings = Settings(data=Path(tmp_path_factory.mktemp("data")), jwt_secret=SECRET, clinic_timezone=ZONE, max_body_mb=max_body_mb)
         return Fhir(build_app(Engine.build(store, settings, names()), settings), token())
 
     yield make
-    for store in opened:
+    for store in list(opened):
         store.close()
 
 
@@ -167,3 +176,13 @@ def self_query(bundle: Json) -> dict[str, list[str]]:
     """The parameters of the self link."""
     (url,) = [each["url"] for each in bundle["link"] if each["relation"] == "self"]
     return parse_qs(urlsplit(url).query)
+
+
+def statuses(bundle: Json) -> list[str]:
+    return [each["response"]["status"][:3] for each in bundle["entry"]]
+
+
+def written(bundle: Json, number: int) -> str:
+    """Type and id that an entry of a response is about."""
+    location: str = bundle["entry"][number]["response"]["location"]
+    return location.removeprefix(BASE + "/").partition("/_history/")[0]

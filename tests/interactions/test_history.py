@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,9 +15,11 @@ from tests.interactions.conftest import BASE, Fhir, Json, MakeFhir, issues, pati
 
 
 @pytest.fixture(scope="module")
-def alone(make_fhir: MakeFhir, fresh_database: Callable[[], str]) -> Fhir:
+def alone(make_fhir: MakeFhir, fresh_database: Callable[[], str]) -> Iterator[Fhir]:
     """A server whose system history no other module writes."""
-    return make_fhir(fresh_database())
+    made = make_fhir(fresh_database())
+    yield made
+    made.close()
 
 
 def versions(pages: Any) -> list[tuple[str, str]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import re
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -49,9 +51,11 @@ def index(fhir: Fhir) -> None:
 
 
 @pytest.fixture
-def own(make_fhir: MakeFhir, fresh_database: Callable[[], str]) -> Fhir:
+def own(make_fhir: MakeFhir, fresh_database: Callable[[], str]) -> Iterator[Fhir]:
     """A server over a database of its own."""
-    return make_fhir(fresh_database())
+    made = make_fhir(fresh_database())
+    yield made
+    made.close()
 
 
 WRONG: list[tuple[Json, str, str]] = [
@@ -161,6 +165,7 @@ def test_a_conditional_write_by_a_new_parameter(own: Fhir, make_fhir: MakeFhir) 
     index(own)
     first = other.post("Patient", patient("Once"), headers={"If-None-Exist": "label:exact=Once"})
     again = own.post("Patient", patient("Once"), 200, headers={"If-None-Exist": "label:exact=Once"})
+    other.close()
     assert again["id"] == first["id"]
 
 
@@ -252,3 +257,24 @@ def test_what_an_operator_changes_stays(own: Fhir) -> None:
     assert conformance.install(store) == 0
     own.get("SearchParameter/Slot-end", 410)
     assert own.get("StructureDefinition/hold-expires")["publisher"] == "Hillside"
+
+
+def test_parameters_of_before_are_let_go(own: Fhir) -> None:
+    store = store_of(own)
+
+    def everywhere() -> None:
+        """Has every kind of request look at the parameters."""
+        made = own.post("Patient", patient("kept"))
+        own.put(f"Patient/{made['id']}", made)
+        own.get("Patient?name=kept&_revinclude=Observation:subject")
+        own.get(f"Patient/{made['id']}/$everything")
+        own.get("metadata")
+
+    everywhere()
+    before = weakref.ref(store.registry)
+    for code in ("one", "two", "three"):
+        own.post("SearchParameter", parameter(code))
+        index(own)
+        everywhere()
+    gc.collect()
+    assert before() is None

@@ -14,6 +14,7 @@ from flask import Flask
 
 from fhir_server.access import is_administrator, issue
 from fhir_server.access.accounts import Accounts, NewAccount
+from fhir_server.access.policy import Policy
 from fhir_server.access.sessions import Sessions
 from fhir_server.access.tokens import Person, issue_app, issue_session, session_and_grant
 from fhir_server.access.vault import Vault
@@ -106,15 +107,15 @@ def clinic(fresh_database: Callable[[], str], tmp_path_factory: pytest.TempPathF
 @pytest.mark.parametrize(
     ("login", "reference", "interaction", "expected"),
     [
-        ("dora", "Observation/final-p", "read", (True, "consent")),
-        ("dora", "Observation/preliminary-p", "update", (True, "consent")),
+        ("dora", "Observation/final-p", "read", (True, "policy")),
+        ("dora", "Observation/preliminary-p", "update", (True, "policy")),
         ("dora", "Observation/final-p", "delete", (False, "role")),
         ("dora", "Observation/final-q", "read", (False, "consent")),
         ("dora", "Observation/final-q", "update", (False, "consent")),
         ("dora", "Observation/nobody", "read", (False, "resource")),
         ("dora", "Observation", "create", (True, "role")),
         ("stan", "Observation/final-p", "read", (False, "role")),
-        ("stan", "Patient/p", "update", (True, "consent")),
+        ("stan", "Patient/p", "update", (True, "policy")),
         ("pat", "Observation/final-p", "read", (True, "consent")),
         ("pat", "Observation/final-q", "read", (False, "compartment")),
         ("pat", "Observation/preliminary-p", "read", (False, "content")),
@@ -131,6 +132,33 @@ def test_what_it_says_is_what_happens(clinic: Clinic) -> None:
         token = clinic.session(login)
         for reference in ("Observation/final-p", "Observation/preliminary-p", "Observation/final-q", "Patient/p", "Patient/q", "Consent/c"):
             assert clinic.why(login, reference)[0] is (clinic(token, "GET", reference)[0] == 200), (login, reference)
+
+
+def test_a_policy_that_closes_records_is_told_of(clinic: Clinic) -> None:
+    def decide(value: str) -> None:
+        with clinic.store.database.connection() as connection, connection.transaction():
+            Policy(clinic.store).set_consent(value, "ada", connection)
+
+    decide("deny")
+    try:
+        for login, reference, expected in (
+            ("dora", "Observation/final-p", (False, "policy")),
+            ("dora", "Observation/final-q", (False, "consent")),
+            ("dora", "Patient/p", (True, "policy")),
+            ("stan", "Patient/p", (True, "policy")),
+            ("pat", "Observation/final-p", (True, "consent")),
+        ):
+            assert clinic.why(login, reference)[:2] == expected, (login, reference)
+            assert (clinic(clinic.session(login), "GET", reference)[0] == 200) is expected[0]
+        assert "break the glass" in clinic.why("dora", "Observation/final-p")[2]
+        permit = {"resourceType": "Consent", "id": "yes", "status": "active", "category": [{"text": "x"}], "patient": {"reference": "Patient/p"}}
+        permit |= {"scope": {"coding": [{"code": "patient-privacy"}]}, "policyRule": {"text": "x"}, "provision": {"type": "permit"}}
+        assert clinic(clinic.loader, "PUT", "Consent/yes", permit)[0] == 201
+        assert clinic.why("dora", "Observation/final-p")[:2] == (True, "policy")
+        assert clinic(clinic.session("dora"), "GET", "Observation/final-p")[0] == 200
+    finally:
+        clinic(clinic.loader, "DELETE", "Consent/yes")
+        decide("permit")
 
 
 def test_a_consent_is_named_by_its_id(clinic: Clinic) -> None:

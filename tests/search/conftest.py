@@ -17,6 +17,8 @@ from fhir_server.search.params.derived import derived
 from fhir_server.search.tables import metadata
 from fhir_server.spec import r4
 
+from .worlds import permit
+
 BASE = "http://localhost/fhir"
 ZONE = ZoneInfo("Europe/Berlin")
 
@@ -33,6 +35,7 @@ class Database:
         pids = {(name, code): pid for name, code, pid in connection.execute("SELECT type, code, pid FROM search_param")}
         self.registry = Registry(r4(), types=types, pids=pids, zone=ZONE, base_url_prefixes=(BASE,))
         self.systems: dict[str, int] = {"": 0}
+        permit(connection, types)
 
     @contextmanager
     def holding(self, resources: Sequence[Json]) -> Iterator[Callable[[Statement], Rows]]:

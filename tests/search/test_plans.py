@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
-from fhir_server.search import SYSTEM, compile_count, compile_revinclude, compile_search, cursor, narrowed
+from fhir_server.search import SYSTEM, Grant, Scope, compile_count, compile_revinclude, compile_search, cursor, narrowed
+from fhir_server.search.conditions import granted
+from fhir_server.search.grant import Denial, Party
 from fhir_server.search.params.reference import Target
 from fhir_server.search.query import Chain, Criterion, Gathered, Include
+from fhir_server.search.statement import Statement
 from fhir_server.search.tables import metadata
 
 ROWS = 20_000
@@ -186,3 +189,37 @@ def test_reverse_includes_use_the_index(filled: Any) -> None:
     assert len(rows) == 50
     assert [row[0] for row in rows] == sorted((row[0] for row in rows), reverse=True)
     assert all(3 <= row[0] // 200 <= 4 for row in rows)
+
+
+CLOSED = Grant("dora", frozenset(), (Scope("*", frozenset("rs")),), (Denial((), ("Observation",), unless=Party(("Practitioner/d1",), ("TREAT",))),))
+
+
+@pytest.fixture(scope="module")
+def permitting(filled: Any) -> Iterator[Any]:
+    """The same where two of three patients permit it, among many who have no results here."""
+    execute, series = filled.connection.execute, f"FROM generate_series(1, {ROWS}) g"
+    pid, patient = filled.registry.supported_params("Observation")["subject"].pid, filled.registry.types["Patient"]
+    permits = "'p' || g, '{Practitioner/d1}'::text[], '{TREAT}'::text[], '{}'::smallint[], '-infinity'::timestamptz, 'infinity'::timestamptz"
+    with filled.connection.transaction(force_rollback=True):
+        execute(f"INSERT INTO sp_reference (pid, id, type, rid, low, high) SELECT {pid}, 'p' || g / 200, {patient}, g, true, true {series}")
+        execute(f"INSERT INTO consent_permit SELECT g, {permits} {series} WHERE g % 3 > 0")
+        execute("ANALYZE consent_permit, sp_reference")
+        yield filled
+
+
+def test_whether_a_patient_permits_a_read_is_two_look_ups(permitting: Any) -> None:
+    allowed = granted(CLOSED, permitting.registry, ("Observation",), "r")
+    text = f"SELECT v.body FROM resource r JOIN resource_version v ON v.vid = r.vid WHERE r.type = %s AND r.id = %s AND {allowed.text}"
+    for identity, found in (("o250", True), ("o650", False)):
+        plan = explain(permitting, Statement(text, (permitting.registry.types["Observation"], identity, *allowed.params)))
+        assert bool(plan[0]["Actual Rows"]) is found
+        assert {node.get("Index Name") for node in plan} >= {"resource_type_id_key", "sp_reference_rid", "consent_permit_patient"}
+        assert touched(plan) <= 8
+
+
+@pytest.mark.parametrize("params", [[], [("code", "c7")], [("patient", "p1")], [("patient", "p1"), ("_sort", "-date")]])
+def test_a_page_of_what_patients_permit_stops_early(permitting: Any, params: list[tuple[str, str]]) -> None:
+    query = permitting.registry.parse("Observation", [*params, ("_count", "20")], strict=True)
+    plan = explain(permitting, compile_search(narrowed(query, permitting.registry, CLOSED, permitting.run), permitting.registry, CLOSED))
+    assert plan[0]["Actual Rows"] > 0
+    assert touched(plan) < ROWS / 10

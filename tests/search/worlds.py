@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
 
 from fhir_server.fhirjson import Number
 from fhir_server.search import SYSTEM, Grant, Scope
-from fhir_server.search.grant import Denial
+from fhir_server.search.grant import Denial, Party
+from fhir_server.search.permit import Permit
 
 from . import chance as st
 
@@ -355,6 +357,34 @@ _DENIALS = (
     (Denial(("p0", "p1"), ("Observation",)), Denial(("p2",), ("Patient", "List", "Encounter"))),
     (Denial(IDS[:3], ("Observation", "Patient", "Encounter", "List"), ("http://s.example/1|a", "http://s.example/2|B")),),
 )
+_CLOSED = ("Observation", "Encounter", "Condition", "List", "DocumentReference", "QuestionnaireResponse", "RiskAssessment", "Organization")
+_D1 = Party(("Organization/o1", "Practitioner/d1"), ("TREAT",))
+_D2 = Party(("Practitioner/d2",), ("HOPERAT", "HPAYMT"))
+_PERMISSIONS = (
+    (Denial((), _CLOSED, unless=_D1),),
+    (Denial((), ("Patient", *_CLOSED), unless=_D2),),
+    (Denial((), _CLOSED, unless=Party((), ())), Denial(("p0",), ("Observation",))),
+    (Denial((), _CLOSED, ("http://s.example/1|a", "http://s.example/2|B"), _D1), Denial((), ("Encounter",), unless=_D2)),
+)
+_EVER = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+PERMITS = (
+    ("p0", Permit(("Practitioner/d1",), (), (), *_EVER)),
+    ("p0", Permit((), ("HPAYMT", "TREAT"), ("Observation", "List"), *_EVER)),
+    ("p0", Permit((), (), (), _EVER[0], datetime(2020, 1, 1, tzinfo=UTC))),
+    ("p1", Permit(("Organization/o1", "Practitioner/d1"), ("TREAT",), ("Encounter",), *_EVER)),
+    ("p1", Permit(("Organization/o1", "Practitioner/d2"), (), (), *_EVER)),
+    ("p1", Permit((), (), ("Patient",), *_EVER)),
+    ("p2", Permit((), ("HRESCH",), (), *_EVER)),
+    ("p2", Permit((), (), (), datetime(9000, 1, 1, tzinfo=UTC), _EVER[1])),
+)
+"""What patients of all worlds permit."""
+
+
+def permit(connection: Any, types: Mapping[str, int]) -> None:
+    """Stores what patients permit, with the numbers that types have."""
+    for patient, each in PERMITS:
+        values = (patient, list(each.parties), list(each.purposes), [types[name] for name in each.types], each.lo, each.hi)
+        connection.execute("INSERT INTO consent_permit (rid, patient, parties, purposes, types, lo, hi) VALUES (0, %s, %s, %s, %s, %s, %s)", values)
 
 
 def held(scopes: tuple[Scope, ...], patient: str) -> tuple[Scope, ...]:
@@ -375,7 +405,8 @@ grants = st.sampled_from(
         Grant("led", frozenset(), _LED),
         Grant("mixed", frozenset(), (*held(_OPEN, "p0"), Scope("Observation", frozenset("rs"), "status=final"), *_NARROW[2])),
         Grant("two", frozenset(), (*held(_NARROW[0], "p0"), *held(_OPEN, "p1"))),
-        *(Grant("denied", frozenset(), _OPEN, denials) for denials in _DENIALS),
+        *(Grant("denied", frozenset(), _OPEN, denials) for denials in (*_DENIALS, *_PERMISSIONS)),
+        Grant("permitted", frozenset(), (*held(_OPEN, "p0"), *_ASKED[2]), _PERMISSIONS[0]),
         Grant("denied", frozenset(), (*held(_OPEN, "p0"), *_ASKED[2]), _DENIALS[1]),
     )
 )
@@ -394,3 +425,14 @@ class Memory:
 
     def all(self, resource_type: str) -> Iterable[Json]:
         return self._by_type.get(resource_type, {}).values()
+
+    def permitted(self, patient: str, resource_type: str, party: Party) -> bool:
+        now = datetime.now(UTC)
+        return any(
+            set(each.parties) <= set(party.references)
+            and (not each.purposes or not set(each.purposes).isdisjoint(party.purposes))
+            and (not each.types or resource_type in each.types)
+            and each.lo <= now < each.hi
+            for whose, each in PERMITS
+            if whose == patient
+        )

@@ -191,7 +191,7 @@ def clean_environment() -> dict[str, str]:
 @contextmanager
 def serving(data: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     with data.with_name("serve.log").open("ab") as log:
-        command = [str(PROGRAM), "serve", "--data", str(data), "--port", "0", "--processes", "2"]
+        command = [str(PROGRAM), "serve", "--data", str(data), "--port", "0", "--mllp-port", "0", "--processes", "2"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=clean_environment())
     assert process.stdout is not None
     with process.stdout:

@@ -39,6 +39,18 @@ PASSWORD = "correct horse battery"
 
 Json = dict[str, Any]
 
+NO_OBJECTS = [
+    (b"", "application/json", 400),
+    (b"{", "application/json", 400),
+    (b"\xff\xfe", "application/json", 400),
+    (b"[" * 10_000, "application/json", 400),
+    (b"9" * 10_000, "application/json", 400),
+    (b"{}", "text/plain", 415),
+    (b"login=a&password=b", "application/x-www-form-urlencoded", 415),
+    (b" " * 70_000, "application/json", 413),
+]
+"""Bodies that no address takes, with their types and what they are answered."""
+
 
 class Clock:
     """Seconds since 1970, as the test has them."""
@@ -184,10 +196,11 @@ def make_clinic(fresh_database: Callable[[], str], tmp_path_factory: pytest.Temp
         clock = Clock()
         engine = Engine.build(store, settings, names())
         app = Flask(__name__, static_folder=None)
-        app.register_blueprint(rest.blueprint(engine, settings, clock, web.elsewhere(settings)))
-        app.register_blueprint(web.blueprint(engine, settings, clock))
-        admin.register(app, engine, settings, clock)
-        return Clinic(app, store, settings, clock, SignIn(store, settings, Messenger(settings), clock.now), outside, engine, url)
+        messenger = Messenger(settings)
+        app.register_blueprint(rest.blueprint(engine, settings, messenger, clock, web.elsewhere(settings)))
+        app.register_blueprint(web.blueprint(engine, settings, messenger, clock))
+        admin.register(app, engine, settings, messenger, clock)
+        return Clinic(app, store, settings, clock, SignIn(store, settings, messenger, clock.now), outside, engine, url)
 
     yield make
     for store in stores:

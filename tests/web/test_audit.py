@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC
+from functools import partial
+from itertools import product
 from typing import Any
 
 import pytest
 from psycopg.rows import dict_row
 
-from fhir_server.access.accounts import Account
+from fhir_server.access.accounts import Account, standing
+from fhir_server.search import SYSTEM
+from fhir_server.store.ops import Put
 from tests.web.conftest import PASSWORD, Clinic
 
 Json = dict[str, Any]
@@ -52,6 +57,57 @@ def test_a_sign_in_and_a_sign_out(clinic: Clinic, during: During) -> None:
     assert (signed_in["kind"], signed_in["outcome"], signed_in["session"], signed_in["address"]) == ("sign-in", 0, session, clinic.address)
     [signed_out] = of(account, during(lambda: clinic.post("logout", found[0]["access_token"])))
     assert (signed_out["kind"], signed_out["session"], signed_out["detail"]) == ("sign-out", session, "logged out")
+
+
+def test_who_somebody_is_in_fhir_is_one_rule_for_server_and_database(clinic: Clinic, during: During) -> None:
+    names = ("practitioner", "patient", "related_person")
+    for given in product((None, "x1"), repeat=3):
+        people = dict(zip(names, given, strict=True))
+        account = clinic.account("staff", **people)
+        order = ("Practitioner", people["practitioner"]), ("RelatedPerson", people["related_person"]), ("Patient", people["patient"])
+        expected = next((f"{kind}/{identity}" for kind, identity in order if identity), None)
+        assert account.fhir_user == expected
+        found = during(partial(clinic.sign_in.sessions.begin_in_browser, account, "", "", clinic.clock.now()))
+        found += during(partial(clinic.sign_in.accounts.offer_totp, account, "SECRET"))
+        assert [each["kind"] for each in of(account, found)] == ["sign-in", "account-change"]
+        known = standing(clinic.store, account.login)
+        assert known is not None
+        assert known[1].fhir_user == expected
+
+
+def test_a_related_person_opens_the_patients_record_as_themselves(clinic: Clinic) -> None:
+    bodies: list[Json] = [
+        {"resourceType": "Patient", "id": "child"},
+        {"resourceType": "RelatedPerson", "id": "mother", "patient": {"reference": "Patient/child"}},
+        {"resourceType": "Patient", "id": "other"},
+    ]
+    clinic.store.transact([Put(each, each["id"]) for each in bodies], SYSTEM)
+    mother = clinic.account("patient", patient="child", related_person="mother")
+    own = clinic.account("patient", patient="child")
+    tokens = [clinic.session(each)["access_token"] for each in (mother, own)]
+    assert [json.loads(clinic("GET", "/auth/me", token=each).data)["fhirUser"] for each in tokens] == ["RelatedPerson/mother", "Patient/child"]
+
+    def answers() -> list[int]:
+        return [clinic("GET", f"/fhir/Patient/{name}", token=each).status_code for each in tokens for name in ("child", "other")]
+
+    assert answers() == [200, 404, 200, 404]
+    # What the patient forbids them holds, and for them alone.
+    consent: Json = {
+        "resourceType": "Consent",
+        "id": "not-mother",
+        "status": "active",
+        "scope": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]},
+        "category": [{"coding": [{"system": "http://loinc.org", "code": "59284-0"}]}],
+        "patient": {"reference": "Patient/child"},
+        "policyRule": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "OPTIN"}]},
+        "provision": {
+            "type": "deny",
+            "actor": [{"role": {"text": "recipient"}, "reference": {"reference": "RelatedPerson/mother"}}],
+            "class": [{"system": "http://hl7.org/fhir/resource-types", "code": "Patient"}],
+        },
+    }
+    clinic.store.transact([Put(consent, consent["id"])], SYSTEM)
+    assert answers() == [404, 404, 200, 404]
 
 
 def test_a_sign_in_that_fails(clinic: Clinic, during: During) -> None:

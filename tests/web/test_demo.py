@@ -51,7 +51,7 @@ class Demo:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     data = tmp_path_factory.mktemp("demo") / "data"
     log = data.with_name("serve.log")
-    command = [str(PROGRAM), "serve", "--demo", "--data", str(data), "--port", "0", "--processes", "2"]
+    command = [str(PROGRAM), "serve", "--demo", "--data", str(data), "--port", "0", "--mllp-port", "0", "--processes", "2"]
     with log.open("wb") as stream, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stream, text=True, env=ENVIRON) as process:
         try:
             assert process.stdout is not None

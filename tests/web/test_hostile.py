@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from .conftest import PASSWORD, Clinic
+from .conftest import NO_OBJECTS, PASSWORD, Clinic
 
 PATHS = (
     "login",
@@ -28,7 +28,22 @@ PATHS = (
 TREES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
 )
-NAMES = ("login", "password", "challenge", "method", "code", "refresh_token", "current", "new", "email", "given", "family", "birthDate", "phone")
+NAMES = (
+    "login",
+    "password",
+    "challenge",
+    "method",
+    "code",
+    "refresh_token",
+    "current",
+    "new",
+    "email",
+    "given",
+    "family",
+    "birthDate",
+    "phone",
+    "totp",
+)
 
 
 def problem(answer: Any) -> dict[str, Any]:
@@ -43,18 +58,7 @@ def problem(answer: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize(
     ("data", "kind", "status"),
-    [
-        (b"", "application/json", 400),
-        (b"{", "application/json", 400),
-        (b"[1]", "application/json", 400),
-        (b"\xff\xfe", "application/json", 400),
-        (b"[" * 10_000, "application/json", 400),
-        (b"9" * 10_000, "application/json", 400),
-        (b"{}", "application/json", 400),
-        (b"{}", "text/plain", 415),
-        (b"login=a&password=b", "application/x-www-form-urlencoded", 415),
-        (b" " * 20_000, "application/json", 413),
-    ],
+    [*NO_OBJECTS, (b"[1]", "application/json", 400), (b"{}", "application/json", 400), (b" " * 20_000, "application/json", 413)],
 )
 def test_bodies_that_are_none(clinic: Clinic, path: str, data: bytes, kind: str, status: int) -> None:
     answer = clinic("POST", f"/auth/{path}", data=data, content_type=kind)

@@ -16,6 +16,7 @@ from werkzeug.test import TestResponse
 
 from fhir_server.access.accounts import Account
 from fhir_server.access.invitations import Invitations
+from fhir_server.access.notifications import Wanted, wanted
 
 from .conftest import PASSWORD, Clinic
 
@@ -336,6 +337,20 @@ def test_a_forgotten_password(clinic: Clinic, person: Person) -> None:
     person.sign_in(account, NEW)
 
 
+def test_a_forgotten_password_of_somebody_with_an_authenticator_app(clinic: Clinic, person: Person) -> None:
+    account, secret = clinic.account(), pyotp.random_base32()
+    clinic.sign_in.accounts.offer_totp(account, secret)
+    clinic.sign_in.accounts.accept_totp(account)
+    person.get("/forgot")
+    person.send("/forgot", 200, login=account.login)
+    code, shown = clinic.outside.mailed_code(account.login), pyotp.TOTP(secret).at(int(clinic.clock.seconds))
+    assert "authenticator app" in person.send("/reset", 401, code=code, new=NEW).text
+    examine(person.page)
+    person.send("/reset", code=code, totp=f"{shown[:3]} {shown[3:]}", new=NEW)
+    assert person.said == "Your password is changed. Sign in with the new one."
+    assert told(clinic, account.login) == "Your password was changed"
+
+
 def test_changing_the_password_ends_the_other_sessions_and_not_this_one(clinic: Clinic, person: Person) -> None:
     account = clinic.account()
     person.sign_in(account)
@@ -471,6 +486,35 @@ def test_behind_a_path_of_a_proxy_links_lead_through_it(make_clinic: Callable[..
     assert client.get("/account").headers["Location"] == "/clinic/sign-in?next=/account"
 
 
+def test_which_messages_are_welcome_is_chosen_on_the_page(clinic: Clinic, person: Person) -> None:
+    account = clinic.account("patient")
+    person.sign_in(account)
+
+    def ticked() -> list[str]:
+        boxes = re.findall(r'<input type="checkbox" id="by-(\w+)"[^>]*?( checked)?>', person.get("/account").text)
+        return [name for name, checked in boxes if checked]
+
+    assert ticked() == ["email"]
+    assert "as soon as you have added a telephone number" in person.page.text
+    for email, sms, kept in (("", "yes", ["sms"]), ("", "", []), ("yes", "yes", ["email", "sms"])):
+        person.send("/account/messages", email=email, sms=sms)
+        assert person.said == "From now on messages reach you as you have chosen."
+        assert ticked() == kept
+        assert wanted(clinic.store.database, account.id) == Wanted(email=bool(email), sms=bool(sms))
+    query = "SELECT actor, fhir_user, address FROM audit_event WHERE resource = %s AND kind = 'account-change' AND action = 'U'"
+    with clinic.store.database.connection() as connection:
+        rows = connection.execute(query, (account.id,)).fetchall()
+    assert rows == [(account.login, "Patient/p1", clinic.address)] * 3
+
+
+def test_which_messages_are_welcome_is_chosen_by_a_form_of_ours_alone(clinic: Clinic, person: Person) -> None:
+    account = clinic.account("patient")
+    person.sign_in(account)
+    assert person.client.post("/account/messages", data={"sms": "yes"}).status_code == 403
+    assert clinic.app.test_client().post("/account/messages", data={"sms": "yes"}).status_code == 403
+    assert wanted(clinic.store.database, account.id) == Wanted()
+
+
 ACTIONS = (
     "/sign-in",
     "/sign-in/code",
@@ -480,6 +524,7 @@ ACTIONS = (
     "/register/confirm",
     "/forgot",
     "/reset",
+    "/account/messages",
     "/account/sessions",
     "/account/password",
     "/account/app",
@@ -489,7 +534,24 @@ ACTIONS = (
     "/account/phone",
     "/account/phone/confirm",
 )
-NAMES = ("login", "password", "code", "next", "method", "email", "given", "family", "birthDate", "phone", "new", "current", "session", "others")
+NAMES = (
+    "login",
+    "password",
+    "code",
+    "next",
+    "method",
+    "email",
+    "given",
+    "family",
+    "birthDate",
+    "phone",
+    "new",
+    "current",
+    "session",
+    "others",
+    "sms",
+    "totp",
+)
 
 
 @pytest.fixture(scope="module")

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from email.message import Message
 from typing import Any
 
+import psycopg
 import pyotp
 import pytest
 
+from fhir_server.access.accounts import Account
 from fhir_server.access.desk import Caller
 from fhir_server.access.recovery import Recovery
+from fhir_server.outcome import Outcome
 
 from .conftest import PASSWORD, Clinic
 
@@ -97,14 +101,144 @@ def test_a_telephone_does_where_there_is_no_mail(clinic: Clinic) -> None:
     assert clinic.outside.texts.get(timeout=10)["text"].startswith("Your password at the clinic was changed")
 
 
-def test_an_authenticator_app_resets_no_password(clinic: Clinic) -> None:
+def with_app(clinic: Clinic) -> tuple[Account, pyotp.TOTP]:
+    """An account with an authenticator app."""
     account = clinic.account()
     secret = pyotp.random_base32()
     clinic.sign_in.accounts.offer_totp(account, secret)
     clinic.sign_in.accounts.accept_totp(account)
-    code_of(clinic, account.login)
-    shown = pyotp.TOTP(secret).at(int(clinic.clock.seconds))
-    assert clinic.post("password/reset", login=account.login, code=shown, new=NEW).status_code == 401
+    return account, pyotp.TOTP(secret)
+
+
+def reset(clinic: Clinic, account: Account, code: str, **fields: str) -> int:
+    return clinic.post("password/reset", login=account.login, **{"code": code, "new": NEW, **fields}).status_code
+
+
+def test_mail_alone_resets_no_password_where_there_is_an_authenticator_app(clinic: Clinic) -> None:
+    account, app = with_app(clinic)
+    clinic.post("password/forgot", login=account.login)
+    message = clinic.outside.mails.get(timeout=10)
+    text = bytes(message.get_payload(decode=True)).decode()
+    assert "authenticator app" in text
+    (code,) = re.findall(r"^([0-9]{6})\r?$", text, re.MULTILINE)
+    shown = app.at(int(clinic.clock.seconds))
+    assert reset(clinic, account, code) == 401
+    assert reset(clinic, account, code, totp=other_than(shown)) == 401
+    assert reset(clinic, account, shown) == 401
+    assert reset(clinic, account, shown, totp=code) == 401
+    assert reset(clinic, account, code, totp=shown) == 204
+    assert clinic.ok("login", login=account.login, password=NEW)["methods"] == ["totp", "email"]
+    told(clinic, account.login)
+
+
+def test_an_authenticator_app_alone_resets_no_password(clinic: Clinic) -> None:
+    account, app = with_app(clinic)
+    code = code_of(clinic, account.login)
+    shown = app.at(int(clinic.clock.seconds))
+    assert reset(clinic, account, other_than(code), totp=shown) == 401
+    # It was not used up by that.
+    assert reset(clinic, account, code, totp=shown) == 204
+    told(clinic, account.login)
+
+
+def test_a_code_of_the_app_serves_a_reset_or_a_sign_in_but_not_both(clinic: Clinic) -> None:
+    account, app = with_app(clinic)
+    shown = app.at(int(clinic.clock.seconds))
+    code = code_of(clinic, account.login)
+    clinic.ok("otp", challenge=clinic.challenge(account), code=shown)
+    assert reset(clinic, account, code, totp=shown) == 401
+    clinic.clock.seconds += 30
+    later = app.at(int(clinic.clock.seconds))
+    assert reset(clinic, account, code, totp=later) == 204
+    assert clinic.post("otp", challenge=clinic.challenge(account, NEW), code=later).status_code == 401
+    told(clinic, account.login)
+
+
+def test_of_many_resets_at_once_with_both_codes_one_succeeds(clinic: Clinic) -> None:
+    account, app = with_app(clinic)
+    code, shown = code_of(clinic, account.login), app.at(int(clinic.clock.seconds))
+    with ThreadPoolExecutor(4) as pool:
+        given = [pool.submit(reset, clinic, account, code, totp=shown, new=f"{NEW} {number}") for number in range(4)]
+    assert sorted(each.result() for each in given) == [204, 401, 401, 401]
+    told(clinic, account.login)
+
+
+def test_of_a_reset_and_a_sign_in_at_once_with_one_code_of_the_app_one_succeeds(clinic: Clinic) -> None:
+    account, app = with_app(clinic)
+    code, shown = code_of(clinic, account.login), app.at(int(clinic.clock.seconds))
+    challenge = clinic.challenge(account)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(reset, clinic, account, code, totp=shown)
+        second = pool.submit(lambda: clinic.post("otp", challenge=challenge, code=shown).status_code)
+    assert (first.result(), second.result()) in {(204, 401), (401, 200)}
+    if first.result() == 204:
+        told(clinic, account.login)
+
+
+def test_a_wrong_code_of_the_app_is_answered_like_a_wrong_code_and_an_unknown_login(clinic: Clinic) -> None:
+    account, app = with_app(clinic)
+    plain = clinic.account()
+    codes = {each.login: code_of(clinic, each.login) for each in (account, plain)}
+    wrong = other_than(app.at(int(clinic.clock.seconds)))
+
+    def answers(login: str, code: str) -> list[Any]:
+        clinic.address = f"{login} {code}"
+        given = [clinic.post("password/reset", login=login, code=code, totp=wrong, new=NEW) for _ in range(6)]
+        return [(each.status_code, each.data, each.headers.get("Retry-After")) for each in given]
+
+    of_app = answers(account.login, codes[account.login])
+    assert [status for status, *_ in of_app] == [401] * 5 + [429]
+    assert of_app == answers(plain.login, other_than(codes[plain.login])) == answers("nobody-at-all@example.org", "123456")
+
+
+def test_a_wrong_code_costs_the_same_whether_or_not_there_is_such_a_login(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, (account, _), idle = clinic.account(), with_app(clinic), clinic.account()
+    for each in (plain, account):
+        clinic.sign_in.desk.challenges.open(each, "recovery", clinic.clock.now())
+    seen: list[str] = []
+    here, execute = threading.get_ident(), psycopg.Connection.execute
+
+    def counting(self: Any, query: Any, *arguments: Any, **options: Any) -> Any:
+        if threading.get_ident() == here:
+            seen.append(str(query))
+        return execute(self, query, *arguments, **options)
+
+    monkeypatch.setattr(psycopg.Connection, "execute", counting)
+    counts = []
+    for login in (plain.login, account.login, idle.login, "nobody-here@example.org"):
+        seen.clear()
+        with pytest.raises(Outcome):
+            Recovery(clinic.sign_in.desk).reset(login, "12345x", NEW, Caller(login), totp="123456")
+        counts.append(len(seen))
+    assert len(set(counts)) == 1, counts
+
+
+def test_five_wrong_codes_of_the_app_end_the_challenge(clinic: Clinic) -> None:
+    account, app = with_app(clinic)
+    challenges, now = clinic.sign_in.desk.challenges, clinic.clock.now()
+    challenge = challenges.open(account, "recovery", now)
+    code = challenges.new_code(challenge, "email", now)
+    account = clinic.sign_in.accounts.by_id(account.id) or account
+    shown = app.at(int(clinic.clock.seconds))
+    assert [challenges.use(challenge, account, code, now, totp=other_than(shown)) for _ in range(5)] == [None] * 5
+    assert challenges.use(challenge, account, code, now, totp=shown) is None
+
+
+def test_an_app_that_is_set_up_meanwhile_counts(clinic: Clinic) -> None:
+    before = clinic.account()
+    challenges, now = clinic.sign_in.desk.challenges, clinic.clock.now()
+    challenge = challenges.open(before, "recovery", now)
+    code = challenges.new_code(challenge, "email", now)
+    clinic.sign_in.accounts.offer_totp(before, pyotp.random_base32())
+    clinic.sign_in.accounts.accept_totp(before)
+    assert challenges.use(challenge, before, code, now) is None
+
+
+def test_where_the_app_is_lost_the_desk_takes_it_off(clinic: Clinic) -> None:
+    account, _ = with_app(clinic)
+    clinic.sign_in.accounts.reset_totp(account.id, clinic.clock.now())
+    assert reset(clinic, account, code_of(clinic, account.login)) == 204
+    told(clinic, account.login)
 
 
 def test_codes_are_good_for_one_purpose(clinic: Clinic) -> None:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from fhir_server.access.scopes import MESSAGES
 from fhir_server.outcome import Outcome
 
 from .assertions import ALGORITHMS
@@ -35,7 +36,18 @@ CAPABILITIES: Final = (
     "permission-v2",
 )
 """https://hl7.org/fhir/smart-app-launch/STU2.2/conformance.html#capability-sets"""
-SCOPES: Final = (*IDENTITY, *CONTEXT, *LASTING, "patient/*.cruds", "user/*.cruds", "system/*.cruds", "patient/*.read", "user/*.read", "user/*.*")
+SCOPES: Final = (
+    *IDENTITY,
+    *CONTEXT,
+    *LASTING,
+    "patient/*.cruds",
+    "user/*.cruds",
+    "system/*.cruds",
+    "patient/*.read",
+    "user/*.read",
+    "user/*.*",
+    MESSAGES,
+)
 
 _HOST: Final = re.compile(r"[A-Za-z0-9.\-_]{1,253}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?")
 _PLACES: Final = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from fhir_server.access.roles import ROLES, RULES
-from fhir_server.access.scopes import parse_scopes
+from fhir_server.access.scopes import MESSAGES, parse_scopes
 from fhir_server.outcome import Outcome
 
 LONGEST: Final = 4000
@@ -74,7 +74,7 @@ def read_word(text: str) -> Word | None:
 
 def known(text: str) -> str:
     """The words of a text that mean something here, each once."""
-    plain = {*CONTEXT, *IDENTITY, *LASTING}
+    plain = {*CONTEXT, *IDENTITY, *LASTING, MESSAGES}
     return " ".join(dict.fromkeys(word for word in text.split() if word in plain or read_word(word) is not None))
 
 
@@ -87,6 +87,8 @@ def grantable(asked: str, allowed: str, roles: Sequence[str]) -> tuple[str, ...]
     for text in asked.split():
         word = read_word(text)
         if word is None:
+            if not roles and text == MESSAGES and text in permitted:
+                found.append(text)
             if roles and (text in CONTEXT or (text in permitted and text in (*IDENTITY, *LASTING))):
                 found.append(text)
         elif word.level in levels:
@@ -103,7 +105,7 @@ def covered(wanted: Iterable[str], given: Iterable[str]) -> bool:
 
 def opens(words: Iterable[str]) -> bool:
     """Whether any of the words opens something: resources, or who the person is."""
-    return any(word == "openid" or read_word(word) is not None for word in words)
+    return any(word in ("openid", MESSAGES) or read_word(word) is not None for word in words)
 
 
 def needs_patient(scope: str) -> bool:

@@ -18,19 +18,19 @@ from fhir_server.store.trail_search import Entry
 from .render import rendered
 
 _RESOURCE: Final = re.compile(r"[A-Z][A-Za-z]+")
-_STAFF: Final = "Practitioner/"
+_NAMED: Final = ("Practitioner/", "RelatedPerson/")
 NOT_SENT: Final = Statement("e.received IS NULL")
 """What apps have sent of their own is left out: it says what its sender says, and of whom it pleases."""
 
 
 def names_of(store: Store, entries: Iterable[Entry]) -> Mapping[str, str]:
-    """The names of the practitioners among the actors, by reference. One statement, none without practitioners."""
-    wanted = {entry.fhir_user for entry in entries if entry.fhir_user is not None and entry.fhir_user.startswith(_STAFF)}
+    """The names of practitioners and related persons among the actors, by reference. One statement, none without any."""
+    wanted = {entry.fhir_user for entry in entries if entry.fhir_user is not None and entry.fhir_user.startswith(_NAMED)}
     if not wanted:
         return {}
     with store.latest(SYSTEM) as db:
-        found = db.read_many([("Practitioner", reference.removeprefix(_STAFF)) for reference in sorted(wanted)])
-    return {f"{_STAFF}{each.id}": _name(fhirjson.loads(each.body)) for each in found if each.body is not None}
+        found = db.read_many([(kind, identity) for kind, _, identity in (reference.partition("/") for reference in sorted(wanted))])
+    return {f"{each.type}/{each.id}": _name(fhirjson.loads(each.body)) for each in found if each.body is not None}
 
 
 def shown_to(patient: str, entry: Entry, names: Mapping[str, str]) -> dict[str, Any]:
@@ -62,12 +62,14 @@ def _called(patient: str, entry: Entry, names: Mapping[str, str]) -> str:
         return names[entry.fhir_user]
     if entry.client:
         return f"the app {entry.client}"
+    if entry.fhir_user is not None and entry.fhir_user.startswith("RelatedPerson/"):
+        return "a related person"
     known = [role for role in entry.roles if role != "patient"]
     return f"somebody with the role {' and '.join(known)}" if known else "a program of the clinic"
 
 
-def _name(practitioner: Mapping[str, Any]) -> str:
-    for name in practitioner.get("name", ()):
+def _name(person: Mapping[str, Any]) -> str:
+    for name in person.get("name", ()):
         if name.get("text"):
             return str(name["text"])
         parts = (*name.get("prefix", ()), *name.get("given", ()), name.get("family"))

@@ -159,6 +159,7 @@ class _Authorize:
             fields={"answer": "choose"},
             found=found,
             choosing=True,
+            visits=False,
         )
 
     def _consent(self, asked: AppRequest, session: BrowserSession, wrong: str = "") -> Response:

@@ -1,4 +1,4 @@
-"""The page on which somebody who has signed in opens an app for a patient.
+"""The pages on which somebody who has signed in opens an app for a patient, or for one of the patient's visits.
 
 https://hl7.org/fhir/smart-app-launch/STU2.2/app-launch.html#launch-app-ehr-launch
 """
@@ -21,6 +21,7 @@ from .asking import CLINICIANS
 from .authorize import form_target
 from .patients import Sought, check_context, get, sought
 from .services import Services
+from .visits import visits
 
 
 def launch_blueprint(services: Services, settings: Settings, clock: Callable[[], float]) -> Blueprint:
@@ -48,7 +49,8 @@ class _Launch:
             return session
         if "client" not in request.args:
             return self.pages.render("oauth/apps.html", account=session.account, apps=self._services.clients.launchable())
-        return self._patients(session, self._app(request.args["client"]))
+        client = self._app(request.args["client"])
+        return self._visits(session, client, request.args["patient"]) if "patient" in request.args else self._patients(session, client)
 
     def open(self) -> Response:
         given = self._forms.read("client", "patient", optional=("encounter",))
@@ -73,11 +75,9 @@ class _Launch:
         else:
             own = session.account.patient
             found = Sought({}, (get(self._services, grant, own),) if own is not None else (), None, "")
-        assert client.launch_uri is not None
         return self.pages.render(
             "oauth/picker.html",
-            # An app's own server may lead on at once, to its redirect URI in the end.
-            forms_to=tuple(dict.fromkeys(map(form_target, (client.launch_uri, *client.redirect_uris)))),
+            forms_to=_targets(client),
             account=session.account,
             action="/launch",
             app=client.name,
@@ -85,4 +85,25 @@ class _Launch:
             fields={"client": client.id},
             found=found,
             choosing=bool(CLINICIANS & set(session.account.roles)),
+            visits=True,
         )
+
+    def _visits(self, session: BrowserSession, client: Client, patient: str) -> Response:
+        grant = self._services.grant(session)
+        person = get(self._services, grant, patient)
+        found, following = visits(self._services, grant, person.id, request.args.get("cursor"))
+        return self.pages.render(
+            "oauth/visits.html",
+            forms_to=_targets(client),
+            account=session.account,
+            app=client,
+            person=person,
+            visits=found,
+            following=following,
+        )
+
+
+def _targets(client: Client) -> tuple[str, ...]:
+    assert client.launch_uri is not None
+    # An app's own server may lead on at once, to its redirect URI in the end.
+    return tuple(dict.fromkeys(map(form_target, (client.launch_uri, *client.redirect_uris))))

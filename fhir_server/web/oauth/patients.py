@@ -64,12 +64,20 @@ def sought(services: Services, grant: Grant, given: Mapping[str, str]) -> Sought
 def find(services: Services, grant: Grant, criteria: dict[str, str], cursor: str | None) -> tuple[tuple[Person, ...], str | None]:
     """The patients that match all criteria, by family name, and what leads to the next page. Raises Outcome as a search does."""
     params: list[tuple[str, str]] = [(name, criteria[name][:_LONGEST]) for name in CRITERIA if name in criteria]
-    params += [("_sort", "family"), ("_count", _PAGE)] + ([("_cursor", cursor)] if cursor is not None else [])
-    exchange = Exchange("search", grant, f"{services.issuer()}/fhir", "Patient", params=tuple(params))
+    people, following = page_of(services, grant, "Patient", [*params, ("_sort", "family")], cursor)
+    return tuple(map(_person, people)), following
+
+
+def page_of(
+    services: Services, grant: Grant, kind: str, params: list[tuple[str, str]], cursor: str | None
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Twenty resources of a search, and what leads to the next ones. Raises Outcome as a search does."""
+    asked = (*params, ("_count", _PAGE), *([("_cursor", cursor)] if cursor is not None else []))
+    exchange = Exchange("search", grant, f"{services.issuer()}/fhir", kind, params=asked)
     bundle = fhirjson.loads(dispatch(services.engine, exchange).body or b"{}")
     following = next((link["url"] for link in bundle["link"] if link["relation"] == "next"), None)
     after = parse_qs(urlsplit(following).query)["_cursor"][0] if following is not None else None
-    return tuple(_person(entry["resource"]) for entry in bundle.get("entry", ()) if entry["resource"]["resourceType"] == "Patient"), after
+    return [entry["resource"] for entry in bundle.get("entry", ()) if entry["resource"]["resourceType"] == kind], after
 
 
 def get(services: Services, grant: Grant, identity: str) -> Person:

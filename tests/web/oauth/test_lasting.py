@@ -216,7 +216,9 @@ def test_every_process_sees_the_end(house: House) -> None:
     store = Store(clinic.url, zone=clinic.settings.clinic_timezone, connections=2)
     try:
         app = Flask(__name__, static_folder=None)
-        app.register_blueprint(rest.blueprint(Engine.build(store, clinic.settings, names()), clinic.settings, clinic.clock))
+        app.register_blueprint(
+            rest.blueprint(Engine.build(store, clinic.settings, names()), clinic.settings, clinic.sign_in.desk.messenger, clinic.clock)
+        )
         headers = {"Authorization": f"Bearer {tokens['access_token']}"}
         assert app.test_client().get("/fhir/Patient/p1", headers=headers).status_code == 200
         house.clients.disable(client.id, "admin", clinic.clock.now())

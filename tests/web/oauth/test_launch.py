@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import re
 
 import pytest
@@ -90,6 +91,83 @@ def test_the_pages_lead_from_the_app_to_the_patient_to_the_app(house: House) -> 
     assert tokens["patient"] == "p2"
     assert house.fill(browser, f"/launch?client={client.id}&name=riv", client="nobody", patient="p2").status_code == 404
     assert house.browser().get("/launch").headers["Location"] == "/sign-in?next=/launch"
+
+
+def _visit(identity: str, patient: str, **more: object) -> Put:
+    visit = {
+        "resourceType": "Encounter",
+        "id": identity,
+        "status": "finished",
+        "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "AMB", "display": "ambulatory"},
+        "subject": {"reference": f"Patient/{patient}"},
+    }
+    return Put(visit | more, identity)
+
+
+def test_on_the_page_an_app_is_opened_for_one_visit(house: House) -> None:
+    made = [
+        _visit(
+            "v1",
+            "p3",
+            period={"start": "2026-03-01T09:30:00+00:00", "end": "2026-03-01"},
+            reasonCode=[{"text": "<b>Cough</b>"}],
+            type=[{"text": "Check-up"}],
+        ),
+        _visit("v2", "p3", period={"start": "2026-04"}, status="in-progress"),
+        _visit("v3", "p3", period={"start": "0001-01-01T00:00:00+14:00", "end": "0001"}),
+    ]
+    house.clinic.store.transact([Put({"resourceType": "Patient", "id": "p3", "name": [{"family": "Visitor"}]}, "p3"), *made], SYSTEM)
+    client, _ = house.app(launch_uri=LAUNCH)
+    browser = house.browser(house.account("doctor"))
+    listed = browser.get(f"/launch?client={client.id}&name=visitor").text
+    place = f"/launch?client={client.id}&patient=p3"
+    assert f'href="{place.replace("&", "&amp;")}"' in listed
+    page = browser.get(place)
+    assert "form-action 'self' https://app.example.org;" in page.headers["Content-Security-Policy"]
+    assert re.findall(r'name="encounter" value="([^"]*)"', page.text) == ["v2", "v1", "v3", ""]
+    assert "1 March 2026, 09:30 UTC" in page.text
+    assert "Check-up: &lt;b&gt;Cough&lt;/b&gt; \u00b7 finished" in page.text
+    assert "ambulatory \u00b7 in-progress" in page.text
+    for chosen, told in (("v1", "v1"), ("", None)):
+        opened = house.fill(browser, place, client=client.id, patient="p3", encounter=chosen)
+        launch = query_of(opened.headers["Location"])["launch"]
+        tokens = house.redeem(client, house.code(browser, client, launch=launch, scope=f"{SCOPE} launch/encounter")).get_json()
+        assert (tokens["patient"], tokens.get("encounter")) == ("p3", told)
+    # Another patient's visit.
+    assert house.fill(browser, place, client=client.id, patient="p3", encounter="e1").status_code == 422
+
+
+def test_visits_are_those_that_one_may_see(house: House) -> None:
+    client, _ = house.app(launch_uri=LAUNCH)
+    browser = house.browser(house.account())
+    assert "Choose a visit" in browser.get(f"/launch?client={client.id}").text
+    assert "no visit that you may see" in browser.get(f"/launch?client={client.id}&patient=p1").text
+    doctor = house.browser(house.account("doctor"))
+    for each, path, status in (
+        (browser, f"client={client.id}&patient=p2", 404),
+        (doctor, f"client={client.id}&patient=nobody", 404),
+        (doctor, f"client={client.id}&patient=", 404),
+        (doctor, f"client={client.id}&patient=../p2", 404),
+        (doctor, "client=nobody&patient=p2", 404),
+        (doctor, f"client={client.id}&patient=p2&cursor=nonsense", 400),
+        (house.browser(), f"client={client.id}&patient=p2", 303),
+    ):
+        assert each.get(f"/launch?{path}").status_code == status, path
+    assert 'value="e1"' in doctor.get(f"/launch?client={client.id}&patient=p2").text
+
+
+def test_visits_go_through_pages(house: House) -> None:
+    made = [_visit(f"w{number:02}", "p4", period={"start": f"2026-01-{number:02}", "end": f"2026-01-{number:02}"}) for number in range(1, 26)]
+    house.clinic.store.transact([Put({"resourceType": "Patient", "id": "p4"}, "p4"), *made], SYSTEM)
+    client, _ = house.app(launch_uri=LAUNCH)
+    browser = house.browser(house.account("staff"))
+    place, seen = f"/launch?client={client.id}&patient=p4", []
+    for _ in range(2):
+        page = browser.get(place).text
+        seen += re.findall(r'name="encounter" value="(w\d+)"', page)
+        place = html.unescape((re.findall(r'href="([^"]+)">Earlier visits', page) or [""])[0])
+    assert seen == [f"w{number:02}" for number in range(25, 0, -1)]
+    assert place == ""
 
 
 def test_patients_open_apps_for_themselves(house: House) -> None:
