@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,7 +18,9 @@ import psutil
 import pytest
 import requests
 
+from fhir_server.search import SYSTEM
 from fhir_server.store import Store
+from fhir_server.store.ops import Create
 
 PROGRAM = Path(sys.executable).with_name("fhir-server")
 COMMANDS = [
@@ -232,6 +235,7 @@ def test_check_finds_the_running_server_and_shows_no_secret(running: Running) ->
     done = call("check", "--data", running.data, environ={"METRICS_TOKEN": "hidden-1", "SMTP_URL": "smtp://u:hidden-2@127.0.0.1:1"})
     assert done.returncode == 1
     assert "ok     database" in done.stdout
+    assert "ok     appointments" in done.stdout
     assert "fault  mail" in done.stdout
     assert "hidden" not in done.stdout + done.stderr
     assert "METRICS_TOKEN           set" in done.stdout
@@ -256,6 +260,28 @@ def test_check_warns_where_nothing_says_what_the_servers_own_addresses_are(fresh
     finally:
         store.close()
     assert "only references below http://clinic.example.org:8000/fhir, where a `serve` has answered" in told()
+
+
+def test_check_names_appointments_that_were_booked_twice_before_that_was_refused(fresh_database: Callable[[], str], tmp_path: Path) -> None:
+    url = fresh_database()
+    store = Store(url, zone=ZoneInfo("UTC"), connections=1)
+    try:
+        times = {"start": "2031-03-03T08:00:00Z", "end": "2031-03-03T08:30:00Z"}
+        appointment = {"resourceType": "Appointment", "status": "proposed", **times, "participant": [{"actor": {"reference": "Practitioner/busy"}}]}
+        store.transact([Create(appointment), Create(appointment)], SYSTEM)
+        with store.database.connection() as connection:
+            connection.execute(
+                "INSERT INTO occupancy (rid, actor, lane, during, clash) SELECT rid, 'Practitioner/busy', row_number() OVER (), tstzrange(%s, %s),"
+                " row_number() OVER () = 2 FROM resource WHERE type = (SELECT tid FROM resource_type WHERE name = 'Appointment')",
+                (times["start"], times["end"]),
+            )
+    finally:
+        store.close()
+    done = call("check", "--data", tmp_path / "data", environ={"DATABASE_URL": url, "CLINIC_TIMEZONE": "Europe/Berlin"})
+    assert done.returncode == 1
+    assert re.search(
+        r"fault  appointments .*Appointment/\S+ and Appointment/\S+ on Practitioner/busy at 2031-03-03 09:00; move or cancel", done.stdout
+    )
 
 
 def test_load_reads_files_while_serve_runs_and_changes_nothing_the_second_time(running: Running, tmp_path: Path) -> None:

@@ -31,8 +31,9 @@ class Changed(Exception):  # noqa: N818 - an event, not a fault: the transaction
     """What a transaction has found was changed by another one before it was locked."""
 
 
-# 40001 and 40P01: the transaction lost against another; 23505: another made the same thing in between. All are settled by trying again.
-_LOST: Final = (errors.SerializationFailure, errors.DeadlockDetected, errors.UniqueViolation, Changed)
+# 40001 and 40P01: the transaction lost against another; 23505: another made the same thing in between; 23P01: took the same time. All are settled by
+# trying again.
+_LOST: Final = (errors.SerializationFailure, errors.DeadlockDetected, errors.UniqueViolation, errors.ExclusionViolation, Changed)
 _TOO_LARGE: Final = (errors.ProgramLimitExceeded, errors.StatementTooComplex, errors.TooManyArguments, errors.TooManyColumns)
 # 25006: a server that has become a standby; 25P03: it ended the session of a transaction that did nothing for a minute.
 _AWAY: Final = (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction, errors.IdleInTransactionSessionTimeout)

@@ -23,7 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, BYTEA
+from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, TSTZRANGE, ExcludeConstraint
 
 from fhir_server.search.tables import metadata
 
@@ -143,6 +143,24 @@ consent_permit: Final = Table(
 )
 """What current Consents permit; asked by each statement for which it counts. See `search.permit`."""
 
+occupancy: Final = Table(
+    "occupancy",
+    metadata,
+    # The Appointment's.
+    Column("rid", BigInteger, primary_key=True, autoincrement=False),
+    # Whom or what it holds, as Practitioner/7, or by URL.
+    Column("actor", Text(collation="C"), primary_key=True),
+    Column("lane", Integer, nullable=False),
+    Column("during", TSTZRANGE, nullable=False),
+    # A hold that expires holds nothing from then on, though its row may still be there.
+    Column("expires", DateTime(timezone=True)),
+    # There was no room for it when the row was made from what had been stored before.
+    Column("clash", Boolean, nullable=False),
+    ExcludeConstraint(("actor", "="), ("during", "&&"), ("lane", "="), name="occupancy_once", using="gist"),
+    Index("occupancy_clash", "rid", postgresql_where=text("clash")),
+)
+"""What appointments hold when; no two rows of an actor overlap in one lane. See `occupancy`."""
+
 audit_event: Final = Table(
     "audit_event",
     metadata,
@@ -259,6 +277,7 @@ __all__ = [
     "consent_rule",
     "index_settings",
     "metadata",
+    "occupancy",
     "once",
     "outbox",
     "outbox_listener",

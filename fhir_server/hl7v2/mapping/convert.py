@@ -166,7 +166,7 @@ class _Conversion:
     def __init__(self, structure: _Structure, message: Message, zone: ZoneInfo) -> None:
         self._structure = structure
         self._message = message
-        self._context = Context(message.header, zone, self._make)
+        self._context = Context(message.header, message.header.sending_facility or message.header.sending_application, zone, self._make)
         self._made: list[Made] = []
         self._by_content: dict[str, Made] = {}
         self._labelled: dict[tuple[int, str], Made] = {}
