@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
 from fhir_server.hl7v2.faults import Fault
 from fhir_server.hl7v2.message import Header, Segment
 
 Json = dict[str, Any]
+_LATEST: Final = 20
 
 
 @dataclass(slots=True)
@@ -42,13 +43,14 @@ class Context:
 
     def _report(self, code: str, text: str, severity: Literal["E", "W"]) -> None:
         segment = self.segment
-        self.faults.append(
-            Fault(
-                code=code,
-                text=text,
-                segment=segment.name if segment is not None else "",
-                sequence=segment.sequence if segment is not None else 1,
-                field=self.field or None,
-                severity=severity,
-            )
+        fault = Fault(
+            code=code,
+            text=text,
+            segment=segment.name if segment is not None else "",
+            sequence=segment.sequence if segment is not None else 1,
+            field=self.field or None,
+            severity=severity,
         )
+        # A field that several elements are made of is at fault once.
+        if fault not in self.faults[-_LATEST:]:
+            self.faults.append(fault)

@@ -30,6 +30,7 @@ _BASE64: Final = re.compile(r"[A-Za-z0-9+/\s]*={0,2}\s*")
 _OID: Final = re.compile(r"[0-2](\.(0|[1-9]\d*))+")
 _URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")
 _MINUTES_A_DAY: Final = 24 * 60
+_COMPONENTS: Final = 30
 
 
 def _string(value: Repetition, _: Context) -> str | None:
@@ -40,6 +41,23 @@ def _string(value: Repetition, _: Context) -> str | None:
 def _text(value: Repetition, _: Context) -> str | None:
     """All of a field, for text that was not meant to have components."""
     return value.text.strip() or None
+
+
+def _line(value: Repetition, _: Context) -> str | None:
+    """A line of a longer text, which may be blank, or several."""
+    return value.text.rstrip(" ") or None
+
+
+def _misfit(value: Repetition, context: Context) -> str | None:
+    """What stands where a number should, as `>10` or `neg`: kept as it is."""
+    context.warn("102", "The value is no number; it is kept as text")
+    return _text(value, context)
+
+
+def _spoken(value: Repetition, _: Context) -> str | None:
+    """What its components say, with blanks between them: a name, an address or a number with who gave it out."""
+    parts = (" ".join(filter(None, value.whole(number).replace("&", " ").split())) for number in range(1, _COMPONENTS + 1))
+    return " ".join(filter(None, parts)) or None
 
 
 def _code(value: Repetition, context: Context) -> str | None:
@@ -194,6 +212,9 @@ def authority(namespace: str, universal: str, kind: str, known: Mapping[str, str
 PRIMITIVES: Final[Mapping[str, Primitive]] = {
     "string": _string,
     "text": _text,
+    "line": _line,
+    "misfit": _misfit,
+    "spoken": _spoken,
     "markdown": _text,
     "code": _code,
     "dateTime": _date_time,
