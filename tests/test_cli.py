@@ -65,9 +65,14 @@ class Running:
         assert line.startswith("ready http://127.0.0.1:"), data.with_name("serve.log").read_text()
         self.base = line.split()[1]
 
-    def workers(self) -> list[psutil.Process]:
+    def parts(self) -> list[psutil.Process]:
         found = psutil.Process(self.process.pid).children()
         return [child for child in found if "spawn_main" in " ".join(child.cmdline())]
+
+    def workers(self) -> list[psutil.Process]:
+        """Those that answer HTTP."""
+        port = int(self.base.removesuffix("/fhir").rpartition(":")[2])
+        return [child for child in self.parts() if any(each.laddr.port == port for each in child.net_connections("tcp"))]
 
     def end(self, number: int) -> int:
         self.process.send_signal(number)
@@ -124,7 +129,7 @@ def test_every_command_has_help(name: str) -> None:
     assert "Usage: fhir-server" in done.stdout
 
 
-@pytest.mark.parametrize("arguments", ["worker", "scheduler", "backup x", "restore x", "package list"])
+@pytest.mark.parametrize("arguments", ["backup x", "restore x", "package list"])
 def test_what_is_still_to_come_says_so(arguments: str) -> None:
     done = call(*arguments.split())
     assert (done.returncode, done.stdout) == (2, "")
@@ -144,6 +149,8 @@ def test_what_is_still_to_come_says_so(arguments: str) -> None:
         ("token --role patient", 1),
         ("load no-such-file", 2),
         ("api", 1),
+        ("worker", 1),
+        ("scheduler", 1),
         ("mllp", 1),
     ],
 )
@@ -335,6 +342,19 @@ def test_a_worker_that_dies_is_replaced(running: Running) -> None:
     assert answers == {200}
     deadline = time.monotonic() + 20
     while len(running.workers()) < 2:
+        assert running.process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_listener_worker_and_scheduler_are_started_again_when_they_die(running: Running) -> None:
+    others = [part for part in running.parts() if part not in running.workers()]
+    assert len(others) == 3
+    for part in others:
+        part.kill()
+    psutil.wait_procs(others, 10)
+    deadline = time.monotonic() + 30
+    while len(running.parts()) < 5:
         assert running.process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -27,14 +27,14 @@ BATCH: Final = 100
 
 _LOCK: Final = 0x46484958
 _AGAIN: Final = 2.0  # Seconds until another try to listen.
-_COLUMNS: Final = "id, type, resource, version, kind, at, actor"
+_COLUMNS: Final = "id, type, resource, version, kind, at, actor, client"
 
 _log = logging.getLogger("fhir_server.outbox")
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One version that somebody listens to: `version` of `type`/`resource`, written `at` by `actor`, who is the grant's.
+    """One version that somebody listens to: `version` of `type`/`resource`, written `at` by `actor` through `client`, as the grant names them.
 
     `number` goes up with each change of one resource, and from one change to any that began after its commit; between changes that were made at the
     same time it says nothing.
@@ -47,6 +47,7 @@ class Change:
     kind: Literal["create", "update", "patch", "delete"]
     at: datetime
     actor: str
+    client: str | None
 
 
 def listen(connection: Connection, consumer: str, types: Collection[str]) -> None:

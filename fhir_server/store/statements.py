@@ -111,11 +111,11 @@ _FITTING: Final = """
 SELECT 1 / (NOT EXISTS (SELECT FROM index_settings WHERE (fingerprint, cardinality(addresses)) <> (%s, %s::int))
     AND EXISTS (SELECT FROM search_generation WHERE generation = %s::int AND listening = %s::int))::int
 """
-_TOLD: Final = " RETURNING type, resource, version, kind, recorded, actor"
+_TOLD: Final = " RETURNING type, resource, version, kind, recorded, actor, client"
 _OUTBOX: Final = """
 o AS (
-    INSERT INTO outbox (consumer, type, resource, version, kind, at, actor)
-    SELECT l.consumer, a.type, a.resource, a.version, a.kind, a.recorded, a.actor FROM a JOIN outbox_listener l USING (type) RETURNING 1),
+    INSERT INTO outbox (consumer, type, resource, version, kind, at, actor, client)
+    SELECT l.consumer, a.type, a.resource, a.version, a.kind, a.recorded, a.actor, a.client FROM a JOIN outbox_listener l USING (type) RETURNING 1),
 """
 _WAKE: Final = ", (SELECT count(pg_notify('outbox', '')) FROM (SELECT FROM o LIMIT 1) AS told)"
 _LOCK: Final = """

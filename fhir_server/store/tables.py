@@ -261,6 +261,7 @@ outbox: Final = Table(
     Column("kind", Text(collation="C"), nullable=False),
     Column("at", DateTime(timezone=True), nullable=False),
     Column("actor", Text, nullable=False),
+    Column("client", Text),
     Index("outbox_consumer", "consumer", "id"),
 )
 """Changes that a consumer has still to hear of, written by the transactions that made them. See `outbox`."""

@@ -25,6 +25,7 @@ def upgrade() -> None:
         _text("kind"),
         sa.Column("at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("client", sa.Text()),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("outbox_consumer", "outbox", ["consumer", "id"])

@@ -55,7 +55,7 @@ def patient(**fields: Any) -> Create:
 def test_every_kind_of_write_is_told_of_with_who_did_it(open_store: Callable[[], Store]) -> None:
     store = open_store()
     hear(store, "tests", "Patient")
-    who = Grant("lab feed", SYSTEM.roles, SYSTEM.scopes)
+    who = Grant("lab feed", SYSTEM.roles, SYSTEM.scopes, client="an app")
     store.transact([Put({"resourceType": "Patient", "id": "told"}, "told")], who)
     store.transact([Put({"resourceType": "Patient", "id": "told", "active": True}, "told")], SYSTEM)
     store.transact([Patch("Patient", lambda old: {**old, "active": False}, "told"), Create({"resourceType": "Basic", "code": {"text": "x"}})], SYSTEM)
@@ -67,7 +67,7 @@ def test_every_kind_of_write_is_told_of_with_who_did_it(open_store: Callable[[],
         ("Patient", "told", 3, "patch"),
         ("Patient", "told", 4, "delete"),
     ]
-    assert [each.actor for each in found] == ["lab feed", "system", "system", "system"]
+    assert [(each.actor, each.client) for each in found] == [("lab feed", "an app"), *[("system", None)] * 3]
     assert heard(store, "tests") == []
 
 

@@ -61,7 +61,7 @@ class Outbound:
         known = peers.enabled(connection)
         told: set[tuple[str, str]] = set()
         for change in changes:
-            wanting = [peer for peer in known if peer.origin != change.actor and change.type in peers.types_of(peer.events)]
+            wanting = [peer for peer in known if peer.origin != change.client and change.type in peers.types_of(peer.events)]
             if not wanting:
                 continue
             with self._store.latest(SYSTEM) as db:

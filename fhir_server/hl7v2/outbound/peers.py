@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from fhir_server.access import audit
 from fhir_server.access.audit import Event
+from fhir_server.hl7v2.origin import origin
 from fhir_server.outcome import Outcome
 from fhir_server.store import outbox
 from fhir_server.store.database import Connection
@@ -91,18 +92,13 @@ class Peer(NewPeer):
 
     @property
     def origin(self) -> str:
-        """The actor of what came in from this peer; see `origin`."""
+        """The client of grants under which messages of this peer are written."""
         return origin(self.application, self.facility)
 
 
 _GIVEN: Final = tuple(each.name for each in fields(NewPeer))
 _NAMES: Final = tuple(each.name for each in fields(Peer))
 _COLUMNS: Final = ", ".join(_NAMES)
-
-
-def origin(application: str, facility: str) -> str:
-    """The actor of grants under which messages of a sender (MSH-3, MSH-4) are written: by it a change is known that need not go back there."""
-    return f"HL7 v2 {application}|{facility}"
 
 
 def check(new: NewPeer) -> None:

@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from fhir_server.hl7v2.message import Message
-from fhir_server.hl7v2.outbound import Outbound, deliveries, origin, peers
+from fhir_server.hl7v2.origin import origin
+from fhir_server.hl7v2.outbound import Outbound, deliveries, peers
 from fhir_server.hl7v2.outbound.outbound import UNANSWERED
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM
@@ -78,7 +79,7 @@ def test_a_peer_is_told_what_it_wants_and_nothing_that_came_from_it(house: House
     house.peer(laboratory.port, "A28", "A31", application="ANALYSER", facility="LAB")
     house.put({**APPOINTMENT, "id": "one"})
     house.put({**APPOINTMENT, "id": "one", "status": "cancelled"})
-    house.put({**PATIENT, "id": "from-there"}, replace(SYSTEM, actor=origin("ANALYSER", "LAB")))
+    house.put({**PATIENT, "id": "from-there"}, replace(SYSTEM, client=origin("ANALYSER", "LAB")))
     house.put({**PATIENT, "id": "from-here"})
     house.work()
     assert booking.events() == ["SIU^S12"]
