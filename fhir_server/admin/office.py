@@ -20,6 +20,7 @@ from fhir_server.access.idempotency import Idempotency
 from fhir_server.access.invitations import Invitations
 from fhir_server.access.policy import Policy
 from fhir_server.access.sign_in import SignIn
+from fhir_server.hl7v2.outbound import Outbound
 from fhir_server.interactions import Engine
 from fhir_server.messaging import Messenger
 from fhir_server.outcome import Outcome
@@ -49,6 +50,7 @@ class Office:
     policy: Policy
     is_alive: Callable[[str, float], bool]
     inbox: Inbox
+    outbound: Outbound
 
     @classmethod
     def of(cls, engine: Engine, settings: Settings, messenger: Messenger, inbox: Inbox, clock: Callable[[], float] = time.time) -> Office:
@@ -68,6 +70,7 @@ class Office:
             Policy(engine.store),
             partial(is_alive, engine.store),
             inbox,
+            Outbound(engine.store, settings),
         )
 
     def now(self) -> datetime:

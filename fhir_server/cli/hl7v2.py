@@ -82,11 +82,11 @@ def map_file(file: Path, data: Path) -> int:
 def prune(before: datetime, data: Path) -> int:
     """Remove the text of old messages that have become resources, also while `serve` works.
 
-    What came of them stays known, also that the same message has come already. Messages that wait in the inbox, or were refused, are left as they are.
-    There is no way back.
+    What came of them stays known, also that the same message has come already. Messages that wait in the inbox, or were refused, are left as they
+    are. There is no way back.
     """
     from fhir_server.hl7v2.stored import prune as remove
-    from fhir_server.store.trail import Event
+    from fhir_server.store.trail import Event, append
 
     chosen = settings_of(data)
     if chosen.database_url is None and not (chosen.data / "postgres").exists():
@@ -98,9 +98,8 @@ def prune(before: datetime, data: Path) -> int:
         with store.database.connection() as connection:
             while removed := remove(connection, until, _AT_ONCE):
                 count += removed
-        store.append_event(
-            Event("delete", "fhir-server hl7v2 prune", type="hl7v2-message", detail=f"text of {count} messages before {before:%Y-%m-%d}")
-        )
+            told = f"text of {count} messages before {before:%Y-%m-%d}"
+            append(connection, [Event("delete", "fhir-server hl7v2 prune", type="hl7v2-message", detail=told)])
     click.echo(f"the text of {count} messages is removed")
     return 0
 

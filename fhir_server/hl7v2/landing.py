@@ -23,8 +23,8 @@ from fhir_server.store.ops import Op, Put, Version
 
 from .faults import Fault
 from .grammar import check
-from .mapping import BY_IDENTIFIER, Converted, Converter, Made
-from .merging import Json, is_older, merged, same
+from .mapping import BY_IDENTIFIER, FILLED, KNOWN, MENTIONED, Converted, Converter, Made
+from .merging import Json, filled, is_older, merged, same
 from .message import Message, Segment
 from .processing import Process, Result, State, Work
 from .refusals import of_outcome
@@ -32,8 +32,6 @@ from .refusals import of_outcome
 _ATTEMPTS: Final = 8
 _NO_CODE: Final = "103"
 _PATIENT: Final = "Patient"
-_KNOWN: Final = "identifier known"
-_NEW: Final = "identifier new"
 _WEAK: Final = frozenset({"SS", "DL", "SB"})
 """Kinds of identifiers that tell nothing of who somebody is here, where there are others."""
 _OF_PATIENT: Final = ("subject", "patient", "beneficiary")
@@ -224,7 +222,7 @@ class _Plan:
         mine = [(version, body) for version in found if _belongs(body := _body(version), patient)]
         if mine:
             self._known(made, *mine[0])
-        elif made.key == _KNOWN:
+        elif made.key == KNOWN:
             self._gone.add(made.number)
         else:
             self._fresh(made, patient or "")
@@ -291,27 +289,35 @@ class _Plan:
             self._planned.ops.append(Put({**told, "id": identity}, identity, absent=True))
             return
         stands = f"{made.type}/{identity}/_history/{version.version}"
-        if made.key == _NEW:
+        if made.key == MENTIONED:
             self._planned.there.append(stands)
             return
         if is_older(there, told):
             self._planned.there.append(stands)
             self._planned.faults.append(Fault("0", f"A later state of the {made.type} is there; this one is kept in the message alone", severity="I"))
             return
-        changed = merged(there, told, made.nulls)
+        changed = filled(there, told) if made.key == FILLED else merged(there, told, made.nulls)
         if same({**changed, "meta": None}, {**there, "meta": None}):
             self._planned.there.append(stands)
         else:
             self._planned.ops.append(Put(changed, identity, if_match=str(version.version)))
 
+    def _numbers_of(self, reference: str) -> Json:
+        """A reference by number to what a message mentions and is not in the record."""
+        made = self._made_of(int(reference.removeprefix("urn:hl7v2:")))
+        stated = made.resource.get("identifier") or [made.resource.get("masterIdentifier")]
+        return {"type": made.type, "identifier": stated[0]} if stated[0] else {}
+
     def _linked(self, value: Any) -> Any:
-        """The resource with ids of the record in its references; a reference to what is not there is its display alone."""
+        """The resource with ids of the record in its references; a reference to what is not there says by its number what it would be."""
         if isinstance(value, dict):
             found = {}
             for name, inner in value.items():
                 if name == "reference" and isinstance(inner, str):
                     if target := self._resolved(inner):
                         found[name] = target
+                    else:
+                        found.update(self._numbers_of(inner))
                 else:
                     kept = self._linked(inner)
                     if kept not in ({}, []):

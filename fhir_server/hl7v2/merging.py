@@ -20,6 +20,7 @@ Json = dict[str, Any]
 _UTC: Final = ZoneInfo("UTC")
 WHOLE: Final = frozenset({"Observation", "DiagnosticReport", "Specimen", "Immunization", "ChargeItem"})
 """Types that a message tells of whole."""
+_CHOICES: Final = ("deceased", "multipleBirth", "onset", "abatement", "effective", "occurrence", "value", "performed", "collected")
 _OURS: Final = frozenset({"id", "meta", "text"})
 _UNITED: Final = frozenset({"identifier", "extension", "link"})
 """Elements whose members are added to those that are there: a message names what it knows."""
@@ -35,6 +36,9 @@ _RANKS: Final[dict[str, int]] = {
     "appended": 3,
     "corrected": 3,
 }
+_ENDED: Final = frozenset({"completed", "revoked", "entered-in-error"})
+_WAITING: Final = frozenset({"draft", "active", "on-hold", "unknown"})
+_CALLED_OFF: Final = frozenset({"cancelled", "noshow", "entered-in-error"})
 _WITHDRAWN: Final = frozenset({"entered-in-error", "cancelled"})
 
 
@@ -57,11 +61,28 @@ def merged(there: Json, told: Json, nulls: Collection[str]) -> Json:
         return _replaced(there, told)
     found = {name: value for name, value in there.items() if name not in nulls or name in _OURS}
     for name, value in told.items():
+        if _stays(name, there, told):
+            continue
         if name in _UNITED and name in found:
             found[name] = _united(found[name], value)
         else:
             _clear_choice(found, name)
             found[name] = value
+    return found
+
+
+def filled(there: Json, told: Json) -> Json:
+    """An order as it is when its result comes, which tells of it in passing: it gets what it does not have, its numbers, and is done at last."""
+    found = {**told, **there}
+    if "identifier" in told and "identifier" in there:
+        found["identifier"] = _united(there["identifier"], told["identifier"])
+    if "supportingInfo" in told and "supportingInfo" in there:
+        found["supportingInfo"] = _united(there["supportingInfo"], told["supportingInfo"])
+    for stem in _CHOICES:
+        if any(name.startswith(stem) for name in there):
+            found = {name: value for name, value in found.items() if name in there or not name.startswith(stem)}
+    if told.get("status") in _ENDED and there.get("status") in _WAITING:
+        found["status"] = told["status"]
     return found
 
 
@@ -113,9 +134,16 @@ def _key(element: Json) -> str:
     return str(element["reference"]) if "reference" in element else repr(element)
 
 
+def _stays(name: str, there: Json, told: Json) -> bool:
+    """What a message does not change although it tells of it: that an order is done, and who was to come to what is called off."""
+    if told["resourceType"] == "ServiceRequest":
+        return name == "status" and there.get(name) in _ENDED and told.get(name) in _WAITING
+    return name == "participant" and name in there and told["resourceType"] == "Appointment" and told.get("status") in _CALLED_OFF
+
+
 def _clear_choice(resource: Json, name: str) -> None:
     """`deceasedBoolean` goes where `deceasedDateTime` comes."""
-    for stem in ("deceased", "multipleBirth", "onset", "abatement", "effective", "occurrence", "value", "performed", "collected"):
+    for stem in _CHOICES:
         if name.startswith(stem):
             for other in [each for each in resource if each.startswith(stem) and each != name]:
                 del resource[other]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from fhir_server.hl7v2.message import Repetition, Segment
+from fhir_server.hl7v2.message import Repetition, Segment, Separators
 from fhir_server.spec import Spec
 
 from .context import Context
@@ -22,7 +22,16 @@ Convert = Callable[[Repetition, Context], Any]
 Rule = Callable[[View, Json, Places, Context], None]
 _Choice = tuple[Field, tuple[str, ...]]
 
-_NAME: Final = re.compile(r"[A-Z][A-Z0-9]{1,2}\[([A-Za-z]+)[A-Za-z0-9 -]*\]")
+
+_NAME: Final = re.compile(r"[A-Z][A-Z0-9]{1,2}\[([A-Za-z]+(?:\.[A-Za-z]+)*)[A-Za-z0-9 -]*\]")
+_STATUS: Final = "status"
+_UNKNOWN: Final = "unknown"
+
+_REMEMBERED: Final = frozenset({"CWE", "CE", "CNE"})
+"""Data types whose values come again and again, and say nothing of a patient."""
+_MOST: Final = 2_000
+_SHORT: Final = 200
+
 _PLACE: Final = re.compile(r"\{([^{}]+)\}")
 
 
@@ -38,6 +47,8 @@ class Map:
     type: str
     own: list[tuple[int, list[Rule]]] = field(default_factory=list)
     others: list[Rule] = field(default_factory=list)
+    remembers: bool = False
+    _known: dict[tuple[str, Separators, bool, str], Json] = field(default_factory=dict, repr=False)
 
     def apply(self, segment: Segment, view: View, into: Json, places: Places, context: Context) -> None:
         """Puts what a segment says into an element."""
@@ -51,7 +62,22 @@ class Map:
             rule(view, into, places, context)
 
     def value(self, value: Repetition, context: Context) -> Json | None:
-        """What a field's repetition is in FHIR; None where nothing comes of it."""
+        """What a field's repetition is in FHIR; None where nothing comes of it. Codes and units are remembered: a laboratory has a few hundred."""
+        if not self.remembers:
+            return self._value(value, context) or None
+        key = (*value.identity, context.facility)
+        if known := self._known.get(key):
+            copied: Json = _copy(known)
+            return copied
+        faults = len(context.faults)
+        made = self._value(value, context)
+        if made and len(context.faults) == faults and len(value.raw) <= _SHORT:
+            if len(self._known) >= _MOST:
+                self._known.clear()
+            self._known[key] = _copy(made)
+        return made or None
+
+    def _value(self, value: Repetition, context: Context) -> Json:
         made: Json = {}
         view, places = ValueView(value), Places()
         for place, rules in self.own:
@@ -60,7 +86,8 @@ class Map:
                     rule(view, made, places, context)
         for rule in self.others:
             rule(view, made, places, context)
-        return made or None
+        places.finish()
+        return made
 
     def add(self, source: Field | None, choice: _Choice | None, rule: Rule) -> None:
         """Adds a rule about a field or component, or about none of this map's own; one of a choice is only asked where the choice is met."""
@@ -113,7 +140,7 @@ class Compiler:
                 raise MappingFault(
                     "the file's name has to be a segment or data type, a dash and a type of FHIR", file=rows[0].file if rows else f"{stem}.csv"
                 )
-            self.maps[name] = Map(name, base)
+            self.maps[name] = Map(name, base, remembers=head in _REMEMBERED)
         for stem, rows in files.items():
             head, _, rest = stem.partition("-")
             self._fill(self.maps[f"{head}[{rest}]"], rows)
@@ -134,16 +161,19 @@ class Compiler:
                 constants.append((choice, rule if condition is None else _guarded(condition, rule)))
             else:
                 rule = self._valued(row, path, condition)
-                with_default = row["value"] and "=" not in row["value"]
-                made.add(None if with_default else parse_field(row["from"], row), choice, rule)
+                # These go by what others have put there, or by that there is nothing.
+                is_last = path.is_lines or _is_ahead(row, path, rows, paths) or (row["value"] and "=" not in row["value"])
+                made.add(None if is_last else parse_field(row["from"], row), choice, rule)
         for choice, rule in constants:
             made.add(None, choice, rule)
 
     def _valued(self, row: Row, path: Path, condition: Callable[[View], bool] | None) -> Rule:
         source = parse_field(row["from"], row)
         convert = self._converter(row, path)
+        if path.is_lines:
+            return _lines(source, condition, convert, path)
         default = self._literal(row, path, row["value"]) if row["value"] and "=" not in row["value"] else None
-        steps, top = path.steps, path.steps[0].key if path.steps else ""
+        steps, top, is_there = path.steps, path.steps[0].key if path.steps else "", path.is_there
 
         def rule(view: View, into: Json, places: Places, context: Context) -> None:
             values = view.values(source)
@@ -156,11 +186,15 @@ class Compiler:
                 if value.is_null:
                     context.nulls.add(top)
                     continue
+                if is_there and places.there(into, steps, count) is None:
+                    continue
                 converted = convert(value, context)
                 if converted is not None:
                     _put(into, places, steps, count, converted)
                     count += 1
             if count == 0 and default is not None:
+                if top == _STATUS and default == _UNKNOWN:
+                    context.warn("101", f"Nothing that is known says what the {_STATUS} is; '{default}' is taken")
                 _put(into, places, steps, 0, default)
 
         return rule
@@ -246,9 +280,48 @@ class Compiler:
         return text
 
 
+def _is_ahead(row: Row, path: Path, rows: Sequence[Row], paths: Mapping[str, Path]) -> bool:
+    """Whether a row that waits for an element to be there is about a field before one that makes it."""
+    if not path.is_there:
+        return False
+    number = parse_field(row["from"], row).number
+    makers = (
+        parse_field(each["from"], each).number
+        for each in rows
+        if each["from"] and [step.key for step in paths[each.name].steps[:1]] == [path.steps[0].key]
+    )
+    return any(maker > number for maker in makers)
+
+
 def _choice(row: Row) -> tuple[_Choice | None, str]:
     found = parse_choice(row["if"], row)
     return (None, row["if"]) if found is None else (found[:2], found[2])
+
+
+def _lines(source: Field, condition: Callable[[View], bool] | None, convert: Convert, path: Path) -> Rule:
+    """Each value is another line of one text; nothing is an empty line."""
+    last, encoded = path.steps[-1], path.type == "base64Binary"
+
+    def rule(view: View, into: Json, places: Places, context: Context) -> None:
+        if condition is not None and not condition(view):
+            return
+        context.field = source.number or context.field
+        lines = [convert(value, context) or "" for value in view.values(source) if not value.is_null] or [""]
+        here = into
+        if not any(lines) and not places.has_lines(last.key):
+            return
+        for step in path.steps[:-1]:
+            here = places.element(here, step, 0)
+        for line in lines:
+            places.line(here, last.key, line, encoded=encoded)
+
+    return rule
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _copy(inner) for name, inner in value.items()}
+    return [_copy(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _guarded(condition: Callable[[View], bool], rule: Rule) -> Rule:
@@ -301,10 +374,9 @@ def _put(into: Json, places: Places, steps: Sequence[Step], number: int, value: 
     if not steps:
         into.update(value)
         return
-    here = into
+    here, last = into, steps[-1]
     for step in steps[:-1]:
         here = places.element(here, step, number)
-    last = steps[-1]
     if last.many:
         if last.tag is not None:
             places.element(here, last, number).update(value)

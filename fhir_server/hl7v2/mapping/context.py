@@ -4,36 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
 from fhir_server.hl7v2.faults import Fault
 from fhir_server.hl7v2.message import Header, Segment
 
 Json = dict[str, Any]
+_LATEST: Final = 20
 
 
 @dataclass(slots=True)
 class Context:
     """One message on its way to FHIR.
 
-    `zone` places times without an offset. `make` takes a resource that a value describes, a Practitioner for one, and gives the reference to it.
-    `segment` and `field` say where the conversion is, for what `warn` reports; `nulls` are the elements of the present resource that the message
+    `facility` is who sends: the facility, else the application. `zone` places times without an offset. `make` takes a resource that a value
+    describes, a Practitioner for one, and gives the reference to it.
+    `segment` and `field` say where the conversion is, for what `warn` reports; `nulls` are the elements of the present resource which the message
     says to be without a value.
     """
 
     header: Header
+    facility: str
     zone: ZoneInfo
     make: Callable[[Json], Json]
     faults: list[Fault] = field(default_factory=list)
     nulls: set[str] = field(default_factory=set)
     segment: Segment | None = None
     field: int | None = None
-
-    @property
-    def facility(self) -> str:
-        """Who sends: the facility, else the application."""
-        return self.header.sending_facility or self.header.sending_application
 
     def warn(self, code: str, text: str) -> None:
         """Reports what could not be taken over at the present place; the message goes on without it."""
@@ -45,13 +43,14 @@ class Context:
 
     def _report(self, code: str, text: str, severity: Literal["E", "W"]) -> None:
         segment = self.segment
-        self.faults.append(
-            Fault(
-                code=code,
-                text=text,
-                segment=segment.name if segment is not None else "",
-                sequence=segment.sequence if segment is not None else 1,
-                field=self.field or None,
-                severity=severity,
-            )
+        fault = Fault(
+            code=code,
+            text=text,
+            segment=segment.name if segment is not None else "",
+            sequence=segment.sequence if segment is not None else 1,
+            field=self.field or None,
+            severity=severity,
         )
+        # A field that several elements are made of is at fault once.
+        if fault not in self.faults[-_LATEST:]:
+            self.faults.append(fault)

@@ -4,62 +4,35 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path as File
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from fhir_server.hl7v2.faults import Fault
 from fhir_server.hl7v2.message import Message, Segment
 from fhir_server.spec import Spec
 
 from .compiler import Compiler, Map
 from .context import Context
 from .fields import Field, SegmentView, View, parse_condition, parse_field
+from .lines import joined
+from .made import BY_IDENTIFIER, MENTIONED, Converted, Made, display, one_each
 from .paths import Json, Path, Places, parse_path
+from .relatives import relatives
 from .rows import MappingFault, Row, load
 from .structure import Group, Shape, arrange, parse_shape, unforeseen
 from .tables import Table
 
 FOLDER: Final = File(__file__).parents[3] / "mappings"
 STRUCTURES: Final = "message-structure"
-BY_IDENTIFIER: Final = frozenset({"identifier", "identifier new", "identifier known"})
-"""Keys of resources that are searched by their identifiers: made or changed; made, but never changed; changed, but never made."""
-MENTIONED: Final = "identifier new"
+_REFUSE: Final = "refuse"
+_EACH: Final = re.compile(r"each ([A-Z][A-Z0-9]{2}-\d{1,2})(?: and (.*))?")
+_MOST: Final = 1_000
+"""Repetitions of a field that each become an element of their own."""
+_RESULT: Final = "Observation"
+_FAULT: Final = re.compile(r"(\d{3}) (.+)")
 _LABEL: Final = re.compile(r"(?:([A-Za-z]+):)?([A-Z][A-Za-z]+)(\*?)(?:\.([A-Za-z.]+))?")
 _LINK: Final = re.compile(r"(?:([A-Z][A-Za-z]*)\.)?([a-z][A-Za-z.\[\]]*)=([A-Z][A-Za-z]*)")
-
-
-@dataclass(slots=True)
-class Made:
-    """A resource that came of a message.
-
-    `label` is what the message's map calls it. `key` tells how it is recognised: one of BY_IDENTIFIER, or the texts that make it the one it is.
-    `nulls` are elements that are said to have no value.
-    """
-
-    number: int
-    label: str
-    type: str
-    resource: Json
-    key: tuple[str, ...] | str = ()
-    nulls: set[str] = field(default_factory=set)
-    places: Places = field(default_factory=Places)
-
-    @property
-    def urn(self) -> str:
-        """What others refer to it by."""
-        return f"urn:hl7v2:{self.number}"
-
-
-@dataclass(frozen=True, slots=True)
-class Converted:
-    """What a message became: resources in the order of their making, faults, and the segments that were not taken over."""
-
-    structure: str
-    made: list[Made]
-    faults: list[Fault]
-    unhandled: list[Segment]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +44,13 @@ class _Link:
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """A row of a message's map: what a segment at a place makes, or adds to."""
+    """A row of a message's map: what a segment at a place makes, or adds to.
+
+    `once` is a field for each of whose repetitions the row holds. `is_outer` says that the resource may be one of a group around the segment's.
+    """
 
     test: Any
+    once: Field | None
     label: str
     type: str
     each: bool
@@ -81,12 +58,22 @@ class _Rule:
     map: Map
     links: tuple[_Link, ...]
     key: tuple[tuple[Field, ...], ...] | str
+    is_outer: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """A row that says that a message with such a segment is not taken."""
+
+    test: Any
+    code: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Structure:
     shape: Shape
-    rules: Mapping[tuple[str, str], list[_Rule]]
+    rules: Mapping[tuple[str, str], list[_Rule | _Refusal]]
 
 
 class Converter:
@@ -119,17 +106,22 @@ class Converter:
         return _Conversion(self._structures[structure], message, zone).run(structure)
 
     def _structure(self, rows: Sequence[Row]) -> _Structure:
-        rules: dict[tuple[str, str], list[_Rule]] = {}
+        rules: dict[tuple[str, str], list[_Rule | _Refusal]] = {}
         shape = parse_shape(rows)
         types: dict[str, str] = {}
+        groups: dict[str, set[str]] = {}
         for row in rows:
             group, _, segment = row["at"].rpartition(".")
             found = rules.setdefault((group, segment.removesuffix("*")), [])
-            if row["resource"]:
-                found.append(self._rule(row, types))
+            if row["resource"] == _REFUSE:
+                found.append(_refusal(row))
+            elif row["resource"]:
+                rule = self._rule(row, types, groups)
+                groups.setdefault(rule.label, set()).add(group)
+                found.append(rule)
         return _Structure(shape, rules)
 
-    def _rule(self, row: Row, types: dict[str, str]) -> _Rule:
+    def _rule(self, row: Row, types: dict[str, str], groups: Mapping[str, set[str]]) -> _Rule:
         match = _LABEL.fullmatch(row["resource"])
         made = self._maps.get(row["map"])
         if match is None:
@@ -142,13 +134,19 @@ class Converter:
         path = parse_path(below, type_, self._spec, row) if below else None
         if (path.type if path is not None else type_) != made.type:
             raise MappingFault(f"'{row['map']}' makes a {made.type}", row)
-        links = tuple(self._link(part.strip(), type_, types, row) for part in row["link"].split(";") if part.strip())
+        base = path.type if path is not None else type_
+        links = tuple(self._link(part.strip(), base, types, row) for part in row["link"].split(";") if part.strip())
         key = (
             row["key"]
             if row["key"] in BY_IDENTIFIER
             else tuple(tuple(parse_field(each, row) for each in part.split("|")) for part in row["key"].split())
         )
-        return _Rule(parse_condition(row["if"], row), label, type_, bool(each), path, made, links, key)
+        repeated = _EACH.fullmatch(row["if"])
+        once = parse_field(repeated[1], row) if repeated else None
+        test = parse_condition(repeated[2] or "" if repeated else row["if"], row)
+        here = row["at"].rpartition(".")[0]
+        is_outer = any(here != group and f"{here}.".startswith(f"{group}." if group else "") for group in groups.get(label, ()))
+        return _Rule(test, once, label, type_, bool(each), path, made, links, key, is_outer)
 
     def _link(self, text: str, type_: str, types: Mapping[str, str], row: Row) -> _Link:
         match = _LINK.fullmatch(text)
@@ -166,71 +164,114 @@ class _Conversion:
     def __init__(self, structure: _Structure, message: Message, zone: ZoneInfo) -> None:
         self._structure = structure
         self._message = message
-        self._context = Context(message.header, zone, self._make)
+        self._context = Context(message.header, message.header.sending_facility or message.header.sending_application, zone, self._make)
         self._made: list[Made] = []
         self._by_content: dict[str, Made] = {}
         self._labelled: dict[tuple[int, str], Made] = {}
-        self._links: list[tuple[Group, Made, _Link]] = []
+        self._links: list[tuple[Group, Made, Json, _Link]] = []
+        self._results: dict[int, Made] = {}
+        self._labels: set[str] = set()
+        self._connected: set[tuple[int, Path, int]] = set()
+        self._below: dict[tuple[int, str, str], Made] = {}
 
     def run(self, structure: str) -> Converted:
-        root = arrange(self._structure.shape, self._message.segments)
+        root = arrange(self._structure.shape, joined(self._message.segments))
         unhandled = list(unforeseen(root))
         for group, segment in root.walk():
-            rules = self._structure.rules.get((group.shape.path, segment.name), [])
-            applied = [rule for rule in rules if self._apply(rule, group, segment)]
+            view = SegmentView(segment, group)
+            rules = self._structure.rules.get((group.shape.path, segment.name), ())
+            applied = [rule for rule in rules if (rule.test is None or rule.test(view)) and self._applied(rule, group, segment, view)]
             # The header is what all of them go by.
             if not applied and segment.name != "MSH":
                 unhandled.append(segment)
-        for group, made, link in self._links:
-            self._connect(group, made, link)
-        return Converted(structure, [made for made in self._made if len(made.resource) > 1], self._context.faults, unhandled)
+        for made in self._made:
+            made.places.finish()
+        for group, made, part, link in self._links:
+            self._connect(group, made, part, link)
+        for result, parent in relatives(root):
+            self._relate(result, parent)
+        return Converted(structure, one_each([made for made in self._made if len(made.resource) > 1]), self._context.faults, unhandled)
 
-    def _apply(self, rule: _Rule, group: Group, segment: Segment) -> bool:
-        view = SegmentView(segment, group.nearest)
-        if rule.test is not None and not rule.test(view):
-            return False
-        made = self._labelled.get((id(group), rule.label)) if rule.below is None else self._find(group, rule.label)
+    def _applied(self, rule: _Rule | _Refusal, group: Group, segment: Segment, view: View) -> bool:
+        if isinstance(rule, _Refusal):
+            self._context.segment, self._context.field = segment, None
+            self._context.refuse(rule.code, rule.text)
+        elif rule.once is None:
+            self._apply(rule, group, segment, view)
+        elif len(segment.repetitions(rule.once.number)) > _MOST:
+            self._context.segment, self._context.field = segment, rule.once.number
+            self._context.refuse("104", f"The field repeats more than {_MOST} times")
+        else:
+            for value in segment.repetitions(rule.once.number):
+                fields = list(segment.fields)
+                fields[rule.once.number] = value.raw
+                one = Segment(segment.name, segment.number, segment.sequence, fields, segment.separators, segment.codec)
+                self._apply(rule, group, one, SegmentView(one, group))
+        return True
+
+    def _apply(self, rule: _Rule, group: Group, segment: Segment, view: View) -> None:
+        is_found = rule.below is not None or rule.is_outer
+        made = self._find(group, rule.label) if is_found else self._labelled.get((id(group), rule.label))
         if made is None or (rule.each and rule.below is None):
             made = self._new({"resourceType": rule.type}, rule.label)
-            self._labelled[id(group), rule.label] = made
+            self._label(made, group, rule.label)
         if rule.key and not made.key:
             made.key = rule.key if isinstance(rule.key, str) else _texts(rule.key, view)
         self._context.segment, self._context.field = segment, None
         self._context.nulls = made.nulls
         if rule.below is None:
-            rule.map.apply(segment, view, made.resource, made.places, self._context)
+            if rule.type == _RESULT:
+                self._results[segment.number] = made
+            part = made.resource
+            rule.map.apply(segment, view, part, made.places, self._context)
         else:
-            part: Json = {}
-            rule.map.apply(segment, view, part, Places(), self._context)
-            if part and not (rule.below.type == "Annotation" and _continues(made.resource, rule.below, part)):
+            part, places = {}, Places()
+            rule.map.apply(segment, view, part, places, self._context)
+            places.finish()
+            if part:
                 _add(made.resource, rule.below, part)
-        self._links += [(group, made, link) for link in rule.links]
-        return True
+        self._links += [(group, made, part, link) for link in rule.links]
 
     def _find(self, group: Group | None, label: str) -> Made | None:
         """The resource of a label that was made last in this group, in those in it, or around it; never that of another repetition."""
         came_from: Shape | None = None
+        if label not in self._labels:
+            return None
         while group is not None:
-            found = self._within(group, label, came_from)
+            found = self._labelled.get((id(group), label))
+            if found is None:
+                # Messages have hundreds of thousands of groups: they are never gone through.
+                inner = (self._below.get((id(group), name, label)) for name, shape in group.shape.groups.items() if shape is not came_from)
+                found = max(filter(None, inner), key=lambda made: made.number, default=None)
             if found is not None:
                 return found
             came_from, group = group.shape, group.parent
         return None
 
-    def _within(self, group: Group, label: str, without: Shape | None) -> Made | None:
-        found = self._labelled.get((id(group), label))
-        if found is not None:
-            return found
-        for inner in reversed(group.inner):
-            if inner.shape is not without and (found := self._within(inner, label, None)) is not None:
-                return found
-        return None
+    def _label(self, made: Made, group: Group, label: str) -> None:
+        """Keeps what was made in a group under its label, for those too who look for it from the groups around."""
+        self._labelled[id(group), label] = made
+        self._labels.add(label)
+        here, around = group, group.parent
+        while around is not None:
+            self._below[id(around), here.shape.name, label] = made
+            here, around = around, around.parent
 
-    def _connect(self, group: Group, made: Made, link: _Link) -> None:
-        source = made if link.source is None else self._find(group, link.source)
+    def _connect(self, group: Group, made: Made, part: Json, link: _Link) -> None:
+        if link.source is not None:
+            source = self._find(group, link.source)
+            part = source.resource if source is not None else {}
         target = made if link.target == made.label else self._find(group, link.target)
-        if source is not None and target is not None and len(target.resource) > 1:
-            _add(source.resource, link.path, {"reference": target.urn})
+        if part and target is not None and len(target.resource) > 1 and (id(part), link.path, target.number) not in self._connected:
+            self._connected.add((id(part), link.path, target.number))
+            _add(part, link.path, {"reference": target.urn})
+
+    def _relate(self, result: Segment, parent: Segment) -> None:
+        """The two ways that results hang together: the parent has the child as a member, the child is derived from the parent."""
+        child, above = self._results.get(result.number), self._results.get(parent.number)
+        if child is not None and above is not None and child.type == above.type == _RESULT:
+            child.resource.setdefault("derivedFrom", []).append({"reference": above.urn})
+            above.resource.setdefault("hasMember", []).append({"reference": child.urn})
 
     def _new(self, resource: Json, label: str) -> Made:
         made = Made(len(self._made), label, resource["resourceType"], resource)
@@ -239,15 +280,22 @@ class _Conversion:
 
     def _make(self, resource: Json) -> Json:
         """A reference to what a value describes: to a resource that is known by its identifier, else by its name alone."""
-        display = _display(resource)
+        name = display(resource)
         if not any(each.get("value") for each in resource.get("identifier", ())):
-            return {"display": display} if display else {}
+            return {"display": name} if name else {}
         content = repr(resource)
         made = self._by_content.get(content)
         if made is None:
             made = self._by_content[content] = self._new(resource, resource["resourceType"])
             made.key = MENTIONED
-        return {"reference": made.urn, **({"display": display} if display else {})}
+        return {"reference": made.urn, **({"display": name} if name else {})}
+
+
+def _refusal(row: Row) -> _Refusal:
+    match = _FAULT.fullmatch(row["map"])
+    if match is None:
+        raise MappingFault("a refusal needs a code of table 0357 and a text as its map", row)
+    return _Refusal(parse_condition(row["if"], row), match[1], match[2])
 
 
 def _texts(fields: Sequence[Sequence[Field]], view: View) -> tuple[str, ...]:
@@ -268,23 +316,5 @@ def _add(resource: Json, path: Path, value: Json) -> None:
     last = path.steps[-1]
     if not last.many:
         here[last.key] = value
-    elif value not in here.setdefault(last.key, []):
-        here[last.key].append(value)
-
-
-def _continues(resource: Json, path: Path, note: Json) -> bool:
-    """Whether a comment is the next line of the one before: comments come a line a segment."""
-    notes = resource.get(path.steps[-1].key) or []
-    if len(path.steps) != 1 or not notes or {**note, "text": ""} != {**notes[-1], "text": ""}:
-        return False
-    notes[-1]["text"] += "\n" + note["text"]
-    return True
-
-
-def _display(resource: Json) -> str:
-    name = resource.get("name")
-    if isinstance(name, list) and name:
-        first = name[0]
-        given = " ".join(first.get("given", ()))
-        return " ".join(part for part in (" ".join(first.get("prefix", ())), given, first.get("family", "")) if part) or str(first.get("text", ""))
-    return str(name) if isinstance(name, str) else ""
+    else:
+        here.setdefault(last.key, []).append(value)

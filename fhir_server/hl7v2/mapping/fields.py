@@ -1,7 +1,8 @@
 """What a row means by `OBX-5.2` or `CX.4`, and conditions on it.
 
 A condition is clauses with `and` between them: `OBX-2 = NM`, `OBX-2 in ST|TX`, `OBX-8 valued`, `OBX-5 repeats`, and their opposites `!=`, `not in`,
-`not valued`, `single`; `numeric` and `not numeric` tell numbers from what senders write in their place, as `>10`.
+`not valued`, `single`; `numeric` and `not numeric` tell numbers from what senders write in their place, as `>10`; `SPM present` and `SPM absent` ask
+whether a segment is in the group of the one at hand, or in the groups in it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from .rows import MappingFault, Row
 _FIELD: Final = re.compile(r"([A-Z][A-Z0-9]{2})-(\d{1,2})(?:\.(\d{1,2}))?(?:\.(\d{1,2}))?")
 _COMPONENT: Final = re.compile(r"([A-Z][A-Z0-9]{1,2})(?:\.(\d{1,2})(?:\.(\d{1,2}))?)?")
 _NUMERIC: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
-_CLAUSE: Final = re.compile(r"(\S+) (valued|not valued|repeats|single|numeric|not numeric|(?:=|!=|in|not in) (\S+))")
+_CLAUSE: Final = re.compile(r"(\S+) (valued|not valued|repeats|single|numeric|not numeric|present|absent|(?:=|!=|in|not in) (\S+))")
 
 
 class Field(NamedTuple):
@@ -38,19 +39,36 @@ class View(Protocol):
     def text(self, field: Field) -> str:
         """The first text at a place, empty where there is none."""
 
+    def has(self, name: str) -> bool:
+        """Whether there is a segment of a name beside or below the one at hand."""
+
+
+class Surroundings(Protocol):
+    """What is around a segment: the group of its message that it is in."""
+
+    def nearest(self, name: str) -> Segment | None:
+        """The nearest segment of another name: MSH, or what stands in the same group or one around it."""
+
+    def has(self, name: str) -> bool:
+        """Whether there is a segment of a name in the group, or in those in it."""
+
 
 class SegmentView:
     """A segment, and the segments around it by their names."""
 
     __slots__ = ("_around", "_segment")
 
-    def __init__(self, segment: Segment, around: Callable[[str], Segment | None]) -> None:
-        """`around` gives the nearest segment of another name: MSH, or what stands in the same group or one around it."""
+    def __init__(self, segment: Segment, around: Surroundings) -> None:
+        """Looks at the segment."""
         self._segment = segment
         self._around = around
 
+    def has(self, name: str) -> bool:
+        """See View."""
+        return self._around.has(name)
+
     def _of(self, field: Field) -> Segment | None:
-        return self._segment if field.segment == self._segment.name else self._around(field.segment)
+        return self._segment if field.segment == self._segment.name else self._around.nearest(field.segment)
 
     def values(self, field: Field) -> tuple[Repetition, ...]:
         """See View."""
@@ -85,6 +103,10 @@ class ValueView:
     def __init__(self, value: Repetition) -> None:
         """Looks at the value."""
         self._value = value
+
+    def has(self, name: str) -> bool:  # noqa: ARG002 - of its face
+        """See View: there are no segments in a value."""
+        return False
 
     def values(self, field: Field) -> tuple[Repetition, ...]:
         """See View."""
@@ -127,15 +149,22 @@ def parse_condition(text: str, row: Row) -> Callable[[View], bool] | None:
     if not text:
         return None
     tests = [_clause(clause.strip(), row) for clause in text.split(" and ")]
-    if len(tests) == 1:
-        return tests[0]
-    return lambda view: all(test(view) for test in tests)
+    first, others = tests[0], tests[1:]
+    if not others:
+        return first
+    if len(others) == 1:
+        second = others[0]
+        return lambda view: first(view) and second(view)
+    return lambda view: first(view) and all(test(view) for test in others)
 
 
 def _clause(text: str, row: Row) -> Callable[[View], bool]:
     match = _CLAUSE.fullmatch(text)
     if match is None:
         raise MappingFault(f"'{text}' is no condition, as 'OBX-2 = NM', 'OBX-2 in ST|TX', 'OBX-8 valued' and 'OBX-5 repeats' are", row)
+    if match[2] in {"present", "absent"}:
+        name, wanted_there = match[1], match[2] == "present"
+        return lambda view: view.has(name) is wanted_there
     field = parse_field(match[1], row)
     if match[3] is None:
         return _counted(field, match[2])

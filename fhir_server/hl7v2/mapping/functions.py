@@ -6,6 +6,7 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from fhir_server.hl7v2.message import Repetition
@@ -13,12 +14,12 @@ from fhir_server.settings import CANON
 
 from .context import Context
 from .tables import Table
-from .values import authority, number
+from .values import authority, number, parse_time
 
 Json = dict[str, Any]
 Function = Callable[[Repetition, Context, Mapping[str, Table]], Any]
 
-_RANGE: Final = re.compile(r"\s*(-?[\d.]+)\s*(?:-|to|\.\.)\s*(-?[\d.]+)\s*")
+_RANGE: Final = re.compile(r"\s*(-?[\d.]+)\s*(?:-|–|to|\.\.)\s*(-?[\d.]+)\s*")  # noqa: RUF001 - the dash that printed ranges have
 _BOUND: Final = re.compile(r"\s*(<=?|>=?|≤|≥)\s*(-?[\d.]+)\s*")
 _MAGIC: Final[Mapping[str, bytes]] = {
     "application/pdf": b"%PDF",
@@ -45,6 +46,25 @@ _TYPES: Final[Mapping[str, str]] = {
     "MP3": "audio/mpeg",
     "WAV": "audio/wav",
 }
+_MAINS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("AP", "NS", "SD"), "application"),
+    **dict.fromkeys(("IM", "SI"), "image"),
+    **dict.fromkeys(("TX", "FT", "TEXT"), "text"),
+    "AU": "audio",
+}
+"""The codes of HL7 table 0191 as the first half of a media type."""
+_SECONDS: Final[Mapping[str, int]] = {
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3600),
+    **dict.fromkeys(("d", "day", "days"), 86400),
+}
+"""How long a unit of durations is."""
+_MINUTE: Final = 60
+_MONTH: Final = 31 * 24 * 60
+_SPANS: Final[Mapping[str, tuple[int, int]]] = {"SCH": (11, 10), "AIS": (4, 8), "AIG": (8, 12), "AIL": (6, 10), "AIP": (6, 10)}
+"""By segment the fields of the start and of the unit of its duration."""
+_ABSENT: Final = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 _PHYSICAL: Final = "http://terminology.hl7.org/CodeSystem/location-physical-type"
 _SCHEMES: Final = ("http", "https")
 # Parts of a PL: component, code of the physical type, word.
@@ -83,16 +103,21 @@ def _word(text: str) -> str:
     return f"{kept}/" if kept else ""
 
 
-def _reference_range(value: Repetition, _: Context, _tables: Mapping[str, Table]) -> Json | None:
+def _reference_range(value: Repetition, context: Context, _tables: Mapping[str, Table]) -> Json | None:
+    """OBX-7 as it stands, and as numbers where it is two of them or a bound, with the unit of OBX-6 behind it or none."""
     text = value.text.strip()
     if not text:
         return None
+    bare = text
+    for unit in context.segment.repetitions(6)[:1] if context.segment is not None else ():
+        for word in (unit.component(1), unit.component(2)):
+            bare = bare.removesuffix(word) if word and not word[-1].isdigit() else bare
     found: Json = {}
-    if match := _RANGE.fullmatch(text):
+    if match := _RANGE.fullmatch(bare):
         low, high = number(match[1]), number(match[2])
         if low is not None and high is not None and low <= high:
             found = {"low": {"value": low}, "high": {"value": high}}
-    elif match := _BOUND.fullmatch(text):
+    elif match := _BOUND.fullmatch(bare):
         bound = number(match[2])
         if bound is not None:
             found = {"high" if match[1][0] in "<≤" else "low": {"value": bound}}
@@ -103,7 +128,9 @@ def _attachment(value: Repetition, context: Context, _tables: Mapping[str, Table
     """ED: decoded, checked against what it says it is, and given with its size. What cannot be decoded is refused, never stored as text."""
     main, sub, encoding = value.component(2).strip(), value.component(3).strip(), value.component(4).strip().lower()
     data = value.whole(5)
-    kind = _TYPES.get(sub.upper(), "") or (f"{main.lower()}/{sub.lower()}" if "/" not in sub and main and sub else sub.lower())
+    kind = _TYPES.get(sub.upper(), "") or (
+        f"{_MAINS.get(main.upper(), main.lower())}/{sub.lower()}" if "/" not in sub and main and sub else sub.lower()
+    )
     if not data:
         return {"contentType": kind} if kind else None
     try:
@@ -134,6 +161,56 @@ def _pointer(value: Repetition, context: Context, _tables: Mapping[str, Table]) 
         return None
     kind = _TYPES.get(value.component(4).strip().upper()) or _TYPES.get(value.component(3).strip().upper())
     return {"url": address, **({"contentType": kind} if kind else {})}
+
+
+def _samples(_value: Repetition, context: Context, _tables: Mapping[str, Table]) -> Json | None:
+    """NA: all repetitions of OBX-5 as samples; more than one are points in time, whose components are measured at once.
+
+    HL7 v2 does not say how long it is from one sample to the next, and the element says that it is not known.
+    """
+    segment = context.segment
+    rows = (
+        [[part.strip() for part in each.text.split(segment.separators.component)] for each in segment.repetitions(5)] if segment is not None else []
+    )
+    width = max(map(len, rows), default=0)
+    samples = [text for row in rows for text in row + [""] * (width - len(row))]
+    if not samples or any(text and number(text) is None for text in samples):
+        context.warn("102", "The samples are no numbers; they are left out")
+        return None
+    return {
+        "origin": {"value": 0},
+        "_period": {"extension": [{"url": _ABSENT, "valueCode": "unknown"}]},
+        "dimensions": width if len(rows) > 1 else 1,
+        "data": " ".join(text or "E" for text in samples),
+    }
+
+
+def _end(value: Repetition, context: Context, _tables: Mapping[str, Table]) -> str | None:
+    """When something ends that is said to last for so long: the start and the unit are other fields of the same segment."""
+    segment = context.segment
+    if segment is None or segment.name not in _SPANS:
+        return None
+    start_field, unit_field = _SPANS[segment.name]
+    starts = segment.repetitions(start_field)
+    start = parse_time(starts[0].component(4 if segment.name == "SCH" else 1), context) if starts else None
+    seconds = _SECONDS.get(segment.get(unit_field).strip().lower() or "min")
+    length = number(value.component(1))
+    if start is None or "T" not in start[0] or length is None or seconds is None:
+        context.warn("102", "How long it takes cannot be told from its number and unit")
+        return None
+    try:
+        return (datetime.fromisoformat(start[0]) + timedelta(seconds=float(str(length)) * seconds)).isoformat()
+    except OverflowError:
+        return None
+
+
+def _minutes(value: Repetition, context: Context, _tables: Mapping[str, Table]) -> int | None:
+    """SCH-9 where its unit makes whole minutes of it."""
+    seconds = _SECONDS.get(context.segment.get(10).strip().lower()) if context.segment is not None else None
+    length = number(value.component(1))
+    # Whoever counts in seconds has a default there that says nothing of the appointment.
+    whole = float(str(length)) * seconds / _MINUTE if length is not None and seconds is not None and seconds >= _MINUTE else 0
+    return int(whole) if 1 <= whole < _MONTH and whole == int(whole) else None
 
 
 def _location(value: Repetition, context: Context, tables: Mapping[str, Table]) -> Json | None:
@@ -168,5 +245,9 @@ FUNCTIONS: Final[Mapping[str, tuple[str, Function]]] = {
     "ED[Attachment]": ("Attachment", _attachment),
     "RP[Attachment]": ("Attachment", _pointer),
     "PL[Location]": ("Location", _location),
+    "NA[SampledData]": ("SampledData", _samples),
+    "NM[end]": ("instant", _end),
+    "NM[until]": ("dateTime", _end),
+    "NM[minutes]": ("positiveInt", _minutes),
 }
 """By the name that a row gives as its map: the type that comes out, and how."""

@@ -67,6 +67,10 @@ class Group:
             group = group.parent
         return None
 
+    def has(self, name: str) -> bool:
+        """Whether a segment of a name is in this group, or in those in it."""
+        return any(segment.name == name for segment in self.segments) or any(group.has(name) for group in self.inner)
+
     def walk(self) -> Iterator[tuple[Group, Segment]]:
         """All segments with the groups they are in, in the message's order."""
         for each in self.order:

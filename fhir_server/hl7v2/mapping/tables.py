@@ -42,6 +42,7 @@ class Table:
             if not row["code"] or row["code"] in self._targets:
                 raise MappingFault("a row needs a code of its own", row)
             self._targets[row["code"]] = Target(row["to"], row["system"], row["display"])
+        self._folded = {code.casefold(): target for code, target in reversed(self._targets.items())}
 
     @property
     def targets(self) -> Mapping[str, Target]:
@@ -49,8 +50,8 @@ class Table:
         return self._targets
 
     def find(self, code: str) -> Target | None:
-        """The code in FHIR; None where there is none."""
-        found = self._targets.get(code) or self._targets.get(_OTHERS)
+        """The code in FHIR; None where there is none. `BOOKED` is `Booked` where the table has no other."""
+        found = self._targets.get(code) or self._folded.get(code.casefold()) or self._targets.get(_OTHERS)
         return found if found is not None and found.code else None
 
     def code(self, code: str, context: Context) -> str | None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, time, timedelta, timezone
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote
+from zoneinfo import ZoneInfo
 
 from fhir_server import fhirjson
 from fhir_server.hl7v2.message import Repetition
@@ -28,6 +30,7 @@ _BASE64: Final = re.compile(r"[A-Za-z0-9+/\s]*={0,2}\s*")
 _OID: Final = re.compile(r"[0-2](\.(0|[1-9]\d*))+")
 _URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")
 _MINUTES_A_DAY: Final = 24 * 60
+_COMPONENTS: Final = 30
 
 
 def _string(value: Repetition, _: Context) -> str | None:
@@ -40,6 +43,23 @@ def _text(value: Repetition, _: Context) -> str | None:
     return value.text.strip() or None
 
 
+def _line(value: Repetition, _: Context) -> str | None:
+    """A line of a longer text, which may be blank, or several."""
+    return value.text.rstrip(" ") or None
+
+
+def _misfit(value: Repetition, context: Context) -> str | None:
+    """What stands where a number should, as `>10` or `neg`: kept as it is."""
+    context.warn("102", "The value is no number; it is kept as text")
+    return _text(value, context)
+
+
+def _spoken(value: Repetition, _: Context) -> str | None:
+    """What its components say, with blanks between them: a name, an address or a number with who gave it out."""
+    parts = (" ".join(filter(None, value.whole(number).replace("&", " ").split())) for number in range(1, _COMPONENTS + 1))
+    return " ".join(filter(None, parts)) or None
+
+
 def _code(value: Repetition, context: Context) -> str | None:
     text = " ".join(value.component(1).split())
     if not text and value.raw:
@@ -47,7 +67,8 @@ def _code(value: Repetition, context: Context) -> str | None:
     return text or None
 
 
-def parse_time(text: str, context: Context) -> tuple[str, int] | None:
+@lru_cache(maxsize=1024)
+def parse_time(text: str, zone: ZoneInfo) -> tuple[str, int] | None:
     """A time stamp as FHIR writes it, and to how many digits it was given (4 for a year, 14 for seconds); None for what is none."""
     match = _TIME.fullmatch(text.strip())
     if match is None:
@@ -56,7 +77,7 @@ def parse_time(text: str, context: Context) -> tuple[str, int] | None:
     date = "-".join(part for part in (year, month, day) if part is not None)
     digits = sum(len(part) for part in (year, month, day, hour, minute, second) if part is not None)
     try:
-        moment = datetime(int(year), int(month or 1), int(day or 1), int(hour or 0), int(minute or 0), int(second or 0), tzinfo=context.zone)
+        moment = datetime(int(year), int(month or 1), int(day or 1), int(hour or 0), int(minute or 0), int(second or 0), tzinfo=zone)
         if hour is None:
             return date, digits
         if offset is not None:
@@ -74,7 +95,7 @@ def parse_time(text: str, context: Context) -> tuple[str, int] | None:
 
 def _date_time(value: Repetition, context: Context) -> str | None:
     text = value.component(1)
-    found = parse_time(text, context) if text.strip() else None
+    found = parse_time(text, context.zone) if text.strip() else None
     if found is None and text.strip():
         context.warn("102", "The time cannot be read")
     return found[0] if found is not None else None
@@ -95,7 +116,7 @@ def _instant(value: Repetition, context: Context) -> str | None:
 
 def _birth_time(value: Repetition, context: Context) -> str | None:
     """Only where there is more than the day."""
-    found = parse_time(value.component(1), context)
+    found = parse_time(value.component(1), context.zone)
     return found[0] if found is not None and "T" in found[0] else None
 
 
@@ -191,6 +212,9 @@ def authority(namespace: str, universal: str, kind: str, known: Mapping[str, str
 PRIMITIVES: Final[Mapping[str, Primitive]] = {
     "string": _string,
     "text": _text,
+    "line": _line,
+    "misfit": _misfit,
+    "spoken": _spoken,
     "markdown": _text,
     "code": _code,
     "dateTime": _date_time,
