@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as File
 from typing import Any, Final
@@ -25,11 +25,12 @@ from .tables import Table
 
 FOLDER: Final = File(__file__).parents[3] / "mappings"
 STRUCTURES: Final = "message-structure"
-_REFUSE: Final = "refuse"
+_SAID: Final[Mapping[str, Callable[[Context, str, str], None]]] = {"refuse": Context.refuse, "warn": Context.warn, "report": Context.inform}
 _EACH: Final = re.compile(r"each ([A-Z][A-Z0-9]{2}-\d{1,2})(?: and (.*))?")
 _RESULT: Final = "Observation"
-_FAULT: Final = re.compile(r"(\d{3}) (.+)")
-_LABEL: Final = re.compile(r"(?:([A-Za-z]+):)?([A-Z][A-Za-z]+)(\*?)(?:\.([A-Za-z.]+))?")
+_HEAD: Final = frozenset({"MSH", "EVN"})
+_FAULT: Final = re.compile(r"(0|\d{3}) (.+)")
+_LABEL: Final = re.compile(r"(?:([A-Za-z]+):)?([A-Z][A-Za-z]+)([*?]?)(?:\.([A-Za-z.]+))?")
 _LINK: Final = re.compile(r"(?:([A-Z][A-Za-z]*)\.)?([a-z][A-Za-z.\[\]]*)=([A-Z][A-Za-z]*)")
 
 
@@ -44,7 +45,8 @@ class _Link:
 class _Rule:
     """A row of a message's map: what a segment at a place makes, or adds to.
 
-    `once` is a field for each of whose repetitions the row holds. `is_outer` says that the resource may be one of a group around the segment's.
+    `once` is a field for each of whose repetitions the row holds. `is_outer` says that the resource may be one of a group around the segment's,
+    `is_there` that it has to be there already.
     """
 
     test: Any
@@ -57,21 +59,23 @@ class _Rule:
     links: tuple[_Link, ...]
     key: tuple[tuple[Field, ...], ...] | str
     is_outer: bool
+    is_there: bool
 
 
 @dataclass(frozen=True, slots=True)
-class _Refusal:
-    """A row that says that a message with such a segment is not taken."""
+class _Saying:
+    """A row that makes nothing of a segment and says why: the message is not taken for it, or it is left out."""
 
     test: Any
     code: str
     text: str
+    say: Callable[[Context, str, str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class _Structure:
     shape: Shape
-    rules: Mapping[tuple[str, str], list[_Rule | _Refusal]]
+    rules: Mapping[tuple[str, str], list[_Rule | _Saying]]
 
 
 class Converter:
@@ -104,15 +108,15 @@ class Converter:
         return _Conversion(self._structures[structure], message, zone).run(structure)
 
     def _structure(self, rows: Sequence[Row]) -> _Structure:
-        rules: dict[tuple[str, str], list[_Rule | _Refusal]] = {}
+        rules: dict[tuple[str, str], list[_Rule | _Saying]] = {}
         shape = parse_shape(rows)
         types: dict[str, str] = {}
         groups: dict[str, set[str]] = {}
         for row in rows:
             group, _, segment = row["at"].rpartition(".")
             found = rules.setdefault((group, segment.removesuffix("*")), [])
-            if row["resource"] == _REFUSE:
-                found.append(_refusal(row))
+            if row["resource"] in _SAID:
+                found.append(_saying(row))
             elif row["resource"]:
                 rule = self._rule(row, types, groups)
                 groups.setdefault(rule.label, set()).add(group)
@@ -123,10 +127,12 @@ class Converter:
         match = _LABEL.fullmatch(row["resource"])
         made = self._maps.get(row["map"])
         if match is None:
-            raise MappingFault(f"'{row['resource']}' is no resource, as 'Patient', 'Mother:RelatedPerson*' and 'Observation.note' are", row)
+            raise MappingFault(
+                f"'{row['resource']}' is no resource, as 'Patient', 'Kin:RelatedPerson*', 'Encounter?' and 'Observation.note' are", row
+            )
         if made is None:
             raise MappingFault(f"there is no map '{row['map']}'", row)
-        name, type_, each, below = match.groups()
+        name, type_, mark, below = match.groups()
         label = name or type_
         type_ = types.setdefault(label, type_)
         path = parse_path(below, type_, self._spec, row) if below else None
@@ -144,7 +150,7 @@ class Converter:
         test = parse_condition(repeated[2] or "" if repeated else row["if"], row)
         here = row["at"].rpartition(".")[0]
         is_outer = any(here != group and f"{here}.".startswith(f"{group}." if group else "") for group in groups.get(label, ()))
-        return _Rule(test, once, label, type_, bool(each), path, made, links, key, is_outer)
+        return _Rule(test, once, label, type_, mark == "*", path, made, links, key, is_outer, mark == "?")
 
     def _link(self, text: str, type_: str, types: Mapping[str, str], row: Row) -> _Link:
         match = _LINK.fullmatch(text)
@@ -177,8 +183,8 @@ class _Conversion:
             view = SegmentView(segment, group)
             rules = self._structure.rules.get((group.shape.path, segment.name), ())
             applied = [rule for rule in rules if (rule.test is None or rule.test(view)) and self._applied(rule, group, segment, view)]
-            # The header is what all of them go by.
-            if not applied and segment.name != "MSH":
+            # What all of them go by: what it is, what has happened, and when.
+            if not applied and segment.name not in _HEAD:
                 unhandled.append(segment)
         for made in self._made:
             made.places.finish()
@@ -188,11 +194,15 @@ class _Conversion:
             self._relate(result, parent)
         return Converted(structure, one_each([made for made in self._made if len(made.resource) > 1]), self._context.faults, unhandled)
 
-    def _applied(self, rule: _Rule | _Refusal, group: Group, segment: Segment, view: View) -> bool:
-        if isinstance(rule, _Refusal):
+    def _applied(self, rule: _Rule | _Saying, group: Group, segment: Segment, view: View) -> bool:
+        """Whether the segment has been taken up by a row."""
+        if isinstance(rule, _Saying):
             self._context.segment, self._context.field = segment, None
-            self._context.refuse(rule.code, rule.text)
-        elif rule.once is None:
+            rule.say(self._context, rule.code, rule.text)
+            return False
+        if rule.is_there and self._find(group, rule.label) is None:
+            return False
+        if rule.once is None:
             self._apply(rule, group, segment, view)
         else:
             for value in segment.repetitions(rule.once.number):
@@ -203,7 +213,7 @@ class _Conversion:
         return True
 
     def _apply(self, rule: _Rule, group: Group, segment: Segment, view: View) -> None:
-        is_found = rule.below is not None or rule.is_outer
+        is_found = rule.below is not None or rule.is_outer or rule.is_there
         made = self._find(group, rule.label) if is_found else self._labelled.get((id(group), rule.label))
         if made is None or (rule.each and rule.below is None):
             made = self._new({"resourceType": rule.type}, rule.label)
@@ -222,7 +232,10 @@ class _Conversion:
             part, places = {}, Places()
             rule.map.apply(segment, view, part, places, self._context)
             places.finish()
-            if part:
+            if rule.links:
+                # What it is linked to makes it another one.
+                _add(made.resource, rule.below, part, always=True)
+            elif part:
                 _add(made.resource, rule.below, part)
         self._links += [(group, made, part, link) for link in rule.links]
 
@@ -250,9 +263,11 @@ class _Conversion:
     def _connect(self, group: Group, made: Made, part: Json, link: _Link) -> None:
         if link.source is not None:
             source = self._find(group, link.source)
-            part = source.resource if source is not None else {}
+            if source is None:
+                return
+            part = source.resource
         target = made if link.target == made.label else self._find(group, link.target)
-        if part and target is not None and len(target.resource) > 1:
+        if target is not None and len(target.resource) > 1:
             _add(part, link.path, {"reference": target.urn})
 
     def _relate(self, result: Segment, parent: Segment) -> None:
@@ -280,11 +295,11 @@ class _Conversion:
         return {"reference": made.urn, **({"display": name} if name else {})}
 
 
-def _refusal(row: Row) -> _Refusal:
+def _saying(row: Row) -> _Saying:
     match = _FAULT.fullmatch(row["map"])
     if match is None:
-        raise MappingFault("a refusal needs a code of table 0357 and a text as its map", row)
-    return _Refusal(parse_condition(row["if"], row), match[1], match[2])
+        raise MappingFault(f"to {row['resource']} needs a code of table 0357 and a text as its map", row)
+    return _Saying(parse_condition(row["if"], row), match[1], match[2], _SAID[row["resource"]])
 
 
 def _texts(fields: Sequence[Sequence[Field]], view: View) -> tuple[str, ...]:
@@ -292,7 +307,7 @@ def _texts(fields: Sequence[Sequence[Field]], view: View) -> tuple[str, ...]:
     return tuple(next(filter(None, map(view.text, each)), "") for each in fields)
 
 
-def _add(resource: Json, path: Path, value: Json) -> None:
+def _add(resource: Json, path: Path, value: Json, *, always: bool = False) -> None:
     here = resource
     for step in path.steps[:-1]:
         if step.many:
@@ -305,5 +320,5 @@ def _add(resource: Json, path: Path, value: Json) -> None:
     last = path.steps[-1]
     if not last.many:
         here[last.key] = value
-    elif value not in here.setdefault(last.key, []):
+    elif value not in here.setdefault(last.key, []) or always:
         here[last.key].append(value)
