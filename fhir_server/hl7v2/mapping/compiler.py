@@ -166,11 +166,7 @@ class Compiler:
                 if value.is_null:
                     # Of a component it says nothing of the resource.
                     context.nulls.update((keys,) if source.number else ())
-                    continue
-                if is_there and places.there(into, steps, count) is None:
-                    continue
-                converted = convert(value, context)
-                if converted is not None:
+                elif not (is_there and places.there(into, steps, count) is None) and (converted := convert(value, context)) is not None:
                     _put(into, places, told_apart(view), count, converted)
                     count += 1
                     if is_single:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path as File
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -96,8 +96,7 @@ class Converter:
 
     def structure_of(self, message: Message) -> str | None:
         """The structure that the map of a message is filed under; None for an event that is not taken."""
-        header = message.header
-        found = self._tables[STRUCTURES].find(f"{header.type}^{header.event}")
+        found = self._tables[STRUCTURES].find(f"{message.header.type}^{_event(message)}")
         return found.code if found is not None else None
 
     def convert(self, message: Message, zone: ZoneInfo) -> Converted:
@@ -105,7 +104,7 @@ class Converter:
         structure = self.structure_of(message)
         if structure is None:
             raise ValueError("the event is not taken")
-        return _Conversion(self._structures[structure], message, zone).run(structure)
+        return _Conversion(self._structures[structure], _with_event(message), zone).run(structure)
 
     def _structure(self, rows: Sequence[Row]) -> _Structure:
         rules: dict[tuple[str, str], list[_Rule | _Saying]] = {}
@@ -293,6 +292,21 @@ class _Conversion:
             made = self._by_content[content] = self._new(resource, resource["resourceType"])
             made.key = MENTIONED
         return {"reference": made.urn, **({"display": name} if name else {})}
+
+
+def _event(message: Message) -> str:
+    """The trigger event, which early versions name in EVN alone."""
+    return message.header.event or next((segment.get(1) for segment in message.segments if segment.name == "EVN"), "")
+
+
+def _with_event(message: Message) -> Message:
+    """The message with its event in MSH-9, where the maps ask for it."""
+    event, head = _event(message), message.segments[0]
+    if message.header.event or not event:
+        return message
+    fields = [*head.fields]
+    fields[9] = f"{message.header.type}{head.separators.component}{event}"
+    return replace(message, segments=(replace(head, fields=fields, _parsed={}, _firsts={}), *message.segments[1:]))
 
 
 def _saying(row: Row) -> _Saying:
