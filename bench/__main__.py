@@ -21,7 +21,7 @@ from fhir_server.spec import r4
 from fhir_server.store.postgres import connect_to_running
 from fhir_server.validation import Validator
 
-from . import access, categories, limits, workloads
+from . import access, booking, categories, limits, workloads
 from .clients import Client, Figures
 from .multiply import multiply
 from .server import Server, serving
@@ -108,6 +108,10 @@ def _plain(server: Server) -> None:
     for figures in access.measure(server):
         _row(figures)
     _say("1,000 sessions ended by one request", f"{access.end_sessions(server):.2f} s until the first token was refused")
+    for figures in booking.measure(server):
+        _row(figures)
+    seconds, statuses = booking.race(server)
+    _say("50 at once for one time", f"{seconds:.2f} s; {statuses[201]} booked, {statuses[409]} told that it is taken")
     _say("memory of an API process", f"{server.api_memory():.0f} MB")
 
 

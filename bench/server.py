@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 PORT = 8765
+MLLP_PORT = 8766
 _CLI = str(Path(sys.executable).parent / "fhir-server")
 
 
@@ -26,6 +27,7 @@ class Server:
     token: str
     host: str = "127.0.0.1"
     port: int = PORT
+    mllp_port: int = MLLP_PORT
 
     def cpu_seconds(self) -> float:
         """CPU time used so far by the program and its PostgreSQL together."""
@@ -39,6 +41,12 @@ class Server:
                 if "postgres" not in process.name():
                     sizes.append(process.memory_info().rss / 1e6)
         return max(sizes)
+
+    def listener_memory(self) -> float:
+        """Resident megabytes of the process that listens by MLLP."""
+        sockets = psutil.net_connections("tcp")
+        listening = {each.pid for each in sockets if each.laddr and each.laddr.port == self.mllp_port and each.status == psutil.CONN_LISTEN}
+        return max(process.memory_info().rss / 1e6 for process in self._family() if process.pid in listening)
 
     def _family(self) -> list[psutil.Process]:
         found = [self.process, *self.process.children(recursive=True)]
@@ -64,7 +72,7 @@ def serving(data: Path | None = None) -> Iterator[Server]:
     """A server on an empty data directory, or on one that is loaded; stopped at the end."""
     with tempfile.TemporaryDirectory(prefix="fhir-bench-") as temporary:
         directory = data or Path(temporary)
-        command = [_CLI, "serve", "--port", str(PORT), "--mllp-port", "0", "--data", str(directory)]
+        command = [_CLI, "serve", "--port", str(PORT), "--mllp-port", str(MLLP_PORT), "--data", str(directory)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
             try:
                 assert process.stdout is not None

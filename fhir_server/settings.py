@@ -17,6 +17,14 @@ CANON: Final = "https://clinic-fhir.example.org"
 """Below this stand the definitions that the server brings along: extensions, code systems, search parameters, operations."""
 THREADS: Final = 3
 """Requests one API process works on at the same time; its pool of database connections is as large."""
+NETWORK: Final[dict[str, Any]] = {
+    "connect_timeout": 3,
+    "tcp_user_timeout": 20_000,
+    "keepalives_idle": 20,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
+"""Of connections to PostgreSQL: without these one over a network that swallows packets would hang for hours; they do nothing on a Unix socket."""
 
 _UTC: Final = ZoneInfo("UTC")
 _PREFIX: Final = "FHIR_SERVER_"

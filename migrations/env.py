@@ -4,7 +4,8 @@ from alembic import context
 from sqlalchemy import NullPool, create_engine
 
 import fhir_server.access.tables
-import fhir_server.hl7v2.tables  # noqa: F401 - the tables of both are part of the metadata once they are there
+import fhir_server.hl7v2.outbound.tables
+import fhir_server.hl7v2.tables  # noqa: F401 - the tables of all are part of the metadata once they are there
 from fhir_server.store.tables import metadata
 
 url = context.config.attributes["url"].replace("postgresql://", "postgresql+psycopg://", 1)

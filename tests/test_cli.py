@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,7 +18,9 @@ import psutil
 import pytest
 import requests
 
+from fhir_server.search import SYSTEM
 from fhir_server.store import Store
+from fhir_server.store.ops import Create
 
 PROGRAM = Path(sys.executable).with_name("fhir-server")
 COMMANDS = [
@@ -62,9 +65,14 @@ class Running:
         assert line.startswith("ready http://127.0.0.1:"), data.with_name("serve.log").read_text()
         self.base = line.split()[1]
 
-    def workers(self) -> list[psutil.Process]:
+    def parts(self) -> list[psutil.Process]:
         found = psutil.Process(self.process.pid).children()
         return [child for child in found if "spawn_main" in " ".join(child.cmdline())]
+
+    def workers(self) -> list[psutil.Process]:
+        """Those that answer HTTP."""
+        port = int(self.base.removesuffix("/fhir").rpartition(":")[2])
+        return [child for child in self.parts() if any(each.laddr.port == port for each in child.net_connections("tcp"))]
 
     def end(self, number: int) -> int:
         self.process.send_signal(number)
@@ -121,7 +129,7 @@ def test_every_command_has_help(name: str) -> None:
     assert "Usage: fhir-server" in done.stdout
 
 
-@pytest.mark.parametrize("arguments", ["worker", "scheduler", "backup x", "restore x", "package list"])
+@pytest.mark.parametrize("arguments", ["backup x", "restore x", "package list"])
 def test_what_is_still_to_come_says_so(arguments: str) -> None:
     done = call(*arguments.split())
     assert (done.returncode, done.stdout) == (2, "")
@@ -141,6 +149,8 @@ def test_what_is_still_to_come_says_so(arguments: str) -> None:
         ("token --role patient", 1),
         ("load no-such-file", 2),
         ("api", 1),
+        ("worker", 1),
+        ("scheduler", 1),
         ("mllp", 1),
     ],
 )
@@ -225,6 +235,7 @@ def test_check_finds_the_running_server_and_shows_no_secret(running: Running) ->
     done = call("check", "--data", running.data, environ={"METRICS_TOKEN": "hidden-1", "SMTP_URL": "smtp://u:hidden-2@127.0.0.1:1"})
     assert done.returncode == 1
     assert "ok     database" in done.stdout
+    assert "ok     appointments" in done.stdout
     assert "fault  mail" in done.stdout
     assert "hidden" not in done.stdout + done.stderr
     assert "METRICS_TOKEN           set" in done.stdout
@@ -249,6 +260,28 @@ def test_check_warns_where_nothing_says_what_the_servers_own_addresses_are(fresh
     finally:
         store.close()
     assert "only references below http://clinic.example.org:8000/fhir, where a `serve` has answered" in told()
+
+
+def test_check_names_appointments_that_were_booked_twice_before_that_was_refused(fresh_database: Callable[[], str], tmp_path: Path) -> None:
+    url = fresh_database()
+    store = Store(url, zone=ZoneInfo("UTC"), connections=1)
+    try:
+        times = {"start": "2031-03-03T08:00:00Z", "end": "2031-03-03T08:30:00Z"}
+        appointment = {"resourceType": "Appointment", "status": "proposed", **times, "participant": [{"actor": {"reference": "Practitioner/busy"}}]}
+        store.transact([Create(appointment), Create(appointment)], SYSTEM)
+        with store.database.connection() as connection:
+            connection.execute(
+                "INSERT INTO occupancy (rid, actor, lane, during, clash) SELECT rid, 'Practitioner/busy', row_number() OVER (), tstzrange(%s, %s),"
+                " row_number() OVER () = 2 FROM resource WHERE type = (SELECT tid FROM resource_type WHERE name = 'Appointment')",
+                (times["start"], times["end"]),
+            )
+    finally:
+        store.close()
+    done = call("check", "--data", tmp_path / "data", environ={"DATABASE_URL": url, "CLINIC_TIMEZONE": "Europe/Berlin"})
+    assert done.returncode == 1
+    assert re.search(
+        r"fault  appointments .*Appointment/\S+ and Appointment/\S+ on Practitioner/busy at 2031-03-03 09:00; move or cancel", done.stdout
+    )
 
 
 def test_load_reads_files_while_serve_runs_and_changes_nothing_the_second_time(running: Running, tmp_path: Path) -> None:
@@ -309,6 +342,19 @@ def test_a_worker_that_dies_is_replaced(running: Running) -> None:
     assert answers == {200}
     deadline = time.monotonic() + 20
     while len(running.workers()) < 2:
+        assert running.process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_listener_worker_and_scheduler_are_started_again_when_they_die(running: Running) -> None:
+    others = [part for part in running.parts() if part not in running.workers()]
+    assert len(others) == 3
+    for part in others:
+        part.kill()
+    psutil.wait_procs(others, 10)
+    deadline = time.monotonic() + 30
+    while len(running.parts()) < 5:
         assert running.process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -56,7 +56,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace
             words = process.stdout.readline().split()
             assert words[:1] == ["ready"], log.read_text()
             done = subprocess.run([program, "token", "--data", str(data)], capture_output=True, text=True, check=True, env=environ(), cwd=ROOT)
-            yield SimpleNamespace(base=words[1], data=data, headers={"Authorization": f"Bearer {done.stdout.strip()}"})
+            mllp = re.findall(r"^mllp +mllp://127.0.0.1:([0-9]+)$", log.read_text(), re.MULTILINE)
+            yield SimpleNamespace(base=words[1], mllp=mllp[0], data=data, headers={"Authorization": f"Bearer {done.stdout.strip()}"})
         finally:
             process.terminate()
 
@@ -66,7 +67,13 @@ def outputs(server: SimpleNamespace) -> list[str]:
     """What each block of the README prints, all run in order in one shell that stops at the first fault."""
     script = "set -euo pipefail\n" + "printf '\\036'\n".join(f"{block}\n" for block in BLOCKS)
     folder = str(Path(sys.executable).parent)
-    own = {"DATA": str(server.data), "FHIR": server.base, "TMPDIR": str(server.data.parent), "PATH": f"{folder}:{os.environ['PATH']}"}
+    own = {
+        "DATA": str(server.data),
+        "FHIR": server.base,
+        "MLLP": server.mllp,
+        "TMPDIR": str(server.data.parent),
+        "PATH": f"{folder}:{os.environ['PATH']}",
+    }
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=300, check=False, env=environ() | own, cwd=ROOT)
     found = done.stdout.split("\x1e")
     assert done.returncode == 0, f"block {len(found)}: {found[-1]}\n{done.stderr}"
@@ -105,6 +112,8 @@ def output_of(outputs: list[str], words: str) -> str:
         ("X-Break-Glass", "200\n"),
         ("why-denied", "consent False "),
         ("why-denied", "\n200\n"),
+        ("booking demo-patient", "Practitioner/demo-doctor is taken from 2031-03-03T"),
+        ("Appointment?_id=$BOOKED", "An Appointment that is booked cannot become fulfilled"),
         ("type=rest", '"code": "110153"'),
         ("access-report", "Patient/"),
         ("audit verify", " events hold, head "),
@@ -112,6 +121,9 @@ def output_of(outputs: list[str], words: str) -> str:
         ("code_challenge_method=S256", "/sign-in?next=/oauth/authorize"),
         ("/oauth/launch", "http://127.0.0.1:3000/launch?iss=http"),
         ("client_assertion", "system/Patient.rs system/Observation.rs\n"),
+        ("/dev/tcp/", "MSA|AA|1\n"),
+        ("identifier=4711", '"total": 1'),
+        ("--scope hl7v2", "MSA|AA|2\n"),
         ("$AUTH/invitation", "active\n"),
         ("If-Match: $ETAG", "['doctor']\n"),
         ("sessions/revoke", '{"revoked": '),
@@ -145,14 +157,14 @@ def test_the_defaults_are_those_of_the_program(tmp_path: Path) -> None:
 
 
 def test_every_command_is_described_and_every_one_described_exists() -> None:
-    there, _, coming = section("Commands").rpartition("\n\n`mllp`")
-    rows = dict(re.findall(r"^\| `([a-z]+)[^`]*` \| (.*) \|$", there, re.MULTILINE))
+    there, _, coming = section("Commands").rpartition("\n\n`worker`")
+    rows = dict(re.findall(r"^\| `([a-z][a-z0-9]*)[^`]*` \| (.*) \|$", there, re.MULTILINE))
     assert set(rows) == set(root.commands) - COMING
-    assert set(re.findall(r"`([a-z]+)`", "`mllp`" + coming)) == COMING
+    assert set(re.findall(r"`([a-z]+)`", "`worker`" + coming)) == COMING
     for name, text in rows.items():
         known = {option for param in root.commands[name].params for option in param.opts}
         assert set(re.findall(r"`(--[a-z-]+)`", text)) <= known
-    assert set(re.findall(r"fhir-server ([a-z]+)", text_of(CURRENT))) <= set(root.commands)
+    assert set(re.findall(r"fhir-server ([a-z][a-z0-9]*)", text_of(CURRENT))) <= set(root.commands)
 
 
 def test_every_address_answers(server: SimpleNamespace) -> None:
@@ -160,7 +172,7 @@ def test_every_address_answers(server: SimpleNamespace) -> None:
     assert {"/", "/fhir", "/fhir/metadata", "/health/live", "/health/ready", "/metrics"} <= named
     for path in named:
         status = requests.get(server.base.removesuffix("/fhir") + path, timeout=30).status_code
-        assert status == (401 if path in ("/fhir", "/admin/api/v1") else 200), path
+        assert status == (401 if path in ("/fhir", "/admin/api/v1") else 405 if path == "/hl7v2" else 200), path
 
 
 def test_what_is_said_of_tokens_and_metrics(server: SimpleNamespace) -> None:

@@ -20,6 +20,7 @@ from fhir_server.access.idempotency import Idempotency
 from fhir_server.access.invitations import Invitations
 from fhir_server.access.policy import Policy
 from fhir_server.access.sign_in import SignIn
+from fhir_server.hl7v2.outbound import Outbound
 from fhir_server.interactions import Engine
 from fhir_server.messaging import Messenger
 from fhir_server.outcome import Outcome
@@ -46,6 +47,7 @@ class Office:
     clients: Clients
     policy: Policy
     is_alive: Callable[[str, float], bool]
+    outbound: Outbound
 
     @classmethod
     def of(cls, engine: Engine, settings: Settings, messenger: Messenger, clock: Callable[[], float] = time.time) -> Office:
@@ -64,6 +66,7 @@ class Office:
             Clients(engine.store, sign_in.desk.vault),
             Policy(engine.store),
             partial(is_alive, engine.store),
+            Outbound(engine.store, settings),
         )
 
     def now(self) -> datetime:

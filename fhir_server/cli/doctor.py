@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import click
@@ -17,10 +18,17 @@ from fhir_server.settings import Settings, SetupError
 
 from .common import data_option, opened, settings_of, with_database
 
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from fhir_server.store.occupancy import Clash
+
 _SECONDS = 5
 _LITTLE_DISK = 2 * 1024**3
 _CLOCK_SECONDS = 5
+_EXPIRING_DAYS = 7
 _OLDEST_SERVER = 15
+_MAX_CLASHES = 20
 _PORTS = {"smtp": 25, "smtps": 465, "http": 80, "https": 443, "redis": 6379, "rediss": 6379, "amqp": 5672, "amqps": 5671}
 
 
@@ -31,7 +39,7 @@ class _Doubt(Exception):  # noqa: N818 - no fault: it may be meant so
 @click.command()
 @data_option
 def check(data: Path) -> int:
-    """Examine configuration, database, disk, clock, mail, SMS and payment; say what to do about each fault."""
+    """Examine configuration, database, HL7 v2, disk, clock, mail, SMS and payment; say what to do about each fault."""
     try:
         settings = settings_of(data)
     except SetupError as error:
@@ -43,6 +51,8 @@ def check(data: Path) -> int:
         ("addresses", _addresses),
         ("accounts", _accounts),
         ("apps", _apps),
+        ("HL7 v2", _messages),
+        ("appointments", _appointments),
         ("broker", _broker),
         ("disk", _disk),
         ("clock", _clock),
@@ -146,10 +156,71 @@ def _apps(settings: Settings) -> str:
     return f"registration is {policy}: {told[policy]}"
 
 
+def _messages(settings: Settings) -> str:
+    from fhir_server.hl7v2.peers import Peers, tls_context
+
+    peers = Peers.of(settings)
+    if peers.networks or peers.names:
+        who = ", ".join([*map(str, peers.networks), *sorted(peers.names)])
+    else:
+        who = (
+            "this machine alone; MLLP_ALLOW lets others in" if settings.mllp_tls_ca is None else "this machine, and who shows a certificate of the CA"
+        )
+    if tls_context(settings) is None or settings.mllp_tls_cert is None:
+        return f"MLLP is not encrypted; open to {who}"
+    return f"MLLP is encrypted, its certificate expires on {_expiry(settings.mllp_tls_cert):%Y-%m-%d}; open to {who}"
+
+
+def _expiry(path: Path) -> datetime:
+    """When the certificate in a file expires. Raises SetupError where that is over, or near."""
+    from datetime import UTC, datetime
+
+    from cryptography import x509
+
+    expiry = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+    left = (expiry - datetime.now(UTC)).total_seconds() / 86_400
+    if left < _EXPIRING_DAYS:
+        said = f"expires on {expiry:%Y-%m-%d}" if left > 0 else f"has expired on {expiry:%Y-%m-%d}"
+        raise SetupError(f"the certificate of MLLP_TLS_CERT {said}; replace it and start the server again")
+    return expiry
+
+
+def _appointments(settings: Settings) -> str:
+    if settings.database_url is None and not (settings.data / "postgres" / "PG_VERSION").exists():
+        return "none yet"
+    from fhir_server.store.occupancy import clashes
+
+    with with_database(settings, migrated=False) as found:
+        try:
+            with opened(found) as store, store.database.connection() as connection:
+                clashing = clashes(connection, _MAX_CLASHES + 1)
+        except Outcome as outcome:
+            raise SetupError(str(outcome)) from None
+    if clashing:
+        told = "; ".join(_clash(each, settings) for each in clashing[:_MAX_CLASHES])
+        more = " and more" if len(clashing) > _MAX_CLASHES else ""
+        raise SetupError(f"stored as booked twice before that was refused: {told}{more}; move or cancel one of each")
+    return "no two hold the same time, but where staff have overbooked"
+
+
+def _clash(clash: Clash, settings: Settings) -> str:
+    # A Slot is filled at any time, which has no beginning.
+    at = f" at {clash.lo.astimezone(settings.clinic_timezone):%Y-%m-%d %H:%M}" if clash.lo.year > 1 else ""
+    return f"Appointment/{clash.one} and Appointment/{clash.other} on {clash.actor}{at}"
+
+
 def _broker(settings: Settings) -> str:
-    if settings.broker_url is None:
+    if settings.broker_url is None and settings.database_url is None and not (settings.data / "postgres" / "PG_VERSION").exists():
         return "BROKER_URL is unset; the database will be the broker"
-    return _reach(settings.broker_url, "BROKER_URL")
+    from fhir_server.jobs import broker
+
+    if settings.broker_url is not None:
+        _reach(settings.broker_url, "BROKER_URL")
+        broker.reach(settings)
+        return "BROKER_URL answers"
+    with with_database(settings, migrated=False) as found:
+        broker.reach(found)
+    return "BROKER_URL is unset; the database is the broker, and answers"
 
 
 def _disk(settings: Settings) -> str:

@@ -16,6 +16,7 @@ import click
 
 from fhir_server.settings import Settings, SetupError
 
+from .background import background
 from .common import data_option, fit, install, opened, settings_of
 from .mllp import listen
 
@@ -29,6 +30,7 @@ _PROCESSES = click.option("--processes", type=click.IntRange(1, 10), show_defaul
 
 _INDEX_SECONDS = 2
 _COMPANION_SECONDS = 20
+_BACKGROUND_SECONDS = 6  # What is killed then is done again by the next worker.
 
 
 @click.command()
@@ -39,7 +41,7 @@ _COMPANION_SECONDS = 20
 @_PROCESSES
 @click.option("--demo", is_flag=True, help="With a demo clinic and accounts to sign in to it.")
 def serve(host: str, port: int, mllp_port: int, data: Path, processes: int | None, *, demo: bool) -> None:
-    """Run everything in the foreground: database, migrations, HTTP, MLLP.
+    """Run everything in the foreground: database, migrations, HTTP, MLLP, background work.
 
     Prints `ready http://HOST:PORT/fhir` once it answers. The database is an embedded PostgreSQL under the data directory unless DATABASE_URL is set.
     """
@@ -63,7 +65,8 @@ def serve(host: str, port: int, mllp_port: int, data: Path, processes: int | Non
             store.index_now(seconds=_INDEX_SECONDS)
             accounts = _demo_accounts(store, settings) if demo else []
         listener = Companion("mllp", partial(_listen, host, mllp_port), settings, seconds=supervisor.STOP_SECONDS + 2)
-        _serve(settings, host, port, processes, accounts, [listener])
+        with_worker = [Companion(name, work, settings, seconds=_BACKGROUND_SECONDS) for name, work in background()]
+        _serve(settings, host, port, processes, accounts, [listener], with_worker)
 
 
 @click.command()
@@ -83,7 +86,7 @@ def api(host: str, port: int, data: Path, processes: int | None) -> None:
         raise SetupError("`api` needs DATABASE_URL; for everything on one machine use `fhir-server serve`")
     from fhir_server import supervisor
 
-    _serve(settings, host, supervisor.reserve(host, port), processes, [], [])
+    _serve(settings, host, supervisor.reserve(host, port), processes, [], [], [])
 
 
 @contextmanager
@@ -110,7 +113,16 @@ def _check_peers(settings: Settings) -> None:
     tls_context(settings)
 
 
-def _serve(settings: Settings, host: str, port: int, processes: int | None, accounts: list[dict[str, str]], companions: Sequence[Companion]) -> None:
+def _serve(
+    settings: Settings,
+    host: str,
+    port: int,
+    processes: int | None,
+    accounts: list[dict[str, str]],
+    companions: Sequence[Companion],
+    silent: Sequence[Companion],
+) -> None:
+    """Serves; of `companions` people are told when they are ready."""
     from fhir_server import supervisor, telemetry
 
     telemetry.configure(settings.log_level)
@@ -129,7 +141,7 @@ def _serve(settings: Settings, host: str, port: int, processes: int | None, acco
             click.echo(f"code        {_program()} user otp LOGIN --data {settings.data}", err=True)
         click.echo(f"ready {address}/fhir")
 
-    supervisor.run(settings, host, port, processes or supervisor.default_processes(), ready, companions)
+    supervisor.run(settings, host, port, processes or supervisor.default_processes(), ready, [*companions, *silent])
     # The stop goes on with the database; asking once more does not hurry it.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -17,8 +17,9 @@ from .intake import Intake
 from .processing import Peer
 
 CHUNK: Final = 64 * 1024
-_FREE: Final = 256 * 1024
-"""Bytes that each connection may hold without asking for room."""
+_SMALL: Final = 256 * 1024
+_WAIT: Final = 4
+"""Times `grace` that a large message waits for others to be done with."""
 _log = logging.getLogger("fhir_server.mllp")
 
 
@@ -28,7 +29,7 @@ class Limits:
 
     `message` is in bytes. A message may take `grace` seconds, and a second more for each `rate` bytes that have come. A connection may be idle for
     `idle` seconds, and leave its answers unread for `unread`. `per_address` and `in_all` count connections; `workers` messages are processed at once;
-    `room` bytes of messages are held at once, besides a little for each connection. `stop` seconds are left to messages in hand at the end.
+    of messages beyond 256 kB so many as `large` are held at once, the others wait. `stop` seconds are left to messages in hand at the end.
     """
 
     message: int = 16 * 1024 * 1024
@@ -38,45 +39,30 @@ class Limits:
     unread: float = 30
     per_address: int = 64
     in_all: int = 256
-    workers: int = 4
-    room: int = 128 * 1024 * 1024
+    workers: int = 8
+    large: int = 8
     stop: float = 8
     pause: float = 1
     """Seconds after which an FS that nothing follows is the end of its block."""
-
-
-class Room:
-    """Bytes that all connections share."""
-
-    def __init__(self, size: int) -> None:
-        """Takes how many bytes there are."""
-        self._free = size
-        self._freed = asyncio.Event()
-
-    async def take(self, size: int) -> None:
-        """Waits until so many are free, and takes them."""
-        while size > self._free:
-            self._freed.clear()
-            await self._freed.wait()
-        self._free -= size
-
-    def give(self, size: int) -> None:
-        """Gives back what was taken."""
-        self._free += size
-        self._freed.set()
 
 
 class Conversation:
     """Reads blocks, has them processed by a pool of threads, writes the answers. A peer holds up nobody but itself."""
 
     def __init__(
-        self, intake: Intake, peer: Peer, streams: tuple[asyncio.StreamReader, asyncio.StreamWriter], pool: Executor, limits: Limits, room: Room
+        self,
+        intake: Intake,
+        peer: Peer,
+        streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        pool: Executor,
+        limits: Limits,
+        large: asyncio.Semaphore,
     ) -> None:
         """Takes a connection that was let in."""
-        self._intake, self._peer, self._pool, self._limits, self._room = intake, peer, pool, limits, room
+        self._intake, self._peer, self._pool, self._limits, self._large = intake, peer, pool, limits, large
         self._reader, self._writer = streams
         self._framer = Framer(limits.message)
-        self._taken = 0
+        self._is_large = False
         self._began = 0.0
         self._came = 0
         self._reading: asyncio.Task[None] | None = None
@@ -99,7 +85,7 @@ class Conversation:
             if not self._ending:
                 raise
         finally:
-            self._room.give(self._taken)
+            self._let_go()
 
     async def _step(self) -> bool:
         """Answers one block, or reads some bytes; whether there may be more."""
@@ -143,22 +129,29 @@ class Conversation:
             self._reading = None
 
     async def _find_room(self) -> bool:
-        """Takes room for what is held; where there is none for a whole `grace`, the peer is told to come again."""
-        more = self._framer.held - _FREE - self._taken
-        if more <= 0:
+        """Waits its turn with a message that turns out to be large; whether it came. Whoever has a turn needs nothing more to come to an end."""
+        if self._is_large or self._framer.held <= _SMALL:
             return True
+        began = time.monotonic()
         try:
-            async with asyncio.timeout(self._limits.grace):
-                await self._room.take(more)
+            async with asyncio.timeout(_WAIT * self._limits.grace):
+                await self._large.acquire()
         except TimeoutError:
-            _log.warning("too much is on its way by MLLP at once; a connection is closed")
+            _log.warning("too many large messages are on their way by MLLP; a connection is closed")
             return False
-        self._taken += more
+        self._is_large = True
+        # The peer was not read meanwhile.
+        self._began += time.monotonic() - began
         return True
 
+    def _let_go(self) -> None:
+        if self._is_large:
+            self._large.release()
+            self._is_large = False
+
     def _count_anew(self) -> None:
-        self._room.give(self._taken)
-        self._taken, self._came, self._began = 0, self._framer.held, time.monotonic()
+        self._let_go()
+        self._came, self._began = self._framer.held, time.monotonic()
 
     async def _give_up(self) -> None:
         """The end of a peer that stopped in the middle, or has been idle for too long."""

@@ -31,6 +31,7 @@ from .acknowledge import Code, acknowledgement, enhanced, wanted
 from .batch import Batch, reply, split
 from .faults import Fault
 from .message import Message, read
+from .origin import origin
 from .processing import Hook, Peer, Process, Result, Work
 from .refusals import AWAY, CUT, EMPTY, FAILED, TOO_LONG, of_outcome, unwanted
 from .stored import Answers, Arrival
@@ -232,7 +233,7 @@ class Intake:
         def keep(make: Callable[[Commit], Result]) -> Hook:
             return lambda connection, commit: put(connection, make(commit), _versions(commit))
 
-        result = self._processed(message, Work(arrival.id, arrival.received, arrival.peer, _grant(arrival.peer), keep))
+        result = self._processed(message, Work(arrival.id, arrival.received, arrival.peer, _grant(arrival.peer, message), keep))
         # What was kept in a transaction that has failed is not what came of the message in the end.
         if not kept or (kept[0][0].code, kept[0][0].state) != (result.code, result.state):
             with self._store.database.connection() as connection:
@@ -317,8 +318,10 @@ def _single(raw: bytes) -> bytes:
     return found[0] if len(found) == 1 else raw
 
 
-def _grant(peer: Peer) -> Grant:
-    return Grant(peer.name, SYSTEM.roles, SYSTEM.scopes, client=f"hl7v2-{peer.transport}")
+def _grant(peer: Peer, message: Message | None) -> Grant:
+    header = message.header if message is not None else None
+    sender = origin(header.sending_application, header.sending_facility) if header is not None else origin("", "")
+    return Grant(peer.name, SYSTEM.roles, SYSTEM.scopes, client=sender)
 
 
 def _versions(commit: Commit) -> tuple[str, ...]:

@@ -67,6 +67,11 @@ class Repetition:
         return Repetition(self.piece(number), self._separators, self._codec, _part=True)
 
     @property
+    def identity(self) -> tuple[str, Separators, bool]:
+        """What makes it say what it says."""
+        return self.raw, self._separators, self._part
+
+    @property
     def is_null(self) -> bool:
         """Whether it says by two quotes that there is no value, which is more than to say nothing."""
         return self.raw == _NULL

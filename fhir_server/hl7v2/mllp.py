@@ -23,7 +23,7 @@ from prometheus_client import Gauge
 
 from fhir_server.outcome import Outcome
 
-from .conversation import CHUNK, Conversation, Limits, Room
+from .conversation import CHUNK, Conversation, Limits
 from .intake import Intake
 from .peers import Peers
 from .processing import Peer
@@ -44,7 +44,7 @@ class Listener:
         """`tls` encrypts connections, and asks for certificates if it is to."""
         self._intake, self._peers, self._tls = intake, peers, tls
         self._limits = limits or Limits()
-        self._room = Room(self._limits.room)
+        self._large = asyncio.Semaphore(self._limits.large)
         self._pool = ThreadPoolExecutor(self._limits.workers, thread_name_prefix="mllp")
         self._counts: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -136,7 +136,7 @@ class Listener:
             if name is None:
                 self._grumble(f"a connection by MLLP from {host} is refused: it is not among MLLP_ALLOW")
                 return
-            conversation = Conversation(self._intake, Peer("mllp", name, host), (reader, writer), self._pool, self._limits, self._room)
+            conversation = Conversation(self._intake, Peer("mllp", name, host), (reader, writer), self._pool, self._limits, self._large)
             self._conversations.add(conversation)
             try:
                 await conversation.run()

@@ -6,7 +6,7 @@ https://www.psycopg.org/psycopg3/docs/advanced/pool.html
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -16,6 +16,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from fhir_server.outcome import Outcome
+from fhir_server.settings import NETWORK
 
 Connection = psycopg.Connection[TupleRow]
 T = TypeVar("T")
@@ -24,16 +25,15 @@ RETRY_AFTER: Final = {"Retry-After": "2"}
 _ATTEMPTS: Final = 6
 _UNPREPARED: Final = b"26000"
 _SESSION: Final = "-c jit=off -c TimeZone=UTC -c statement_timeout=60000 -c idle_in_transaction_session_timeout=60000 -c application_name=fhir-server"
-# Without these a session over a network that swallows packets would hang for hours; they do nothing on a Unix socket.
-_NETWORK: Final = {"connect_timeout": 3, "tcp_user_timeout": 20_000, "keepalives_idle": 20, "keepalives_interval": 5, "keepalives_count": 3}
 
 
 class Changed(Exception):  # noqa: N818 - an event, not a fault: the transaction starts again
     """What a transaction has found was changed by another one before it was locked."""
 
 
-# 40001 and 40P01: the transaction lost against another; 23505: another made the same thing in between. All are settled by trying again.
-_LOST: Final = (errors.SerializationFailure, errors.DeadlockDetected, errors.UniqueViolation, Changed)
+# 40001 and 40P01: the transaction lost against another; 23505: another made the same thing in between; 23P01: took the same time. All are settled by
+# trying again.
+_LOST: Final = (errors.SerializationFailure, errors.DeadlockDetected, errors.UniqueViolation, errors.ExclusionViolation, Changed)
 _TOO_LARGE: Final = (errors.ProgramLimitExceeded, errors.StatementTooComplex, errors.TooManyArguments, errors.TooManyColumns)
 # 25006: a server that has become a standby; 25P03: it ended the session of a transaction that did nothing for a minute.
 _AWAY: Final = (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction, errors.IdleInTransactionSessionTimeout)
@@ -51,7 +51,7 @@ class Database:
             timeout=wait,
             reconnect_timeout=10,
             open=True,
-            kwargs={"autocommit": True, "options": _SESSION, "prepare_threshold": 3, **_NETWORK},
+            kwargs={"autocommit": True, "options": _SESSION, "prepare_threshold": 3, **NETWORK},
         )
 
     def close(self) -> None:
@@ -138,6 +138,21 @@ class Frequent:
 
 def _conflict() -> Outcome:
     return Outcome("conflict", "Others keep changing the same resources; try again", code="transient", headers=RETRY_AFTER)
+
+
+@contextmanager
+def exclusive(connection: Connection, space: int, name: str) -> Iterator[bool]:
+    """Whether the block is the only one of its kind in all processes, for as long as it lasts; `space` tells kinds apart.
+
+    Needs no transaction, and ends with the session: what a process held that was killed is free at once.
+    """
+    mine = bool(scalar(connection, "SELECT pg_try_advisory_lock(%s, hashtext(%s))", space, name))
+    try:
+        yield mine
+    finally:
+        if mine and not connection.closed:
+            with suppress(psycopg.Error):
+                connection.execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", (space, name))
 
 
 def scalar(connection: Connection, statement: str, *arguments: Any) -> Any:

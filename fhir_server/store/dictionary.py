@@ -29,25 +29,28 @@ class Parameters:
     """The search parameters of a database at one generation.
 
     `numbers` are those that answer, by type and code; `added` the definitions of those among them that came at run time. `coming` are those whose
-    rows are still being made, by type and number.
+    rows are still being made, by type and number. `heard` are the types whose changes somebody listens to, at the generation `listening`.
     """
 
     generation: int
     numbers: Mapping[tuple[str, str], int]
     added: Mapping[str, Mapping[str, SearchParam]]
     coming: Mapping[str, Mapping[int, SearchParam]]
+    listening: int
+    heard: frozenset[str]
 
 
 def parameters(connection: Connection) -> Parameters:
     """What the database has. One statement, so that it is of one moment; 5 ms."""
     # A row without a number brings the generation where there is no parameter.
     rows = connection.execute(
-        "SELECT generation, pid, type, code, definition, ready FROM search_generation LEFT JOIN search_param ON retired IS NULL ORDER BY pid"
+        "SELECT generation, listening, ARRAY(SELECT DISTINCT type FROM outbox_listener), pid, type, code, definition, ready"
+        " FROM search_generation LEFT JOIN search_param ON retired IS NULL ORDER BY pid"
     ).fetchall()
     numbers: dict[tuple[str, str], int] = {}
     added: dict[str, dict[str, SearchParam]] = {}
     coming: dict[str, dict[int, SearchParam]] = {}
-    for _, pid, name, code, definition, ready in rows:
+    for _, _, _, pid, name, code, definition, ready in rows:
         if pid is None:
             continue
         if ready:
@@ -56,7 +59,7 @@ def parameters(connection: Connection) -> Parameters:
                 added.setdefault(name, {})[code] = decoded(definition)
         elif (param := decoded(definition) if definition is not None else stated(name, code)) is not None:
             coming.setdefault(name, {})[pid] = param
-    return Parameters(rows[0][0], numbers, added, coming)
+    return Parameters(rows[0][0], numbers, added, coming, rows[0][1], frozenset(rows[0][2]))
 
 
 def stated(resource_type: str, code: str) -> SearchParam | None:

@@ -20,16 +20,21 @@ from .tables import INDEX_TABLES
 class Fit:
     """What a process makes index rows under.
 
-    The settings' fingerprint, how many of the recorded addresses it knows as its own, and the generation of the search parameters that it knows.
+    The settings' fingerprint, how many of the recorded addresses it knows as its own, and the generation of the search parameters that it knows;
+    `listening` is that of who listens to changes.
     """
 
     fingerprint: str
     addresses: int = 0
     generation: int = 0
+    listening: int = 0
 
 
 class Stale(Exception):  # noqa: N818 - an event, not a fault: the process looks again at what is recorded
-    """The index rows in the database were made under other settings, or with other search parameters, than this process has, or knows."""
+    """The index rows in the database were made under other settings, or with other search parameters, than this process has, or knows.
+
+    Or others listen to changes than it knows of.
+    """
 
 
 Row = tuple[Any, ...]
@@ -66,11 +71,20 @@ def difference(old: IndexRows, new: IndexRows) -> tuple[IndexRows, IndexRows]:
 
 
 def write_rows(
-    connection: Connection, dictionary: Dictionary, fit: Fit, head: Sequence[Any], removed: IndexRows, added: IndexRows, *, inside: bool
+    connection: Connection,
+    dictionary: Dictionary,
+    fit: Fit,
+    head: Sequence[Any],
+    removed: IndexRows,
+    added: IndexRows,
+    *,
+    inside: bool,
+    heard: bool = False,
 ) -> None:
     """Takes old rows away, then runs the write statement with the new ones, behind its first arguments `head`.
 
-    Many rows go by COPY, if `inside` a transaction. Raises Stale where the rows that are there were made under other settings than `fit`.
+    Many rows go by COPY, if `inside` a transaction. `heard` says that somebody listens to changes of these resources. Raises Stale where the rows
+    that are there were made under other settings than `fit`.
     """
     if any(removed.values()):
         tables = covering(removed)
@@ -80,7 +94,7 @@ def write_rows(
     tables = covering(inline)
     texts = [_encode(part).decode() for part in (*head, *as_json(dictionary, inline, tables))]
     try:
-        connection.execute(write(tables), (*texts, fit.fingerprint, fit.addresses, fit.generation))
+        connection.execute(write(tables, heard=heard), (*texts, fit.fingerprint, fit.addresses, fit.generation, fit.listening))
     except errors.DivisionByZero:
         raise Stale from None
     if many:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -21,7 +22,7 @@ from fhir_server.outcome import Outcome
 from fhir_server.search import INDEX_VERSION, Registry
 from fhir_server.spec import digest
 
-from . import consents
+from . import consents, occupancy
 from .database import RETRY_AFTER, Connection, scalar
 from .dictionary import Dictionary
 from .index import copy_rows, merge
@@ -150,6 +151,7 @@ def _all_anew(connection: Connection, registry: Registry, dictionary: Dictionary
         connection.execute(str(CreateIndex(index).compile(dialect=_DIALECT)))
     connection.execute(f"ANALYZE {_NAMES}")
     consents.renew(connection, registry)
+    occupancy.renew(connection, registry, datetime.now(UTC))
     return done
 
 

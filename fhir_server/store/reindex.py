@@ -23,7 +23,7 @@ from psycopg import errors
 from fhir_server import fhirjson
 from fhir_server.outcome import Outcome
 
-from . import jobs
+from . import jobs, occupancy
 from .database import Connection, Database, scalar
 from .dictionary import Dictionary
 from .index import Row, copy_rows, merge
@@ -191,7 +191,7 @@ class Reindexer:
             at = window[-1][0]
             for chunk in _chunks(window):
                 start = time.monotonic()
-                done += self._index(connection, chunk, numbers)
+                done += self._index(connection, chunk, numbers, whole=code is None)
                 progress(min(done, total), total)
                 if self._stop.wait(time.monotonic() - start if pause else 0):
                     return done
@@ -281,13 +281,16 @@ class Reindexer:
     def _window(self, connection: Connection, after: int, end: int, types: Sequence[int], *, deleted: bool) -> list[tuple[int, int, bool]]:
         return connection.execute(_WINDOW_OF, (after, end, _WINDOW, deleted, list(types))).fetchall()
 
-    def _index(self, connection: Connection, rids: Sequence[int], pids: Sequence[int] | None) -> int:
-        """Makes the rows of these resources anew, all or those under some numbers; how many of them there are."""
+    def _index(self, connection: Connection, rids: Sequence[int], pids: Sequence[int] | None, *, whole: bool = False) -> int:
+        """Makes the rows of these resources anew, all or those under some numbers; how many of them there are.
+
+        With `whole` also what is kept beside the search rows: what appointments hold.
+        """
         wanted = None if pids is None else {number for pid in pids for number in (pid, -pid)}
         todo, done = set(rids), 0
         while todo and not self._stop.is_set():
             try:
-                settled = self._replace(connection, todo, wanted)
+                settled = self._replace(connection, todo, wanted, whole=whole)
             except (errors.DeadlockDetected, errors.SerializationFailure):
                 settled = {}
             done += sum(settled.values())
@@ -296,14 +299,15 @@ class Reindexer:
             todo -= settled.keys()
         return done
 
-    def _replace(self, connection: Connection, rids: Collection[int], pids: Collection[int] | None) -> dict[int, bool]:
+    def _replace(self, connection: Connection, rids: Collection[int], pids: Collection[int] | None, *, whole: bool = False) -> dict[int, bool]:
         """The same for as many as nobody else is at; each with whether it is there, and not deleted."""
         writer = self._refreshed()
         found = connection.execute(
             "SELECT r.rid, r.vid, v.body FROM resource r JOIN resource_version v ON v.vid = r.vid WHERE r.rid = ANY(%s) AND NOT r.deleted",
             (list(rids),),
         )
-        made = {rid: (vid, _only(writer.registry.rows(fhirjson.loads(body.encode())), pids)) for rid, vid, body in found}
+        read = {rid: (vid, fhirjson.loads(body.encode())) for rid, vid, body in found}
+        made = {rid: (vid, _only(writer.registry.rows(resource), pids)) for rid, (vid, resource) in read.items()}
         with connection.transaction():
             # One of the writers, whom others wait for before they begin a walk or a rebuild.
             connection.execute("LOCK TABLE resource_version, sp_date IN ROW EXCLUSIVE MODE")
@@ -320,6 +324,10 @@ class Reindexer:
                     # The cast keeps the planner from the index that begins with pid: that is the whole walk so far, for every chunk.
                     connection.execute(f"DELETE FROM {table.name} WHERE rid = ANY(%s) AND pid::int = ANY(%s)", (list(same), list(pids)))
             copy_rows(connection, self._dictionary, merge((made[rid][1], rid) for rid, there in same.items() if there))
+            if whole:
+                renewed = {rid: read[rid][1] if there else None for rid, there in same.items()}
+                booked = {rid: resource for rid, resource in renewed.items() if resource is None or resource["resourceType"] == "Appointment"}
+                occupancy.renew(connection, writer.registry, writer.clock(), booked)
         return same
 
     def _fits(self, connection: Connection, writer: Writer) -> bool:

@@ -63,18 +63,20 @@ def covering(rows: Mapping[str, Collection[object]]) -> tuple[Table, ...]:
 
 
 @cache
-def write(tables: tuple[Table, ...]) -> str:
-    """Writes resources with their rows in some index tables.
+def write(tables: tuple[Table, ...], *, heard: bool = False) -> str:
+    """Writes resources with their rows in some index tables; with `heard`, a row in the outbox for each that somebody listens to, and wakes them.
 
     Arguments: the versions, the transaction (an empty list after the first chunk), who writes, the rows of each of the tables, and what `index.Fit`
     knows. Each version leaves an event in the audit trail.
 
-    Divides by zero, and so writes nothing, where the index rows that are there were made under other settings, or with other search parameters. Who
-    has waited for a rebuild sees what it has recorded: PostgreSQL takes a statement's locks before its snapshot.
+    Divides by zero, and so writes nothing, where the index rows that are there were made under other settings, or with other search parameters, or
+    where others listen than the process knows of. Who has waited for a rebuild sees what it has recorded: PostgreSQL takes a statement's locks before
+    its snapshot.
 
     Pointers are inserted in one order for everybody: two transactions that bring the same new ids wait for each other in a line, not in a ring.
     """
-    return f"{_VERSIONS}, {', '.join(f'i{n} AS ({_insert(table)})' for n, table in enumerate(tables))} {_FITTING}"
+    rows = ", ".join(f"i{n} AS ({_insert(table)})" for n, table in enumerate(tables))
+    return f"{_VERSIONS.format(returning=_TOLD if heard else '')}, {_OUTBOX if heard else ''}{rows} {_FITTING}{_WAKE if heard else ''}"
 
 
 @cache
@@ -96,7 +98,7 @@ a AS (
         type, resource, version, patients)
     SELECT w.at, w.kind, w.action, 0, g.actor, g.account, g.fhir_user, g.roles, g.client, g.session, g.purpose, g.address, g.request_id,
         w.name, w.id, w.version, w.patients
-    FROM w CROSS JOIN json_to_record(%s::json) AS g({WHO})),
+    FROM w CROSS JOIN json_to_record(%s::json) AS g({WHO}){{returning}}),
 v AS (
     INSERT INTO resource_version (rid, type, version, method, at, txn, body)
     SELECT rid, type, version, method, at, txn, body FROM w RETURNING vid, rid),
@@ -107,8 +109,15 @@ r AS (
 
 _FITTING: Final = """
 SELECT 1 / (NOT EXISTS (SELECT FROM index_settings WHERE (fingerprint, cardinality(addresses)) <> (%s, %s::int))
-    AND EXISTS (SELECT FROM search_generation WHERE generation = %s::int))::int
+    AND EXISTS (SELECT FROM search_generation WHERE generation = %s::int AND listening = %s::int))::int
 """
+_TOLD: Final = " RETURNING type, resource, version, kind, recorded, actor, client"
+_OUTBOX: Final = """
+o AS (
+    INSERT INTO outbox (consumer, type, resource, version, kind, at, actor, client)
+    SELECT l.consumer, a.type, a.resource, a.version, a.kind, a.recorded, a.actor, a.client FROM a JOIN outbox_listener l USING (type) RETURNING 1),
+"""
+_WAKE: Final = ", (SELECT count(pg_notify('outbox', '')) FROM (SELECT FROM o LIMIT 1) AS told)"
 _LOCK: Final = """
 SELECT r.type, r.id, r.rid, r.version, r.deleted, r.updated, v.body, r.vid
 FROM unnest(%s::smallint[], %s::text[]) AS x(type, id)

@@ -53,6 +53,8 @@ class Store:
         they are under every address that the database has recorded (see `fit`).
         Raises Outcome `unavailable` when the database is away or not migrated.
         """
+        self.url: Final = url
+        """Of the database; holds a password."""
         self._database = Database(url, connections=connections)
         # A session of its own: whoever holds one of the others for a transaction must not wait for a second of them.
         self._numbers = Database(url, connections=1)
@@ -70,7 +72,7 @@ class Store:
             self.close()
             raise
         addresses = there[1] if there is not None else []
-        fit = Fit(self._fingerprint, len(addresses), known.generation)
+        fit = Fit(self._fingerprint, len(addresses), known.generation, known.listening)
         self._writer = Writer(self._database, self._registry(known, addresses), self._dictionary, known, fit, utc_now, new_id, referential_integrity)
         self._recorder = Recorder(Database(url, connections=1))
         self._reindexer = Reindexer(Database(url, connections=1), self._numbers, self._dictionary, self.refreshed)
@@ -234,7 +236,7 @@ class Store:
         with self._numbers.connection() as connection:
             there, known = recorded(connection), parameters(connection)
         addresses = there[1] if there is not None else []
-        fit = Fit(self._fingerprint, len(addresses), known.generation)
+        fit = Fit(self._fingerprint, len(addresses), known.generation, known.listening)
         self._writer = replace(self._writer, registry=self._registry(known, addresses), parameters=known, fit=fit)
 
     def _registry_of(self, connection: Connection, addresses: Sequence[str]) -> Registry:

@@ -23,7 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, BYTEA
+from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, TSTZRANGE, ExcludeConstraint
 
 from fhir_server.search.tables import metadata
 
@@ -101,8 +101,12 @@ search_generation: Final = Table(
     # One row, made by the migration.
     Column("single", Boolean, CheckConstraint("single", name="search_generation_single"), primary_key=True, server_default=text("true")),
     Column("generation", Integer, nullable=False),
+    Column("listening", Integer, nullable=False, server_default=text("0")),
 )
-"""Goes up with every change of the set of search parameters; whoever writes with an older set writes nothing. See `parameters`."""
+"""Goes up with every change of the set of search parameters; whoever writes with an older set writes nothing. See `parameters`.
+
+So does `listening` with every change of which types are listened to. See `outbox`.
+"""
 
 consent_rule: Final = Table(
     "consent_rule",
@@ -138,6 +142,24 @@ consent_permit: Final = Table(
     Index("consent_permit_rid", "rid"),
 )
 """What current Consents permit; asked by each statement for which it counts. See `search.permit`."""
+
+occupancy: Final = Table(
+    "occupancy",
+    metadata,
+    # The Appointment's.
+    Column("rid", BigInteger, primary_key=True, autoincrement=False),
+    # Whom or what it holds, as Practitioner/7, or by URL.
+    Column("actor", Text(collation="C"), primary_key=True),
+    Column("lane", Integer, nullable=False),
+    Column("during", TSTZRANGE, nullable=False),
+    # A hold that expires holds nothing from then on, though its row may still be there.
+    Column("expires", DateTime(timezone=True)),
+    # There was no room for it when the row was made from what had been stored before.
+    Column("clash", Boolean, nullable=False),
+    ExcludeConstraint(("actor", "="), ("during", "&&"), ("lane", "="), name="occupancy_once", using="gist"),
+    Index("occupancy_clash", "rid", postgresql_where=text("clash")),
+)
+"""What appointments hold when; no two rows of an actor overlap in one lane. See `occupancy`."""
 
 audit_event: Final = Table(
     "audit_event",
@@ -220,6 +242,30 @@ reindex_job: Final = Table(
 )
 """Reindexing that was asked for from outside; see `jobs`."""
 
+outbox_listener: Final = Table(
+    "outbox_listener",
+    metadata,
+    Column("consumer", Text(collation="C"), primary_key=True),
+    Column("type", Text(collation="C"), primary_key=True),
+)
+"""Which consumer hears of changes of which resource type."""
+
+outbox: Final = Table(
+    "outbox",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("consumer", Text(collation="C"), nullable=False),
+    Column("type", Text(collation="C"), nullable=False),
+    Column("resource", Text(collation="C"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("kind", Text(collation="C"), nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("client", Text),
+    Index("outbox_consumer", "consumer", "id"),
+)
+"""Changes that a consumer has still to hear of, written by the transactions that made them. See `outbox`."""
+
 __all__ = [
     "BLOCK",
     "INDEX_TABLES",
@@ -231,7 +277,10 @@ __all__ = [
     "consent_rule",
     "index_settings",
     "metadata",
+    "occupancy",
     "once",
+    "outbox",
+    "outbox_listener",
     "reindex_job",
     "resource",
     "resource_rid",

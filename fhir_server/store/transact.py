@@ -19,7 +19,7 @@ from fhir_server.search import Grant
 from fhir_server.search.compartment import compartment_of
 from fhir_server.search.grant import Permission
 
-from . import consents
+from . import consents, lifecycle, occupancy
 from .content import carry_labels, stamp
 from .database import Changed, Connection
 from .guard import Guard, is_open
@@ -57,7 +57,7 @@ def transact(writer: Writer, ops: Sequence[Op], grant: Grant, extras: Extras) ->
     """Does all ops or none. See `Store.transact`."""
     _refuse_events(ops)
     _check_grant(ops, grant)
-    followed = defines_parameters(ops) or consents.concerns(ops)
+    followed = defines_parameters(ops) or consents.concerns(ops) or occupancy.concerns(ops)
     alone = not (extras.lookups or extras.once or extras.then or extras.provenance or extras.beside or writer.referential_integrity or followed)
     if alone and len(ops) <= CHUNK and all(type(op) is Create and op.if_none_exist is None for op in ops) and _all_open(ops, grant):
         return writer.database.retrying(lambda connection: _create(writer, connection, ops, grant, extras))
@@ -123,11 +123,13 @@ def _transaction(writer: Writer, connection: Connection, ops: Sequence[Op], gran
         if writer.referential_integrity:
             Integrity(writer, connection, grant, guard).check(plan.targets)
         guard.unseen(plan.targets)
+        lifecycle.check(plan.targets, grant, at, writer.registry.zone)
         _write(writer, connection, plan.targets, at, grant, extras, inside=True)
         guard.after(plan.targets)
         if parameters := [(t.id, t.resource) for t in plan.targets if t.type == "SearchParameter"]:
             follow(connection, parameters)
         consents.follow(connection, writer.registry, plan.targets)
+        occupancy.follow(connection, writer.registry, plan.targets, grant, at)
         if extras.then is not None:
             extras.then(Snapshot(connection, writer.registry, writer.dictionary, grant))
         commit = _commit(plan, len(ops), at)
@@ -245,7 +247,8 @@ def _write(writer: Writer, connection: Connection, targets: list[Target], at: da
     while chunk := list(islice(remaining, CHUNK)):
         removed, added = _index_changes(writer, chunk)
         versions = [_row(writer, target, txn) for target in chunk]
-        write_rows(connection, writer.dictionary, writer.fit, (versions, transaction, caller), removed, added, inside=inside)
+        heard = not writer.parameters.heard.isdisjoint(target.type for target in chunk)
+        write_rows(connection, writer.dictionary, writer.fit, (versions, transaction, caller), removed, added, inside=inside, heard=heard)
         transaction = []
 
 

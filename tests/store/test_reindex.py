@@ -338,12 +338,12 @@ def test_a_walk_that_was_killed_goes_on_where_it_was(opened: Store, monkeypatch:
     write(opened, parameter("label", "Patient.name.text"))
     replace, calls = Reindexer._replace, []
 
-    def dying(self: Reindexer, connection: Any, rids: Any, pids: Any) -> Any:
+    def dying(self: Reindexer, connection: Any, rids: Any, pids: Any, **options: Any) -> Any:
         calls.append(min(rids))
         if len(calls) == 3:
             connection.close()
             raise KeyboardInterrupt
-        return replace(self, connection, rids, pids)
+        return replace(self, connection, rids, pids, **options)
 
     monkeypatch.setattr(Reindexer, "_replace", dying)
     with pytest.raises(KeyboardInterrupt):

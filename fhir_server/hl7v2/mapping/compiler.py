@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from fhir_server.hl7v2.message import Repetition, Segment
+from fhir_server.hl7v2.message import Repetition, Segment, Separators
 from fhir_server.spec import Spec
 
 from .context import Context
@@ -22,11 +22,18 @@ Convert = Callable[[Repetition, Context], Any]
 Rule = Callable[[View, Json, Places, Context], None]
 _Choice = tuple[Field, tuple[str, ...]]
 
+
 _NAME: Final = re.compile(r"[A-Z][A-Z0-9]{1,2}\[([A-Za-z]+(?:\.[A-Za-z]+)*)[A-Za-z0-9 -]*\]")
 _STATUS: Final = "status"
 _UNKNOWN: Final = "unknown"
 _NULL: Final = '""'
 _UNLESS: Final = "?"
+
+_REMEMBERED: Final = frozenset({"CWE", "CE", "CNE"})
+"""Data types whose values come again and again, and say nothing of a patient."""
+_MOST: Final = 2_000
+_SHORT: Final = 200
+
 _PLACE: Final = re.compile(r"\{([^{}]+)\}")
 
 
@@ -42,6 +49,8 @@ class Map:
     type: str
     own: list[tuple[int, list[Rule]]] = field(default_factory=list)
     others: list[Rule] = field(default_factory=list)
+    remembers: bool = False
+    _known: dict[tuple[str, Separators, bool, str], Json] = field(default_factory=dict, repr=False)
 
     def apply(self, segment: Segment, view: View, into: Json, places: Places, context: Context) -> None:
         """Puts what a segment says into an element."""
@@ -55,7 +64,22 @@ class Map:
             rule(view, into, places, context)
 
     def value(self, value: Repetition, context: Context) -> Json | None:
-        """What a field's repetition is in FHIR; None where nothing comes of it."""
+        """What a field's repetition is in FHIR; None where nothing comes of it. Codes and units are remembered: a laboratory has a few hundred."""
+        if not self.remembers:
+            return self._value(value, context) or None
+        key = (*value.identity, context.facility)
+        if known := self._known.get(key):
+            copied: Json = _copy(known)
+            return copied
+        faults = len(context.faults)
+        made = self._value(value, context)
+        if made and len(context.faults) == faults and len(value.raw) <= _SHORT:
+            if len(self._known) >= _MOST:
+                self._known.clear()
+            self._known[key] = _copy(made)
+        return made or None
+
+    def _value(self, value: Repetition, context: Context) -> Json:
         made: Json = {}
         view, places = ValueView(value), Places()
         for place, rules in self.own:
@@ -65,7 +89,7 @@ class Map:
         for rule in self.others:
             rule(view, made, places, context)
         places.finish()
-        return made or None
+        return made
 
     def add(self, source: Field | None, choice: _Choice | None, rule: Rule) -> None:
         """Adds a rule about a field or component, or about none of this map's own; one of a choice is only asked where the choice is met."""
@@ -118,7 +142,7 @@ class Compiler:
                 raise MappingFault(
                     "the file's name has to be a segment or data type, a dash and a type of FHIR", file=rows[0].file if rows else f"{stem}.csv"
                 )
-            self.maps[name] = Map(name, base)
+            self.maps[name] = Map(name, base, remembers=head in _REMEMBERED)
         for stem, rows in files.items():
             head, _, rest = stem.partition("-")
             self._fill(self.maps[f"{head}[{rest}]"], rows)
@@ -300,6 +324,12 @@ def _lines(source: Field, condition: Callable[[View], bool] | None, convert: Con
             places.line(here, last.key, line, encoded=encoded)
 
     return rule
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _copy(inner) for name, inner in value.items()}
+    return [_copy(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _guarded(condition: Callable[[View], bool], rule: Rule) -> Rule:

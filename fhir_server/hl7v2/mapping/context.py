@@ -18,23 +18,20 @@ _LATEST: Final = 20
 class Context:
     """One message on its way to FHIR.
 
-    `zone` places times without an offset. `make` takes a resource that a value describes, a Practitioner for one, and gives the reference to it.
-    `segment` and `field` say where the conversion is, for what `warn` reports; `nulls` are the elements of the present resource that the message
+    `facility` is who sends: the facility, else the application. `zone` places times without an offset. `make` takes a resource that a value
+    describes, a Practitioner for one, and gives the reference to it.
+    `segment` and `field` say where the conversion is, for what `warn` reports; `nulls` are the elements of the present resource which the message
     says to be without a value.
     """
 
     header: Header
+    facility: str
     zone: ZoneInfo
     make: Callable[[Json], Json]
     faults: list[Fault] = field(default_factory=list)
     nulls: set[tuple[str, ...]] = field(default_factory=set)
     segment: Segment | None = None
     field: int | None = None
-
-    @property
-    def facility(self) -> str:
-        """Who sends: the facility, else the application."""
-        return self.header.sending_facility or self.header.sending_application
 
     def warn(self, code: str, text: str) -> None:
         """Reports what could not be taken over at the present place; the message goes on without it."""

@@ -27,6 +27,8 @@ FOLDER: Final = File(__file__).parents[3] / "mappings"
 STRUCTURES: Final = "message-structure"
 _SAID: Final[Mapping[str, Callable[[Context, str, str], None]]] = {"refuse": Context.refuse, "warn": Context.warn, "report": Context.inform}
 _EACH: Final = re.compile(r"each ([A-Z][A-Z0-9]{2}-\d{1,2})(?: and (.*))?")
+_MOST: Final = 1_000
+"""Repetitions of a field that each become an element of their own."""
 _RESULT: Final = "Observation"
 _HEAD: Final = frozenset({"MSH", "EVN"})
 _FAULT: Final = re.compile(r"(0|\d{3}) (.+)")
@@ -167,13 +169,15 @@ class _Conversion:
     def __init__(self, structure: _Structure, message: Message, zone: ZoneInfo) -> None:
         self._structure = structure
         self._message = message
-        self._context = Context(message.header, zone, self._make)
+        self._context = Context(message.header, message.header.sending_facility or message.header.sending_application, zone, self._make)
         self._made: list[Made] = []
         self._by_content: dict[str, Made] = {}
         self._labelled: dict[tuple[int, str], Made] = {}
         self._links: list[tuple[Group, Made, Json, _Link]] = []
         self._results: dict[int, Made] = {}
         self._labels: set[str] = set()
+        self._connected: set[tuple[int, Path, int]] = set()
+        self._below: dict[tuple[int, str, str], Made] = {}
 
     def run(self, structure: str) -> Converted:
         root = arrange(self._structure.shape, joined(self._message.segments))
@@ -203,6 +207,9 @@ class _Conversion:
             return False
         if rule.once is None:
             self._apply(rule, group, segment, view)
+        elif len(segment.repetitions(rule.once.number)) > _MOST:
+            self._context.segment, self._context.field = segment, rule.once.number
+            self._context.refuse("104", f"The field repeats more than {_MOST} times")
         else:
             for value in segment.repetitions(rule.once.number):
                 fields = list(segment.fields)
@@ -216,8 +223,7 @@ class _Conversion:
         made = self._find(group, rule.label) if is_found else self._labelled.get((id(group), rule.label))
         if made is None or (rule.each and rule.below is None):
             made = self._new({"resourceType": rule.type}, rule.label)
-            self._labelled[id(group), rule.label] = made
-            self._labels.add(rule.label)
+            self._label(made, group, rule.label)
         if rule.key and not made.key:
             made.key = rule.key if isinstance(rule.key, str) else _texts(rule.key, view)
         self._context.segment, self._context.field = segment, None
@@ -231,10 +237,8 @@ class _Conversion:
             part, places = {}, Places()
             rule.map.apply(segment, view, part, places, self._context)
             places.finish()
-            if rule.links:
-                # What it is linked to makes it another one.
-                _add(made.resource, rule.below, part, always=True)
-            elif part:
+            # What it is linked to may be all that is said in it.
+            if part or rule.links:
                 _add(made.resource, rule.below, part)
         self._links += [(group, made, part, link) for link in rule.links]
 
@@ -244,20 +248,24 @@ class _Conversion:
         if label not in self._labels:
             return None
         while group is not None:
-            found = self._within(group, label, came_from)
+            found = self._labelled.get((id(group), label))
+            if found is None:
+                # Messages have hundreds of thousands of groups: they are never gone through.
+                inner = (self._below.get((id(group), name, label)) for name, shape in group.shape.groups.items() if shape is not came_from)
+                found = max(filter(None, inner), key=lambda made: made.number, default=None)
             if found is not None:
                 return found
             came_from, group = group.shape, group.parent
         return None
 
-    def _within(self, group: Group, label: str, without: Shape | None) -> Made | None:
-        found = self._labelled.get((id(group), label))
-        if found is not None:
-            return found
-        for inner in reversed(group.inner):
-            if inner.shape is not without and (found := self._within(inner, label, None)) is not None:
-                return found
-        return None
+    def _label(self, made: Made, group: Group, label: str) -> None:
+        """Keeps what was made in a group under its label, for those too who look for it from the groups around."""
+        self._labelled[id(group), label] = made
+        self._labels.add(label)
+        here, around = group, group.parent
+        while around is not None:
+            self._below[id(around), here.shape.name, label] = made
+            here, around = around, around.parent
 
     def _connect(self, group: Group, made: Made, part: Json, link: _Link) -> None:
         if link.source is not None:
@@ -266,7 +274,8 @@ class _Conversion:
                 return
             part = source.resource
         target = made if link.target == made.label else self._find(group, link.target)
-        if target is not None and len(target.resource) > 1:
+        if target is not None and len(target.resource) > 1 and (id(part), link.path, target.number) not in self._connected:
+            self._connected.add((id(part), link.path, target.number))
             _add(part, link.path, {"reference": target.urn})
 
     def _relate(self, result: Segment, parent: Segment) -> None:
@@ -321,7 +330,7 @@ def _texts(fields: Sequence[Sequence[Field]], view: View) -> tuple[str, ...]:
     return tuple(next(filter(None, map(view.text, each)), "") for each in fields)
 
 
-def _add(resource: Json, path: Path, value: Json, *, always: bool = False) -> None:
+def _add(resource: Json, path: Path, value: Json) -> None:
     here = resource
     for step in path.steps[:-1]:
         if step.many:
@@ -334,5 +343,5 @@ def _add(resource: Json, path: Path, value: Json, *, always: bool = False) -> No
     last = path.steps[-1]
     if not last.many:
         here[last.key] = value
-    elif value not in here.setdefault(last.key, []) or always:
-        here[last.key].append(value)
+    else:
+        here.setdefault(last.key, []).append(value)

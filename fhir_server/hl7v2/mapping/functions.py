@@ -194,7 +194,7 @@ def _end(value: Repetition, context: Context, _tables: Mapping[str, Table]) -> s
         return None
     start_field, unit_field = _SPANS[segment.name]
     starts = segment.repetitions(start_field)
-    start = parse_time(starts[0].component(4 if segment.name == "SCH" else 1), context) if starts else None
+    start = parse_time(starts[0].component(4 if segment.name == "SCH" else 1), context.zone) if starts else None
     seconds = _SECONDS.get((segment.get(unit_field).strip().lower() if unit_field else "") or "min")
     length = number(value.component(1))
     if start is None or "T" not in start[0] or length is None or seconds is None:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-Kind = Literal["message", "segment", "datatype", "table"]
+Kind = Literal["message", "segment", "datatype", "table", "outbound"]
 COLUMNS: Final[Mapping[Kind, tuple[str, ...]]] = {
     "message": ("row", "at", "if", "resource", "map", "link", "key"),
     "segment": ("row", "from", "if", "to", "map", "table", "value"),
     "datatype": ("row", "from", "if", "to", "map", "table", "value"),
     "table": ("row", "code", "to", "system", "display"),
+    "outbound": ("row", "field", "if", "from", "as", "table", "value"),
 }
 
 

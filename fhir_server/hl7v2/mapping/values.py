@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, time, timedelta, timezone
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote
+from zoneinfo import ZoneInfo
 
 from fhir_server import fhirjson
 from fhir_server.hl7v2.message import Repetition
@@ -65,7 +67,8 @@ def _code(value: Repetition, context: Context) -> str | None:
     return text or None
 
 
-def parse_time(text: str, context: Context) -> tuple[str, int] | None:
+@lru_cache(maxsize=1024)
+def parse_time(text: str, zone: ZoneInfo) -> tuple[str, int] | None:
     """A time stamp as FHIR writes it, and to how many digits it was given (4 for a year, 14 for seconds); None for what is none."""
     match = _TIME.fullmatch(text.strip())
     if match is None:
@@ -74,7 +77,7 @@ def parse_time(text: str, context: Context) -> tuple[str, int] | None:
     date = "-".join(part for part in (year, month, day) if part is not None)
     digits = sum(len(part) for part in (year, month, day, hour, minute, second) if part is not None)
     try:
-        moment = datetime(int(year), int(month or 1), int(day or 1), int(hour or 0), int(minute or 0), int(second or 0), tzinfo=context.zone)
+        moment = datetime(int(year), int(month or 1), int(day or 1), int(hour or 0), int(minute or 0), int(second or 0), tzinfo=zone)
         if hour is None:
             return date, digits
         if offset is not None:
@@ -92,7 +95,7 @@ def parse_time(text: str, context: Context) -> tuple[str, int] | None:
 
 def _date_time(value: Repetition, context: Context) -> str | None:
     text = value.component(1)
-    found = parse_time(text, context) if text.strip() else None
+    found = parse_time(text, context.zone) if text.strip() else None
     if found is None and text.strip():
         context.warn("102", "The time cannot be read")
     return found[0] if found is not None else None
@@ -113,7 +116,7 @@ def _instant(value: Repetition, context: Context) -> str | None:
 
 def _birth_time(value: Repetition, context: Context) -> str | None:
     """Only where there is more than the day."""
-    found = parse_time(value.component(1), context)
+    found = parse_time(value.component(1), context.zone)
     return found[0] if found is not None and "T" in found[0] else None
 
 

@@ -366,3 +366,15 @@ def test_results_sent_by_specimen_name_it(converter: Converter) -> None:
     first, second = of_type(converted, "DiagnosticReport")
     assert (len(first["result"]), len(second["result"])) == (2, 1)
     assert not converted.unhandled
+
+
+def test_a_field_that_repeats_without_end_is_refused(converter: Converter) -> None:
+    converted = convert(converter, "ORU^R01", OBR, f"OBX|1|NM|1^A^L||{'1~' * 5000}1||||||F")
+    assert [(fault.code, fault.severity, fault.field) for fault in converted.faults] == [("104", "E", 5)]
+
+
+def test_reports_that_all_name_a_parent_take_time_by_their_number(converter: Converter) -> None:
+    child = f"OBR|1|P|F|S^S^L{'|' * 21}F|600-7"
+    segments = [OBR, "OBX|1|ST|600-7^Bacteria^LN||x||||||F"] + [child, "OBX|1|ST|600-7^B^LN||R||||||F"] * 800
+    converted = convert(converter, "ORU^R01", *segments)
+    assert sum("derivedFrom" in each for each in of_type(converted, "Observation")) == 800

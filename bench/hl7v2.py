@@ -1,0 +1,138 @@
+"""HL7 v2 by MLLP: messages per second from the socket to the committed record, what they cost, how long they take, and whether memory stays flat.
+
+    python -m bench.hl7v2 [--seconds N] [--connections N] [--messages N] [--data DIR]
+
+Each message is an ORU of a patient, a report and five results; with `--messages` so many more go in, with a look at memory at every tenth of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from .clients import Figures
+from .server import Server, serving
+
+_PATIENTS = 2_000
+_TESTS = (("2345-7", "Glucose"), ("2160-0", "Creatinine"), ("2951-2", "Sodium"), ("2823-3", "Potassium"), ("17861-6", "Calcium"))
+_RUN = uuid.uuid4().hex[:6]
+
+
+def oru(number: int, results: int = 5, extra: str = "") -> bytes:
+    """A message that no other run has sent."""
+    lines = [
+        f"MSH|^~\\&|BENCH{_RUN}|LAB|CLINIC|C1|20260102101500+0100||ORU^R01^ORU_R01|{_RUN}{number}|P|2.5.1",
+        f"PID|1||{_RUN}{number % _PATIENTS}^^^HOSP^MR||Doe^Jane^{number % _PATIENTS}||19800101|F|||1 Street^^Town^^12345",
+        f"OBR|1|P{_RUN}{number}|F{_RUN}{number}|CHEM^Chemistry^L|||20260102090000+0100|||||||||||||||20260102101500+0100||LAB|F",
+    ]
+    for place in range(results):
+        code, name = _TESTS[place % len(_TESTS)]
+        value, collected = f"{number % 90 + place}.{number % 10}", "20260102100000+0100"
+        lines.append(f"OBX|{place + 1}|NM|{code}^{name}^LN|{place + 1}|{value}|mmol/L^mmol/L^UCUM|1-99|N|||F|||{collected}")
+    return ("\r".join([*lines, extra]).rstrip("\r") + "\r").encode()
+
+
+class Sender:
+    """One connection that waits for each acknowledgement."""
+
+    def __init__(self, port: int) -> None:
+        """Connects."""
+        self._socket = socket.create_connection(("127.0.0.1", port), 120)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def send(self, message: bytes) -> float:
+        """Milliseconds until the message was acknowledged. Raises RuntimeError for any answer but AA."""
+        began = time.perf_counter()
+        self._socket.sendall(b"\x0b" + message + b"\x1c\r")
+        answer = b""
+        while not answer.endswith(b"\x1c\r"):
+            data = self._socket.recv(65536)
+            if not data:
+                raise RuntimeError("the listener closed the connection")
+            answer += data
+        if b"MSA|AA|" not in answer:
+            raise RuntimeError(f"not accepted: {answer!r}")
+        return (time.perf_counter() - began) * 1000
+
+
+def run(server: Server, name: str, connections: int, more: Callable[[int], bool], first: int) -> tuple[Figures, int]:
+    """What messages cost that are sent over so many connections for as long as `more`, given how many went, says so; and how many there were."""
+    lock = threading.Lock()
+    taken, failed = [first], threading.Event()
+    latencies: list[float] = []
+
+    def work() -> None:
+        sender = Sender(server.mllp_port)
+        own: list[float] = []
+        try:
+            while not failed.is_set():
+                with lock:
+                    number = taken[0]
+                    if not more(number - first):
+                        break
+                    taken[0] += 1
+                own.append(sender.send(oru(number)))
+        except BaseException:
+            failed.set()
+            raise
+        finally:
+            with lock:
+                latencies.extend(own)
+
+    cpu, began = server.cpu_seconds(), time.perf_counter()
+    threads = [threading.Thread(target=work) for _ in range(connections)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    seconds = time.perf_counter() - began
+    if failed.is_set():
+        raise SystemExit("a message was not accepted")
+    count = taken[0] - first
+    return Figures(name, count, seconds, (server.cpu_seconds() - cpu) * 1000 / count, latencies), taken[0]
+
+
+def main() -> None:
+    """Measures and prints rows as `bench` does."""
+    arguments = argparse.ArgumentParser(prog="python -m bench.hl7v2")
+    arguments.add_argument("--seconds", type=float, default=10)
+    arguments.add_argument("--connections", type=int, default=20)
+    arguments.add_argument("--messages", type=int, default=0, help="how many more, to see memory (100,000 take some minutes)")
+    arguments.add_argument("--data", type=Path)
+    chosen = arguments.parse_args()
+    print("| work | CPU-ms | messages/s | p50 ms | p99 ms | note |\n|---|--:|--:|--:|--:|---|")
+    with serving(chosen.data) as server:
+        sender = Sender(server.mllp_port)
+        for number in range(200):
+            sender.send(oru(number))
+        done = 200
+        for connections in (1, chosen.connections):
+            figures, done = run(server, f"ORU of five results, {connections} connections", connections, _for(chosen.seconds), done)
+            _row(figures)
+        large = "ZPD|1|" + "A" * 5_000_000
+        took = sorted(sender.send(oru(done + place, extra=large)) for place in range(5))
+        done += 5
+        print(f"| a message of 5 MB | | | {took[2]:.0f} | {took[-1]:.0f} | |")
+        for part in range(10 if chosen.messages else 0):
+            figures, done = run(server, f"messages up to {done}", chosen.connections, lambda sent: sent < chosen.messages // 10, done)
+            _row(figures, f"{part + 1}/10, {server.listener_memory():.0f} MB")
+
+
+def _for(seconds: float) -> Callable[[int], bool]:
+    """Says so for so many seconds."""
+    until = time.perf_counter() + seconds
+    return lambda _: time.perf_counter() < until
+
+
+def _row(figures: Figures, note: str = "") -> None:
+    p50, p99 = figures.percentile(0.5), figures.percentile(0.99)
+    print(f"| {figures.name} | {figures.cpu_ms:.2f} | {figures.rate:.0f} | {p50:.1f} | {p99:.1f} | {note} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""The acknowledgement of a message that was sent. https://www.hl7.eu/refactored/segMSA.html"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fhir_server.hl7v2.message import Message, read
+from fhir_server.hl7v2.unreadable import Unreadable
+
+_ACCEPTED = frozenset({"AA", "CA"})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """MSA-1 and, for people, what the peer says of it: its texts may tell of a patient."""
+
+    code: str
+    told: str
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the peer has taken the message. All else it refuses for good: sent again it would refuse it again."""
+        return self.code in _ACCEPTED
+
+
+def control_id_of(raw: bytes) -> str | None:
+    """The control id of the message that this acknowledges; None for what is no acknowledgement."""
+    message = _read(raw)
+    segment = next((each for each in message.segments if each.name == "MSA"), None) if message is not None else None
+    return segment.get(2) if segment is not None else None
+
+
+def read_answer(raw: bytes) -> Answer:
+    """What an acknowledgement says."""
+    message = _read(raw)
+    code, texts = "", []
+    for segment in message.segments if message is not None else ():
+        if segment.name == "MSA":
+            code = segment.get(1).strip().upper()
+            texts.append(segment.get(3))
+        if segment.name == "ERR":
+            # 2.5 and later: where, which code, what for people; before that one field has it all.
+            texts += [each.text for number in (2, 3, 8, 7) for each in segment.repetitions(number)] or [segment.get(1)]
+    return Answer(code, ": ".join(filter(None, [code or "no code", "; ".join(filter(None, texts))]))[:2000])
+
+
+def _read(raw: bytes) -> Message | None:
+    try:
+        return read(raw)
+    except Unreadable:
+        return None

@@ -1,0 +1,75 @@
+"""The broker: BROKER_URL's, or the database itself by kombu's transport for SQL, in a schema of its own.
+
+https://docs.celeryq.dev/projects/kombu/en/stable/reference/kombu.transport.sqlalchemy.html
+
+Of that transport the reading is replaced. It marks a message as taken and keeps it for ever, and several readers wait for each other; here the
+message goes, each reader takes another one, and looking into an empty queue is one statement in place of two and a transaction.
+"""
+
+from __future__ import annotations
+
+import json
+from queue import Empty
+from typing import Any, Final
+
+from kombu.connection import Connection
+from kombu.transport import TRANSPORT_ALIASES, sqlalchemy
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from fhir_server.settings import NETWORK, Settings, SetupError
+
+POLL_SECONDS: Final = 0.5
+"""How often a worker looks for tasks: 0.3 % of a core, and a task begins a quarter of a second later on average."""
+
+_ALIAS: Final = "fhirdb"
+_TAKE: Final = text(
+    "DELETE FROM kombu_message WHERE id = (SELECT m.id FROM kombu_message m JOIN kombu_queue q ON q.id = m.queue_id"
+    " WHERE q.name = :queue ORDER BY m.id LIMIT 1 FOR UPDATE OF m SKIP LOCKED) RETURNING payload"
+)
+
+
+class Channel(sqlalchemy.Channel):
+    """Takes messages for good."""
+
+    def _get(self, queue: str, timeout: float | None = None) -> Any:
+        del timeout
+        row = self.session.execute(_TAKE, {"queue": queue}).first()
+        self.session.commit()
+        if row is None:
+            raise Empty
+        return json.loads(row[0])
+
+
+class Transport(sqlalchemy.Transport):
+    """The database as broker."""
+
+    Channel = Channel
+    polling_interval = POLL_SECONDS
+    connection_errors: tuple[type[Exception], ...] = (DBAPIError, OSError)  # type: ignore[assignment]  # kombu's is of one kind
+
+
+TRANSPORT_ALIASES[_ALIAS] = f"{__name__}:Transport"
+
+
+def location(settings: Settings) -> dict[str, Any]:
+    """Where the broker is, as Celery's settings have it. The settings name a broker or a database."""
+    if settings.broker_url is not None:
+        return {"broker_url": settings.broker_url}
+    url = str(settings.database_url).replace("postgresql://", "postgresql+psycopg://", 1)
+    session = {"options": "-c search_path=broker -c jit=off -c statement_timeout=20000", "application_name": "fhir-server broker", **NETWORK}
+    options = {"isolation_level": "AUTOCOMMIT", "pool_size": 3, "max_overflow": 3, "pool_pre_ping": True, "connect_args": session}
+    return {"broker_url": f"{_ALIAS}+{url}", "broker_transport_options": options}
+
+
+def reach(settings: Settings) -> None:
+    """Connects to the broker once. Raises SetupError where it cannot be had within some seconds; the text has no password in it."""
+    found = location(settings)
+    try:
+        options = found.get("broker_transport_options")
+        with Connection(found["broker_url"], transport_options=options, connect_timeout=5) as connection:  # type: ignore[no-untyped-call]
+            connection.ensure_connection(max_retries=1, timeout=5)
+            connection.default_channel.queue_declare("fhir-server", durable=True, auto_delete=False)
+    except Exception as error:  # noqa: BLE001 - each transport has errors of its own
+        name = "BROKER_URL" if settings.broker_url is not None else "the database"
+        raise SetupError(f"the broker does not answer ({type(error).__name__}); see that it runs, and that {name} is right") from None

@@ -1,0 +1,82 @@
+"""The process that does background work: one, with a few threads. https://docs.celeryq.dev/en/stable/userguide/workers.html"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any, Final
+
+from celery import Celery, signals
+from celery.exceptions import SecurityWarning
+
+from fhir_server import process
+from fhir_server.hl7v2.outbound import CONSUMER, Outbound
+from fhir_server.outcome import Outcome
+from fhir_server.settings import Settings
+from fhir_server.store import Store
+
+from .application import RETRIES, application
+from .broker import reach
+from .relay import Relay
+
+THREADS: Final = 8
+"""Tasks at the same time, most of which wait for somebody else's answer."""
+SOON: Final = 10.0
+"""Seconds. What is due later is found by the sweep."""
+
+
+def run_worker(settings: Settings, ready: Callable[[str], None]) -> None:
+    """Works until SIGTERM or SIGINT; then what is at work ends, and what waits for an answer stops waiting within seconds.
+
+    Calls `ready` when it begins, with what to tell people.
+
+    Raises Outcome `unavailable` where the database is away or not migrated, SetupError where the broker is.
+    """
+    reach(settings)
+    # It is said to whoever runs as root, because of pickled tasks; these are JSON.
+    warnings.simplefilter("ignore", SecurityWarning)
+    # One more than tasks, for the relay.
+    store = Store.of(settings, connections=THREADS + 1)
+    leaving = threading.Event()
+    try:
+        app = application(settings)
+        outbound = Outbound(store, settings, leaving)
+        define(app, outbound)
+        relay = Relay(store, {CONSUMER: outbound.hear}, lambda name, identity: app.send_task(name, (identity,)))
+
+        @signals.worker_shutting_down.connect(weak=False)
+        def leave(**_: Any) -> None:
+            leaving.set()
+
+        process.settle()
+        relay.start()
+        ready(f"{THREADS} threads")
+        worker = app.Worker(pool="threads", concurrency=THREADS, without_gossip=True, without_mingle=True, without_heartbeat=True, loglevel="WARNING")
+        worker.start()
+        leaving.set()
+        relay.stop()
+    finally:
+        store.close()
+
+
+def define(app: Celery, outbound: Outbound) -> None:
+    """Gives an application its tasks."""
+
+    @app.task(name="hl7v2.deliver", autoretry_for=(Outcome,), **RETRIES)
+    def deliver(peer: str) -> None:
+        """Sends a peer what waits for it."""
+        again = outbound.deliver(peer)
+        if again is not None and again < SOON:
+            deliver.apply_async((peer,), countdown=again)
+
+    @app.task(name="hl7v2.sweep", autoretry_for=(Outcome,), **RETRIES)
+    def sweep() -> None:
+        """Asks for deliveries that are due, whoever has forgotten them."""
+        for peer in outbound.due():
+            deliver.delay(peer)
+
+    @app.task(name="hl7v2.upkeep", autoretry_for=(Outcome,), **RETRIES)
+    def upkeep() -> None:
+        """Takes out what was delivered long ago."""
+        outbound.forget()

@@ -1,0 +1,81 @@
+"""Which status of a resource may follow which: the table that every door is held to, as all of them write through `transact`.
+
+https://hl7.org/fhir/R4/appointment.html#status
+
+A new resource may begin with any status: another system hands over appointments that are long over. One that keeps its status may change otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Final, Literal
+from zoneinfo import ZoneInfo
+
+from fhir_server import fhirjson
+from fhir_server.outcome import Outcome
+from fhir_server.search import Grant
+from fhir_server.search.params.date import parse_date
+
+from .ops import Resource
+from .plan import Target
+
+MOVES: Final[dict[str, dict[str, tuple[str, ...]]]] = {
+    "Appointment": {
+        "proposed": ("pending", "booked", "cancelled"),
+        "waitlist": ("pending", "booked", "cancelled"),
+        "pending": ("booked", "cancelled"),
+        "booked": ("arrived", "checked-in", "noshow", "cancelled"),
+        "arrived": ("checked-in", "cancelled", "booked"),
+        "checked-in": ("fulfilled", "cancelled", "arrived"),
+        "noshow": ("booked", "arrived"),
+        "fulfilled": (),
+        "cancelled": (),
+        "entered-in-error": (),
+    }
+}
+"""By type and status, those that may come next; a status without any is final."""
+
+
+def check(targets: Iterable[Target], grant: Grant, at: datetime, zone: ZoneInfo) -> None:
+    """Raises Outcome `business-rule` for a move that is not in the table, `forbidden` for one that is not the caller's to make.
+
+    `zone` is the clinic's, whose day it is `at` that moment.
+    """
+    for target in targets:
+        moves, current = MOVES.get(target.type), target.current
+        if moves is None or target.resource is None or current is None or current.body is None or current.deleted:
+            continue
+        old, new = fhirjson.loads(current.body.encode()), target.resource
+        before, after = old.get("status"), new.get("status")
+        if before == after or before not in moves:
+            continue
+        if after not in moves[before]:
+            raise Outcome("business-rule", _refusal(target.type, before, after, moves[before]), expression=f"{target.type}.status")
+        if before == "noshow":
+            _late(old, grant, at, zone)
+
+
+def _refusal(name: str, before: str, after: Any, open_to_it: tuple[str, ...]) -> str:
+    said = f"may become {' or '.join(open_to_it)}" if open_to_it else "stays so; make a new one"
+    return f"{'An' if name[0] in 'AEIOU' else 'A'} {name} that is {before} cannot become {after}: it {said}"
+
+
+def _late(old: Resource, grant: Grant, at: datetime, zone: ZoneInfo) -> None:
+    """Who was taken for a no-show may still come on the day, which the desk decides."""
+    if not is_of_the_desk(grant, "u"):
+        raise Outcome("forbidden", "Only staff take back that somebody did not come", expression="Appointment.status")
+    try:
+        is_over = parse_date(old.get("start", ""), zone)[0].astimezone(zone).date() < at.astimezone(zone).date()
+    except (ValueError, OverflowError):
+        is_over = True
+    if is_over:
+        said = "That somebody did not come can be taken back until the end of the appointment's day; make a new appointment"
+        raise Outcome("business-rule", said, expression="Appointment.status")
+
+
+def is_of_the_desk(grant: Grant, permission: Literal["c", "u"]) -> bool:
+    """Whether the caller decides what staff decide about appointments: staff, admins, and backend services that may write all of them."""
+    if grant.roles:
+        return bool(grant.roles & {"staff", "admin"})
+    return any(way.patient is None and not way.query for way in grant.ways("Appointment", permission))

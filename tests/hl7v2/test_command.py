@@ -1,0 +1,207 @@
+"""`fhir-server mllp` and the listener of `serve`, as processes that are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from fhir_server.hl7v2.framing import block
+
+from .test_intake import fresh, oru
+from .test_mllp import Authority, Client, client_context, code
+
+PROGRAM = Path(sys.executable).with_name("fhir-server")
+SECRET = "a secret that only the tests know of"
+
+
+def environ(**settings: str) -> dict[str, str]:
+    clean = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "JWT_SECRET"}}
+    return clean | {"JWT_SECRET": SECRET} | settings
+
+
+@contextmanager
+def listener(url: str, data: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A `mllp` command on a database, and its port."""
+    command = [str(PROGRAM), "mllp", "--data", str(data), "--port", "0"]
+    log = data / "mllp.log"
+    with (
+        log.open("w") as stream,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stream, text=True, env=environ(DATABASE_URL=url, **settings)) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line.startswith("ready mllp"), log.read_text()
+            yield process, int(line.rsplit(":", 1)[1])
+        finally:
+            with suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+            process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def url(database_url: str) -> str:
+    """A database whose commits are durable when they return, which is what is looked at here."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(f'ALTER DATABASE "{connection.info.dbname}" SET synchronous_commit = on')
+    return database_url
+
+
+def rows(url: str, control: str) -> list[tuple[str, int, int]]:
+    with psycopg.connect(url) as connection:
+        return connection.execute("SELECT state, attempts, cardinality(written) FROM hl7v2_message WHERE control_id = %s", (control,)).fetchall()
+
+
+def versions(url: str, number: str) -> int:
+    """Versions of patients that have a number."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM resource_version WHERE body LIKE %s AND body LIKE '%%\"Patient\"%%'", (f'%"{number}"%',)
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_what_was_acknowledged_is_there_after_a_kill(url: str, tmp_path: Path) -> None:
+    sent = [(fresh(), fresh()) for _ in range(5)]
+    with listener(url, tmp_path) as (process, port), Client(port) as client:
+        for control, number in sent:
+            assert client.ask(oru(control, number)) == "AA"
+        process.kill()
+    for control, number in sent:
+        assert [(state, attempts) for state, attempts, _ in rows(url, control)] == [("processed", 1)]
+        assert versions(url, number) == 1
+
+
+def test_what_was_not_acknowledged_before_a_kill_is_done_once_when_it_is_repeated(url: str, tmp_path: Path) -> None:
+    """Killed at moments that fall before, within and after the transaction; the peer sends again until it is told."""
+    left: list[tuple[bytes, str, str]] = []
+    for pause in (0.0, 0.005, 0.02):
+        control, number = fresh(), fresh()
+        with listener(url, tmp_path) as (process, port), Client(port) as client:
+            # The first message of a process takes longest: what it needs is made ready.
+            assert client.ask(left[-1][0] if left else oru(fresh(), fresh())) == "AA"
+            left.append((oru(control, number), control, number))
+            client.send(block(left[-1][0]))
+            time.sleep(pause)
+            process.kill()
+            with suppress(OSError):
+                assert code(client.answer()) in {"", "AA"}
+    with listener(url, tmp_path) as (_, port), Client(port) as client:
+        assert client.ask(left[-1][0]) == "AA"
+    for _, control, number in left:
+        assert [state for state, _, _ in rows(url, control)] == ["processed"]
+        assert versions(url, number) == 1
+
+
+def test_two_listeners_on_one_database(url: str, tmp_path: Path) -> None:
+    control, number = fresh(), fresh()
+    (tmp_path / "other").mkdir()
+    with listener(url, tmp_path) as (_, first), listener(url, tmp_path / "other") as (_, second), Client(first) as one, Client(second) as other:
+        for client in (one, other):
+            client.send(block(oru(control, number)))
+        assert one.answer() == other.answer()
+    assert [(state, attempts) for state, attempts, _ in rows(url, control)] == [("processed", 1)]
+    assert versions(url, number) == 1
+
+
+def test_it_ends_in_order_and_shows_no_secret(url: str, tmp_path: Path) -> None:
+    with listener(url, tmp_path) as (process, port), Client(port) as client:
+        assert client.ask(oru(fresh(), fresh())) == "AA"
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(15) == 0
+        assert time.monotonic() - began < 10
+    assert SECRET not in (tmp_path / "mllp.log").read_text()
+    assert "Traceback" not in (tmp_path / "mllp.log").read_text()
+
+
+def test_certificates_by_settings(url: str, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("clinic.example.org")
+    settings = {"MLLP_TLS_CERT": str(certificate), "MLLP_TLS_KEY": str(key), "MLLP_TLS_CA": str(authority.ca), "MLLP_ALLOW": "lab.example.org"}
+    with listener(url, tmp_path, **settings) as (_, port), Client(port, client_context(authority, "lab.example.org")) as client:
+        assert client.ask(oru(fresh(), fresh())) == "AA"
+    done = subprocess.run(
+        [str(PROGRAM), "check", "--data", str(tmp_path)], capture_output=True, text=True, check=False, env=environ(DATABASE_URL=url, **settings)
+    )
+    assert "ok     HL7 v2" in done.stdout
+    assert "expires" in done.stdout
+
+
+@pytest.mark.parametrize("settings", [{"MLLP_ALLOW": "lab.example.org"}, {"MLLP_TLS_CERT": __file__, "MLLP_TLS_KEY": __file__}])
+@pytest.mark.parametrize("command", ["mllp", "check", "serve"])
+def test_settings_that_cannot_be_used_are_one_line(url: str, tmp_path: Path, command: str, settings: dict[str, str]) -> None:
+    arguments = [command, "--data", str(tmp_path / "data"), *(["--port", "0"] if command != "check" else [])]
+    done = subprocess.run(
+        [str(PROGRAM), *arguments], capture_output=True, text=True, check=False, env=environ(DATABASE_URL=url, **settings), timeout=60
+    )
+    said = done.stdout if command == "check" else done.stderr
+    assert done.returncode == 1
+    assert [line for line in said.splitlines() if "MLLP_" in line and ("fhir-server: " in line or "fault" in line)]
+    assert "Traceback" not in said
+
+
+def test_a_port_in_use_is_one_line(url: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        command = [str(PROGRAM), "mllp", "--data", str(tmp_path), "--port", str(taken.getsockname()[1])]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ(DATABASE_URL=url), timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+
+
+def test_serve_starts_its_listener_again_and_takes_it_along_when_it_is_killed(tmp_path: Path) -> None:
+    command = [str(PROGRAM), "serve", "--data", str(tmp_path / "data"), "--port", "0", "--mllp-port", "0", "--processes", "1"]
+    log = tmp_path / "serve.log"
+    with log.open("w") as stream, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stream, text=True, env=environ()) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("ready "), log.read_text()
+            port = int(next(line for line in log.read_text().splitlines() if line.startswith("mllp ")).rsplit(":", 1)[1])
+            with Client(port) as client:
+                assert client.ask(oru(fresh(), fresh())) == "AA"
+            before = owner(port)
+            before.kill()
+            deadline = time.monotonic() + 60
+            while True:
+                try:
+                    with Client(port) as client:
+                        assert client.ask(oru(fresh(), fresh())) == "AA"
+                        break
+                except ConnectionError:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.2)
+            after = owner(port)
+            assert after.pid != before.pid
+            process.kill()
+            after.wait(15)
+        finally:
+            process.kill()
+            stop_database(tmp_path / "data")
+
+
+def owner(port: int) -> psutil.Process:
+    """The process that listens at a port."""
+    found = next(each for each in psutil.net_connections("tcp") if each.laddr and each.laddr.port == port and each.status == psutil.CONN_LISTEN)
+    return psutil.Process(found.pid)
+
+
+def stop_database(data: Path) -> None:
+    """A killed `serve` leaves its PostgreSQL to the next one."""
+    file = data / "postgres" / "postmaster.pid"
+    if file.exists():
+        with suppress(psutil.NoSuchProcess):
+            server = psutil.Process(int(file.read_text().split()[0]))
+            server.terminate()
+            server.wait(20)
