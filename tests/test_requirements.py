@@ -58,7 +58,7 @@ def _tests(path: Path) -> Iterator[str]:
 def test_ids_are_unique_and_rows_complete() -> None:
     ids = [row["id"] for row in rows()]
     assert len(ids) == len(set(ids))
-    assert [row["id"] for row in rows() if not re.fullmatch(r"[A-Z]+-[0-9]{2,3}", row["id"]) or not row["requirement"].strip()] == []
+    assert [row["id"] for row in rows() if not re.fullmatch(r"[A-Z][A-Z0-9]*-[0-9]{2,3}", row["id"]) or not row["requirement"].strip()] == []
 
 
 def test_sources_are_pages_with_anchors() -> None:
