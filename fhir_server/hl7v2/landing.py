@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -19,14 +20,16 @@ from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
 from fhir_server.settings import CANON
 from fhir_server.store import instant
-from fhir_server.store.ops import Op, Put, Version
+from fhir_server.store.database import Connection
+from fhir_server.store.ops import Commit, Op, Put, Version
 
+from . import merge
 from .faults import Fault
 from .grammar import check
 from .mapping import BY_IDENTIFIER, FILLED, KNOWN, MENTIONED, Converted, Converter, Made
 from .merging import Json, filled, is_older, merged, same
 from .message import Message, Segment
-from .processing import Process, Result, State, Work
+from .processing import Hook, Process, Result, State, Work
 from .refusals import of_outcome
 
 _ATTEMPTS: Final = 8
@@ -50,9 +53,17 @@ class Unmatched(Exception):  # noqa: N818 - what is said of the message
 
 @dataclass(slots=True)
 class Planned:
-    """What is to be written, and what was found out on the way: `known` is the patient if there before, `there` are versions that stay."""
+    """What is to be written, and what was found out on the way.
 
-    ops: list[Op] = field(default_factory=list)
+    `known` is the patient if there before, `there` are versions that stay.
+
+    `merged` are the ids of patients who are merged, each with the one who stays; `seen` are versions of patients that are not written here, and that
+    all this is about.
+    """
+
+    ops: dict[tuple[str, str], Put] = field(default_factory=dict)
+    merged: dict[str, str] = field(default_factory=dict)
+    seen: dict[str, int] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     patient: str | None = None
     known: str | None = None
@@ -100,28 +111,48 @@ def understood(converter: Converter, message: Message, zone: ZoneInfo) -> Conver
 def _land(engine: Engine, converted: Converted, message: Message, work: Work, unhandled: tuple[str, ...]) -> Result:
     planned = plan(engine, converted, message, work.grant, work.patient)
     try:
-        for op in planned.ops:
-            engine.validator.require(op.resource)  # type: ignore[union-attr]  # all are Puts
+        for op in planned.ops.values():
+            engine.validator.require(op.resource)
     except Outcome as outcome:
         # What a code that no table has was to become is what is missing.
         unmapped = any(fault.code == _NO_CODE for fault in converted.faults)
         refusal = of_outcome(outcome)
         faults = (*refusal.faults, *converted.faults)
         return Result("AE", "unmapped" if unmapped else refusal.state, faults, unhandled, planned.known)
+    ops = [*planned.ops.values(), *merge.moved(engine.store, work.grant, planned.merged)]
     faults = (*converted.faults, *planned.faults)
     state: State = "warning" if any(fault.severity == "W" for fault in faults) else "processed"
 
     result = Result("AA", state, faults, unhandled, planned.patient, tuple(planned.there))
-    if planned.ops:
-        engine.store.transact(
-            planned.ops,
-            work.grant,
-            request_id=work.peer.request_id or work.id,
-            address=work.peer.address,
-            provenance=_provenance(message, work),
-            beside=work.keep(lambda _: result),
-        )
+    if ops:
+        _write(engine, ops, message, work, _kept(engine, planned, work.keep(lambda _: result)))
+    while planned.merged and (ops := [*merge.moved(engine.store, work.grant, planned.merged)]):
+        # Committed by others at the same moment; whoever comes later finds the patient merged.
+        _write(engine, ops, message, work, None)
     return result
+
+
+def _write(engine: Engine, ops: Sequence[Op], message: Message, work: Work, beside: Hook | None) -> None:
+    engine.store.transact(
+        ops,
+        work.grant,
+        request_id=work.peer.request_id or work.id,
+        address=work.peer.address,
+        provenance=_provenance(message, work),
+        beside=beside,
+    )
+
+
+def _kept(engine: Engine, planned: Planned, keep: Hook) -> Hook:
+    """The hook that keeps the result, and raises Outcome `conflict` where a patient has changed since: they may have been merged into another."""
+
+    def beside(connection: Connection, commit: Commit) -> None:
+        for identity, version in planned.seen.items():
+            if not engine.store.stays(connection, _PATIENT, identity, version):
+                raise Outcome("conflict", "The patient was changed at the same moment")
+        keep(connection, commit)
+
+    return beside
 
 
 def plan(engine: Engine, converted: Converted, message: Message, grant: Grant, chosen: str | None = None) -> Planned:
@@ -137,7 +168,9 @@ class _Plan:
 
     def __init__(self, engine: Engine, converted: Converted, message: Message, grant: Grant, chosen: str | None) -> None:
         self._engine = engine
-        self._made = converted.made
+        self._losers = {made.number: survivor for made in converted.made if (survivor := merge.survivor_of(made)) is not None}
+        # What a merge makes of patients depends on what is there, and may have to be looked at again.
+        self._made = [replace(made, resource=deepcopy(made.resource)) for made in converted.made] if self._losers else converted.made
         self._header = message.header
         self._grant = grant
         self._chosen = chosen
@@ -152,9 +185,11 @@ class _Plan:
             raise Unmatched(Fault("101", "The message names no patient", "PID"))
         with self._engine.store.latest(self._grant) as db:
             by_number = _found(db.identified, self._made)
+        merge.apart(self._losers, by_number)
         for made in self._made:
             if made.type == _PATIENT and made.key in BY_IDENTIFIER:
-                self._patient(made, by_number.get(made.number, []))
+                look = self._patient if made.number not in self._losers else self._loser
+                look(made, by_number.get(made.number, []))
         for made in self._made:
             if made.type != _PATIENT and made.key in BY_IDENTIFIER:
                 self._numbered(made, by_number.get(made.number, []))
@@ -200,12 +235,38 @@ class _Plan:
         self._planned.patient = self._planned.known = identity
         self._known(made, version, body)
 
+    def _loser(self, made: Made, found: Sequence[Version]) -> None:
+        """One whom the message says to be the same as another in it."""
+        number = self._losers[made.number]
+        survivor, identity = self._made_of(number), self._ids[number]
+        if not _identifiers(made.resource):
+            raise Unmatched(Fault("204", "The patient who is merged has no identifier", "MRG", field=1))
+        others = {version.id: (version, _body(version)) for version in found if version.id != identity}
+        living = {each: pair for each, pair in others.items() if not merge.replaced_by(pair[1])}
+        if len(living) > 1:
+            raise Unmatched(Fault("204", "The identifiers belong to different patients", "MRG", field=1))
+        if found and not living:
+            # Merged before: into this one, or into somebody else.
+            if others and identity not in self._survivor(next(iter(others.values()))[1]):
+                raise Unmatched(Fault("204", "The patient was merged into another one before", "MRG", field=1))
+            self._gone.add(made.number)
+            survivor.resource["link"] = [link for link in survivor.resource["link"] if link["other"]["reference"] != made.urn]
+            return
+        for version, body in living.values():
+            self._known(made, version, body)
+            survivor.resource["link"] += merge.replaces(body)
+        if not living:
+            self._fresh(made, "")
+        stated = [*survivor.resource.get("identifier", ()), *self._there.get(number, {}).get("identifier", ())]
+        told = [*self._there.get(made.number, {}).get("identifier", ()), *made.resource.pop("identifier")]
+        survivor.resource["identifier"] = [*survivor.resource.get("identifier", ()), *merge.old_numbers(stated, told)]
+        self._planned.merged[self._ids[made.number]] = identity
+
     def _survivor(self, body: Json) -> dict[str, tuple[Version, Json]]:
         """Whom a patient was merged into, through as many merges as there were."""
         seen: set[str] = set()
         while True:
-            links = [link["other"].get("reference", "") for link in body.get("link", ()) if link.get("type") == "replaced-by"]
-            identity = links[0].removeprefix("Patient/") if links else str(body.get("id", ""))
+            identity = merge.replaced_by(body).removeprefix("Patient/") or str(body.get("id", ""))
             if not identity or identity in seen:
                 return {}
             seen.add(identity)
@@ -214,7 +275,7 @@ class _Plan:
             if version is None or version.body is None:
                 return {}
             body = _body(version)
-            if not _is_replaced(body):
+            if not merge.replaced_by(body):
                 return {identity: (version, body)}
 
     def _numbered(self, made: Made, found: Sequence[Version]) -> None:
@@ -269,7 +330,7 @@ class _Plan:
         """References to those who were merged into a patient of the message."""
         for number, there in self._there.items():
             if patient == f"Patient/{self._ids[number]}" and there.get("resourceType") == _PATIENT:
-                return [link["other"].get("reference", "") for link in there.get("link", ()) if link.get("type") == "replaces"]
+                return [link["other"].get("reference", "") for link in merge.replaces(there)]
         return []
 
     def _known(self, made: Made, version: Version, body: Json) -> None:
@@ -285,8 +346,13 @@ class _Plan:
         told = self._linked(made.resource)
         there, version = self._there.get(made.number), self._versions.get(made.number)
         identity = self._ids[made.number]
+        before = self._planned.ops.get((made.type, identity))
+        if before is not None:
+            # The same once more: a practitioner whose name is spelt in two ways, a patient whom several are merged into.
+            before.resource = before.resource if made.key == MENTIONED else merged(before.resource, told, made.nulls)
+            return
         if there is None or version is None:
-            self._planned.ops.append(Put({**told, "id": identity}, identity, absent=True))
+            self._planned.ops[made.type, identity] = Put({**told, "id": identity}, identity, absent=True)
             return
         stands = f"{made.type}/{identity}/_history/{version.version}"
         if made.key == MENTIONED:
@@ -297,10 +363,14 @@ class _Plan:
             self._planned.faults.append(Fault("0", f"A later state of the {made.type} is there; this one is kept in the message alone", severity="I"))
             return
         changed = filled(there, told) if made.key == FILLED else merged(there, told, made.nulls)
-        if same({**changed, "meta": None}, {**there, "meta": None}):
-            self._planned.there.append(stands)
-        else:
-            self._planned.ops.append(Put(changed, identity, if_match=str(version.version)))
+        if identity in self._planned.merged:
+            changed.pop("identifier", None)
+        if not same({**changed, "meta": None}, {**there, "meta": None}):
+            self._planned.ops[made.type, identity] = Put(changed, identity, if_match=str(version.version))
+            return
+        self._planned.there.append(stands)
+        if made.type == _PATIENT:
+            self._planned.seen[identity] = version.version
 
     def _numbers_of(self, reference: str) -> Json:
         """A reference by number to what a message mentions and is not in the record."""
@@ -353,11 +423,7 @@ def _identifiers(resource: Json) -> list[tuple[str, str]]:
 
 def _living(found: Iterable[Version]) -> dict[str, tuple[Version, Json]]:
     """Those patients who were not merged into others, by id."""
-    return {version.id: (version, body) for version in found if not _is_replaced(body := _body(version))}
-
-
-def _is_replaced(body: Json) -> bool:
-    return any(link.get("type") == "replaced-by" for link in body.get("link", ()))
+    return {version.id: (version, body) for version in found if not merge.replaced_by(body := _body(version))}
 
 
 def _belongs(body: Json, patient: str | None) -> bool:

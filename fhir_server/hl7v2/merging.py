@@ -36,6 +36,13 @@ _RANKS: Final[dict[str, int]] = {
     "appended": 3,
     "corrected": 3,
 }
+_TOLD_IN_PARTS: Final = frozenset({"period", "hospitalization"})
+"""Elements of a visit whose parts come in messages of their own: it begins in one and ends in another."""
+_KEPT: Final = frozenset({"identifier", "link"})
+"""Elements that no message takes away: by them somebody is found."""
+_PERIOD_END: Final = ("period", "end")
+_UNDER_WAY: Final = frozenset({"planned", "in-progress"})
+_NO_CLASS: Final = "UNK"
 _ENDED: Final = frozenset({"completed", "revoked", "entered-in-error"})
 _WAITING: Final = frozenset({"draft", "active", "on-hold", "unknown"})
 _CALLED_OFF: Final = frozenset({"cancelled", "noshow", "entered-in-error"})
@@ -55,20 +62,72 @@ def is_older(there: Json, told: Json) -> bool:
     return then is not None and now is not None and now < then
 
 
-def merged(there: Json, told: Json, nulls: Collection[str]) -> Json:
-    """The resource as it is from now on. `nulls` are elements that the message says to be without a value."""
+def merged(there: Json, told: Json, nulls: Collection[tuple[str, ...]]) -> Json:
+    """The resource as it is from now on. `nulls` are elements that the message says to be without a value, as `Path.keys` names them."""
     if told["resourceType"] in WHOLE:
         return _replaced(there, told)
-    found = {name: value for name, value in there.items() if name not in nulls or name in _OURS}
+    if told["resourceType"] == "Encounter" and _begins_anew(there, told):
+        nulls = {*nulls, _PERIOD_END}
+    found = _without(there, nulls)
     for name, value in told.items():
-        if _stays(name, there, told):
+        if _stays(name, there, told, nulls):
             continue
         if name in _UNITED and name in found:
             found[name] = _united(found[name], value)
+        elif told["resourceType"] == "Encounter" and name in found:
+            found[name] = _of_visit(name, found[name], value)
         else:
             _clear_choice(found, name)
             found[name] = value
     return found
+
+
+def _without(there: Json, nulls: Collection[tuple[str, ...]]) -> Json:
+    found = dict(there)
+    for first, *rest in nulls:
+        if first in _OURS or first in _KEPT or first not in found:
+            continue
+        if not rest:
+            del found[first]
+        elif isinstance(found[first], list):
+            found[first] = [each for each in found[first] if each.get("url") != rest[0]]
+        else:
+            found[first] = _without(found[first], [tuple(rest)])
+        if found.get(first) in ({}, []):
+            del found[first]
+    return found
+
+
+def _of_visit(name: str, there: Any, told: Any) -> Any:
+    """An element of a visit of which a message tells only what has changed."""
+    if name in _TOLD_IN_PARTS:
+        return {**there, **told}
+    if name == "location":
+        return _places(there, told)
+    if name == "participant":
+        named = [_kinds(each) for each in told]
+        return [each for each in there if _kinds(each) not in named] + told
+    if name == "diagnosis":
+        named = [each.get("condition") for each in told]
+        return [each for each in there if each.get("condition") not in named] + told
+    return told
+
+
+def _places(there: list[Json], told: list[Json]) -> list[Json]:
+    """Where somebody was, and is: whoever is in another place now is no longer in the one before."""
+    now = {_place(each): each for each in told}
+    has_moved = any(each.get("status") == "active" for each in told)
+    found = [now.pop(_place(each), {**each, "status": "completed"} if has_moved and each.get("status") == "active" else each) for each in there]
+    return found + [each for each in told if _place(each) in now]
+
+
+def _place(each: Json) -> str:
+    location = each.get("location", {})
+    return str(location.get("reference") or location.get("display"))
+
+
+def _kinds(participant: Json) -> str:
+    return repr([coding.get("code") for concept in participant.get("type", ()) for coding in concept.get("coding", ())])
 
 
 def filled(there: Json, told: Json) -> Json:
@@ -118,6 +177,9 @@ def _united(there: list[Json], told: list[Json]) -> list[Json]:
         if place is None:
             places[_key(each)] = len(found)
             found.append(each)
+        elif "value" in each and "system" in each:
+            # What it was said to be of before, an old number for one, it still is.
+            found[place] = {**found[place], **each}
         elif "display" not in found[place] or set(each) - {"display"} != set(found[place]) - {"display"}:
             found[place] = each
     return found
@@ -134,11 +196,34 @@ def _key(element: Json) -> str:
     return str(element["reference"]) if "reference" in element else repr(element)
 
 
-def _stays(name: str, there: Json, told: Json) -> bool:
-    """What a message does not change although it tells of it: that an order is done, and who was to come to what is called off."""
-    if told["resourceType"] == "ServiceRequest":
-        return name == "status" and there.get(name) in _ENDED and told.get(name) in _WAITING
-    return name == "participant" and name in there and told["resourceType"] == "Appointment" and told.get("status") in _CALLED_OFF
+def _stays(name: str, there: Json, told: Json, nulls: Collection[tuple[str, ...]]) -> bool:
+    """What a message does not change although it tells of it.
+
+    That an order is done; who was to come to what is called off; that a visit is over, until the message of its end is taken back; and what somebody
+    has found of an allergy or a diagnosis, of which a message says no more than that there is one.
+    """
+    if name not in there:
+        return False
+    type_, before, after = told["resourceType"], there[name], told[name]
+    if type_ == "ServiceRequest":
+        return name == "status" and before in _ENDED and after in _WAITING
+    if type_ == "Appointment":
+        return name == "participant" and told.get("status") in _CALLED_OFF
+    if type_ == "Encounter" and name == "status":
+        return after == "unknown" or (before == "finished" and after in _UNDER_WAY and _PERIOD_END not in nulls)
+    if type_ == "Encounter" and name == "class":
+        return bool(after.get("code") == _NO_CLASS)
+    return name == "clinicalStatus" and type_ in {"AllergyIntolerance", "Condition"} and _codes(after) == ["active"]
+
+
+def _begins_anew(there: Json, told: Json) -> bool:
+    """Whether a visit that was over begins after its end: numbers of visits are used again."""
+    end, start = there.get("period", {}).get("end"), told.get("period", {}).get("start")
+    return bool(end and start) and parse_date(start, _UTC)[0] >= parse_date(end, _UTC)[0]
+
+
+def _codes(concept: Json) -> list[str]:
+    return [coding.get("code", "") for coding in concept.get("coding", ())]
 
 
 def _clear_choice(resource: Json, name: str) -> None:

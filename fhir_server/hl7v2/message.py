@@ -100,7 +100,7 @@ class Segment:
     _firsts: dict[int, str] = field(default_factory=dict, repr=False, compare=False)
 
     def repetitions(self, number: int) -> tuple[Repetition, ...]:
-        """The repetitions of a field that say something, two quotes included; empty ones between them are left out."""
+        """The repetitions of a field that say something, two quotes included; empty and blank ones between them are left out."""
         if number >= len(self.fields) or not self.fields[number]:
             return ()
         found = self._parsed.get(number)
@@ -108,7 +108,7 @@ class Segment:
             text = self.fields[number]
             single = self.separators.repetition not in text or self._is_header_field(number)
             texts = [text] if single else text.split(self.separators.repetition)
-            found = self._parsed[number] = tuple(Repetition(each, self.separators, self.codec) for each in texts if each)
+            found = self._parsed[number] = tuple(Repetition(each, self.separators, self.codec) for each in texts if each and not each.isspace())
         return found
 
     def get(self, number: int) -> str:

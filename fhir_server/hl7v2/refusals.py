@@ -14,7 +14,7 @@ from .message import Message
 from .processing import Result, State
 
 WANTED: Final[dict[str, frozenset[str]]] = {
-    "ADT": frozenset(["A01", "A02", "A03", "A04", "A05", "A08", "A11", "A13", "A28", "A31", "A40"]),
+    "ADT": frozenset(["A01", "A02", "A03", "A04", "A05", "A08", "A11", "A13", "A18", "A28", "A31", "A34", "A40"]),
     "DFT": frozenset({"P03"}),
     "MDM": frozenset(["T01", "T02", "T04", "T06", "T08", "T10"]),
     "OML": frozenset({"O21"}),

@@ -37,6 +37,11 @@ _IDENTIFIED: Final = (
     f" JOIN ({_CURRENT}) ON r.rid = t.rid AND r.type = k.type AND NOT r.deleted ORDER BY k.n, r.rid"
 )
 
+_REFERRING: Final = (
+    f"SELECT {_VERSION} FROM {_CURRENT} WHERE NOT r.deleted"
+    " AND r.rid IN (SELECT s.rid FROM sp_reference s WHERE s.pid = ANY(%s::int[]) AND s.id = %s AND s.type = %s) ORDER BY r.rid"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class HistoryScope:
@@ -159,6 +164,17 @@ class Snapshot:
             [folded(value) for _, _, value in sought],
         )
         return [(row[0] - 1, self._version(row[1:])) for row in self._connection.execute(_IDENTIFIED, columns).fetchall()]
+
+    def referring(self, resource_type: str, identity: str) -> list[Version]:
+        """The current resources that refer to one, by an element that a search parameter is about.
+
+        One statement, and all of them in memory. For callers to whom all is open; raises Outcome `forbidden` for others.
+        """
+        params = {name: self._registry.referring(name) for name in self._registry.types}
+        if any(self._allowed(name, "s").text != "TRUE" for name, found in params.items() if found):
+            raise Outcome("forbidden", "The token does not allow to look for all that refers to a resource")
+        pids = sorted({param.pid for found in params.values() for param in found})
+        return [self._version(row) for row in self._connection.execute(_REFERRING, (pids, identity, self._dictionary.types[resource_type]))]
 
     def history(self, scope: HistoryScope, count: int) -> tuple[list[tuple[int, Version]], bool]:
         """Up to `count` versions with their numbers, newest first, and whether there are more. Never counts, never skips rows by OFFSET."""

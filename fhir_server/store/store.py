@@ -329,6 +329,11 @@ class Store:
         statement = "SELECT 1 FROM resource WHERE type = %s AND id = %s AND NOT deleted"
         return scalar(connection, statement, self._dictionary.types[resource_type], identity) is not None
 
+    def stays(self, connection: Connection, resource_type: str, identity: str, version: int) -> bool:
+        """Whether a resource is of this version still; if so, it stays so until the transaction of the caller's connection ends."""
+        statement = "SELECT 1 FROM resource WHERE type = %s AND id = %s AND version = %s AND NOT deleted FOR SHARE"
+        return scalar(connection, statement, self._dictionary.types[resource_type], identity, version) is not None
+
     @property
     def clock(self) -> Callable[[], datetime]:
         """The clock that stamps versions."""

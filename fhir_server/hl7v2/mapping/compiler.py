@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from fhir_server.hl7v2.message import Repetition, Segment, Separators
 from fhir_server.spec import Spec
 
 from .context import Context
-from .fields import Field, ValueView, View, parse_choice, parse_condition, parse_field
+from .fields import Field, ValueView, View, is_field, parse_choice, parse_condition, parse_field
 from .functions import FUNCTIONS
 from .paths import Json, Path, Places, Step, parse_path
 from .rows import MappingFault, Row
@@ -26,6 +26,8 @@ _Choice = tuple[Field, tuple[str, ...]]
 _NAME: Final = re.compile(r"[A-Z][A-Z0-9]{1,2}\[([A-Za-z]+(?:\.[A-Za-z]+)*)[A-Za-z0-9 -]*\]")
 _STATUS: Final = "status"
 _UNKNOWN: Final = "unknown"
+_NULL: Final = '""'
+_UNLESS: Final = "?"
 
 _REMEMBERED: Final = frozenset({"CWE", "CE", "CNE"})
 """Data types whose values come again and again, and say nothing of a patient."""
@@ -173,7 +175,9 @@ class Compiler:
         if path.is_lines:
             return _lines(source, condition, convert, path)
         default = self._literal(row, path, row["value"]) if row["value"] and "=" not in row["value"] else None
-        steps, top, is_there = path.steps, path.steps[0].key if path.steps else "", path.is_there
+        steps, keys, is_there, told_apart = path.steps, path.keys, path.is_there, _told_apart(path, row)
+        is_single = not any(step.many for step in steps)
+        is_doubtful = keys == (_STATUS,) and default == _UNKNOWN
 
         def rule(view: View, into: Json, places: Places, context: Context) -> None:
             values = view.values(source)
@@ -184,18 +188,17 @@ class Compiler:
             count = 0
             for value in values:
                 if value.is_null:
-                    context.nulls.add(top)
-                    continue
-                if is_there and places.there(into, steps, count) is None:
-                    continue
-                converted = convert(value, context)
-                if converted is not None:
-                    _put(into, places, steps, count, converted)
+                    # Of a component it says nothing of the resource.
+                    context.nulls.update((keys,) if source.number else ())
+                elif not (is_there and places.there(into, steps, count) is None) and (converted := convert(value, context)) is not None:
+                    _put(into, places, told_apart(view), count, converted)
                     count += 1
+                    if is_single:
+                        break
             if count == 0 and default is not None:
-                if top == _STATUS and default == _UNKNOWN:
-                    context.warn("101", f"Nothing that is known says what the {_STATUS} is; '{default}' is taken")
                 _put(into, places, steps, 0, default)
+                if is_doubtful:
+                    context.warn("101", f"Nothing that is known says what the {_STATUS} is; '{default}' is taken")
 
         return rule
 
@@ -203,9 +206,14 @@ class Compiler:
         if not row["value"]:
             raise MappingFault("a row needs a field or a value", row)
         follows = frozenset(number for number, step in enumerate(path.steps) if (step.key, step.tag) in valued)
+        if row["value"] == _NULL:
+            return lambda _view, _into, _places, context: context.nulls.add(path.keys)
         if "{" in row["value"]:
             return _template(row, path)
-        value = self._literal(row, path, row["value"])
+        value = self._literal(row, path, row["value"].removeprefix(_UNLESS))
+        told_apart = _told_apart(path, row)
+        if row["value"].startswith(_UNLESS):
+            return lambda view, into, places, _context: _put_unless(into, places, told_apart(view), value)
 
         def rule(_view: View, into: Json, places: Places, _context: Context) -> None:
             _put_everywhere(into, places, path.steps, 0, follows, value)
@@ -351,9 +359,18 @@ def _finished(convert: Convert, finish: Callable[[Json, Context], Json]) -> Conv
 def _referred(convert: Convert, type_: str) -> Convert:
     def referred(value: Repetition, context: Context) -> Json | None:
         found = convert(value, context)
-        return context.make({"resourceType": type_, **found}) if found is not None else None
+        return context.make({"resourceType": type_, **found}) or None if found is not None else None
 
     return referred
+
+
+def _told_apart(path: Path, row: Row) -> Callable[[View], Sequence[Step]]:
+    """The steps of a path, where a field that stands as a word is what stands in it."""
+    fields = {place: parse_field(step.tag, row) for place, step in enumerate(path.steps) if step.tag is not None and is_field(step.tag)}
+    steps = path.steps
+    if not fields:
+        return lambda _view: steps
+    return lambda view: [replace(step, tag=view.text(fields[place])) if place in fields else step for place, step in enumerate(steps)]
 
 
 def _template(row: Row, path: Path) -> Rule:
@@ -386,6 +403,14 @@ def _put(into: Json, places: Places, steps: Sequence[Step], number: int, value: 
         here.setdefault(last.key, {}).update(value)
     else:
         here[last.key] = value
+
+
+def _put_unless(into: Json, places: Places, steps: Sequence[Step], value: Any) -> None:
+    """Where nothing is yet; what comes later takes its place."""
+    here = into
+    for step in steps[:-1]:
+        here = places.element(here, step, 0)
+    here.setdefault(steps[-1].key, [value] if steps[-1].many else value)
 
 
 def _put_everywhere(into: Json, places: Places, steps: Sequence[Step], depth: int, follows: frozenset[int], value: Any) -> None:

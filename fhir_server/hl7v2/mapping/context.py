@@ -29,7 +29,7 @@ class Context:
     zone: ZoneInfo
     make: Callable[[Json], Json]
     faults: list[Fault] = field(default_factory=list)
-    nulls: set[str] = field(default_factory=set)
+    nulls: set[tuple[str, ...]] = field(default_factory=set)
     segment: Segment | None = None
     field: int | None = None
 
@@ -41,7 +41,11 @@ class Context:
         """Reports what makes the message one that cannot be accepted."""
         self._report(code, text, "E")
 
-    def _report(self, code: str, text: str, severity: Literal["E", "W"]) -> None:
+    def inform(self, code: str, text: str) -> None:
+        """Reports what was left out on purpose."""
+        self._report(code, text, "I")
+
+    def _report(self, code: str, text: str, severity: Literal["E", "W", "I"]) -> None:
         segment = self.segment
         fault = Fault(
             code=code,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path as File
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -25,13 +25,14 @@ from .tables import Table
 
 FOLDER: Final = File(__file__).parents[3] / "mappings"
 STRUCTURES: Final = "message-structure"
-_REFUSE: Final = "refuse"
+_SAID: Final[Mapping[str, Callable[[Context, str, str], None]]] = {"refuse": Context.refuse, "warn": Context.warn, "report": Context.inform}
 _EACH: Final = re.compile(r"each ([A-Z][A-Z0-9]{2}-\d{1,2})(?: and (.*))?")
 _MOST: Final = 1_000
 """Repetitions of a field that each become an element of their own."""
 _RESULT: Final = "Observation"
-_FAULT: Final = re.compile(r"(\d{3}) (.+)")
-_LABEL: Final = re.compile(r"(?:([A-Za-z]+):)?([A-Z][A-Za-z]+)(\*?)(?:\.([A-Za-z.]+))?")
+_HEAD: Final = frozenset({"MSH", "EVN"})
+_FAULT: Final = re.compile(r"(0|\d{3}) (.+)")
+_LABEL: Final = re.compile(r"(?:([A-Za-z]+):)?([A-Z][A-Za-z]+)([*?]?)(?:\.([A-Za-z.]+))?")
 _LINK: Final = re.compile(r"(?:([A-Z][A-Za-z]*)\.)?([a-z][A-Za-z.\[\]]*)=([A-Z][A-Za-z]*)")
 
 
@@ -46,7 +47,8 @@ class _Link:
 class _Rule:
     """A row of a message's map: what a segment at a place makes, or adds to.
 
-    `once` is a field for each of whose repetitions the row holds. `is_outer` says that the resource may be one of a group around the segment's.
+    `once` is a field for each of whose repetitions the row holds. `is_outer` says that the resource may be one of a group around the segment's,
+    `is_there` that it has to be there already.
     """
 
     test: Any
@@ -59,21 +61,23 @@ class _Rule:
     links: tuple[_Link, ...]
     key: tuple[tuple[Field, ...], ...] | str
     is_outer: bool
+    is_there: bool
 
 
 @dataclass(frozen=True, slots=True)
-class _Refusal:
-    """A row that says that a message with such a segment is not taken."""
+class _Saying:
+    """A row that makes nothing of a segment and says why: the message is not taken for it, or it is left out."""
 
     test: Any
     code: str
     text: str
+    say: Callable[[Context, str, str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class _Structure:
     shape: Shape
-    rules: Mapping[tuple[str, str], list[_Rule | _Refusal]]
+    rules: Mapping[tuple[str, str], list[_Rule | _Saying]]
 
 
 class Converter:
@@ -94,8 +98,7 @@ class Converter:
 
     def structure_of(self, message: Message) -> str | None:
         """The structure that the map of a message is filed under; None for an event that is not taken."""
-        header = message.header
-        found = self._tables[STRUCTURES].find(f"{header.type}^{header.event}")
+        found = self._tables[STRUCTURES].find(f"{message.header.type}^{_event(message)}")
         return found.code if found is not None else None
 
     def convert(self, message: Message, zone: ZoneInfo) -> Converted:
@@ -103,18 +106,18 @@ class Converter:
         structure = self.structure_of(message)
         if structure is None:
             raise ValueError("the event is not taken")
-        return _Conversion(self._structures[structure], message, zone).run(structure)
+        return _Conversion(self._structures[structure], _with_event(message), zone).run(structure)
 
     def _structure(self, rows: Sequence[Row]) -> _Structure:
-        rules: dict[tuple[str, str], list[_Rule | _Refusal]] = {}
+        rules: dict[tuple[str, str], list[_Rule | _Saying]] = {}
         shape = parse_shape(rows)
         types: dict[str, str] = {}
         groups: dict[str, set[str]] = {}
         for row in rows:
             group, _, segment = row["at"].rpartition(".")
             found = rules.setdefault((group, segment.removesuffix("*")), [])
-            if row["resource"] == _REFUSE:
-                found.append(_refusal(row))
+            if row["resource"] in _SAID:
+                found.append(_saying(row))
             elif row["resource"]:
                 rule = self._rule(row, types, groups)
                 groups.setdefault(rule.label, set()).add(group)
@@ -125,10 +128,12 @@ class Converter:
         match = _LABEL.fullmatch(row["resource"])
         made = self._maps.get(row["map"])
         if match is None:
-            raise MappingFault(f"'{row['resource']}' is no resource, as 'Patient', 'Mother:RelatedPerson*' and 'Observation.note' are", row)
+            raise MappingFault(
+                f"'{row['resource']}' is no resource, as 'Patient', 'Kin:RelatedPerson*', 'Encounter?' and 'Observation.note' are", row
+            )
         if made is None:
             raise MappingFault(f"there is no map '{row['map']}'", row)
-        name, type_, each, below = match.groups()
+        name, type_, mark, below = match.groups()
         label = name or type_
         type_ = types.setdefault(label, type_)
         path = parse_path(below, type_, self._spec, row) if below else None
@@ -146,7 +151,7 @@ class Converter:
         test = parse_condition(repeated[2] or "" if repeated else row["if"], row)
         here = row["at"].rpartition(".")[0]
         is_outer = any(here != group and f"{here}.".startswith(f"{group}." if group else "") for group in groups.get(label, ()))
-        return _Rule(test, once, label, type_, bool(each), path, made, links, key, is_outer)
+        return _Rule(test, once, label, type_, mark == "*", path, made, links, key, is_outer, mark == "?")
 
     def _link(self, text: str, type_: str, types: Mapping[str, str], row: Row) -> _Link:
         match = _LINK.fullmatch(text)
@@ -181,8 +186,8 @@ class _Conversion:
             view = SegmentView(segment, group)
             rules = self._structure.rules.get((group.shape.path, segment.name), ())
             applied = [rule for rule in rules if (rule.test is None or rule.test(view)) and self._applied(rule, group, segment, view)]
-            # The header is what all of them go by.
-            if not applied and segment.name != "MSH":
+            # What all of them go by: what it is, what has happened, and when.
+            if not applied and segment.name not in _HEAD:
                 unhandled.append(segment)
         for made in self._made:
             made.places.finish()
@@ -192,11 +197,15 @@ class _Conversion:
             self._relate(result, parent)
         return Converted(structure, one_each([made for made in self._made if len(made.resource) > 1]), self._context.faults, unhandled)
 
-    def _applied(self, rule: _Rule | _Refusal, group: Group, segment: Segment, view: View) -> bool:
-        if isinstance(rule, _Refusal):
+    def _applied(self, rule: _Rule | _Saying, group: Group, segment: Segment, view: View) -> bool:
+        """Whether the segment has been taken up by a row."""
+        if isinstance(rule, _Saying):
             self._context.segment, self._context.field = segment, None
-            self._context.refuse(rule.code, rule.text)
-        elif rule.once is None:
+            rule.say(self._context, rule.code, rule.text)
+            return False
+        if rule.is_there and self._find(group, rule.label) is None:
+            return False
+        if rule.once is None:
             self._apply(rule, group, segment, view)
         elif len(segment.repetitions(rule.once.number)) > _MOST:
             self._context.segment, self._context.field = segment, rule.once.number
@@ -210,7 +219,7 @@ class _Conversion:
         return True
 
     def _apply(self, rule: _Rule, group: Group, segment: Segment, view: View) -> None:
-        is_found = rule.below is not None or rule.is_outer
+        is_found = rule.below is not None or rule.is_outer or rule.is_there
         made = self._find(group, rule.label) if is_found else self._labelled.get((id(group), rule.label))
         if made is None or (rule.each and rule.below is None):
             made = self._new({"resourceType": rule.type}, rule.label)
@@ -228,7 +237,8 @@ class _Conversion:
             part, places = {}, Places()
             rule.map.apply(segment, view, part, places, self._context)
             places.finish()
-            if part:
+            # What it is linked to may be all that is said in it.
+            if part or rule.links:
                 _add(made.resource, rule.below, part)
         self._links += [(group, made, part, link) for link in rule.links]
 
@@ -260,9 +270,11 @@ class _Conversion:
     def _connect(self, group: Group, made: Made, part: Json, link: _Link) -> None:
         if link.source is not None:
             source = self._find(group, link.source)
-            part = source.resource if source is not None else {}
+            if source is None:
+                return
+            part = source.resource
         target = made if link.target == made.label else self._find(group, link.target)
-        if part and target is not None and len(target.resource) > 1 and (id(part), link.path, target.number) not in self._connected:
+        if target is not None and len(target.resource) > 1 and (id(part), link.path, target.number) not in self._connected:
             self._connected.add((id(part), link.path, target.number))
             _add(part, link.path, {"reference": target.urn})
 
@@ -291,11 +303,26 @@ class _Conversion:
         return {"reference": made.urn, **({"display": name} if name else {})}
 
 
-def _refusal(row: Row) -> _Refusal:
+def _event(message: Message) -> str:
+    """The trigger event, which early versions name in EVN alone."""
+    return message.header.event or next((segment.get(1) for segment in message.segments if segment.name == "EVN"), "")
+
+
+def _with_event(message: Message) -> Message:
+    """The message with its event in MSH-9, where the maps ask for it."""
+    event, head = _event(message), message.segments[0]
+    if message.header.event or not event:
+        return message
+    fields = [*head.fields]
+    fields[9] = f"{message.header.type}{head.separators.component}{event}"
+    return replace(message, segments=(replace(head, fields=fields, _parsed={}, _firsts={}), *message.segments[1:]))
+
+
+def _saying(row: Row) -> _Saying:
     match = _FAULT.fullmatch(row["map"])
     if match is None:
-        raise MappingFault("a refusal needs a code of table 0357 and a text as its map", row)
-    return _Refusal(parse_condition(row["if"], row), match[1], match[2])
+        raise MappingFault(f"to {row['resource']} needs a code of table 0357 and a text as its map", row)
+    return _Saying(parse_condition(row["if"], row), match[1], match[2], _SAID[row["resource"]])
 
 
 def _texts(fields: Sequence[Sequence[Field]], view: View) -> tuple[str, ...]:

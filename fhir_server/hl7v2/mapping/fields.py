@@ -112,7 +112,7 @@ class ValueView:
         """See View."""
         if field.component is None:
             return (self._value,) if self._value.raw else ()
-        if not self._value.piece(field.component):
+        if not self._value.piece(field.component).strip():
             return ()
         part = self._value.part(field.component)
         if field.sub is not None:
@@ -124,6 +124,11 @@ class ValueView:
         if field.sub is not None:
             return self._value.sub(field.component or 1, field.sub)
         return self._value.component(field.component or 1)
+
+
+def is_field(text: str) -> bool:
+    """Whether a text names a field of a segment, as `OBX-4` does."""
+    return _FIELD.fullmatch(text) is not None
 
 
 def parse_field(text: str, row: Row) -> Field:

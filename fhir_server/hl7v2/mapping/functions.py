@@ -7,6 +7,7 @@ import binascii
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any, Final
 
 from fhir_server.hl7v2.message import Repetition
@@ -62,9 +63,10 @@ _SECONDS: Final[Mapping[str, int]] = {
 """How long a unit of durations is."""
 _MINUTE: Final = 60
 _MONTH: Final = 31 * 24 * 60
-_SPANS: Final[Mapping[str, tuple[int, int]]] = {"SCH": (11, 10), "AIS": (4, 8), "AIG": (8, 12), "AIL": (6, 10), "AIP": (6, 10)}
-"""By segment the fields of the start and of the unit of its duration."""
+_SPANS: Final[Mapping[str, tuple[int, int]]] = {"SCH": (11, 10), "AIS": (4, 8), "AIG": (8, 12), "AIL": (6, 10), "AIP": (6, 10), "PR1": (5, 0)}
+"""By segment the fields of the start and of the unit of its duration, 0 where it is minutes."""
 _ABSENT: Final = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
+_QUANTITY: Final = 10
 _PHYSICAL: Final = "http://terminology.hl7.org/CodeSystem/location-physical-type"
 _SCHEMES: Final = ("http", "https")
 # Parts of a PL: component, code of the physical type, word.
@@ -193,7 +195,7 @@ def _end(value: Repetition, context: Context, _tables: Mapping[str, Table]) -> s
     start_field, unit_field = _SPANS[segment.name]
     starts = segment.repetitions(start_field)
     start = parse_time(starts[0].component(4 if segment.name == "SCH" else 1), context.zone) if starts else None
-    seconds = _SECONDS.get(segment.get(unit_field).strip().lower() or "min")
+    seconds = _SECONDS.get((segment.get(unit_field).strip().lower() if unit_field else "") or "min")
     length = number(value.component(1))
     if start is None or "T" not in start[0] or length is None or seconds is None:
         context.warn("102", "How long it takes cannot be told from its number and unit")
@@ -211,6 +213,27 @@ def _minutes(value: Repetition, context: Context, _tables: Mapping[str, Table]) 
     # Whoever counts in seconds has a default there that says nothing of the appointment.
     whole = float(str(length)) * seconds / _MINUTE if length is not None and seconds is not None and seconds >= _MINUTE else 0
     return int(whole) if 1 <= whole < _MONTH and whole == int(whole) else None
+
+
+def _money(value: Repetition, context: Context, _tables: Mapping[str, Table]) -> Json | None:
+    """CP: an amount and its currency, without which it is the clinic's."""
+    amount, currency = number(value.sub(1, 1)), value.sub(1, 2).strip().upper()
+    if amount is None:
+        context.warn("102", "The amount cannot be read")
+        return None
+    if currency and not re.fullmatch(r"[A-Z]{3}", currency):
+        context.warn("103", "The currency is not one of ISO 4217")
+        currency = ""
+    return {"value": amount, **({"currency": currency} if currency else {})}
+
+
+def _money_of_units(value: Repetition, context: Context, tables: Mapping[str, Table]) -> Json | None:
+    """The price of one, times how many there are by FT1-10."""
+    one = _money(value, context, tables)
+    count = number(context.segment.get(_QUANTITY) or "1") if context.segment is not None else None
+    if one is None or count is None:
+        return None
+    return {**one, "value": number(str(Decimal(str(one["value"])) * Decimal(str(count))))}
 
 
 def _location(value: Repetition, context: Context, tables: Mapping[str, Table]) -> Json | None:
@@ -246,6 +269,8 @@ FUNCTIONS: Final[Mapping[str, tuple[str, Function]]] = {
     "RP[Attachment]": ("Attachment", _pointer),
     "PL[Location]": ("Location", _location),
     "NA[SampledData]": ("SampledData", _samples),
+    "CP[Money]": ("Money", _money),
+    "CP[Money-of-units]": ("Money", _money_of_units),
     "NM[end]": ("instant", _end),
     "NM[until]": ("dateTime", _end),
     "NM[minutes]": ("positiveInt", _minutes),

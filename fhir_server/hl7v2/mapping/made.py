@@ -9,7 +9,7 @@ from typing import Any, Final
 from fhir_server.hl7v2.faults import Fault
 from fhir_server.hl7v2.message import Segment
 
-from .paths import Json, Places
+from .paths import Json, Keys, Places
 
 MENTIONED: Final = "identifier new"
 KNOWN: Final = "identifier known"
@@ -25,7 +25,7 @@ class Made:
     """A resource that came of a message.
 
     `label` is what the message's map calls it. `key` tells how it is recognised: one of BY_IDENTIFIER, or the texts that make it the one it is.
-    `nulls` are elements that are said to have no value.
+    `nulls` are elements that are said to have no value, as `Path.keys` names them.
     """
 
     number: int
@@ -33,7 +33,7 @@ class Made:
     type: str
     resource: Json
     key: tuple[str, ...] | str = ()
-    nulls: set[str] = field(default_factory=set)
+    nulls: set[Keys] = field(default_factory=set)
     places: Places = field(default_factory=Places)
 
     @property

@@ -1,8 +1,8 @@
 """Where a row puts its value: `name.family`, `identifier[ssn].value`, `extension(http://…).valueString`.
 
 Elements that repeat are told apart by a word in brackets: rows with the same word mean the same one, and the n-th repetition of a field the n-th of
-them. Without a word each value is another element. `comment[lines]` is one text that each value adds a line to; `low?` is only put in where it is
-there already.
+them. Without a word each value is another element. A field as the word, as in `education[OBX-4]`, tells them apart by what stands in it.
+`comment[lines]` is one text that each value adds a line to; `low?` is only put in where it is there already.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from fhir_server.spec import Spec
 from .rows import MappingFault, Row
 
 Json = dict[str, Any]
+Keys = tuple[str, ...]
 LINES: Final = "lines"
 _STEP: Final = re.compile(r"([A-Za-z]+)(?:\[([A-Za-z0-9 -]+)\])?(?:\(([^()]+)\))?(\?)?(?:\.|$)")
 _TEXTS: Final = frozenset({"string", "markdown", "base64Binary"})
@@ -51,6 +52,18 @@ class Path:
     def is_lines(self) -> bool:
         """Whether each value is another line of one text."""
         return bool(self.steps) and self.steps[-1].tag == LINES and not self.steps[-1].many
+
+    @property
+    def keys(self) -> Keys:
+        """What is gone where a message says that there is no value: names down to the first that repeats, of extensions with the URL behind it."""
+        found: list[str] = []
+        for step in self.steps:
+            found.append(step.key)
+            if step.url is not None:
+                found.append(step.url)
+            if step.many:
+                break
+        return tuple(found)
 
     @property
     def is_there(self) -> bool:
