@@ -304,13 +304,17 @@ def test_who_looks_at_a_message_is_in_the_audit_trail_with_the_patient(post: Pos
 
 @pytest.fixture
 def tables(tmp_path: Path, make_clinic: Callable[..., Clinic]) -> Callable[[str], Post]:
-    """Makes clinics over one database whose table of a result's status has these rows of the site."""
+    """Makes clinics over one database whose table of a result's status has these rows of the site, and no status for codes that are in no table."""
     number = itertools.count()
 
     def make(rows: str) -> Post:
         folder = tmp_path / str(next(number)) / "table"
         folder.mkdir(parents=True)
         (folder / "0085.csv").write_text(f"row,code,to,system,display\n{rows}")
+        strict = folder.with_name("segment")
+        strict.mkdir()
+        row = "OBX[Observation]:42,OBX-11,OBX-11 valued,status,code,0085,"
+        (strict / "OBX-Observation.csv").write_text(f"row,from,if,to,map,table,value\n{row}\n")
         return Post(make_clinic(hl7v2_mappings=folder.parent))
 
     return make
@@ -336,6 +340,18 @@ def test_messages_that_wait_for_a_code_are_replayed_when_the_table_has_it(tables
     everything = after.desk.ok("POST", "/hl7v2/messages/replay", {"state": "processed", "application": sender})
     assert len(everything["items"]) == 5
     assert all(after.ask(f"Observation?patient.identifier={HOSP}|{each}")[0]["meta"]["versionId"] == "1" for each in numbers)
+
+
+def test_what_was_taken_with_a_warning_is_put_right_by_the_table_too(post: Post, tables: Callable[[str], Post]) -> None:
+    number = fresh()
+    found = post.sent(oru(fresh(), f"{number}^^^HOSP^MR", "NM|2345-7^Glucose^LN||95||||||Q"), "AA")
+    assert found["state"] == "warning"
+    asked = f"Observation?patient.identifier={HOSP}|{number}"
+    assert [each["status"] for each in post.ask(asked)] == ["unknown"]
+    after = tables("site:1,Q,final,,\n")
+    done = after.desk.ok("POST", "/hl7v2/messages/replay", {"state": "warning", "control_id": found["control_id"]})
+    assert [each["state"] for each in done["items"]] == ["processed"]
+    assert [(each["status"], each["meta"]["versionId"]) for each in after.ask(asked)] == [("final", "2")]
 
 
 def test_of_administrators_who_replay_at_once_all_see_one_result(post: Post, make_clinic: Callable[..., Clinic]) -> None:

@@ -205,3 +205,22 @@ def stop_database(data: Path) -> None:
             server = psutil.Process(int(file.read_text().split()[0]))
             server.terminate()
             server.wait(20)
+
+
+def test_the_text_of_old_messages_is_removed_by_a_command(url: str, tmp_path: Path) -> None:
+    control = fresh()
+    with listener(url, tmp_path) as (_, port), Client(port) as client:
+        assert client.ask(oru(control, fresh())) == "AA"
+
+    def prune(before: str) -> subprocess.CompletedProcess[str]:
+        command = [str(PROGRAM), "hl7v2", "prune", "--before", before, "--data", str(tmp_path)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=environ(DATABASE_URL=url), timeout=60)
+
+    assert prune("2999-01-01").stderr == "fhir-server: --before takes a day that has begun\n"
+    assert prune("2000-01-01").stdout == "the text of 0 messages is removed\n"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("UPDATE hl7v2_message SET received = '1999-06-01Z' WHERE control_id = %s", (control,))
+        assert prune("2000-01-01").stdout == "the text of 1 messages is removed\n"
+        assert connection.execute("SELECT raw, code FROM hl7v2_message WHERE control_id = %s", (control,)).fetchone() == (b"", "AA")
+        told = connection.execute("SELECT detail FROM audit_event WHERE type = 'hl7v2-message' AND kind = 'delete' ORDER BY id DESC").fetchone()
+    assert told == ("text of 1 messages before 2000-01-01",)

@@ -419,3 +419,27 @@ def test_faults_with_a_nul_are_stored(lab: Lab) -> None:
     take(Intake(lab.store, lambda _message, _work: result), oru(control, fresh()))
     (row,) = lab.stored("control_id = %s", control)
     assert row["faults"][0]["text"] == "a\N{REPLACEMENT CHARACTER}b"
+
+
+def test_of_a_batch_that_is_too_large_the_rest_is_refused_and_stored(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake_module, "_MOST", 3)
+    controls = [fresh() for _ in range(5)]
+    messages = [oru(each, fresh()) for each in controls]
+    raw = b"BHS|^~\\&|LAB1|HOSP\r" + b"".join(messages) + b"BTS|5\r"
+    (answer,) = take(lab.intake, raw)
+    assert codes([answer]) == ["AA", "AA", "AA", "AR"]
+    assert f"MSA|AR|{controls[3]}\r".encode() in answer
+    assert b"the 1 after it" in answer
+    (row,) = lab.stored("control_id = %s", controls[3])
+    assert (row["state"], bytes(row["raw"])) == ("rejected", b"".join(messages[3:]))
+    assert take(lab.intake, raw)[0].count(b"MSA|AR|") == 1
+    assert codes(take(lab.intake, b"".join(messages))) == ["AA", "AA", "AA", "AR"], "without an envelope too"
+    assert codes(take(lab.intake, b"".join(messages[3:]))) == ["AA", "AA"], "sent again by themselves they are taken"
+
+
+def test_notices_are_kept_and_not_told(lab: Lab) -> None:
+    control = fresh()
+    (ack,) = take(lab.intake, oru(control, fresh()).replace(b"OBX|1|", b"OBX|x|"))
+    assert b"ERR" not in ack
+    (row,) = lab.stored("control_id = %s", control)
+    assert (row["state"], [fault["severity"] for fault in row["faults"]]) == ("processed", ["I"])
