@@ -7,6 +7,7 @@ import re
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -226,7 +227,11 @@ def test_its_command_talks_to_it(port: int, tmp_path: Path) -> None:
     path = tmp_path / "messages.hl7"
     path.write_bytes(block(oru(fresh(), fresh())) + block(oru(fresh(), fresh())))
     done = subprocess.run(
-        [str(Path(sys.executable).with_name("mllp_send")), "--port", str(port), "--file", str(path), "127.0.0.1"], capture_output=True, text=True, check=True, timeout=60
+        [str(Path(sys.executable).with_name("mllp_send")), "--port", str(port), "--file", str(path), "127.0.0.1"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
     assert done.stdout.count("MSA|AA|") == 2
 

@@ -52,6 +52,8 @@ def site(folder: Path, kind: str, name: str, *rows: str) -> Path:
         ("message", "ORU_R01", "x,PATIENT.Z,,Patient,PID[Patient],,", "is no place of a segment"),
         ("message", "ORU_R01", "x,PATIENT.PID,,Patient,PID[Person],,", "there is no map"),
         ("message", "ORU_R01", "x,PATIENT.PID,,Patient,PID[Patient],subjects=Patient,", "no element 'subjects'"),
+        ("message", "ORU_R01", "x,PATIENT_RESULT.PATIENT.NK1*,,report,left out,,", "to report needs a code of table 0357"),
+        ("segment", "OBX-Observation", "x,,,status,,,?woman", "'woman' is no code that status allows"),
         ("table", "0001", "x,,male,,", "a code of its own"),
         ("table", "message-structure", "x,ORU^R99,ORU_R99,,", "there is no such file"),
     ],
