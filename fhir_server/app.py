@@ -21,7 +21,7 @@ from fhir_server import admin, operations, process, web
 from fhir_server.access.apps import Clients
 from fhir_server.access.sealing import reseal
 from fhir_server.access.vault import Vault
-from fhir_server.hl7v2.service import open_intake
+from fhir_server.hl7v2.service import open_inbox
 from fhir_server.interactions import Engine
 from fhir_server.messaging import Messenger
 from fhir_server.outcome import Outcome
@@ -70,10 +70,11 @@ def build_app(engine: Engine, settings: Settings) -> Flask:
     # One for all, so that there is one bound for what waits.
     messenger = Messenger(settings)
     app.register_blueprint(blueprint(engine, settings, messenger, elsewhere=web.elsewhere(settings)))
-    app.register_blueprint(messages(engine, settings, open_intake(engine, settings).answer))
+    intake, inbox = open_inbox(engine, settings)
+    app.register_blueprint(messages(engine, settings, intake.answer))
     app.register_blueprint(web.blueprint(engine, settings, messenger))
     app.register_blueprint(oauth.blueprint(engine, settings))
-    admin.register(app, engine, settings, messenger)
+    admin.register(app, engine, settings, messenger, inbox)
     app.add_url_rule("/health/live", "live", lambda: {"status": "pass"})
     app.add_url_rule("/health/ready", "ready", lambda: _readiness(engine.store))
     app.add_url_rule("/metrics", "metrics", lambda: _metrics(settings.metrics_token))

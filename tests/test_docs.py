@@ -128,6 +128,8 @@ def output_of(outputs: list[str], words: str) -> str:
         ("If-Match: $ETAG", "['doctor']\n"),
         ("sessions/revoke", '{"revoked": '),
         ("audit/verify", "roles staff -> doctor"),
+        ('cat "$PEER/got"', "|SIU^S12^SIU_S12|"),
+        ("hl7v2/outbox?peer", "SIU^S12 Appointment delivered\n"),
     ],
 )
 def test_the_first_five_minutes(outputs: list[str], words: str, expected: str) -> None:
@@ -157,10 +159,10 @@ def test_the_defaults_are_those_of_the_program(tmp_path: Path) -> None:
 
 
 def test_every_command_is_described_and_every_one_described_exists() -> None:
-    there, _, coming = section("Commands").rpartition("\n\n`worker`")
+    there, _, coming = section("Commands").rpartition("\n\n`backup`")
     rows = dict(re.findall(r"^\| `([a-z][a-z0-9]*)[^`]*` \| (.*) \|$", there, re.MULTILINE))
     assert set(rows) == set(root.commands) - COMING
-    assert set(re.findall(r"`([a-z]+)`", "`worker`" + coming)) == COMING
+    assert set(re.findall(r"`([a-z]+)`", "`backup`" + coming)) == COMING
     for name, text in rows.items():
         known = {option for param in root.commands[name].params for option in param.opts}
         assert set(re.findall(r"`(--[a-z-]+)`", text)) <= known
@@ -235,7 +237,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_folders_packages_and_tables_that_are_named_are_there() -> None:
     rows = re.findall(r"^\| (`[^|]*`) \|", section("Where things are"), re.MULTILINE)
     folders = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
-    empty = set(re.findall(r"`([a-z0-9]+)`", re.findall(r"The packages (.*) are empty", README)[0]))
+    empty = set(re.findall(r"`([a-z0-9]+)`", re.findall(r"The package (.*) is empty", README)[0]))
     assert all((ROOT / folder).is_dir() for folder in folders)
     packages = {path.parent.name for path in (ROOT / "fhir_server").glob("*/__init__.py")}
     assert {folder.partition("/")[2] for folder in folders if "/" in folder} | empty == packages

@@ -21,17 +21,18 @@ from fhir_server.messaging import Messenger
 from fhir_server.outcome import Outcome
 from fhir_server.settings import Settings
 
-from . import audit, clients, hl7v2_outbound, roles, server, sessions, users
+from . import audit, clients, hl7v2_outbound, messages, roles, server, sessions, users
 from .exchange import problem
+from .inbox import Inbox
 from .office import EXTENSION, Office, admit
 from .routes import METHODS, methods_here
 from .schemas import Problem
 
 _GROUPS: Final = (
     *(users.routes, sessions.routes, roles.routes, clients.routes),
-    *(hl7v2_outbound.routes, server.routes, audit.routes),
+    *(messages.routes, hl7v2_outbound.routes, server.routes, audit.routes),
 )
-_DESCRIPTION: Final = """Accounts, sessions, roles, apps, HL7 v2 peers, search parameters, the audit trail and the server's state, for administrators.
+_DESCRIPTION: Final = """Accounts, sessions, roles, apps, HL7 v2 messages and peers, the audit trail and the server's state, for administrators.
 
 Every request needs a bearer token of the role `admin`: of a session, or made by `fhir-server token --role admin`. Faults are problem details.
 Lists come in pages; follow `next` as it is. A change may name the state that it is meant for by `If-Match`, and a POST be made repeatable by
@@ -69,9 +70,12 @@ class _Api(flask_smorest.Api):
         pass
 
 
-def register(app: Flask, engine: Engine, settings: Settings, messenger: Messenger, clock: Callable[[], float] = time.time) -> None:
-    """Gives an application everything below `/admin`. `messenger` sends its mail and SMS; `clock` gives seconds since 1970."""
-    app.extensions[EXTENSION] = Office.of(engine, settings, messenger, clock)
+def register(app: Flask, engine: Engine, settings: Settings, messenger: Messenger, inbox: Inbox, clock: Callable[[], float] = time.time) -> None:
+    """Gives an application everything below `/admin`.
+
+    `messenger` sends its mail and SMS; `inbox` has the messages of HL7 v2 that came; `clock` gives seconds since 1970.
+    """
+    app.extensions[EXTENSION] = Office.of(engine, settings, messenger, inbox, clock)
     options = {
         "info": {"description": _DESCRIPTION},
         "security": [{"bearer": []}],

@@ -27,7 +27,7 @@ from fhir_server.store.database import Connection
 from .office import caller, identity_of, office
 
 MAX_BODY: Final = 64 * 1024
-"""Bytes."""
+"""Bytes of a body, but where an address takes more."""
 MAX_PAGE: Final = 200
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 
@@ -74,15 +74,16 @@ class Parser(FlaskParser):
         raise Outcome("invalid" if location == "json" else "parameter", f"'{place}': {text}" if place else text, expression=place or None)
 
 
-def read_body() -> None:
-    """Reads the body, before anything is done that must be done once. Raises Outcome `too-large`."""
+def read_body(most: int) -> None:
+    """Reads the body, of so many bytes at the most, before anything is done that must be done once. Raises Outcome `too-large`."""
+    most = min(most, office().settings.max_body)
     g.fhir_server_body = b""
     if request.method in ("POST", "PUT", "PATCH", "DELETE"):
-        if (request.content_length or 0) > MAX_BODY:
-            raise _too_large()
-        g.fhir_server_body = request.environ["wsgi.input"].read(MAX_BODY + 1)
-        if len(g.fhir_server_body) > MAX_BODY:
-            raise _too_large()
+        if (request.content_length or 0) > most:
+            raise _too_large(most)
+        g.fhir_server_body = request.environ["wsgi.input"].read(most + 1)
+        if len(g.fhir_server_body) > most:
+            raise _too_large(most)
 
 
 def act(work: Callable[[Connection], Answer]) -> Response:
@@ -91,7 +92,7 @@ def act(work: Callable[[Connection], Answer]) -> Response:
     Raises Outcome `parameter` for a key that is none, `business-rule` for one of another request.
     """
     here = office()
-    key = request.headers.get("Idempotency-Key") if request.method == "POST" else None
+    key = _key()
     after: list[Callable[[], None]] = []
 
     def worked(connection: Connection) -> str:
@@ -106,11 +107,53 @@ def act(work: Callable[[Connection], Answer]) -> Response:
         if key is None:
             text, replayed = worked(connection), False
         else:
-            asked = f"{request.method} {request.full_path}\n{hashlib.sha256(g.fhir_server_body).hexdigest()}"
-            who, now = identity_of(caller()), here.now()
-            text, replayed = here.idempotency.once(connection, who, check_key(key), asked, lambda: worked(connection), now)
+            text, replayed = _once(connection, key, lambda: worked(connection))
     for each in after:
         each()
+    return _answer(text, replayed=replayed)
+
+
+def act_apart(work: Callable[[], Answer]) -> Response:
+    """Does work that has transactions of its own, holding no connection meanwhile, and answers; with an Idempotency-Key, again what it did at first.
+
+    For work that does no harm when it is done twice, as by two at once with the same key. Raises as `act`.
+    """
+    key = _key()
+    if key is None:
+        answer = work()
+        return answered(answer.body, answer.status, answer.headers)
+    check_key(key)
+    database = office().store.database
+    try:
+        with database.connection() as connection, connection.transaction():
+            return _answer(_once(connection, key, _absent)[0], replayed=True)
+    except _AbsentError:
+        answer = work()
+    made = json.dumps([answer.body, answer.status, dict(answer.headers)], ensure_ascii=False)
+    with database.connection() as connection, connection.transaction():
+        text, replayed = _once(connection, key, lambda: made)
+    return _answer(text, replayed=replayed)
+
+
+class _AbsentError(Exception):
+    """No answer is kept for a key."""
+
+
+def _absent() -> str:
+    raise _AbsentError
+
+
+def _key() -> str | None:
+    return request.headers.get("Idempotency-Key") if request.method == "POST" else None
+
+
+def _once(connection: Connection, key: str, work: Callable[[], str]) -> tuple[str, bool]:
+    asked = f"{request.method} {request.full_path}\n{hashlib.sha256(g.fhir_server_body).hexdigest()}"
+    here = office()
+    return here.idempotency.once(connection, identity_of(caller()), check_key(key), asked, work, here.now())
+
+
+def _answer(text: str, *, replayed: bool) -> Response:
     body, status, headers = json.loads(text)
     return answered(body, status, headers | ({"Idempotency-Replayed": "true"} if replayed else {}))
 
@@ -121,13 +164,14 @@ def done_by_caller(event: Event) -> Event:
 
 
 def answered(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON answer that nobody keeps; without a body there is none."""
+    """A JSON answer that nobody keeps; without a body there is none. Bytes are JSON already."""
     if body is None:
         response = Response(None, status, _NO_STORE | dict(headers or {}))
         # There is nothing that could have a type.
         del response.headers["Content-Type"]
         return response
-    return Response(json.dumps(body, ensure_ascii=False), status, _NO_STORE | dict(headers or {}), content_type="application/json")
+    text = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False)
+    return Response(text, status, _NO_STORE | dict(headers or {}), content_type="application/json")
 
 
 def etag(body: Any) -> str:
@@ -158,11 +202,15 @@ def paged(asked: Mapping[str, Any], rows: Sequence[Any], keys: Callable[[Any], t
     body: dict[str, Any] = {"items": [shown(row) for row in rows[:limit]], "next": None}
     if len(rows) <= limit:
         return answered(body)
-    place = cursor.Position(keys(rows[limit - 1]), 0)
-    following = cursor.encode(place, key=office().page_key, query=_query(asked), actor=caller().text)
+    following = cursor_of(asked, keys(rows[limit - 1]))
     query = urlencode([(name, _text(value)) for name, value in asked.items() if name != "cursor"] + [("cursor", following)])
     body["next"] = f"{address_of(request.path)}?{query}"
     return answered(body, headers={"Link": f'<{body["next"]}>; rel="next"'})
+
+
+def cursor_of(asked: Mapping[str, Any], keys: tuple[str, ...]) -> str:
+    """Where a list goes on behind the row with these keys, as `position` reads it."""
+    return cursor.encode(cursor.Position(keys, 0), key=office().page_key, query=_query(asked), actor=caller().text)
 
 
 def address_of(path: str) -> str:
@@ -189,6 +237,8 @@ def _query(asked: Mapping[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
@@ -200,5 +250,5 @@ def _first(faults: Any, place: str = "") -> tuple[str, str]:
     return place[:100], str(faults[0] if isinstance(faults, list) and faults else faults)[:300]
 
 
-def _too_large() -> Outcome:
-    return Outcome("too-large", f"The body is larger than {MAX_BODY // 1024} KiB")
+def _too_large(most: int) -> Outcome:
+    return Outcome("too-large", f"The body is larger than {most // 1024} KiB")

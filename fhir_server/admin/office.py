@@ -28,6 +28,8 @@ from fhir_server.search import Grant
 from fhir_server.settings import Settings
 from fhir_server.store import Store
 
+from .inbox import Inbox
+
 EXTENSION: Final = "fhir_server.admin"
 
 
@@ -47,10 +49,11 @@ class Office:
     clients: Clients
     policy: Policy
     is_alive: Callable[[str, float], bool]
+    inbox: Inbox
     outbound: Outbound
 
     @classmethod
-    def of(cls, engine: Engine, settings: Settings, messenger: Messenger, clock: Callable[[], float] = time.time) -> Office:
+    def of(cls, engine: Engine, settings: Settings, messenger: Messenger, inbox: Inbox, clock: Callable[[], float] = time.time) -> Office:
         """An office over the engine's store."""
         sign_in = SignIn(engine.store, settings, messenger, lambda: datetime.fromtimestamp(clock(), UTC))
         return cls(
@@ -66,6 +69,7 @@ class Office:
             Clients(engine.store, sign_in.desk.vault),
             Policy(engine.store),
             partial(is_alive, engine.store),
+            inbox,
             Outbound(engine.store, settings),
         )
 

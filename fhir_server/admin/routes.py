@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import flask_smorest
 from flask import Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
-from .exchange import Parser, answered, problem, read_body
+from .exchange import MAX_BODY, Parser, answered, problem, read_body
 from .office import admit
 
 PREFIX: Final = "/admin/api/v1"
@@ -38,10 +39,10 @@ class Routes(flask_smorest.Blueprint):
 
     ARGUMENTS_PARSER = Parser()
 
-    def __init__(self, name: str, description: str) -> None:
-        """`name` is the group's in the OpenAPI document too."""
+    def __init__(self, name: str, description: str, *, max_body: int = MAX_BODY) -> None:
+        """`name` is the group's in the OpenAPI document too; `max_body`, in bytes, is the most that one of its bodies has."""
         super().__init__(name, __name__, url_prefix=PREFIX, description=description)
-        self.before_request(_begin)
+        self.before_request(partial(_begin, max_body))
         self.register_error_handler(Exception, problem)
 
     def tagged(self, schema: Any) -> Callable[[Any], Any]:
@@ -83,10 +84,10 @@ def methods_here() -> list[str]:
     return found
 
 
-def _begin() -> Response | None:
+def _begin(max_body: int) -> Response | None:
     request.environ["fhir_server.action"] = "admin"
     admit()
     if request.method == "OPTIONS":
         return answered(None, 204, {"Allow": ", ".join(methods_here())})
-    read_body()
+    read_body(max_body)
     return None

@@ -1,19 +1,24 @@
-"""`hl7v2`: what messages would become, without storing anything."""
+"""`hl7v2`: what messages would become, without storing anything, and how long those that came are kept."""
 
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from .common import data_option, settings_of
+from fhir_server.settings import SetupError
+
+from .common import data_option, opened, settings_of, with_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fhir_server.hl7v2.mapping import Converted
+
+_AT_ONCE = 1_000
 
 
 @click.group()
@@ -67,6 +72,36 @@ def map_file(file: Path, data: Path) -> int:
         }
         click.echo(fhirjson.dumps(bundle))
     return int(refused)
+
+
+@hl7v2.command()
+@click.option(
+    "--before", required=True, type=click.DateTime(["%Y-%m-%d"]), help="The first day whose messages keep their text, in the clinic's time zone."
+)
+@data_option
+def prune(before: datetime, data: Path) -> int:
+    """Remove the text of old messages that have become resources, also while `serve` works.
+
+    What came of them stays known, also that the same message has come already. Messages that wait in the inbox, or were refused, are left as they
+    are. There is no way back.
+    """
+    from fhir_server.hl7v2.stored import prune as remove
+    from fhir_server.store.trail import Event, append
+
+    chosen = settings_of(data)
+    if chosen.database_url is None and not (chosen.data / "postgres").exists():
+        raise SetupError(f"there is no database in {data}; name the data directory of a server with --data")
+    with with_database(chosen) as settings, opened(settings) as store:
+        until, count = before.replace(tzinfo=settings.clinic_timezone), 0
+        if until > datetime.now(UTC):
+            raise SetupError("--before takes a day that has begun")
+        with store.database.connection() as connection:
+            while removed := remove(connection, until, _AT_ONCE):
+                count += removed
+            told = f"text of {count} messages before {before:%Y-%m-%d}"
+            append(connection, [Event("delete", "fhir-server hl7v2 prune", type="hl7v2-message", detail=told)])
+    click.echo(f"the text of {count} messages is removed")
+    return 0
 
 
 def _faults(converted: Converted) -> Iterator[tuple[bool, str]]:

@@ -34,7 +34,7 @@ from .message import Message, read
 from .origin import origin
 from .processing import Hook, Peer, Process, Result, Work
 from .refusals import AWAY, CUT, EMPTY, FAILED, TOO_LONG, of_outcome, unwanted
-from .stored import Answers, Arrival
+from .stored import Answers, Arrival, Change
 from .unreadable import Unreadable
 
 Answer = Callable[[bytes], None]
@@ -42,6 +42,8 @@ Answer = Callable[[bytes], None]
 _MESSAGES: Final = Counter("hl7v2_messages", "Messages of HL7 v2 that came, by transport and what became of them.", ("transport", "state"))
 _PATIENCE: Final = timedelta(minutes=1)
 _ATTEMPTS: Final = 10
+_MOST: Final = 10_000
+"""Messages that are taken of one block or body."""
 _log = logging.getLogger("fhir_server.hl7v2")
 
 _Store = Callable[[Connection, Result, bytes, datetime], bool]
@@ -72,8 +74,8 @@ class Intake:
         """Takes what one block or one body holds: a message, several, or a batch; calls `answer` with each acknowledgement as soon as it is due.
 
         A message is durable before it is acknowledged. Where enhanced mode wants no answer there is none, but over HTTP, where each request has one,
-        of the application. A batch is answered by one batch. The same bytes again get the answer that they got, unless nothing came of them for a
-        reason of ours. Never raises for what is in the bytes.
+        of the application. A batch is answered by one batch. Of more than 10,000 messages the rest is refused, by one answer to the first of it.
+        The same bytes again get the answer that they got, unless nothing came of them for a reason of ours. Never raises for what is in the bytes.
         Raises Outcome `unavailable` where nothing can be stored: the sender is to send again what has not been answered.
         """
         batch = split(raw)
@@ -83,10 +85,15 @@ class Intake:
             return
         self._keep_rest(raw, batch, peer, answer)
         acks: list[bytes] = []
-        for each in batch.messages:
+        for each in batch.messages[:_MOST]:
             given: list[bytes] = []
             self._take(each, each, peer, given.append if batch.enveloped else answer, ())
             acks += given[-1:] or [b""]
+        if rest := batch.messages[_MOST:]:
+            refused = self._too_many(rest, peer)
+            acks += [refused or b"", *[b""] * (len(rest) - 1)]
+            if not batch.enveloped:
+                _tell(answer, refused)
         if batch.enveloped and any(acks):
             answer(reply(batch, acks, control_id=_control_id(), now=self._store.clock()))
 
@@ -109,28 +116,35 @@ class Intake:
         """The answer where nothing can be stored."""
         return self._acknowledge(_readable(raw), raw, "AR", (AWAY,))
 
-    def replay(self, key: str, actor: str, corrected: bytes | None = None) -> Result:
-        """Processes a stored message once more for an `actor`: as it came, as it was corrected before, or as it is `corrected` now.
+    def replay(self, key: str, by: Event, change: Change | None = None, *, revision: int | None = None) -> Result:
+        """Processes a stored message once more: as it came, or as it was changed before or is now, for whoever `by` tells of.
 
-        Its answer is from now on the one that the same bytes get. Raises Outcome `not-found`, `conflict` where others have processed it in the
-        meantime, `unavailable`.
+        Its answer is from now on the one that the same bytes get; nothing is sent to whom it came from. With a `revision` only if it is still that.
+        Raises Outcome `not-found`, `gone` where its bytes have been removed, `precondition`, `conflict` where others have changed it in the meantime,
+        `unavailable`.
         """
+        change = change or Change()
         with self._turn(key):
             with self._store.database.connection() as connection:
                 found = stored.load(connection, key)
             if found is None:
                 raise Outcome("not-found", "There is no message of this id")
-            raw = corrected or found.corrected or found.raw
+            if revision not in {None, found.revision}:
+                raise Outcome("precondition", "The message has changed since it was read; read it again")
+            raw = change.corrected or found.corrected or found.raw
+            if not raw:
+                raise Outcome("gone", "The text of this message has been removed")
+            text, noted = _parted(raw)
 
             def keep(connection: Connection, result: Result, ack: bytes, at: datetime) -> bool:
-                return stored.keep_replay(connection, arrival, result, ack, at, attempts=found.attempts, corrected=corrected, actor=actor)
+                return stored.keep_replay(connection, arrival, result, ack, at, revision=found.revision, changed=change, by=by)
 
-            message = _readable(_single(raw))
+            message = _readable(text)
             arrival = Arrival(key, found.received, found.peer, raw, message.header if message is not None else None)
             try:
-                return self._settle(arrival, message, (), keep)[0]
+                return self._settle(arrival, message, noted, keep, change.linked or found.linked)[0]
             except Settled:
-                raise Outcome("conflict", "The message has been processed by somebody else just now; look at it again") from None
+                raise Outcome("conflict", "Somebody else has processed or changed the message just now; look at it again") from None
 
     def finish(self) -> int:
         """Processes what was accepted in enhanced mode and then left, by a crash or a fault that may have passed; how many messages.
@@ -143,7 +157,7 @@ class Intake:
             with self._turn(key), self._store.database.connection() as connection:
                 found = stored.load(connection, key)
             if found is not None:
-                self._take(found.raw, _single(found.raw), found.peer, lambda _ack: None, ())
+                self._take(found.raw, _parted(found.raw)[0], found.peer, lambda _ack: None, ())
         return len(keys)
 
     def _keep_rest(self, raw: bytes, batch: Batch, peer: Peer, answer: Answer) -> None:
@@ -154,6 +168,11 @@ class Intake:
         elif batch.faults:
             rest = b"".join(piece.raw for piece in batch.pieces if piece.kind in {"envelope", "stray"})
             self._refuse(rest, None, peer, Result("AA", "warning", tuple(batch.faults)))
+
+    def _too_many(self, rest: list[bytes], peer: Peer) -> bytes | None:
+        """Stores the messages of a batch that are beyond what is taken at once, as one; the answer to the first of them."""
+        fault = Fault("199", f"{_MOST} messages are taken at once; this one and the {len(rest) - 1} after it are not: send them in another batch")
+        return self._refuse(b"".join(rest), _readable(rest[0]), peer, Result("AR", "rejected", (fault,)))
 
     def _take(self, raw: bytes, text: bytes, peer: Peer, answer: Answer, noted: tuple[Fault, ...]) -> None:
         """One message of a block. `raw` is what is stored, `text` the part of it that is the message."""
@@ -219,12 +238,14 @@ class Intake:
             assert found is not None
             return found
 
-    def _settle(self, arrival: Arrival, message: Message | None, noted: tuple[Fault, ...], store: _Store) -> tuple[Result, Answers]:
+    def _settle(
+        self, arrival: Arrival, message: Message | None, noted: tuple[Fault, ...], store: _Store, patient: str | None = None
+    ) -> tuple[Result, Answers]:
         """What became of a message, and its acknowledgement; both are durable. Raises Settled where others were faster, Outcome `unavailable`."""
         kept: list[tuple[Result, Answers]] = []
 
         def put(connection: Connection, made: Result, written: tuple[str, ...]) -> None:
-            whole = replace(made, faults=(*noted, *made.faults), written=made.written or written)
+            whole = replace(made, faults=(*noted, *made.faults), written=(*made.written, *written))
             ack = self._acknowledge(message, arrival.raw, whole.code, whole.faults)
             if not store(connection, whole, ack, self._store.clock()):
                 raise Settled
@@ -233,7 +254,8 @@ class Intake:
         def keep(make: Callable[[Commit], Result]) -> Hook:
             return lambda connection, commit: put(connection, make(commit), _versions(commit))
 
-        result = self._processed(message, Work(arrival.id, arrival.received, arrival.peer, _grant(arrival.peer, message), keep))
+        work = Work(arrival.id, arrival.received, arrival.peer, _grant(arrival.peer, message), keep, patient)
+        result = self._processed(message, work)
         # What was kept in a transaction that has failed is not what came of the message in the end.
         if not kept or (kept[0][0].code, kept[0][0].state) != (result.code, result.state):
             with self._store.database.connection() as connection:
@@ -263,7 +285,9 @@ class Intake:
             return stored.answers(connection, key)
 
     def _acknowledge(self, message: Message | None, raw: bytes, code: Code, faults: tuple[Fault, ...]) -> bytes:
-        return acknowledgement(message, raw, code, faults, control_id=_control_id(), now=self._store.clock())
+        # What is kept as a notice is for who runs the server, and no fault of the message.
+        told = [fault for fault in faults if fault.severity != "I"]
+        return acknowledgement(message, raw, code, told, control_id=_control_id(), now=self._store.clock())
 
     @contextmanager
     def _turn(self, key: str) -> Iterator[str]:
@@ -312,10 +336,10 @@ def _readable(raw: bytes) -> Message | None:
         return None
 
 
-def _single(raw: bytes) -> bytes:
-    """The message in what was stored: bytes may stand around it."""
-    found = split(raw).messages
-    return found[0] if len(found) == 1 else raw
+def _parted(raw: bytes) -> tuple[bytes, tuple[Fault, ...]]:
+    """The message in what was stored, and what is said of bytes that stand around it."""
+    batch = split(raw)
+    return (batch.messages[0], tuple(batch.faults)) if len(batch.messages) == 1 else (raw, ())
 
 
 def _grant(peer: Peer, message: Message | None) -> Grant:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from fhir_server import fhirjson
 from fhir_server.interactions import Engine
@@ -24,12 +25,15 @@ from fhir_server.store.ops import Commit, Op, Put, Version
 
 from . import merge
 from .faults import Fault
+from .grammar import check
 from .mapping import BY_IDENTIFIER, FILLED, KNOWN, MENTIONED, Converted, Converter, Made
 from .merging import Json, filled, is_older, merged, same
 from .message import Message, Segment
 from .processing import Hook, Process, Result, State, Work
+from .refusals import of_outcome
 
 _ATTEMPTS: Final = 8
+_NO_CODE: Final = "103"
 _PATIENT: Final = "Patient"
 _WEAK: Final = frozenset({"SS", "DL", "SB"})
 """Kinds of identifiers that tell nothing of who somebody is here, where there are others."""
@@ -51,6 +55,8 @@ class Unmatched(Exception):  # noqa: N818 - what is said of the message
 class Planned:
     """What is to be written, and what was found out on the way.
 
+    `known` is the patient if there before, `there` are versions that stay.
+
     `merged` are the ids of patients who are merged, each with the one who stays; `seen` are versions of patients that are not written here, and that
     all this is about.
     """
@@ -60,6 +66,7 @@ class Planned:
     seen: dict[str, int] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     patient: str | None = None
+    known: str | None = None
     there: list[str] = field(default_factory=list)
 
 
@@ -70,7 +77,7 @@ def landing(engine: Engine, converter: Converter) -> Process:
         if converter.structure_of(message) is None:
             event = Fault("200" if not message.header.type else "201", "This kind of message is not taken", "MSH", field=9)
             return Result("AR", "rejected", (event,))
-        converted = converter.convert(message, engine.registry.zone)
+        converted = understood(converter, message, engine.registry.zone)
         refused = tuple(fault for fault in converted.faults if fault.severity == "E")
         unhandled = tuple(map(_named, converted.unhandled))
         if refused:
@@ -89,10 +96,29 @@ def landing(engine: Engine, converter: Converter) -> Process:
     return process
 
 
+def understood(converter: Converter, message: Message, zone: ZoneInfo) -> Converted:
+    """What a message describes, with all its faults: those of the maps, and of the grammar, where what real senders break daily is a notice."""
+    converted = converter.convert(message, zone)
+    told = {(fault.code, fault.place) for fault in converted.faults}
+    for fault in check(message):
+        if fault.severity == "E":
+            converted.faults.append(fault)
+        elif (fault.code, fault.place) not in told:
+            converted.faults.append(replace(fault, severity="I"))
+    return converted
+
+
 def _land(engine: Engine, converted: Converted, message: Message, work: Work, unhandled: tuple[str, ...]) -> Result:
-    planned = plan(engine, converted, message, work.grant)
-    for op in planned.ops.values():
-        engine.validator.require(op.resource)
+    planned = plan(engine, converted, message, work.grant, work.patient)
+    try:
+        for op in planned.ops.values():
+            engine.validator.require(op.resource)
+    except Outcome as outcome:
+        # What a code that no table has was to become is what is missing.
+        unmapped = any(fault.code == _NO_CODE for fault in converted.faults)
+        refusal = of_outcome(outcome)
+        faults = (*refusal.faults, *converted.faults)
+        return Result("AE", "unmapped" if unmapped else refusal.state, faults, unhandled, planned.known)
     ops = [*planned.ops.values(), *merge.moved(engine.store, work.grant, planned.merged)]
     faults = (*converted.faults, *planned.faults)
     state: State = "warning" if any(fault.severity == "W" for fault in faults) else "processed"
@@ -129,21 +155,25 @@ def _kept(engine: Engine, planned: Planned, keep: Hook) -> Hook:
     return beside
 
 
-def plan(engine: Engine, converted: Converted, message: Message, grant: Grant) -> Planned:
-    """What a message changes in the record as it is now. Raises Unmatched, and Outcome `unavailable`."""
-    return _Plan(engine, converted, message, grant).run()
+def plan(engine: Engine, converted: Converted, message: Message, grant: Grant, chosen: str | None = None) -> Planned:
+    """What a message changes in the record as it is now, about the patient who was `chosen` for it if there is one.
+
+    Raises Unmatched, and Outcome `unavailable`.
+    """
+    return _Plan(engine, converted, message, grant, chosen).run()
 
 
 class _Plan:
     """One look at the record for one message."""
 
-    def __init__(self, engine: Engine, converted: Converted, message: Message, grant: Grant) -> None:
+    def __init__(self, engine: Engine, converted: Converted, message: Message, grant: Grant, chosen: str | None) -> None:
         self._engine = engine
         self._losers = {made.number: survivor for made in converted.made if (survivor := merge.survivor_of(made)) is not None}
         # What a merge makes of patients depends on what is there, and may have to be looked at again.
         self._made = [replace(made, resource=deepcopy(made.resource)) for made in converted.made] if self._losers else converted.made
         self._header = message.header
         self._grant = grant
+        self._chosen = chosen
         self._planned = Planned()
         self._there: dict[int, Json] = {}
         self._versions: dict[int, Version] = {}
@@ -170,21 +200,40 @@ class _Plan:
         return self._planned
 
     def _patient(self, made: Made, found: Sequence[Version]) -> None:
+        if made.label == _PATIENT and self._chosen is not None:
+            self._link(made, found, self._chosen)
+            return
         if not _identifiers(made.resource):
             raise Unmatched(Fault("204", "The patient has no identifier, and is never told by the name", "PID", field=3))
-        living = {version.id: (version, body) for version in found if not merge.replaced_by(body := _body(version))}
+        living = _living(found)
         if len(living) > 1:
             raise Unmatched(Fault("204", "The identifiers belong to different patients", "PID", field=3))
         if not living and found:
             living = self._survivor(_body(found[0]))
         if made.label == _PATIENT and self._planned.patient is None:
-            self._planned.patient = next(iter(living), None)
+            self._planned.patient = self._planned.known = next(iter(living), None)
         for version, body in living.values():
             self._known(made, version, body)
         if not living:
             self._fresh(made, "")
         if made.label == _PATIENT:
             self._planned.patient = self._planned.patient or self._ids[made.number]
+
+    def _link(self, made: Made, found: Sequence[Version], chosen: str) -> None:
+        """Takes the patient whom somebody has chosen; of the message's identifiers those are added that have an authority and are nobody else's."""
+        if sum(each.label == _PATIENT for each in self._made) > 1:
+            raise Unmatched(Fault("204", "It is about several patients, so that none can be chosen for it", "PID", field=3))
+        living, there = _living(found), self._survivor({"id": chosen})
+        if not there:
+            raise Unmatched(Fault("204", "The patient who was chosen for it is not there any more", "PID", field=3))
+        ((identity, (version, body)),) = there.items()
+        if living and identity not in living:
+            raise Unmatched(Fault("204", "Its identifiers are those of another patient than the one who was chosen", "PID", field=3))
+        taken = {pair for other, (_, theirs) in living.items() if other != identity for pair in _identifiers(theirs)}
+        own = [each for each in made.resource.get("identifier", ()) if each.get("system") and (each["system"], each.get("value")) not in taken]
+        made.resource = {name: value for name, value in made.resource.items() if name != "identifier"} | ({"identifier": own} if own else {})
+        self._planned.patient = self._planned.known = identity
+        self._known(made, version, body)
 
     def _loser(self, made: Made, found: Sequence[Version]) -> None:
         """One whom the message says to be the same as another in it."""
@@ -305,10 +354,12 @@ class _Plan:
         if there is None or version is None:
             self._planned.ops[made.type, identity] = Put({**told, "id": identity}, identity, absent=True)
             return
-        self._planned.there.append(f"{made.type}/{identity}")
+        stands = f"{made.type}/{identity}/_history/{version.version}"
         if made.key == MENTIONED:
+            self._planned.there.append(stands)
             return
         if is_older(there, told):
+            self._planned.there.append(stands)
             self._planned.faults.append(Fault("0", f"A later state of the {made.type} is there; this one is kept in the message alone", severity="I"))
             return
         changed = filled(there, told) if made.key == FILLED else merged(there, told, made.nulls)
@@ -316,7 +367,9 @@ class _Plan:
             changed.pop("identifier", None)
         if not same({**changed, "meta": None}, {**there, "meta": None}):
             self._planned.ops[made.type, identity] = Put(changed, identity, if_match=str(version.version))
-        elif made.type == _PATIENT:
+            return
+        self._planned.there.append(stands)
+        if made.type == _PATIENT:
             self._planned.seen[identity] = version.version
 
     def _numbers_of(self, reference: str) -> Json:
@@ -366,6 +419,11 @@ def _identifiers(resource: Json) -> list[tuple[str, str]]:
     whole = [each for each in stated if each.get("value") and each.get("system")]
     strong = [each for each in whole if not _WEAK & {coding.get("code") for coding in each.get("type", {}).get("coding", ())}]
     return [(each["system"], each["value"]) for each in strong or whole]
+
+
+def _living(found: Iterable[Version]) -> dict[str, tuple[Version, Json]]:
+    """Those patients who were not merged into others, by id."""
+    return {version.id: (version, body) for version in found if not merge.replaced_by(body := _body(version))}
 
 
 def _belongs(body: Json, patient: str | None) -> bool:

@@ -44,7 +44,7 @@ class Result:
     """What came of a message.
 
     `code` is MSA-1 in original mode. `unhandled` are the segments that nothing was made of, as `ZPI` or `OBX 3`; `patient` is the id of the patient
-    that it is about. `written` are versions as `Observation/7/_history/2`; those of the commit that it was kept in need not be named.
+    that it is about. `written` are the versions, as `Observation/7/_history/2`, that it stands in; those of the commit that it was kept in are added.
     """
 
     code: Literal["AA", "AE", "AR"]
@@ -65,7 +65,7 @@ class Work:
 
     `id` is that of the stored message, `received` when it came first, `grant` whom it is written for. `keep` makes of a result, which may depend on
     what was written, the `beside` of the one `Store.transact` that writes: with it the stored message and its acknowledgement are committed together
-    with the resources, or not at all. What it raises is not to be caught.
+    with the resources, or not at all. What it raises is not to be caught. `patient` is the id of the one whom an administrator has chosen for it.
     """
 
     id: str
@@ -73,6 +73,7 @@ class Work:
     peer: Peer
     grant: Grant
     keep: Keep
+    patient: str | None = None
 
 
 Process = Callable[[Message, Work], Result]

@@ -11,6 +11,7 @@ from fhir_server.settings import Settings, SetupError
 from fhir_server.spec import r4
 from fhir_server.store import Store
 
+from .inbox import Inbox
 from .intake import Intake
 from .landing import landing
 from .mapping import Converter, MappingFault
@@ -28,7 +29,14 @@ def open_converter(settings: Settings) -> Converter:
 
 def open_intake(engine: Engine, settings: Settings) -> Intake:
     """The intake for the store of an engine. Raises SetupError as `open_converter`."""
-    return Intake(engine.store, landing(engine, open_converter(settings)))
+    return open_inbox(engine, settings)[0]
+
+
+def open_inbox(engine: Engine, settings: Settings) -> tuple[Intake, Inbox]:
+    """The intake for the store of an engine, and the inbox of what it has stored. Raises SetupError as `open_converter`."""
+    converter = open_converter(settings)
+    intake = Intake(engine.store, landing(engine, converter))
+    return intake, Inbox(engine, converter, intake)
 
 
 def serve(settings: Settings, host: str, port: int, ready: Callable[[int], None]) -> None:

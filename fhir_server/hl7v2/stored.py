@@ -7,10 +7,10 @@ which are the same control id of the same sender, are one row on whatever way an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -22,9 +22,10 @@ from .faults import Fault
 from .message import Header
 from .processing import OPEN, Peer, Result, State
 
-_LONGEST: Final = 200  # Characters that are kept of a field of MSH.
+LONGEST: Final = 200
+"""Characters that are kept of a field of MSH, and of the name of a segment."""
 _OPEN: Final = ", ".join(f"'{state}'" for state in OPEN)
-_OUTCOMES: Final = {"AA": 0, "AE": 4, "AR": 4}
+_OUTCOMES: Final[dict[Code, Literal[0, 4]]] = {"AA": 0, "AE": 4, "AR": 4}
 _UNKNOWN: Final = Header(*[""] * 15)
 
 _CAME: Final = (
@@ -51,15 +52,22 @@ _INSERT: Final = (
 )
 _TOLD: Final = f"told AS ({APPEND.replace('%s', '%(told)s')} WHERE EXISTS (SELECT FROM kept)) SELECT 1 FROM kept"  # noqa: S608 - our own words
 _KEEP: Final = (
-    f"WITH kept AS ({_INSERT} ON CONFLICT (id) DO UPDATE SET attempts = m.attempts + 1, {', '.join(f'{name} = EXCLUDED.{name}' for name in _BECAME)}"
-    f" WHERE m.state IN ({_OPEN}) RETURNING 1), {_TOLD}"
+    f"WITH kept AS ({_INSERT} ON CONFLICT (id) DO UPDATE SET attempts = m.attempts + 1, revision = m.revision + 1,"
+    f" {', '.join(f'{name} = EXCLUDED.{name}' for name in _BECAME)} WHERE m.state IN ({_OPEN}) RETURNING 1), {_TOLD}"
 )
 _KEEP_REPLAY: Final = (
-    "WITH kept AS (UPDATE hl7v2_message SET attempts = attempts + 1, replayed = %(settled)s, corrected = coalesce(%(corrected)s, corrected),"  # noqa: S608
-    f" {', '.join(f'{name} = %({name})s' for name in _BECAME)} WHERE id = %(id)s AND attempts = %(attempts)s RETURNING 1), {_TOLD}"
+    "WITH kept AS (UPDATE hl7v2_message SET attempts = attempts + 1, revision = revision + 1, replayed = %(settled)s,"  # noqa: S608 - our own words
+    " corrected = coalesce(%(corrected)s, corrected), linked = coalesce(%(linked)s, linked),"
+    f" {', '.join(f'{name} = %({name})s' for name in _BECAME)} WHERE id = %(id)s AND revision = %(revision)s RETURNING 1), {_TOLD}"
+)
+_CORRECT: Final = "UPDATE hl7v2_message SET corrected = %s, revision = revision + 1 WHERE id = %s AND revision = %s RETURNING patient"
+# Messages that wait, or were refused, are somebody's to look at still, and keep their text.
+_PRUNE: Final = (
+    "UPDATE hl7v2_message SET raw = '', corrected = NULL WHERE id IN (SELECT id FROM hl7v2_message"
+    " WHERE state IN ('processed', 'warning') AND received < %s AND octet_length(raw) > 0 ORDER BY received, id LIMIT %s FOR UPDATE SKIP LOCKED)"
 )
 _AGAIN: Final = "UPDATE hl7v2_message SET repeats = repeats + 1 WHERE id = %s"
-_LOAD: Final = "SELECT received, transport, peer, address, raw, corrected, accept, attempts, state FROM hl7v2_message WHERE id = %s"
+_LOAD: Final = "SELECT received, transport, peer, address, raw, corrected, linked, control_id, revision FROM hl7v2_message WHERE id = %s"
 # What has been promised by an accept acknowledgement is not sent again: it is for us to finish it.
 _LEFT: Final = (
     f"SELECT id FROM hl7v2_message WHERE state IN ({_OPEN}) AND accept IS NOT NULL AND attempts < %s AND coalesce(settled, received) < %s"  # noqa: S608
@@ -87,6 +95,14 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """What an administrator makes of a message: other bytes in place of those that came, and the id of the patient whom it is about."""
+
+    corrected: bytes | None = None
+    linked: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Answers:
     """What a message was answered, whether or not its sender wanted to know, and its state; `code` is MSA-1 of `ack`."""
 
@@ -103,15 +119,15 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What is needed to process a stored message again."""
+    """What is needed to process a stored message again. `linked` is the patient who was chosen for it; `revision` is another after each change."""
 
     received: datetime
     peer: Peer
     raw: bytes
     corrected: bytes | None
-    accept: bytes | None
-    attempts: int
-    state: State
+    linked: str | None
+    control_id: str
+    revision: int
 
 
 def answers(connection: Connection, key: str) -> Answers | None:
@@ -133,20 +149,25 @@ def keep(connection: Connection, arrival: Arrival, result: Result, answer: tuple
 
     Whether it did: a message that was settled before, which it waits for where that is happening just now, stays as it is.
     """
-    values = {**_came(arrival), **_became(result, answer, at), "attempts": 1, "told": _told(arrival, result, arrival.peer.name, "")}
+    values = {**_came(arrival), **_became(result, answer, at), "attempts": 1, "told": _told(arrival, result, _sender(arrival.peer), "")}
     return connection.execute(_KEEP, values).fetchone() is not None
 
 
 def keep_replay(
-    connection: Connection, arrival: Arrival, result: Result, ack: bytes, at: datetime, *, attempts: int, corrected: bytes | None, actor: str
+    connection: Connection, arrival: Arrival, result: Result, ack: bytes, at: datetime, *, revision: int, changed: Change, by: Event
 ) -> bool:
-    """Stores what became of a message that was processed anew for an `actor`, unless it has been since, as `attempts` shows; whether it did."""
+    """Stores what became of a message that was processed anew, unless it has changed since, as `revision` shows; whether it did.
+
+    A link is kept where it has led to a patient. `by` is an event that tells who asks for it.
+    """
+    how = " ".join(("again", *(("corrected",) if changed.corrected else ()), *(("linked",) if changed.linked else ())))
     values = {
         "id": arrival.id,
-        "attempts": attempts,
-        "corrected": corrected,
+        "revision": revision,
+        "corrected": changed.corrected,
+        "linked": changed.linked if result.code == "AA" else None,
         **_became(result, (result.code, ack), at),
-        "told": _told(arrival, result, actor, "again"),
+        "told": _told(arrival, result, by, how),
     }
     return connection.execute(_KEEP_REPLAY, values).fetchone() is not None
 
@@ -161,8 +182,22 @@ def load(connection: Connection, key: str) -> Stored | None:
     row = connection.execute(_LOAD, (key,)).fetchone()
     if row is None:
         return None
-    received, transport, name, address, raw, corrected, accept, attempts, state = row
-    return Stored(received, Peer(transport, name, address or ""), raw, corrected, accept, attempts, state)
+    received, transport, name, address, raw, *rest = row
+    return Stored(received, Peer(transport, name, address or ""), raw, *rest)
+
+
+def correct(connection: Connection, key: str, corrected: bytes | None, revision: int) -> tuple[str | None] | None:
+    """Stores what a message should have been, None to take that back; the patient that it is about, or None where it is of another revision now."""
+    row = connection.execute(_CORRECT, (corrected, key, revision)).fetchone()
+    return (row[0],) if row is not None else None
+
+
+def prune(connection: Connection, before: datetime, most: int) -> int:
+    """Removes the bytes of up to so many processed messages that came before a moment; of how many.
+
+    All else that is known of them stays, so that the same bytes are still known and answered when they come again.
+    """
+    return connection.execute(_PRUNE, (before, most)).rowcount
 
 
 def left(connection: Connection, now: datetime, *, patience: timedelta, attempts: int) -> list[str]:
@@ -182,7 +217,7 @@ def _came(arrival: Arrival) -> dict[str, Any]:
         "address": arrival.peer.address or None,
         "raw": arrival.raw,
         "accept": arrival.accept,
-        **{name: clean(text[:_LONGEST]) for name, text in zip(names, said, strict=True)},
+        **{name: clean(text[:LONGEST]) for name, text in zip(names, said, strict=True)},
     }
 
 
@@ -193,7 +228,7 @@ def _became(result: Result | None, answer: tuple[Code | None, bytes | None], at:
         "code": answer[0],
         "ack": answer[1],
         "faults": _faults(result.faults if result is not None else ()),
-        "unhandled": [clean(each[:_LONGEST]) for each in result.unhandled] if result is not None else [],
+        "unhandled": [clean(each[:LONGEST]) for each in result.unhandled] if result is not None else [],
         "patient": result.patient if result is not None else None,
         "written": list(result.written) if result is not None else [],
     }
@@ -204,17 +239,18 @@ def _faults(faults: Sequence[Fault]) -> str:
     return _encode(faults).decode().replace("\\u0000", "\N{REPLACEMENT CHARACTER}")
 
 
-def _told(arrival: Arrival, result: Result, actor: str, how: str) -> str:
+def _sender(peer: Peer) -> Event:
+    return Event("message", peer.name, address=peer.address or None, request_id=peer.request_id or None)
+
+
+def _told(arrival: Arrival, result: Result, by: Event, how: str) -> str:
     kind = f"{arrival.header.type}^{arrival.header.event}" if arrival.header is not None else "no message"
-    event = Event(
-        "message",
-        actor,
-        _OUTCOMES[result.code] if result.state != "failed" else 8,  # type: ignore[arg-type]  # One of the four.
-        address=arrival.peer.address or None,
-        request_id=arrival.peer.request_id or None,
+    event = replace(
+        by,
+        outcome=_OUTCOMES[result.code] if result.state != "failed" else 8,
         type="hl7v2-message",
         resource=arrival.id,
         patients=(result.patient,) if result.patient is not None else (),
-        detail=" ".join(part for part in (kind[:_LONGEST], result.state, how) if part),
+        detail=" ".join(part for part in (kind[:LONGEST], result.state, how) if part),
     )
     return as_json([event])

@@ -54,6 +54,9 @@ hl7v2_message: Final = Table(
     # What an administrator made of it, and when it was last processed anew.
     Column("corrected", BYTEA),
     _moment("replayed", nullable=True),
+    # How often it has changed, for whoever changes what they have seen; and the patient whom an administrator has chosen.
+    Column("revision", Integer, nullable=False, server_default=text("0")),
+    _text("linked", nullable=True),
     CheckConstraint(
         "state IN ('received', 'processed', 'warning', 'unmatched', 'unmapped', 'invalid', 'rejected', 'unreadable', 'failed')",
         name="hl7v2_message_state_known",

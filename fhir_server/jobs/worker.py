@@ -52,7 +52,9 @@ def run_worker(settings: Settings, ready: Callable[[str], None]) -> None:
         process.settle()
         relay.start()
         ready(f"{THREADS} threads")
-        worker = app.Worker(pool="threads", concurrency=THREADS, without_gossip=True, without_mingle=True, without_heartbeat=True, loglevel="WARNING")
+        worker = app.Worker(
+            pool="threads", concurrency=THREADS, without_gossip=True, without_mingle=True, without_heartbeat=True, loglevel="WARNING", quiet=True
+        )
         worker.start()
         leaving.set()
         relay.stop()

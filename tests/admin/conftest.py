@@ -58,6 +58,11 @@ ADDRESSES = (
     ("GET", f"{BASE}/audit"),
     ("POST", f"{BASE}/audit/verify"),
     ("GET", f"{BASE}/statistics"),
+    ("GET", f"{BASE}/hl7v2/messages"),
+    ("GET", f"{BASE}/hl7v2/messages/{{identity}}"),
+    ("PATCH", f"{BASE}/hl7v2/messages/{{identity}}"),
+    ("POST", f"{BASE}/hl7v2/messages/{{identity}}/replay"),
+    ("POST", f"{BASE}/hl7v2/messages/replay"),
 )
 
 

@@ -22,15 +22,18 @@ from fhir_server.hl7v2.landing import landing
 from fhir_server.hl7v2.mapping import Converter
 from fhir_server.hl7v2.message import Message
 from fhir_server.hl7v2.processing import Peer, Process, Result, Work
+from fhir_server.hl7v2.stored import Change
 from fhir_server.interactions import Engine
 from fhir_server.outcome import Category, Outcome
 from fhir_server.settings import Settings
 from fhir_server.store import Store
 from fhir_server.store.ops import Create
+from fhir_server.store.trail import Event
 
 from .conftest import Lab
 
 MLLP = Peer("mllp", "a lab", "192.0.2.7")
+ADMINISTRATOR = Event("message", "an administrator")
 HTTP = Peer("http", "someone", "192.0.2.8", "request-1")
 
 
@@ -312,17 +315,17 @@ def test_what_an_administrator_corrects_is_processed_anew_and_is_the_answer_from
     assert codes([refused]) == ["AE"]
     (row,) = lab.stored("control_id = %s", control)
     assert row["state"] == "unmatched"
-    result = lab.intake.replay(row["id"], "an administrator", oru(control, number))
+    result = lab.intake.replay(row["id"], ADMINISTRATOR, Change(oru(control, number)))
     assert result.code == "AA"
     (row,) = lab.stored("control_id = %s", control)
     assert (bytes(row["raw"]), bytes(row["corrected"]), row["attempts"]) == (wrong, oru(control, number), 2)
     assert row["replayed"] is not None
     assert patients(lab, number) == 1
     assert codes(take(lab.intake, wrong)) == ["AA"]
-    assert lab.intake.replay(row["id"], "an administrator").code == "AA"
+    assert lab.intake.replay(row["id"], ADMINISTRATOR).code == "AA"
     assert patients(lab, number) == 1
     with pytest.raises(Outcome) as raised:
-        lab.intake.replay("none", "an administrator")
+        lab.intake.replay("none", ADMINISTRATOR)
     assert raised.value.category == "not-found"
 
 
@@ -330,7 +333,7 @@ def test_a_correction_that_cannot_be_read_is_refused_and_kept(lab: Lab) -> None:
     control = fresh()
     take(lab.intake, oru(control, ""))
     (row,) = lab.stored("control_id = %s", control)
-    assert lab.intake.replay(row["id"], "an administrator", b"nonsense").state == "unreadable"
+    assert lab.intake.replay(row["id"], ADMINISTRATOR, Change(b"nonsense")).state == "unreadable"
 
 
 def test_of_two_administrators_one_replays(lab: Lab) -> None:
@@ -340,11 +343,11 @@ def test_of_two_administrators_one_replays(lab: Lab) -> None:
     others = Intake(lab.store, lab.intake._process)
 
     def process(message: Message, work: Work) -> Result:
-        others.replay(row["id"], "a faster one", oru(control, number))
+        others.replay(row["id"], ADMINISTRATOR, Change(oru(control, number)))
         return lab.intake._process(message, work)
 
     with pytest.raises(Outcome) as raised:
-        Intake(lab.store, process).replay(row["id"], "a slower one", oru(control, number, name="Roe^Jane"))
+        Intake(lab.store, process).replay(row["id"], ADMINISTRATOR, Change(oru(control, number, name="Roe^Jane")))
     assert raised.value.category == "conflict"
     assert lab.one(f"Patient?identifier=https://clinic-fhir.example.org/sid/authority/HOSP|{number}")["name"][0]["family"] == "Doe"
 

@@ -28,6 +28,7 @@ from werkzeug.test import TestResponse
 from fhir_server import admin, rest, web
 from fhir_server.access.accounts import Account, NewAccount
 from fhir_server.access.sign_in import SignIn
+from fhir_server.hl7v2.service import open_inbox
 from fhir_server.interactions import Engine
 from fhir_server.messaging import Messenger
 from fhir_server.operations import names
@@ -199,7 +200,9 @@ def make_clinic(fresh_database: Callable[[], str], tmp_path_factory: pytest.Temp
         messenger = Messenger(settings)
         app.register_blueprint(rest.blueprint(engine, settings, messenger, clock, web.elsewhere(settings)))
         app.register_blueprint(web.blueprint(engine, settings, messenger, clock))
-        admin.register(app, engine, settings, messenger, clock)
+        intake, inbox = open_inbox(engine, settings)
+        app.register_blueprint(rest.messages(engine, settings, intake.answer, clock))
+        admin.register(app, engine, settings, messenger, inbox, clock)
         return Clinic(app, store, settings, clock, SignIn(store, settings, messenger, clock.now), outside, engine, url)
 
     yield make

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import timedelta
+from functools import cached_property
 from typing import Any, Final
 
 from fhir_server.fhirjson import loads
@@ -50,11 +51,15 @@ class Outbound:
     """What a worker does for HL7 v2, and an administrator asks for. Safe to share between threads."""
 
     def __init__(self, store: Store, settings: Settings, leaving: threading.Event | None = None) -> None:
-        """`leaving` is set when the process is to end: then what waits for an answer stops within seconds. Raises MappingFault."""
+        """`leaving` is set when the process is to end: then what waits for an answer stops within seconds."""
         self._store = store
         self._settings = settings
         self._leaving = leaving or threading.Event()
-        self._composer = Composer(settings.clinic_timezone)
+
+    @cached_property
+    def _composer(self) -> Composer:
+        # Made when first needed: who only asks what waits needs no maps.
+        return Composer(self._settings.clinic_timezone, self._settings.hl7v2_mappings)
 
     def hear(self, connection: Connection, changes: Sequence[Change]) -> set[tuple[str, str]]:
         """Turns changes into messages that wait; the tasks that are to follow. A change that no message can be made of becomes a dead one."""
