@@ -1,73 +1,33 @@
-"""From what a message describes to the record: who and what is there already, what changes, and one transaction for all of it.
-
-Patients are recognised by identifier and who gave it out, never by name; visits, orders, appointments and documents by their numbers, within one
-patient; results by order, code and place, which make the id under which they stand in the record.
-"""
+"""From a message to the record: what it describes (`mapping`), what that changes (`planning`), and one transaction for all of it."""
 
 from __future__ import annotations
 
-import hashlib
-import uuid
-from collections.abc import Callable, Iterable, Sequence
-from copy import deepcopy
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
 from zoneinfo import ZoneInfo
 
-from fhir_server import fhirjson
 from fhir_server.interactions import Engine
 from fhir_server.outcome import Outcome
-from fhir_server.search import Grant
 from fhir_server.settings import CANON
 from fhir_server.store import instant
 from fhir_server.store.database import Connection
-from fhir_server.store.ops import Commit, Op, Put, Version
+from fhir_server.store.ops import Commit, Op
 
 from . import merge
 from .faults import Fault
 from .grammar import check
-from .mapping import BY_IDENTIFIER, FILLED, KNOWN, MENTIONED, Converted, Converter, Made
-from .merging import Json, filled, is_older, merged, same
+from .mapping import Converted, Converter
+from .merging import Json
 from .message import Message, Segment
+from .planning import PATIENT, Planned, Unmatched, plan
 from .processing import Hook, Process, Result, State, Work
 from .refusals import of_outcome
 
 _ATTEMPTS: Final = 8
 _NO_CODE: Final = "103"
-_PATIENT: Final = "Patient"
-_WEAK: Final = frozenset({"SS", "DL", "SB"})
-"""Kinds of identifiers that tell nothing of who somebody is here, where there are others."""
-_OF_PATIENT: Final = ("subject", "patient", "beneficiary")
-_LOST: Final = frozenset({"conflict", "precondition", "multiple-matches"})
+_LOST: Final = frozenset({"precondition", "multiple-matches"})
 _FORM: Final = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
-
-
-class Unmatched(Exception):  # noqa: N818 - what is said of the message
-    """Who a message is about cannot be told; the fault says why."""
-
-    def __init__(self, fault: Fault) -> None:
-        """Takes the fault."""
-        super().__init__(fault.text)
-        self.fault = fault
-
-
-@dataclass(slots=True)
-class Planned:
-    """What is to be written, and what was found out on the way.
-
-    `known` is the patient if there before, `there` are versions that stay.
-
-    `merged` are the ids of patients who are merged, each with the one who stays; `seen` are versions of patients that are not written here, and that
-    all this is about.
-    """
-
-    ops: dict[tuple[str, str], Put] = field(default_factory=dict)
-    merged: dict[str, str] = field(default_factory=dict)
-    seen: dict[str, int] = field(default_factory=dict)
-    faults: list[Fault] = field(default_factory=list)
-    patient: str | None = None
-    known: str | None = None
-    there: list[str] = field(default_factory=list)
 
 
 def landing(engine: Engine, converter: Converter) -> Process:
@@ -89,11 +49,18 @@ def landing(engine: Engine, converter: Converter) -> Process:
                 return Result("AE", "unmatched", (unmatched.fault, *converted.faults), unhandled)
             except Outcome as outcome:
                 # Others have written the same in the meantime: look again.
-                if outcome.category not in _LOST or attempt == _ATTEMPTS - 1:
+                if not _is_lost(outcome) or attempt == _ATTEMPTS - 1:
                     raise
         raise AssertionError
 
     return process
+
+
+def _is_lost(outcome: Outcome) -> bool:
+    """Whether others were faster, so that another look helps; a time that is taken stays taken."""
+    if outcome.category == "conflict":
+        return any(issue.code == "transient" for issue in outcome.issues)
+    return outcome.category in _LOST
 
 
 def understood(converter: Converter, message: Message, zone: ZoneInfo) -> Converted:
@@ -148,297 +115,11 @@ def _kept(engine: Engine, planned: Planned, keep: Hook) -> Hook:
 
     def beside(connection: Connection, commit: Commit) -> None:
         for identity, version in planned.seen.items():
-            if not engine.store.stays(connection, _PATIENT, identity, version):
-                raise Outcome("conflict", "The patient was changed at the same moment")
+            if not engine.store.stays(connection, PATIENT, identity, version):
+                raise Outcome("conflict", "The patient was changed at the same moment", code="transient")
         keep(connection, commit)
 
     return beside
-
-
-def plan(engine: Engine, converted: Converted, message: Message, grant: Grant, chosen: str | None = None) -> Planned:
-    """What a message changes in the record as it is now, about the patient who was `chosen` for it if there is one.
-
-    Raises Unmatched, and Outcome `unavailable`.
-    """
-    return _Plan(engine, converted, message, grant, chosen).run()
-
-
-class _Plan:
-    """One look at the record for one message."""
-
-    def __init__(self, engine: Engine, converted: Converted, message: Message, grant: Grant, chosen: str | None) -> None:
-        self._engine = engine
-        self._losers = {made.number: survivor for made in converted.made if (survivor := merge.survivor_of(made)) is not None}
-        # What a merge makes of patients depends on what is there, and may have to be looked at again.
-        self._made = [replace(made, resource=deepcopy(made.resource)) for made in converted.made] if self._losers else converted.made
-        self._header = message.header
-        self._grant = grant
-        self._chosen = chosen
-        self._planned = Planned()
-        self._there: dict[int, Json] = {}
-        self._versions: dict[int, Version] = {}
-        self._ids: dict[int, str] = {}
-        self._gone: set[int] = set()
-
-    def run(self) -> Planned:
-        if not any(made.type == _PATIENT for made in self._made):
-            raise Unmatched(Fault("101", "The message names no patient", "PID"))
-        with self._engine.store.latest(self._grant) as db:
-            by_number = _found(db.identified, self._made)
-        merge.apart(self._losers, by_number)
-        for made in self._made:
-            if made.type == _PATIENT and made.key in BY_IDENTIFIER:
-                look = self._patient if made.number not in self._losers else self._loser
-                look(made, by_number.get(made.number, []))
-        for made in self._made:
-            if made.type != _PATIENT and made.key in BY_IDENTIFIER:
-                self._numbered(made, by_number.get(made.number, []))
-        self._derived()
-        for made in self._made:
-            if made.number not in self._gone:
-                self._write(made)
-        return self._planned
-
-    def _patient(self, made: Made, found: Sequence[Version]) -> None:
-        if made.label == _PATIENT and self._chosen is not None:
-            self._link(made, found, self._chosen)
-            return
-        if not _identifiers(made.resource):
-            raise Unmatched(Fault("204", "The patient has no identifier, and is never told by the name", "PID", field=3))
-        living = _living(found)
-        if len(living) > 1:
-            raise Unmatched(Fault("204", "The identifiers belong to different patients", "PID", field=3))
-        if not living and found:
-            living = self._survivor(_body(found[0]))
-        if made.label == _PATIENT and self._planned.patient is None:
-            self._planned.patient = self._planned.known = next(iter(living), None)
-        for version, body in living.values():
-            self._known(made, version, body)
-        if not living:
-            self._fresh(made, "")
-        if made.label == _PATIENT:
-            self._planned.patient = self._planned.patient or self._ids[made.number]
-
-    def _link(self, made: Made, found: Sequence[Version], chosen: str) -> None:
-        """Takes the patient whom somebody has chosen; of the message's identifiers those are added that have an authority and are nobody else's."""
-        if sum(each.label == _PATIENT for each in self._made) > 1:
-            raise Unmatched(Fault("204", "It is about several patients, so that none can be chosen for it", "PID", field=3))
-        living, there = _living(found), self._survivor({"id": chosen})
-        if not there:
-            raise Unmatched(Fault("204", "The patient who was chosen for it is not there any more", "PID", field=3))
-        ((identity, (version, body)),) = there.items()
-        if living and identity not in living:
-            raise Unmatched(Fault("204", "Its identifiers are those of another patient than the one who was chosen", "PID", field=3))
-        taken = {pair for other, (_, theirs) in living.items() if other != identity for pair in _identifiers(theirs)}
-        own = [each for each in made.resource.get("identifier", ()) if each.get("system") and (each["system"], each.get("value")) not in taken]
-        made.resource = {name: value for name, value in made.resource.items() if name != "identifier"} | ({"identifier": own} if own else {})
-        self._planned.patient = self._planned.known = identity
-        self._known(made, version, body)
-
-    def _loser(self, made: Made, found: Sequence[Version]) -> None:
-        """One whom the message says to be the same as another in it."""
-        number = self._losers[made.number]
-        survivor, identity = self._made_of(number), self._ids[number]
-        if not _identifiers(made.resource):
-            raise Unmatched(Fault("204", "The patient who is merged has no identifier", "MRG", field=1))
-        others = {version.id: (version, _body(version)) for version in found if version.id != identity}
-        living = {each: pair for each, pair in others.items() if not merge.replaced_by(pair[1])}
-        if len(living) > 1:
-            raise Unmatched(Fault("204", "The identifiers belong to different patients", "MRG", field=1))
-        if found and not living:
-            # Merged before: into this one, or into somebody else.
-            if others and identity not in self._survivor(next(iter(others.values()))[1]):
-                raise Unmatched(Fault("204", "The patient was merged into another one before", "MRG", field=1))
-            self._gone.add(made.number)
-            survivor.resource["link"] = [link for link in survivor.resource["link"] if link["other"]["reference"] != made.urn]
-            return
-        for version, body in living.values():
-            self._known(made, version, body)
-            survivor.resource["link"] += merge.replaces(body)
-        if not living:
-            self._fresh(made, "")
-        stated = [*survivor.resource.get("identifier", ()), *self._there.get(number, {}).get("identifier", ())]
-        told = [*self._there.get(made.number, {}).get("identifier", ()), *made.resource.pop("identifier")]
-        survivor.resource["identifier"] = [*survivor.resource.get("identifier", ()), *merge.old_numbers(stated, told)]
-        self._planned.merged[self._ids[made.number]] = identity
-
-    def _survivor(self, body: Json) -> dict[str, tuple[Version, Json]]:
-        """Whom a patient was merged into, through as many merges as there were."""
-        seen: set[str] = set()
-        while True:
-            identity = merge.replaced_by(body).removeprefix("Patient/") or str(body.get("id", ""))
-            if not identity or identity in seen:
-                return {}
-            seen.add(identity)
-            with self._engine.store.latest(self._grant) as db:
-                version = db.read(_PATIENT, identity)
-            if version is None or version.body is None:
-                return {}
-            body = _body(version)
-            if not merge.replaced_by(body):
-                return {identity: (version, body)}
-
-    def _numbered(self, made: Made, found: Sequence[Version]) -> None:
-        patient = self._patient_of(made)
-        mine = [(version, body) for version in found if _belongs(body := _body(version), patient)]
-        if mine:
-            self._known(made, *mine[0])
-        elif made.key == KNOWN:
-            self._gone.add(made.number)
-        else:
-            self._fresh(made, patient or "")
-
-    def _patient_of(self, made: Made) -> str | None:
-        """The reference to the patient whom a resource is about, None for one that is about nobody."""
-        for name in _OF_PATIENT:
-            reference = made.resource.get(name)
-            if isinstance(reference, dict):
-                return self._resolved(str(reference.get("reference", "")))
-        return None
-
-    def _resolved(self, reference: str) -> str:
-        if not reference.startswith("urn:hl7v2:"):
-            return reference
-        number = int(reference.removeprefix("urn:hl7v2:"))
-        return f"{self._made_of(number).type}/{self._ids[number]}" if number in self._ids else ""
-
-    def _made_of(self, number: int) -> Made:
-        return next(made for made in self._made if made.number == number)
-
-    def _derived(self) -> None:
-        """Gives an id to what has no number of its own, and looks whether it is there, under those too who were merged into the patient."""
-        counts: dict[tuple[str, ...], int] = {}
-        wanted: dict[tuple[str, str], Made] = {}
-        for made in self._made:
-            if made.number in self._ids or made.number in self._gone:
-                continue
-            # What should have a number and has none is the same where all of it is the same.
-            own = (repr(made.resource),) if made.key in BY_IDENTIFIER else tuple(made.key)
-            patient = self._patient_of(made) or ""
-            key = (made.type, self._header.sending_facility or self._header.sending_application, *own)
-            counts[patient, *key] = count = counts.get((patient, *key), 0) + 1
-            for who in [patient, *self._merged_into(patient)]:
-                identity = _id(who, *key, str(count) if count > 1 else "")
-                self._ids.setdefault(made.number, identity)
-                wanted[made.type, identity] = made
-        if wanted:
-            with self._engine.store.latest(self._grant) as db:
-                for version in db.read_many(list(wanted)):
-                    self._known(wanted[version.type, version.id], version, _body(version))
-
-    def _merged_into(self, patient: str) -> list[str]:
-        """References to those who were merged into a patient of the message."""
-        for number, there in self._there.items():
-            if patient == f"Patient/{self._ids[number]}" and there.get("resourceType") == _PATIENT:
-                return [link["other"].get("reference", "") for link in merge.replaces(there)]
-        return []
-
-    def _known(self, made: Made, version: Version, body: Json) -> None:
-        self._there[made.number], self._versions[made.number], self._ids[made.number] = body, version, version.id
-
-    def _fresh(self, made: Made, patient: str) -> None:
-        """An id that all who make the same at this moment choose, so that one of them does; nobody can tell a number from it."""
-        numbers = [f"{system}|{value}" for system, value in _identifiers(made.resource)]
-        if numbers:
-            self._ids[made.number] = _id(self._engine.page_key.hex(), made.type, patient, numbers[0])
-
-    def _write(self, made: Made) -> None:
-        told = self._linked(made.resource)
-        there, version = self._there.get(made.number), self._versions.get(made.number)
-        identity = self._ids[made.number]
-        before = self._planned.ops.get((made.type, identity))
-        if before is not None:
-            # The same once more: a practitioner whose name is spelt in two ways, a patient whom several are merged into.
-            before.resource = before.resource if made.key == MENTIONED else merged(before.resource, told, made.nulls)
-            return
-        if there is None or version is None:
-            self._planned.ops[made.type, identity] = Put({**told, "id": identity}, identity, absent=True)
-            return
-        stands = f"{made.type}/{identity}/_history/{version.version}"
-        if made.key == MENTIONED:
-            self._planned.there.append(stands)
-            return
-        if is_older(there, told):
-            self._planned.there.append(stands)
-            self._planned.faults.append(Fault("0", f"A later state of the {made.type} is there; this one is kept in the message alone", severity="I"))
-            return
-        changed = filled(there, told) if made.key == FILLED else merged(there, told, made.nulls)
-        if identity in self._planned.merged:
-            changed.pop("identifier", None)
-        if not same({**changed, "meta": None}, {**there, "meta": None}):
-            self._planned.ops[made.type, identity] = Put(changed, identity, if_match=str(version.version))
-            return
-        self._planned.there.append(stands)
-        if made.type == _PATIENT:
-            self._planned.seen[identity] = version.version
-
-    def _numbers_of(self, reference: str) -> Json:
-        """A reference by number to what a message mentions and is not in the record."""
-        made = self._made_of(int(reference.removeprefix("urn:hl7v2:")))
-        stated = made.resource.get("identifier") or [made.resource.get("masterIdentifier")]
-        return {"type": made.type, "identifier": stated[0]} if stated[0] else {}
-
-    def _linked(self, value: Any) -> Any:
-        """The resource with ids of the record in its references; a reference to what is not there says by its number what it would be."""
-        if isinstance(value, dict):
-            found = {}
-            for name, inner in value.items():
-                if name == "reference" and isinstance(inner, str):
-                    if target := self._resolved(inner):
-                        found[name] = target
-                    else:
-                        found.update(self._numbers_of(inner))
-                else:
-                    kept = self._linked(inner)
-                    if kept not in ({}, []):
-                        found[name] = kept
-            return found
-        if isinstance(value, list):
-            return [kept for inner in value if (kept := self._linked(inner)) not in ({}, [])]
-        return value
-
-
-def _found(identified: Callable[[Sequence[tuple[str, str, str]]], Iterable[tuple[int, Version]]], made: Sequence[Made]) -> dict[int, list[Version]]:
-    """The resources that have some identifier of each that is searched by them, by its number, each once."""
-    sought: list[tuple[str, str, str]] = []
-    owners: list[int] = []
-    for each in made:
-        if each.key in BY_IDENTIFIER:
-            for system, value in _identifiers(each.resource):
-                sought.append((each.type, system, value))
-                owners.append(each.number)
-    found: dict[int, dict[str, Version]] = {}
-    for place, version in identified(sought):
-        found.setdefault(owners[place], {})[version.id] = version
-    return {number: list(versions.values()) for number, versions in found.items()}
-
-
-def _identifiers(resource: Json) -> list[tuple[str, str]]:
-    stated = [resource["masterIdentifier"]] if "masterIdentifier" in resource else []
-    stated += [each for each in resource.get("identifier", ()) if isinstance(each, dict)]
-    whole = [each for each in stated if each.get("value") and each.get("system")]
-    strong = [each for each in whole if not _WEAK & {coding.get("code") for coding in each.get("type", {}).get("coding", ())}]
-    return [(each["system"], each["value"]) for each in strong or whole]
-
-
-def _living(found: Iterable[Version]) -> dict[str, tuple[Version, Json]]:
-    """Those patients who were not merged into others, by id."""
-    return {version.id: (version, body) for version in found if not merge.replaced_by(body := _body(version))}
-
-
-def _belongs(body: Json, patient: str | None) -> bool:
-    """Whether a resource is about this patient, or about nobody."""
-    references = [body[name].get("reference") for name in _OF_PATIENT if isinstance(body.get(name), dict)]
-    return patient is None or not references or patient in references
-
-
-def _body(version: Version) -> Json:
-    found: Json = fhirjson.loads(version.body or b"{}")
-    return found
-
-
-def _id(*parts: str) -> str:
-    return str(uuid.UUID(bytes=hashlib.blake2b("\0".join(parts).encode(), digest_size=16).digest()))
 
 
 def _named(segment: Segment) -> str:

@@ -36,7 +36,7 @@ _UNSURE: Final = frozenset({"ORM", "ORU", "VXU", "DFT"})
 _PROCESSING: Final = frozenset({"", "P", "T", "D"})
 
 _SAID: Final[dict[Category, tuple[State, str, str]]] = {
-    "conflict": ("invalid", "205", "It contradicts what is recorded"),
+    "conflict": ("invalid", "205", "What it asks for is taken, or contradicts what is recorded"),
     "forbidden": ("invalid", "207", "Its sender may not write this"),
     "gone": ("unmatched", "204", "What it is about is deleted here"),
     "invalid": ("invalid", "102", "The record that it would make is not valid"),

@@ -130,7 +130,7 @@ def follow(connection: Connection, registry: Registry, targets: Sequence[Target]
 def renew(connection: Connection, registry: Registry, at: datetime, written: Mapping[int, Resource | None] | None = None) -> None:
     """Makes the rows of some appointments anew, by number, None for one that is deleted; without any those of all. In a transaction.
 
-    What clashes is not refused: it gets a lane of its own, and `clashes` tells of it. 10,000 appointments a second or so.
+    What clashes is not refused: it gets a lane of its own, and `clashes` tells of it. 1,300 appointments a second on a busy machine.
     """
     if written is not None:
         if written:
