@@ -66,7 +66,7 @@ class Inbox:
     def message(self, identity: str) -> Json:
         """All of one message: as in a list, and its text, segments, answers, faults, what it became, or else what it would become now.
 
-        Costs up to 0.3 s and 100 MB for the largest. Raises Outcome `not-found`.
+        Raises Outcome `not-found`.
         """
         with self._engine.store.database.connection() as connection:
             row = connection.execute(
