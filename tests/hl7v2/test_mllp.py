@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import socket
 import ssl
@@ -319,8 +320,13 @@ def test_connections_are_counted_by_address_and_given_back(lab: Lab) -> None:
 def test_a_flood_of_connections_leaves_the_listener_well(port: int) -> None:
     for _ in range(300):
         socket.create_connection(("127.0.0.1", port), 10).close()
-    with Client(port) as client:
-        assert client.ask(oru(fresh(), fresh())) == "AA"
+    message, given = oru(fresh(), fresh()), ""
+    until = time.monotonic() + 20
+    # Until the listener has seen the ends of the others, this one may be one too many of its address, and is closed.
+    while given != "AA" and time.monotonic() < until:
+        with contextlib.suppress(ConnectionError), Client(port) as client:
+            given = client.ask(message)
+    assert given == "AA"
 
 
 def test_large_messages_take_turns(lab: Lab) -> None:
