@@ -1,6 +1,6 @@
 """What each role may do where no scope narrows it, as data: permissions by group of resource types, and what of a type they are held to.
 
-An admin reads it by the admin API. What a role may do besides, by the clinic's operations, is those operations' own.
+An admin reads it by the admin API. What a role may do besides, by the clinic's operations, is in ACTS.
 """
 
 from __future__ import annotations
@@ -101,6 +101,26 @@ RULES: Final[dict[Role, tuple[Rule, ...]]] = {
         Rule("Invoice", "rs", ("status:not=draft",)),
     ),
 }
+
+ACTS: Final[dict[Role, tuple[Rule, ...]]] = {
+    "admin": (Rule("Appointment Encounter Account ChargeItem Invoice PaymentReconciliation", "cu"),),
+    "doctor": (
+        Rule("Appointment Encounter ChargeItem", "cu"),
+        Rule("DiagnosticReport", "u"),
+    ),
+    "staff": (Rule("Appointment Encounter Account ChargeItem Invoice PaymentReconciliation", "cu"),),
+    # Of their own: an operation looks whose it is.
+    "patient": (Rule("Appointment", "cu"), Rule("Invoice", "u")),
+}
+"""What each role may do by the clinic's operations alone: these keep rules of their own that a plain write could not be held to."""
+
+
+def role_acts(role: Role, patient: str | None = None) -> tuple[Scope, ...]:
+    """What the operations may do for a role; those of `patient` for that patient, and none without."""
+    bound = patient if role == "patient" else None
+    if role == "patient" and patient is None:
+        return ()
+    return tuple(Scope(name, frozenset(rule.permissions), "", bound) for rule in ACTS[role] for name in rule.types.split())
 
 
 def role_scopes(role: Role, user: str | None = None, patient: str | None = None) -> tuple[Scope, ...]:

@@ -17,7 +17,7 @@ import jwt
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
 
-from .roles import ROLES, Role, editable, hidden, role_scopes
+from .roles import ROLES, Role, editable, hidden, role_acts, role_scopes
 from .scopes import Scopes, narrow, parse_scopes
 
 ISSUER: Final = "urn:fhir-server"
@@ -228,16 +228,21 @@ def _grant(claims: dict[str, Any]) -> Grant:
         # Only to people themselves is all open that is open to their roles; an app has what its scopes say, and nothing without any.
         whole = not claims["scope"] and "client_id" not in claims
         scopes = open_to_roles if whole else narrow(open_to_roles, asked.resources)
+        acts_of_roles = tuple(scope for role in roles for scope in role_acts(role, own))
+        acts = acts_of_roles if whole else narrow(acts_of_roles, asked.resources)
     else:
         # Without a role, what is held to a patient is that patient's own app.
-        held = narrow(role_scopes("patient", None, patient), (scope for scope in asked.resources if scope.patient is not None))
-        scopes = (*held, *(scope for scope in asked.resources if scope.patient is None))
+        held = tuple(scope for scope in asked.resources if scope.patient is not None)
+        free = tuple(scope for scope in asked.resources if scope.patient is None)
+        scopes = (*narrow(role_scopes("patient", None, patient), held), *free)
+        acts = (*narrow(role_acts("patient", patient), held), *free)
     return Grant(
         claims["sub"],
         frozenset(roles),
         scopes,
         editable=editable(roles or (["patient"] if "system" not in asked.levels else [])),
         hidden=hidden(roles),
+        acts=acts,
         account=_optional(claims, "account"),
         session=_optional(claims, "sid"),
         client=_optional(claims, "client_id"),

@@ -9,6 +9,8 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from fhir_server import fhirjson
+from fhir_server.access.idempotency import Idempotency
+from fhir_server.access.vault import Vault
 from fhir_server.outcome import Outcome
 from fhir_server.search import Query, Registry
 from fhir_server.settings import Settings
@@ -25,19 +27,20 @@ took 2 GB of memory."""
 
 @dataclass(frozen=True)
 class Engine:
-    """The record, the rules of the specification, the key that signs page links, and what operations there are."""
+    """The record, the rules of the specification, the key that signs page links, answers that are given again, and what operations there are."""
 
     spec: Spec
     store: Store
     validator: Validator
     page_key: bytes
+    idempotency: Idempotency
     operations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @classmethod
     def build(cls, store: Store, settings: Settings, operations: Mapping[str, Mapping[str, str]] | None = None) -> Engine:
         """An engine over a store; nothing is compiled until it is used. `operations` are the URLs of operations by type and name."""
         key = hashlib.blake2b(settings.jwt_secret.encode(), person=b"page-links").digest()
-        return cls(r4(), store, Validator(r4()), key, operations or {})
+        return cls(r4(), store, Validator(r4()), key, Idempotency(Vault.of(settings)), operations or {})
 
     @property
     def registry(self) -> Registry:

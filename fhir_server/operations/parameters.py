@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from fhir_server import fhirjson
 from fhir_server.interactions import Engine, Exchange, Reply
 from fhir_server.outcome import Outcome
+from fhir_server.search.params.date import parse_date
+from fhir_server.search.params.reference import ABSOLUTE, locate
 
 MAX_NUMBER: Final = 1_000_000_000
 _DECIMAL: Final = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
 
 Json = dict[str, Any]
+_T = TypeVar("_T")
 
 
 class Inputs:
@@ -109,6 +113,39 @@ class Inputs:
         value = self._values.get(name)
         if value is not None and not isinstance(value, dict):
             raise Outcome("parameter", f"The parameter '{name}' has elements: send it in a Parameters resource")
+        return value
+
+    def reference(self, name: str, *types: str) -> str | None:
+        """A reference to a resource of this server of one of some types, as `Patient/7`; from an element or, in the query, from a text.
+
+        Raises Outcome `parameter` for anything else.
+        """
+        value = self._values.get(name)
+        if value is None:
+            return None
+        text = value.get("reference") if isinstance(value, dict) else value
+        found = locate(text, self._engine.registry.context) if isinstance(text, str) and text and not text.startswith("#") else None
+        if found is None or found[1] == ABSOLUTE or (kind := self._engine.registry.type_name(found[1])) not in types:
+            raise Outcome("parameter", f"The parameter '{name}' is a reference such as {types[0]}/7", code="value")
+        return f"{kind}/{found[0]}"
+
+    def moment(self, name: str) -> datetime | None:
+        """A time with its zone; a date, or a time without a zone, is one of the clinic's, and a date its beginning.
+
+        Raises Outcome `parameter` for anything else.
+        """
+        text = self.text(name)
+        if text is None:
+            return None
+        try:
+            return parse_date(text, self._engine.registry.zone)[0]
+        except (ValueError, OverflowError):
+            raise Outcome("parameter", f"The parameter '{name}' is a time such as 2026-01-02T09:00:00+01:00", code="value") from None
+
+    def needed(self, name: str, value: _T | None) -> _T:
+        """A value that has to be there. Raises Outcome `parameter` where it is not."""
+        if value is None:
+            raise Outcome("parameter", f"The parameter '{name}' is needed", code="required")
         return value
 
     def resource(self, name: str, kind: str) -> Json | None:

@@ -21,6 +21,7 @@ from fhir_server.access.alarm import Alarm
 from fhir_server.access.apps import issuer_of, smart_configuration
 from fhir_server.access.audit import BadTokens
 from fhir_server.access.desk import Desk
+from fhir_server.access.idempotency import check_key
 from fhir_server.interactions import Engine, Exchange, dispatch
 from fhir_server.interactions.engine import parse_parameters
 from fhir_server.interactions.exchange import Interaction
@@ -174,6 +175,8 @@ class _Api:
             # WSGI hands headers over as Latin-1.
             environ["HTTP_X_PROVENANCE"].encode("latin-1", "replace") if "HTTP_X_PROVENANCE" in environ else None,
             standing,
+            check_key(environ["HTTP_IDEMPOTENCY_KEY"]) if action == "operation" and "HTTP_IDEMPOTENCY_KEY" in environ else None,
+            environ["REQUEST_METHOD"],
         )
 
     def unrouted(self, elsewhere: Callable[[HTTPException], Response | HTTPException], error: HTTPException) -> Response | HTTPException:

@@ -69,6 +69,10 @@ class Snapshot:
         self._grant = grant
         self._sources: Sources = CURRENT
 
+    def seen_by(self, grant: Grant) -> Snapshot:
+        """The same view of the record, to another grant."""
+        return Snapshot(self._connection, self._registry, self._dictionary, grant)
+
     def moment(self) -> str:
         """What this view sees, as a text that `rewind` takes."""
         return moments.now(self._connection)

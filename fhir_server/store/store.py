@@ -22,7 +22,7 @@ from .ids import new_id
 from .index import Fit, Stale
 from .jobs import Job, ask
 from .migrate import newest_revision
-from .ops import Commit, Lookup, Op, Resource
+from .ops import Commit, Lookup, Resource
 from .plan import Writer
 from .rebuild import Progress, differences, fingerprint, recorded, renew
 from .recorder import Recorder
@@ -31,7 +31,7 @@ from .snapshot import Snapshot
 from .tables import INDEX_TABLES
 from .trail import Event
 from .trail_search import Entry, append_one
-from .transact import Extras, defines_parameters, transact
+from .transact import Extras, Ops, defines_parameters, transact
 
 _ATTEMPTS: Final = 6
 _SEARCHED: Final = ", ".join(table.name for table in INDEX_TABLES)
@@ -287,7 +287,7 @@ class Store:
 
     def transact(  # noqa: PLR0913 - the one door for every writer
         self,
-        ops: Sequence[Op],
+        ops: Ops,
         grant: Grant,
         *,
         request_id: str = "",
@@ -300,6 +300,8 @@ class Store:
     ) -> Commit:
         """Does all ops in one database transaction or none; durable when it returns.
 
+        Ops that depend on what is there are a function that is given the transaction's connection, to look and to lock, and what the grant shows of
+        the record in it; it is called again when the transaction is.
         `lookups` are the conditional references in the resources, resolved in the same transaction. With `once`, a second call with the same key
         does nothing and says so. `then` reads what was written before it is committed; if it raises, nothing is. `beside` is the last before the
         commit: given the connection and what will have been done, it may write rows of its own, which stand or fall with the resources. Each version
@@ -316,7 +318,7 @@ class Store:
                 self.check_fit()
                 self._learn()
                 continue
-            if defines_parameters(ops):
+            if not callable(ops) and defines_parameters(ops):
                 # What is committed is committed, whether or not it can be looked at now.
                 with suppress(Outcome):
                     self.refreshed()

@@ -37,6 +37,7 @@ from .trail import who
 
 CHUNK: Final = 500
 _BESIDE: Final = -1
+Ops = Sequence[Op] | Callable[[Connection, Snapshot], Sequence[Op]]
 _EVENTS: Final = {"P": ("create", "C"), "U": ("update", "U"), "A": ("patch", "U"), "D": ("delete", "D")}
 
 
@@ -53,8 +54,10 @@ class Extras:
     beside: Callable[[Connection, Commit], None] | None = None
 
 
-def transact(writer: Writer, ops: Sequence[Op], grant: Grant, extras: Extras) -> Commit:
+def transact(writer: Writer, ops: Ops, grant: Grant, extras: Extras) -> Commit:
     """Does all ops or none. See `Store.transact`."""
+    if callable(ops):
+        return writer.database.retrying(lambda connection: _transaction(writer, connection, ops, grant, extras))
     _refuse_events(ops)
     _check_grant(ops, grant)
     followed = defines_parameters(ops) or consents.concerns(ops) or occupancy.concerns(ops)
@@ -103,9 +106,15 @@ def _create(writer: Writer, connection: Connection, ops: Sequence[Op], grant: Gr
     return _commit(plan, len(ops), at)
 
 
-def _transaction(writer: Writer, connection: Connection, ops: Sequence[Op], grant: Grant, extras: Extras) -> Commit:
+def _transaction(writer: Writer, connection: Connection, asked: Ops, grant: Grant, extras: Extras) -> Commit:
     plan = Plan()
     with connection.transaction():
+        if callable(asked):
+            ops = asked(connection, Snapshot(connection, writer.registry, writer.dictionary, grant))
+            _refuse_events(ops)
+            _check_grant(ops, grant)
+        else:
+            ops = asked
         if extras.once is not None:
             new = connection.execute("INSERT INTO once (key) VALUES (%s) ON CONFLICT DO NOTHING RETURNING key", (extras.once,)).fetchone()
             if new is None:
