@@ -11,6 +11,7 @@ from typing import Final, Literal, get_args
 
 from fhir_server.search import Grant, Scope
 from fhir_server.search.grant import ALL
+from fhir_server.settings import CANON
 from fhir_server.spec import r4
 
 from .scopes import MESSAGES
@@ -37,8 +38,14 @@ AUDIT: Final = "AuditEvent"
 AT_THE_DESK: Final = "Encounter ServiceRequest Flag"
 """What staff need to see of the clinical record."""
 
-RELEASED: Final = "status=final,amended,corrected"
+HELD: Final = {"system": f"{CANON}/CodeSystem/release", "code": "held"}
+"""The security label of what a doctor holds back from its patient."""
+_NOT_HELD: Final = f"_security:not={HELD['system']}|{HELD['code']}"
+RELEASED: Final = f"status=final,amended,corrected&{_NOT_HELD}"
 """Results that their patient may see."""
+RESULTS: Final = frozenset({"DiagnosticReport", "Observation"})
+DOCUMENTS: Final = frozenset({"DocumentReference", "Media"})
+"""What results bring besides, which is held back with them."""
 NOTES: Final = frozenset({"text", "note", "diagnosis", "reasonReference", "supportingInfo", "contained"})
 """Clinical notes in what staff need to see, with what is contained: that may be the condition which is the reason."""
 OWN_DETAILS: Final = frozenset({"telecom", "address", "contact", "communication", "photo"})
@@ -91,8 +98,9 @@ RULES: Final[dict[Role, tuple[Rule, ...]]] = {
     ),
     # All of it within the patient's own compartment.
     "patient": (
-        Rule(" ".join(name for name in CLINICAL.split() if name not in {"DiagnosticReport", "Observation"}), "rs"),
-        Rule("DiagnosticReport Observation", "rs", (RELEASED,)),
+        Rule(" ".join(name for name in CLINICAL.split() if name not in RESULTS | DOCUMENTS), "rs"),
+        Rule(" ".join(sorted(RESULTS)), "rs", (RELEASED,)),
+        Rule(" ".join(sorted(DOCUMENTS)), "rs", (_NOT_HELD,)),
         Rule(DIRECTORY, "rs"),
         Rule(PERSONAL, "rs"),
         Rule("Patient", "u", editable=OWN_DETAILS),

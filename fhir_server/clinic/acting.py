@@ -26,13 +26,17 @@ _PARTICIPANT: Final = "http://terminology.hl7.org/CodeSystem/provenance-particip
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """Who does what: `name` is the operation's, `beside` writes in the same transaction what the way in has to keep of it."""
+    """Who does what: `name` is the operation's, `reason` what they say of it.
+
+    `beside` writes in the same transaction what the way in has to keep of it.
+    """
 
     name: str
     grant: Grant
     request_id: str = ""
     address: str = ""
     beside: Callable[[Connection, Commit], None] | None = None
+    reason: str = ""
 
     @property
     def is_desk(self) -> bool:
@@ -107,9 +111,10 @@ def _provenance(store: Store, act: Act) -> Resource:
     who: dict[str, Any] = {"identifier": {"system": f"{CANON}/sid/login", "value": act.grant.actor}, "display": act.grant.actor}
     if act.grant.user is not None:
         who["reference"] = act.grant.user
-    return {
+    made = {
         "resourceType": "Provenance",
         "recorded": instant(store.clock()),
         "activity": {"coding": [{"system": _ACTIVITY, "code": act.name}]},
         "agent": [{"type": {"coding": [{"system": _PARTICIPANT, "code": "performer"}]}, "who": who}],
     }
+    return made | ({"reason": [{"text": act.reason}]} if act.reason else {})

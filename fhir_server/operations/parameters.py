@@ -64,6 +64,10 @@ class Inputs:
             raise Outcome("parameter", f"The parameter '{name}' stands twice")
         self._values[name] = value
 
+    def has(self, name: str) -> bool:
+        """Whether a parameter is given."""
+        return name in self._values
+
     def text(self, name: str) -> str | None:
         """A string of any kind. Raises Outcome `parameter` for another type."""
         value = self._values.get(name)
