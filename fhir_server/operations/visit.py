@@ -1,14 +1,16 @@
-"""`$hold-release` and `$follow-up`: what a doctor decides at a visit."""
+"""`$hold-release`, `$follow-up` and `$cautions`: what a doctor decides, and has to know, at a visit."""
 
 from __future__ import annotations
 
 from typing import Final
 
+from fhir_server import fhirjson
 from fhir_server.clinic import visit
 from fhir_server.interactions import Engine, Exchange, Reply
+from fhir_server.settings import CANON
 
 from .acts import first_written, once
-from .operation import Operation, acting
+from .operation import Operation, acting, reading
 from .parameters import Inputs
 
 
@@ -38,7 +40,27 @@ def follow_up(engine: Engine, exchange: Exchange) -> Reply:
     )
 
 
+def cautions(engine: Engine, exchange: Exchange) -> Reply:
+    """200 and Parameters: a `caution` for each thing that speaks against the MedicationRequest in the body, with kind, severity, text, reference."""
+    inputs = Inputs(engine, exchange, ("prescription",), resource="prescription")
+    prescription = inputs.needed("prescription", inputs.resource("prescription", "MedicationRequest"))
+    parts = [
+        {
+            "name": "caution",
+            "part": [
+                {"name": "kind", "valueCode": caution.kind},
+                {"name": "severity", "valueCode": caution.severity},
+                {"name": "text", "valueString": caution.text},
+                {"name": "reference", "valueReference": {"reference": caution.reference}},
+            ],
+        }
+        for caution in visit.cautions_of(engine.store, exchange.grant, prescription)
+    ]
+    return Reply(200, fhirjson.dumps({"resourceType": "Parameters"} | ({"parameter": parts} if parts else {})))
+
+
 OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
+    ("MedicationRequest", "cautions"): reading(CANON, "MedicationRequest-cautions", cautions, frozenset({"type"})),
     ("DiagnosticReport", "hold-release"): acting("DiagnosticReport-hold-release", hold_release, "instance"),
     ("Encounter", "follow-up"): acting("Encounter-follow-up", follow_up, "instance"),
 }

@@ -180,6 +180,18 @@ class Snapshot:
         pids = sorted({param.pid for found in params.values() for param in found})
         return [self._version(row) for row in self._connection.execute(_REFERRING, (pids, identity, self._dictionary.types[resource_type]))]
 
+    def of_patient(self, resource_type: str, patient: str) -> list[Version]:
+        """The current resources of a type that this grant may see and whose parameter `patient` refers to a patient, by id. One statement."""
+        allowed = self._allowed(resource_type, "s")
+        pid = self._registry.supported_params(resource_type)["patient"].pid
+        statement = (
+            f"SELECT {_VERSION} FROM {_CURRENT} WHERE NOT r.deleted AND r.type = %s AND {allowed.text}"
+            " AND r.rid IN (SELECT s.rid FROM sp_reference s WHERE s.pid = %s AND s.id = %s AND s.type = %s) ORDER BY r.rid"
+        )
+        types = self._dictionary.types
+        values = (types[resource_type], *allowed.params, pid, patient, types["Patient"])
+        return [self._version(row) for row in self._connection.execute(statement, values)]
+
     def history(self, scope: HistoryScope, count: int) -> tuple[list[tuple[int, Version]], bool]:
         """Up to `count` versions with their numbers, newest first, and whether there are more. Never counts, never skips rows by OFFSET."""
         where, arguments = self._history_filter(scope)
