@@ -1,0 +1,33 @@
+"""Opens the demo clinic: once what was before, and on each day that it is started on, that day."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fhir_server.search import SYSTEM
+from fhir_server.store import Store
+from fhir_server.store.ops import Put
+
+from .history import allergies, persons, resources, visits
+from .people import people
+from .places import places
+
+_CHUNK: Final = 400
+_VERSION: Final = 2
+"""Goes up when the demo clinic has something else in it."""
+
+
+def open_clinic(store: Store) -> None:
+    """Writes what is not there yet. Takes some seconds the first time, nothing later on the same day. Raises Outcome as the store."""
+    zone = store.registry.zone
+    today = store.clock().astimezone(zone).date()
+    patients = people(today)
+    everybody = persons(patients)
+    history = [resource for visit in visits(everybody, today, zone) for resource in resources(visit)]
+    _write(store, "the clinic", [*places(), *patients, *allergies(everybody), *history])
+
+
+def _write(store: Store, what: str, made: list[dict[str, Any]]) -> None:
+    for first in range(0, len(made), _CHUNK):
+        ops = [Put(resource, resource["id"]) for resource in made[first : first + _CHUNK]]
+        store.transact(ops, SYSTEM, once=f"demo {_VERSION} {what} {first}".encode())
