@@ -126,9 +126,7 @@ class Extractor:
         """
         out = self._plain_rows(resource)
         # Only the main parameters of the resource itself, since those of what it contains have negative numbers.
-        dates = [row[2] for row in out["sp_date"] if row[0] == self._main_date]
-        clinical = max(dates) if dates else None
-        codes = _array([row[1] for row in out["sp_token"] if row[0] == self._main_code])
+        clinical, codes = self._main(out) if out["sp_reference"] else (None, None)
         for extractor, inner in contained:
             for table, rows in extractor._plain_rows(inner).items():  # noqa: SLF001 - another one of the same class
                 if table != words.TABLE:
@@ -137,6 +135,13 @@ class Extractor:
         if pointing := found.get("sp_reference"):
             found["sp_reference"] = self._with_main(pointing, clinical, codes)
         return found
+
+    def _main(self, out: Rows) -> tuple[str | None, str | None]:
+        """The end of the latest main date, and the main codes as an array."""
+        main_date, main_code = self._main_date, self._main_code
+        dates = [row[2] for row in out["sp_date"] if row[0] == main_date]
+        codes = [row[1] for row in out["sp_token"] if row[0] == main_code]
+        return max(dates) if dates else None, _array(codes) if codes else None
 
     def _with_main(self, rows: list[Row], clinical: str | None, codes: str | None) -> list[Row]:
         """Rows of references, those of the resource itself to patients with its main date and its main codes."""
@@ -178,10 +183,14 @@ def _condition(expression: Expression, *, stated: bool) -> Condition:
 
 def _array(codes: list[str]) -> str | None:
     """A PostgreSQL array literal; None for none."""
-    if not codes:
-        return None
-    quoted = ['"' + code.replace("\\", "\\\\").replace('"', '\\"') + '"' for code in dict.fromkeys(codes) if code]
+    quoted = [_quoted(code) for code in dict.fromkeys(codes) if code]
     return "{" + ",".join(quoted) + "}" if quoted else None
+
+
+def _quoted(code: str) -> str:
+    if "\\" in code or '"' in code:
+        code = code.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{code}"'
 
 
 def _leaf(kind: Kind, maker: Maker, pids: Mapping[str | None, list[int]], context: Context) -> Leaf:

@@ -76,10 +76,12 @@ def maker(fhir_type: str, element: Element | None, context: Context) -> Maker | 
         texts: list[str] = []
         _collect(resource, properties, texts)
         words = _words(texts)
-        div = resource.get("text", {}).get("div") if "text" in resource else None
-        told = _words([_plain(div)]) if div else {}
+        div = resource["text"].get("div") if "text" in resource else None
+        if not div:
+            return ((f"{head} {' '.join(words)}",),) if words else ()
+        told = _words([_plain(div)])
         listed = [word + "A" for word in told]
-        listed += [word for word in words if word not in told][: _MOST_WORDS - len(told)] if told else words
+        listed += [word for word in words if word not in told][: _MOST_WORDS - len(told)]
         return ((" ".join((head, *listed)),),) if listed else ()
 
     return row
