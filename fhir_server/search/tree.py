@@ -30,7 +30,7 @@ class Branch:
     def walk(self) -> Leaf | None:
         """One function that hands a value, and what lies below it, to the leaves that wait there; None where none do.
 
-        What is laid later it does not see. A function made once for what a branch has costs half of a method that looks for that at every value.
+        What is laid later it does not see. A function made once for what a branch has costs less than a method that looks for that at every value.
         """
         steps = [*self.leaves]
         if children := {key: walk for key, child in self.children.items() if (walk := child.walk()) is not None}:

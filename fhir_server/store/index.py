@@ -51,7 +51,7 @@ _KEYS: Final = {name: (*names, "rid") for name, names in _COLUMNS.items()}
 _OBJECTS: Final[dict[str, Callable[..., msgspec.Struct]]] = {
     name: msgspec.defstruct(name, [(key, Any) for key in keys], gc=False) for name, keys in _KEYS.items()
 }
-"""Rows as JSON has them: these are made in a tenth of the time of dictionaries, and encoded in a third."""
+"""Rows as JSON has them: made and encoded in half the time of dictionaries."""
 _SYSTEMS: Final = {name: [at for at, column in enumerate(names) if column.endswith("system")] for name, names in _COLUMNS.items()}
 _encode: Final = msgspec.json.Encoder(decimal_format="number").encode
 
