@@ -34,6 +34,8 @@ _UNLESS: Final = "?"
 
 _REMEMBERED: Final = frozenset({"CWE", "CE", "CNE"})
 """Data types whose values come again and again, and say nothing of a patient: a laboratory has a few hundred codes and units."""
+_REPEATED: Final = frozenset({"EI", "XCN"})
+"""Data types whose values are said several times in one message: numbers of orders, and who ordered."""
 _PLACE: Final = re.compile(r"\{([^{}]+)\}")
 
 
@@ -242,9 +244,10 @@ class Compiler:
 
     def _shared(self, name: str, table: str, convert: Convert) -> Convert:
         """The same closure for all rows that convert by the same map and table, so that what one has seen is remembered for all."""
-        if name.partition("[")[0] not in _REMEMBERED:
+        head = name.partition("[")[0]
+        if head not in _REMEMBERED and head not in _REPEATED:
             return convert
-        return self._remembered.setdefault((name, table), remembered(convert))
+        return self._remembered.setdefault((name, table), remembered(convert, lasts=head in _REMEMBERED))
 
     def _table(self, row: Row) -> Table | None:
         if not row["table"]:

@@ -21,7 +21,8 @@ class Context:
     `facility` is who sends: the facility, else the application; `dialect` is how they write: separators and character set. `zone` places times
     without an offset. `make` takes a resource that a value describes, a Practitioner for one, and gives the reference to it.
     `segment` and `field` say where the conversion is, for what `warn` reports; `nulls` are the elements of the present resource which the message
-    says to be without a value. `reports` counts what was reported, told before or not.
+    says to be without a value. `reports` counts what was reported, told before or not;
+    `known` are values that were converted before.
     """
 
     facility: str
@@ -30,6 +31,7 @@ class Context:
     make: Callable[[Json], Json]
     faults: list[Fault] = field(default_factory=list)
     nulls: set[tuple[str, ...]] = field(default_factory=set)
+    known: dict[tuple[object, ...], Any] = field(default_factory=dict)
     segment: Segment | None = None
     field: int | None = None
     reports: int = 0

@@ -105,7 +105,7 @@ class Converter:
         return found.code if found is not None else None
 
     def convert(self, message: Message, zone: ZoneInfo) -> Converted:
-        """The resources of a message whose structure is known. Costs 20 to 40 µs a segment."""
+        """The resources of a message whose structure is known. Costs some 70 µs a segment."""
         structure = self.structure_of(message)
         if structure is None:
             raise ValueError("the event is not taken")
@@ -246,9 +246,11 @@ class _Conversion:
 
     def _find(self, group: Group | None, label: str) -> Made | None:
         """The resource of a label that was made last in this group, in those in it, or around it; never that of another repetition."""
-        came_from: Shape | None = None
         if label not in self._labels:
             return None
+        if group is not None and label in group.made:
+            return group.made[label]
+        came_from: Shape | None = None
         while group is not None:
             found = group.made.get(label)
             if found is None and label in group.below:
@@ -270,14 +272,16 @@ class _Conversion:
             here, around = around, around.parent
 
     def _connect(self, group: Group, made: Made, part: Json, link: _Link) -> None:
+        target = made if link.target == made.label else self._find(group, link.target)
+        if target is None or len(target.resource) <= 1:
+            return
         if link.source is not None:
             source = self._find(group, link.source)
             if source is None:
                 return
             part = source.resource
-        target = made if link.target == made.label else self._find(group, link.target)
-        pair = (id(part), link.element, target.number if target is not None else 0)
-        if target is not None and len(target.resource) > 1 and pair not in self._connected:
+        pair = (id(part), link.element, target.number)
+        if pair not in self._connected:
             self._connected.add(pair)
             _add(part, link.path, {"reference": target.urn})
 

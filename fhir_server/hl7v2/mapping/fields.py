@@ -17,7 +17,7 @@ from .rows import MappingFault, Row
 
 _FIELD: Final = re.compile(r"([A-Z][A-Z0-9]{2})-([1-9]\d?)(?:\.([1-9]\d?))?(?:\.([1-9]\d?))?")
 _COMPONENT: Final = re.compile(r"([A-Z][A-Z0-9]{1,2})(?:\.([1-9]\d?)(?:\.([1-9]\d?))?)?")
-_NUMERIC: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
+_NUMERIC: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)", re.ASCII)
 _NULL: Final = '""'
 _CLAUSE: Final = re.compile(r"(\S+) (valued|not valued|repeats|single|numeric|not numeric|present|absent|(?:=|!=|in|not in) (\S+))")
 
@@ -44,14 +44,16 @@ class Surroundings(Protocol):
 class View(dict[str, Segment]):
     """What the rows of a segment's map look at: the segment, and those around it, by name; an empty one where there is none."""
 
-    __slots__ = ("_around", "has")
+    __slots__ = ("_around",)
 
     def __init__(self, segment: Segment, around: Surroundings) -> None:
         """Looks at the segment."""
-        super().__init__()
         self[segment.name] = segment
         self._around = around
-        self.has = around.has
+
+    def has(self, name: str) -> bool:
+        """Whether there is a segment of a name beside or below the one at hand."""
+        return self._around.has(name)
 
     def __missing__(self, name: str) -> Segment:
         """The nearest segment of another name."""
@@ -157,14 +159,14 @@ def _clause(text: str, row: Row) -> Test:
     field = parse_field(match[1], row)
     if match[3] is None:
         return _counted(field, match[2])
-    text, wanted = text_at(field), frozenset(match[3].split("|"))
+    said, wanted = text_at(field), frozenset(match[3].split("|"))
     if match[2].startswith(("!=", "not in")):
-        return lambda view: text(view) not in wanted
-    return lambda view: text(view) in wanted
+        return lambda view: said(view) not in wanted
+    return lambda view: said(view) in wanted
 
 
 def _counted(field: Field, word: str) -> Test:
-    text, values, is_valued = text_at(field), values_at(field), _valued(field)
+    text, values, is_valued = text_at(field), values_at(field), _is_valued(field)
     match word:
         case "valued":
             return is_valued
@@ -180,11 +182,16 @@ def _counted(field: Field, word: str) -> Test:
             return lambda view: len(values(view)) <= 1
 
 
-def _valued(field: Field) -> Test:
+def _is_valued(field: Field) -> Test:
     """Whether there is a value, which two quotes are not."""
     values, component = values_at(field), field.component
     if not field.number and component is not None and field.sub is None:
-        return lambda value: (text := value.piece(component)) not in {"", _NULL} and not text.isspace()
+
+        def is_valued_part(value: Repetition) -> bool:
+            text = value.piece(component)
+            return text not in {"", _NULL} and not text.isspace()
+
+        return is_valued_part
 
     def is_valued(view: Any) -> bool:
         found = values(view)

@@ -15,15 +15,17 @@ _MOST: Final = 1_000
 _SHORT: Final = 200
 
 
-def remembered(convert: Convert) -> Convert:
+def remembered(convert: Convert, *, lasts: bool) -> Convert:
     """Converts the same text of the same sender once, and gives a copy from then on. For what depends on nothing but these two.
 
-    It keeps up to 1,000 values of 200 characters, and none for which something was reported.
+    Only where it `lasts` is a value kept beyond its message, for which it may say nothing of a patient. Up to 1,000 values of 200 characters are
+    kept, and none for which something was reported.
     """
-    known: dict[tuple[str, str, str, str], Any] = {}
+    lasting: dict[tuple[object, ...], Any] = {}
 
     def of(value: Repetition, context: Context) -> Any:
-        key = (value.raw, value.separator, context.dialect, context.facility)
+        known = lasting if lasts else context.known
+        key = (convert, value.raw, value.separator, context.dialect, context.facility)
         found = known.get(key)
         if found is not None:
             return _copy(found)

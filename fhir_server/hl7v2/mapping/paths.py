@@ -124,6 +124,8 @@ class Places:
 
     def finish(self) -> None:
         """Puts the texts where their lines belong; one that has nothing but blanks comes to nothing."""
+        if not self._texts:
+            return
         for (_, key), (container, encoded, lines) in self._texts.items():
             text = "\n".join(lines).strip("\n").rstrip()
             if text:

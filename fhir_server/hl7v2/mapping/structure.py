@@ -40,7 +40,7 @@ class Shape:
         self.places = {member: place for place, member in enumerate(self.members)}
         for group in sorted(self.groups.values(), key=lambda each: self.places[each.name]):
             group.index()
-            ways = {segment: (group,) for segment in group.members if segment not in group.groups}
+            ways: dict[str, tuple[Shape, ...]] = {segment: (group,) for segment in group.members if segment not in group.groups}
             ways |= {segment: (group, *way) for segment, way in group.below.items() if segment not in ways}
             self.below |= {segment: way for segment, way in ways.items() if segment not in self.below}
         self.leads = {segment for segment, way in self.below.items() if all(shape.members[0] in {segment, *shape.groups} for shape in way)}

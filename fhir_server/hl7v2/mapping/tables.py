@@ -57,6 +57,8 @@ class Table:
 
     def code(self, code: str, context: Context) -> str | None:
         """The code in FHIR; reports one that is not in the table."""
+        if known := self.codes.get(code):
+            return known
         found = self.find(code)
         if found is None:
             if code not in self._targets:

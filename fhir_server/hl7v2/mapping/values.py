@@ -21,11 +21,11 @@ from .context import Context
 
 Primitive = Callable[[Repetition, Context], Any]
 
-_TIME: Final = re.compile(r"(\d{4})(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:\.(\d{1,6})\d*)?)?)?)?)?)?([+-]\d{4})?")
-_CLOCK: Final = re.compile(r"(\d\d)(\d\d)?(\d\d)?(?:\.(\d{1,6})\d*)?(?:[+-]\d{4})?")
-_NUMBER: Final = re.compile(r"(?:\+|(-))?(?=\.?\d)0*(\d*)(?:\.(\d*))?")
+_TIME: Final = re.compile(r"(\d{4})(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:\.(\d{1,6})\d*)?)?)?)?)?)?([+-]\d{4})?", re.ASCII)
+_CLOCK: Final = re.compile(r"(\d\d)(\d\d)?(\d\d)?(?:\.(\d{1,6})\d*)?(?:[+-]\d{4})?", re.ASCII)
+_NUMBER: Final = re.compile(r"(?:\+|(-))?(?=\.?\d)0*(\d*)(?:\.(\d*))?", re.ASCII)
 _PLAIN: Final = 15
-_WHOLE: Final = re.compile(r"[+-]?\d{1,10}")
+_WHOLE: Final = re.compile(r"[+-]?\d{1,10}", re.ASCII)
 _TEXT: Final = re.compile(r"\S")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/\s]*={0,2}\s*")
 _OID: Final = re.compile(r"[0-2](\.(0|[1-9]\d*))+")
@@ -35,8 +35,7 @@ _COMPONENTS: Final = 30
 
 
 def _string(value: Repetition, _: Context) -> str | None:
-    text = value.whole(1).strip()
-    return text or None
+    return value.whole(1).strip() or None
 
 
 def _text(value: Repetition, _: Context) -> str | None:
@@ -62,7 +61,10 @@ def _spoken(value: Repetition, _: Context) -> str | None:
 
 
 def _code(value: Repetition, context: Context) -> str | None:
-    text = " ".join(value.component(1).split())
+    text = value.component(1)
+    if text.isalnum():
+        return text
+    text = " ".join(text.split())
     if not text and value.raw:
         context.warn("103", "The code is empty")
     return text or None
