@@ -74,6 +74,7 @@ class _Plan:
         self._losers = {made.number: survivor for made in converted.made if (survivor := merge.survivor_of(made)) is not None}
         # What a merge makes of patients depends on what is there, and may have to be looked at again.
         self._made = [replace(made, resource=deepcopy(made.resource)) for made in converted.made] if self._losers else converted.made
+        self._numbers = {made.number: made for made in self._made}
         self._header = message.header
         self._grant = grant
         self._chosen = chosen
@@ -206,7 +207,7 @@ class _Plan:
         return f"{self._made_of(number).type}/{self._ids[number]}" if number in self._ids else ""
 
     def _made_of(self, number: int) -> Made:
-        return next(made for made in self._made if made.number == number)
+        return self._numbers[number]
 
     def _derived(self) -> None:
         """Gives an id to what has no number of its own, and looks whether it is there, under those too who were merged into the patient."""
