@@ -180,7 +180,7 @@ class _Conversion:
         self._below: dict[tuple[int, str, str], Made] = {}
 
     def run(self, structure: str) -> Converted:
-        root = arrange(self._structure.shape, joined(self._message.segments))
+        root = arrange(self._structure.shape, joined(self._message))
         unhandled = list(unforeseen(root))
         for group, segment in root.walk():
             view = SegmentView(segment, group)
