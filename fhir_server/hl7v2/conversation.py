@@ -14,6 +14,7 @@ from fhir_server.outcome import Outcome
 
 from .framing import Framer, Piece, block, is_header
 from .intake import Intake
+from .message import LIMIT
 from .processing import Peer
 
 CHUNK: Final = 64 * 1024
@@ -34,7 +35,7 @@ class Limits:
     of messages beyond 256 kB so many as `large` are held at once, the others wait. `stop` seconds are left to messages in hand at the end.
     """
 
-    message: int = 16 * 1024 * 1024
+    message: int = LIMIT
     grace: float = 30
     rate: int = 32 * 1024
     idle: float = 3600

@@ -13,6 +13,8 @@ from .charset import decode
 from .escapes import undo
 from .unreadable import Unreadable
 
+LIMIT: Final = 16 * 1024 * 1024
+"""Bytes of a message, on whatever way it comes or goes."""
 _HEADERS: Final = frozenset({"MSH"})
 _NULL: Final = '""'
 _MOST: Final = 100_000
