@@ -7,13 +7,16 @@ import json
 import uuid
 from typing import Any
 
+from fhir_server.hl7v2.stored import Change
 from fhir_server.interactions import Exchange, dispatch
 from fhir_server.search import SYSTEM
 from fhir_server.settings import CANON
+from fhir_server.store.trail import Event
 
 from .conftest import Lab
 
 Json = dict[str, Any]
+ADMINISTRATOR = Event("message", "an administrator")
 
 
 def fresh() -> str:
@@ -123,6 +126,32 @@ def test_an_appointment_is_booked_moved_and_cancelled_by_its_number(lab: Lab) ->
     cancelled = appointment(lab, filler)
     assert (cancelled["status"], len(cancelled["participant"])) == ("cancelled", 3), "who was to come is still to be seen"
     assert cancelled["meta"]["versionId"] == "3"
+
+
+def test_a_time_that_is_taken_waits_in_the_inbox_until_it_is_free(lab: Lab) -> None:
+    number, other, first, second, doctor = fresh(), fresh(), fresh(), fresh(), fresh()
+    assert booking(lab, "S12", number, first, who=doctor) == "AA"
+    assert booking(lab, "S12", other, second, "202701050915", who=doctor) == "AE"
+    (row,) = lab.stored("convert_from(raw, 'UTF8') LIKE %s", f"%|{second}|%")
+    assert (row["state"], row["code"]) == ("invalid", "AE")
+    assert b"205^Duplicate key identifier" in bytes(row["ack"])
+    assert b"Doe" not in bytes(row["ack"])
+    assert lab.ask(f"Appointment?identifier={second}") == []
+    assert lab.ask(f"Patient?identifier={CANON}/sid/authority/HOSP|{other}") == [], "nothing of the message is stored"
+    assert lab.intake.replay(row["id"], ADMINISTRATOR).code == "AE", "it is taken still"
+    assert booking(lab, "S15", number, first) == "AA"
+    assert lab.intake.replay(row["id"], ADMINISTRATOR).code == "AA"
+    assert appointment(lab, second)["status"] == "booked"
+
+
+def test_a_time_that_is_taken_is_corrected_to_one_that_is_free(lab: Lab) -> None:
+    number, other, first, second, doctor = fresh(), fresh(), fresh(), fresh(), fresh()
+    assert booking(lab, "S12", number, first, who=doctor) == "AA"
+    assert booking(lab, "S12", other, second, who=doctor) == "AE"
+    (row,) = lab.stored("convert_from(raw, 'UTF8') LIKE %s", f"%|{second}|%")
+    corrected = bytes(row["raw"]).replace(b"202701050900", b"202701050930")
+    assert lab.intake.replay(row["id"], ADMINISTRATOR, Change(corrected)).code == "AA"
+    assert appointment(lab, second)["start"] == "2027-01-05T09:30:00+01:00"
 
 
 def test_who_did_not_come_is_said(lab: Lab) -> None:
