@@ -86,8 +86,9 @@ def _land(engine: Engine, converted: Converted, message: Message, work: Work, un
         refusal = of_outcome(outcome)
         faults = (*refusal.faults, *converted.faults)
         return Result("AE", "unmapped" if unmapped else refusal.state, faults, unhandled, planned.known)
-    ops = [*planned.ops.values(), *merge.moved(engine.store, work.grant, planned.merged)]
-    faults = (*converted.faults, *planned.faults)
+    moved = merge.moved(engine.store, work.grant, planned.merged)
+    ops = [*planned.ops.values(), *moved]
+    faults = (*converted.faults, *planned.faults, *merge.clashes(moved))
     state: State = "warning" if any(fault.severity == "W" for fault in faults) else "processed"
 
     result = Result("AA", state, faults, unhandled, planned.patient, tuple(planned.there))
