@@ -397,6 +397,12 @@ def test_a_result_that_was_called_off_keeps_the_value_that_it_has_all_the_same(c
     assert without["dataAbsentReason"]["coding"][0]["code"] == "not-performed"
 
 
+def test_when_a_result_was_analysed_is_told(converter: Converter) -> None:
+    found = convert(converter, "ORU^R01^ORU_R01", "OBR|1||F1|GLU^x^L", "OBX|1|NM|1^G^LN||90||||||F|||20260102|||||20260103101500+0100")
+    (told,) = only(found, "Observation")["extension"]
+    assert told == {"url": "http://hl7.org/fhir/StructureDefinition/observation-analysis-date-time", "valueDateTime": "2026-01-03T10:15:00+01:00"}
+
+
 def test_blanks_stand_for_characters_that_no_text_may_have(converter: Converter) -> None:
     found = convert(converter, "ORU^R01^ORU_R01", "OBR|1||F1|GLU^x^L", "OBX|1|ST|1^G^LN||no\x0cgrowth\x00 \x01||||||F")
     assert only(found, "Observation")["valueString"] == "no growth"
