@@ -191,3 +191,16 @@ def test_who_is_booked_in_both_records_for_one_time_keeps_both_and_it_is_said(la
     found = {number: lab.one(f"Appointment?identifier={number}&patient=Patient/{survivor['id']}") for number in booked}
     assert [each["status"] for each in found.values()] == ["booked"] * 3
     assert [any(mark["url"].endswith("/overbooked") for mark in each.get("extension", ())) for each in found.values()] == [False, True, False]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_whoever_is_merged_with_themselves_stays_who_they_are(lab: Lab, *, is_known: bool) -> None:
+    number = fresh()
+    if is_known:
+        lab.ok(oru(number, fresh(), "2345-7|95|F"))
+    lab.ok(merge(number, number))
+    lab.ok(oru(number, fresh(), "2345-7|70|F"))
+    found = patient(lab, number)
+    assert "link" not in found
+    assert found.get("active") is not False
+    assert found["identifier"][0]["value"] == number
