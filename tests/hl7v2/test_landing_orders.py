@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from fhir_server.hl7v2.stored import Change
@@ -93,6 +94,22 @@ def test_an_order_of_a_drug_is_refused_and_nothing_is_stored(lab: Lab) -> None:
     number = fresh()
     assert sent(lab, "ORM^O01", number, f"ORC|NW|{fresh()}^OE", "RXO|D1^Aspirin^L") == "AE"
     assert not lab.ask(f"Patient?identifier={CANON}/sid/authority/HOSP|{number}")
+
+
+def test_results_of_one_order_that_come_at_once_are_all_taken_or_to_be_sent_again(lab: Lab) -> None:
+    number, placer = fresh(), fresh()
+    assert sent(lab, "ORM^O01", number, f"ORC|NW|{placer}^OE", "OBR|1|||GLU^Glucose^L") == "AA"
+
+    def send(part: int) -> str:
+        report = f"OBR|1|{placer}^OE|{part}{placer}^LAB|GLU^Glucose^L{'|' * 18}20260102101500+0100|||F"
+        return sent(lab, "ORU^R01", number, report, f"OBX|1|NM|{part}^Glucose^LN||95|mg/dL|||||F")
+
+    with ThreadPoolExecutor(8) as pool:
+        codes = list(pool.map(send, range(24)))
+    states = [row["state"] for row in lab.stored("convert_from(raw, 'UTF8') LIKE %s AND code <> 'AA'", f"%{placer}^LAB%")]
+    assert states == ["failed"] * (24 - codes.count("AA")), "whoever was not fast enough sends again; nothing is wrong with the message"
+    assert codes.count("AA") >= 12
+    assert len(lab.ask(f"Observation?patient.identifier={number}&_count=50")) == codes.count("AA")
 
 
 def test_a_preliminary_result_leaves_its_order_open(lab: Lab) -> None:
