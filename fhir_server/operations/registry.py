@@ -16,6 +16,7 @@ from .everything import everything
 from .graphql import graphql
 from .lastn import lastn
 from .operation import Level, reading
+from .scheduling import OPERATIONS as SCHEDULING
 from .stats import stats
 from .validate import validate
 from .why_denied import why_denied
@@ -37,6 +38,7 @@ _OPERATIONS: Final = {
     ("Observation", "lastn"): reading(_R4, "Observation-lastn", lastn, frozenset({"type"})),
     ("Observation", "stats"): reading(_R4, "Observation-stats", stats, frozenset({"type"})),
     ("CodeSystem", "subsumes"): reading(_R4, "CodeSystem-subsumes", code_system.subsumes),
+    **SCHEDULING,
 }
 """By resource type, `Resource` for all, empty for the whole system, and name."""
 

@@ -27,16 +27,20 @@ _SLOTS: Final = f"""
 SELECT {_COLUMNS} FROM unnest(%s::text[]) AS x(schedule) JOIN slot_time s ON s.schedule = x.schedule AND s.during && tstzrange(%s, %s)
 WHERE s.status = 'free' OR (s.kept AND s.status IN ('busy', 'busy-tentative')) ORDER BY lower(s.during), s.id LIMIT %s
 """
+_AROUND: Final = f"""
+SELECT {_COLUMNS} FROM unnest(%s::text[]) AS x(schedule) JOIN schedule_time t ON t.id = x.schedule AND t.active
+JOIN slot_time s ON s.schedule = x.schedule AND s.during && tstzrange(%s, %s) WHERE s.status <> 'entered-in-error' ORDER BY 3, 1 LIMIT %s
+"""
 _NAMED: Final = f"SELECT {_COLUMNS} FROM slot_time s JOIN schedule_time t ON t.id = s.schedule AND t.active WHERE s.id = ANY(%s) ORDER BY 3, 1"
 _HELD: Final = """
 SELECT a.schedule, o.actor, a.room, lower(o.during), upper(o.during)
 FROM schedule_actor a JOIN occupancy o ON o.actor = a.actor AND o.during && tstzrange(%s, %s)
-WHERE a.schedule = ANY(%s) AND a.room IS NOT NULL AND (o.expires IS NULL OR o.expires > %s) ORDER BY 4
+WHERE a.schedule = ANY(%s) AND a.room IS NOT NULL AND (o.expires IS NULL OR o.expires > %s) AND o.rid <> %s ORDER BY 4
 """
 _FILLED: Final = """
 SELECT s.id, o.actor, s.room, lower(o.during), upper(o.during)
 FROM unnest(%s::text[]) AS x(id) JOIN slot_time s ON s.id = x.id JOIN occupancy o ON o.actor = 'Slot/' || s.id AND o.during && tstzrange(%s, %s)
-WHERE o.expires IS NULL OR o.expires > %s
+WHERE (o.expires IS NULL OR o.expires > %s) AND o.rid <> %s
 """
 
 
@@ -95,9 +99,20 @@ def schedules(
     return [identity for (identity,) in connection.execute(_SCHEDULES, {**arguments, "most": _MOST_SCHEDULES}).fetchall()]
 
 
+def serving(connection: Connection, ids: Collection[str], services: Collection[str]) -> frozenset[str]:
+    """Those of some Schedules that are for one of these services themselves, not in some of their Slots only."""
+    statement = "SELECT id FROM schedule_time WHERE id = ANY(%s) AND services && %s::text[]"
+    return frozenset(identity for (identity,) in connection.execute(statement, (list(ids), list(services))).fetchall())
+
+
 def pieces(connection: Connection, ids: Sequence[str], lo: datetime, hi: datetime) -> list[Piece]:
     """The first Slots of Schedules that overlap a time and that nothing but appointments holds, up to MOST_SLOTS, the soonest first."""
     return [Piece(*row) for row in connection.execute(_SLOTS, (list(ids), lo, hi, MOST_SLOTS)).fetchall()]
+
+
+def around(connection: Connection, ids: Sequence[str], lo: datetime, hi: datetime) -> list[Piece]:
+    """The Slots of active Schedules that overlap a time, whatever their status, the soonest first."""
+    return [Piece(*row) for row in connection.execute(_AROUND, (list(ids), lo, hi, MOST_SLOTS)).fetchall()]
 
 
 def named(connection: Connection, ids: Collection[str]) -> list[Piece]:
@@ -105,16 +120,19 @@ def named(connection: Connection, ids: Collection[str]) -> list[Piece]:
     return [Piece(*row) for row in connection.execute(_NAMED, (list(ids),)).fetchall()]
 
 
-def held(connection: Connection, found: Collection[Piece], lo: datetime, hi: datetime, at: datetime) -> Held:
-    """What is held of these Slots and of their Schedules' actors from `lo` to `hi`, but for holds that have expired `at` that moment."""
+def held(connection: Connection, found: Collection[Piece], lo: datetime, hi: datetime, at: datetime, apart: int = 0) -> Held:
+    """What is held of these Slots and of their Schedules' actors from `lo` to `hi`, but for holds that have expired `at` that moment.
+
+    What the appointment with the number `apart` holds is left out.
+    """
     by_schedule: dict[str, list[Row]] = {}
     by_slot: dict[str, list[Row]] = {}
     if found:
-        for schedule, *row in connection.execute(_HELD, (lo, hi, list({piece.schedule for piece in found}), at)).fetchall():
+        for schedule, *row in connection.execute(_HELD, (lo, hi, list({piece.schedule for piece in found}), at, apart)).fetchall():
             by_schedule.setdefault(schedule, []).append((row[0], row[1], row[2], row[3]))
         # What is free is named by nobody.
         kept = [piece.id for piece in found if piece.status != "free"]
-        rows = connection.execute(_FILLED, (kept, lo, hi, at)).fetchall() if kept else []
+        rows = connection.execute(_FILLED, (kept, lo, hi, at, apart)).fetchall() if kept else []
         for slot, *row in rows:
             by_slot.setdefault(slot, []).append((row[0], row[1], row[2], row[3]))
     return Held(by_schedule, by_slot)
@@ -145,9 +163,12 @@ def author(connection: Connection, resource_type: int, identity: str) -> str | N
     return found
 
 
-def lock(connection: Connection, resource_type: int, identity: str) -> None:
-    """Waits until nobody else changes a resource, and keeps others from it until the transaction ends. Comes before all other locks."""
-    connection.execute("SELECT FROM resource WHERE type = %s AND id = %s FOR NO KEY UPDATE", (resource_type, identity))
+def lock(connection: Connection, resource_type: int, identity: str) -> int:
+    """Waits until nobody else changes a resource, and keeps others from it until the transaction ends; its number, 0 for none.
+
+    Comes before all other locks.
+    """
+    return scalar(connection, "SELECT rid FROM resource WHERE type = %s AND id = %s FOR NO KEY UPDATE", resource_type, identity) or 0
 
 
 def queue_up(connection: Connection, key: str) -> None:
