@@ -214,6 +214,7 @@ class _Bringing:
         self._registry = registry
         self._at = at
         self._besides = frozenset(besides)
+        self._over: list[Span] = []
         self._has_all = False
 
     def bring(
@@ -226,7 +227,7 @@ class _Bringing:
         new = [_Asked(rid, claim, rid in beyond) for rid, claim in wanted if _row(rid, claim) not in kept]
         gone = [(rid, actor) for rid, actor, *_ in there - kept]
         spans = [Span(actor, lo, hi) for rid, actor, lo, hi, _ in there - kept] + [Span(one.claim.actor, one.claim.lo, one.claim.hi) for one in new]
-        spans += [Span(actor, lo, hi) for rid, actor, lo, hi, _ in kept if rid in moved]
+        spans += [Span(claim.actor, claim.lo, claim.hi) for rid, claim in wanted if rid in moved and _row(rid, claim) in kept]
         self.lock({span.actor for span in spans})
         if not new and not gone:
             return spans
@@ -239,7 +240,7 @@ class _Bringing:
             raise Outcome("conflict", issues=issues[:_MAX_TOLD])
         if busy:
             self._add(rows, in_any_case=True)
-        return spans
+        return spans + self._over
 
     def _known(self, found: Mapping[int, list[Claim]]) -> list[tuple[int, Claim]]:
         """The claims that hold something, one for each actor of an appointment, with the room that there is."""
@@ -296,6 +297,7 @@ class _Bringing:
         for rid, actor, _, lane, lo, hi, is_over in found:
             busy.setdefault((rid, actor), []).extend([] if is_over else [_Busy(lane, lo, hi)])
         self._remove({(holder, actor) for _, actor, holder, *_, is_over in found if is_over})
+        self._over += [Span(actor, lo, hi) for _, actor, _, _, lo, hi, is_over in found if is_over]
         return busy
 
     def _remove(self, gone: Iterable[tuple[int, str]]) -> None:

@@ -6,7 +6,6 @@ import itertools
 import random
 import threading
 import uuid
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -44,7 +43,8 @@ def status(store: Store, reference: str) -> str:
 
 def read(store: Store, reference: str) -> Json:
     with store.latest(SYSTEM) as db:
-        found = db.read(*reference.split("/"))
+        name, identity = reference.split("/")
+        found = db.read(name, identity)
     assert found is not None
     assert found.body is not None
     resource: Json = fhirjson.loads(found.body)
@@ -98,14 +98,15 @@ def test_pending_is_busy_for_the_time_being(store: Store, who: str) -> None:
 
 def test_a_client_that_keeps_the_slot_itself_finds_it_as_it_left_it(store: Store, who: str) -> None:
     one = made(store, slot(mine := schedule(store, who)))
-    busy, named = slot(mine, status="busy") | {"id": one[5:]}, {"slot": [{"reference": one}]}
-    _, identity = write(store, Put(busy, one[5:]), Create(appointment(who, **named)))
+    busy, named = slot(mine, status="busy") | {"id": one[5:]}, [{"reference": one}]
+    _, identity = write(store, Put(busy, one[5:]), Create(appointment(who, slot=named)))
     assert read(store, one)["meta"]["versionId"] == "2"
-    write(store, Put(appointment(who, status="cancelled", **named) | {"id": identity}, identity), Put({**busy, "status": "free"}, one[5:]))
+    write(store, Put(appointment(who, status="cancelled", slot=named) | {"id": identity}, identity), Put({**busy, "status": "free"}, one[5:]))
     assert (status(store, one), read(store, one)["meta"]["versionId"]) == ("free", "3")
     # One that says busy and leaves the rest to the server; and one that says it first, and books then.
-    for ops in ([[Put(busy, one[5:]), Create(appointment(who))]], [[Put(busy, one[5:])], [Create(appointment(who, **named))]]):
-        for each in ops:
+    ways: list[list[list[Op]]] = [[[Put(busy, one[5:]), Create(appointment(who))]], [[Put(busy, one[5:])], [Create(appointment(who, slot=named))]]]
+    for way in ways:
+        for each in way:
             identity = write(store, *each)[-1]
         assert status(store, one) == "busy"
         put(store, identity, appointment(who, status="cancelled"))
@@ -161,10 +162,10 @@ def test_where_there_is_room_for_more_the_slot_is_busy_when_it_is_full(store: St
 
 def test_two_may_share_a_slot_when_each_takes_a_part_of_its_time(store: Store, who: str) -> None:
     one = made(store, slot(schedule(store, who)))
-    named = {"slot": [{"reference": one}]}
-    identities = [book(store, appointment(who, start=start, minutes=15, **named)) for start in (0, 15)]
+    named = [{"reference": one}]
+    identities = [book(store, appointment(who, start=start, minutes=15, slot=named)) for start in (0, 15)]
     with pytest.raises(Outcome, match="taken"):
-        book(store, appointment(f"Practitioner/{uuid.uuid4()}", minutes=15, **named))
+        book(store, appointment(f"Practitioner/{uuid.uuid4()}", minutes=15, slot=named))
     put(store, identities[0], appointment(who, minutes=15, status="cancelled"))
     assert status(store, one) == "busy"
     put(store, identities[1], appointment(who, minutes=15, status="cancelled"))
@@ -214,9 +215,12 @@ def test_those_who_book_and_those_who_write_slots_do_not_wait_in_a_ring(store: S
             reference = made_slots[number]
             fresh = slot(mine, 30 * number) | {"id": reference[5:]}
             booking = appointment(who, start=30 * number, slot=[{"reference": reference}])
-            ops: Sequence[Op] = chosen.choice(
-                ([Create(booking)], [Put({**fresh, "status": "busy"}, reference[5:]), Create(booking)], [Put(fresh, reference[5:])])
-            )
+            ways: list[list[Op]] = [
+                [Create(booking)],
+                [Put({**fresh, "status": "busy"}, reference[5:]), Create(booking)],
+                [Put(fresh, reference[5:])],
+            ]
+            ops = chosen.choice(ways)
             identity = taken_or(store, *ops)
             if identity is not None and isinstance(ops[-1], Create):
                 put(store, identity, {**booking, "status": "cancelled"})

@@ -27,7 +27,7 @@ def at(minutes: float) -> str:
 
 def parameters(**given: Any) -> Json:
     """A Parameters resource: resources, references of texts with a slash, and simple values."""
-    listed = []
+    listed: list[Json] = []
     for name, value in given.items():
         for each in value if isinstance(value, list) else [value]:
             if isinstance(each, dict):

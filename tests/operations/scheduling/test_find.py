@@ -83,7 +83,7 @@ def test_services_narrow(make_practice: MakePractice) -> None:
         assert practice.starts(schedule=None, **{"service-type": text}) == [at(0)]
     assert practice.starts(schedule=None, **{"service-type": f"other-{code}"}) == [at(30)]
     assert practice.starts(schedule=None, **{"service-type": f"x|{code}"}) == []
-    found = practice.free(**{"service-type": code})[0]
+    found = practice.free(None, **{"service-type": code})[0]
     assert found["serviceType"] == [concept]
 
 
@@ -95,8 +95,9 @@ def test_places_and_roles_are_found(practice: Practice) -> None:
     )
     mine = system.get(practice.schedule)
     system.put(practice.schedule, {**mine, "actor": [{"reference": f"PractitionerRole/{role['id']}"}]})
-    for who in ({"practitioner": practice.doctor}, {"practitioner": f"PractitionerRole/{role['id']}"}, {"location": place}):
-        assert len(practice.free(schedule=None, **who)) == 4
+    whose: list[dict[str, Any]] = [{"practitioner": practice.doctor}, {"practitioner": f"PractitionerRole/{role['id']}"}, {"location": place}]
+    for who in whose:
+        assert len(practice.free(None, schedule=None, **who)) == 4
     practice.book()
     assert len(practice.free(location=place)) == 3
 
