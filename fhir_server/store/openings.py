@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
 
+from fhir_server.search import Registry
+
 from .database import Connection, scalar
 from .slots import BUSY, is_full
 
@@ -136,6 +138,62 @@ def held(connection: Connection, found: Collection[Piece], lo: datetime, hi: dat
         for slot, *row in rows:
             by_slot.setdefault(slot, []).append((row[0], row[1], row[2], row[3]))
     return Held(by_schedule, by_slot)
+
+
+def next_slots(connection: Connection, schedule: str, at: datetime, limit: int) -> list[Piece]:
+    """Some Slots of a Schedule that are not over."""
+    statement = f"SELECT {_COLUMNS} FROM slot_time s WHERE s.schedule = %s AND s.during && tstzrange(%s, NULL) LIMIT %s"
+    return [Piece(*row) for row in connection.execute(statement, (schedule, at, limit)).fetchall()]
+
+
+def roles_of(connection: Connection, registry: Registry, people: Sequence[str]) -> list[tuple[str, str]]:
+    """The PractitionerRoles of Practitioners, each with whose it is."""
+    pid, number = registry.supported_params("PractitionerRole")["practitioner"].pid, registry.types["Practitioner"]
+    statement = (
+        "SELECT s.id, r.id FROM sp_reference s JOIN resource r USING (rid) WHERE s.pid = %s AND s.type = %s AND s.id = ANY(%s) AND NOT r.deleted"
+        " ORDER BY s.id, r.rid LIMIT 5000"
+    )
+    return connection.execute(statement, (pid, number, list(people))).fetchall()
+
+
+def schedules_behind(connection: Connection, names: Sequence[str]) -> list[str]:
+    """The Schedules of these actors, and of those with whom they share one: a role's are its person's, too."""
+    statement = (
+        "SELECT DISTINCT b.schedule FROM schedule_actor a JOIN schedule_actor p ON p.schedule = a.schedule AND p.actor LIKE 'Practitioner/%%'"
+        " JOIN schedule_actor b ON b.actor = p.actor WHERE a.actor = ANY(%s)"
+        " UNION SELECT schedule FROM schedule_actor WHERE actor = ANY(%s)"
+    )
+    return [schedule for (schedule,) in connection.execute(statement, (list(names), list(names))).fetchall()]
+
+
+def booked(connection: Connection, ids: Sequence[str], lo: datetime, hi: datetime) -> list[tuple[str, str, str, datetime, datetime]]:
+    """What appointments hold of the people of these Schedules: Schedule, actor, the appointment's id, and when; holds that expire are left out."""
+    statement = (
+        "SELECT a.schedule, o.actor, r.id, lower(o.during), upper(o.during) FROM schedule_actor a JOIN occupancy o ON o.actor = a.actor"
+        " AND o.during && tstzrange(%s, %s) JOIN resource r USING (rid)"
+        " WHERE a.schedule = ANY(%s) AND a.room IS NOT NULL AND a.actor LIKE 'Practitioner/%%' AND o.expires IS NULL ORDER BY 4"
+    )
+    return connection.execute(statement, (lo, hi, list(ids))).fetchall()
+
+
+def pending_holds(connection: Connection, registry: Registry, url: str, limit: int) -> list[str]:
+    """The ids of pending Appointments with an extension of this URL, the oldest first."""
+    statement = (
+        "SELECT r.id FROM sp_token t JOIN resource r USING (rid) JOIN resource_version v USING (vid)"
+        " WHERE t.pid = %s AND t.code = 'pending' AND NOT r.deleted AND position(%s IN v.body) > 0 ORDER BY r.rid LIMIT %s"
+    )
+    pid = registry.supported_params("Appointment")["status"].pid
+    return [identity for (identity,) in connection.execute(statement, (pid, url, limit)).fetchall()]
+
+
+def booked_between(connection: Connection, registry: Registry, lo: datetime, hi: datetime, limit: int) -> list[str]:
+    """The ids of booked Appointments that begin in a span of time."""
+    statement = (
+        "SELECT DISTINCT r.id FROM sp_date d JOIN sp_token t USING (rid) JOIN resource r USING (rid)"
+        " WHERE d.pid = %s AND d.lo >= %s AND d.lo <= %s AND t.pid = %s AND t.code = 'booked' AND NOT r.deleted LIMIT %s"
+    )
+    known = registry.supported_params("Appointment")
+    return [identity for (identity,) in connection.execute(statement, (known["date"].pid, lo, hi, known["status"].pid, limit)).fetchall()]
 
 
 def actors(connection: Connection, ids: Collection[str]) -> dict[str, set[str]]:

@@ -24,6 +24,7 @@ from fhir_server.store.ops import Commit, Create, Op, Put, Resource
 from fhir_server.store.snapshot import Snapshot
 
 from . import policies
+from .rules import Planner
 from .times import Place, Time, alternatives, offered, references, span_of, written
 
 HOLD_EXPIRES: Final = f"{CANON}/StructureDefinition/hold-expires"
@@ -48,7 +49,7 @@ def sight_of(db: Snapshot, act: Act) -> Any:
     """Which Slots somebody may see. See `offers.Sight`."""
 
     def sight(found: Collection[Piece]) -> set[str]:
-        return {version.id for version in db.seen_by(act.grant).read_many([("Slot", identity) for identity in {piece.id for piece in found}])}
+        return {version.id for version in db.seen_by(act.grant).read_many([("Slot", each) for each in {piece.id for piece in found} if each])}
 
     return sight
 
@@ -116,7 +117,7 @@ def _new(store: Store, act: Act, asked: Asked, connection: Connection, db: Snaps
     lo, hi = span_of(asked.appointment)
     if asked.override is None:
         held_to(act, connection, patient, lo, hi, at)
-        time = offered(Place(connection, registry, at, sight_of(db, act)), asked.appointment)
+        time = offered(Place(Planner(db, registry, at), sight_of(db, act)), asked.appointment)
         own_schedule(act, connection, time.schedules)
     else:
         time = Time(lo, hi, (), ())
@@ -134,8 +135,8 @@ def times(time: Time, registry: Registry) -> Resource:
     """What an Appointment says of its time."""
     found: Resource = {"start": written(time.lo, registry), "end": written(time.hi, registry)}
     found["minutesDuration"] = int((time.hi - time.lo).total_seconds() // 60) or 1
-    if time.pieces:
-        found["slot"] = [{"reference": f"Slot/{piece.id}"} for piece in time.pieces]
+    if slots := [{"reference": f"Slot/{piece.id}"} for piece in time.pieces if piece.id]:
+        found["slot"] = slots
     return found
 
 
@@ -233,7 +234,7 @@ def with_alternatives(store: Store, act: Act, resource: Resource | None, refused
     if refused.category != "conflict" or refused.issues[0].code != "conflict" or resource is None:
         return refused
     with store.snapshot(SYSTEM) as db:
-        found: list[Issue] = alternatives(Place(db.connection, store.registry, store.clock(), sight_of(db, act)), resource)
+        found: list[Issue] = alternatives(Place(Planner(db, store.registry, store.clock()), sight_of(db, act)), resource)
     return Outcome("conflict", issues=[*refused.issues, *found])
 
 

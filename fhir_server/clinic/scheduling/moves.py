@@ -19,6 +19,7 @@ from fhir_server.store.snapshot import Snapshot
 
 from . import policies
 from .booking import HOLD_EXPIRES, held_to, own_schedule, participants, sight_of, times, with_alternatives
+from .rules import Planner
 from .times import Place, Time, offered, references, span_of, written
 
 Change = Callable[[Connection, Snapshot, Resource, int], None]
@@ -96,7 +97,8 @@ def reschedule(store: Store, act: Act, identity: str, start: datetime | None, sl
         asked.update(_moved(store, connection, resource, start, slot))
         time = _new_time(store, act, connection, db, asked, number, override)
         old = openings.named(connection, _old_slots(resource))
-        gone = {actor for found in openings.actors(connection, {piece.schedule for piece in old}).values() for actor in found}
+        behind = {piece.schedule for piece in old} or set(time.schedules)
+        gone = {actor for found in openings.actors(connection, behind).values() for actor in found}
         patients = [name.removeprefix("Patient/") for name, _ in references(resource, store.registry) if name.startswith("Patient/")]
         if time.schedules:
             listed = participants(act, db, time.schedules, resource, next(iter(patients), None), store.registry, gone)
@@ -170,7 +172,7 @@ def _new_time(store: Store, act: Act, connection: Connection, db: Snapshot, aske
             raise Outcome("forbidden", "Only staff book other times than those that are offered")
         return Time(lo, hi, (), ())
     held_to(act, connection, None, lo, hi, store.clock())
-    time = offered(Place(connection, store.registry, store.clock(), sight_of(db, act), number), asked)
+    time = offered(Place(Planner(db, store.registry, store.clock()), sight_of(db, act), number), asked)
     own_schedule(act, connection, time.schedules)
     return time
 

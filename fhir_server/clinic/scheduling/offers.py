@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from fhir_server.store.database import Connection
 from fhir_server.store.openings import MOST_SLOTS, Piece, held, pieces
+
+from .rules import Planner
 
 _FIRST_WINDOW: Final = timedelta(days=2)
 _LONGEST_ROW: Final = 200
@@ -46,14 +47,15 @@ class Wanted:
 
 
 Sight = Callable[[Collection[Piece]], set[str]]
-"""Those of some Slots, by id, that the caller may see."""
+"""Those of some Slots, by id, that the caller may see; what has no id yet is for who sees its Schedule."""
 
 
-def offers(connection: Connection, wanted: Wanted, at: datetime, sight: Sight) -> Iterator[Offer]:
-    """The free times, the soonest first, as of the moment `at`, and none before it. Reads a few days at a time, more each time.
+def offers(planner: Planner, wanted: Wanted, sight: Sight) -> Iterator[Offer]:
+    """The free times, the soonest first, as of the planner's moment, and none before it. Reads a few days at a time, more each time.
 
     All that is seen belongs together only in a transaction that keeps to one moment.
     """
+    connection, at = planner.db.connection, planner.at
     lo, width = max(wanted.start, at), _FIRST_WINDOW
     while lo < wanted.end and wanted.schedules:
         hi = wanted.end if wanted.end - lo <= width else lo + width
@@ -62,12 +64,13 @@ def offers(connection: Connection, wanted: Wanted, at: datetime, sight: Sight) -
         found = [piece for piece in pieces(connection, wanted.schedules, lo, reach) if piece.hi <= wanted.end]
         if len(found) == MOST_SLOTS and found[-1].lo > lo:
             hi = min(hi, found[-1].lo)
+        found += [piece for piece in planner.unwritten(wanted.schedules, lo, min(reach, hi + more)) if piece.hi <= wanted.end]
         if found:
             taken = held(connection, found, lo, max(piece.hi for piece in found), at)
             free = [each for each in cut(found, wanted) if lo <= each.lo < hi]
             free = [each for each in free if taken.leaves(each.schedule, [piece.id for piece in each.pieces], each.lo, each.hi)]
             seen = sight([piece for each in free for piece in each.pieces]) if free else set()
-            yield from (each for each in free if all(piece.id in seen for piece in each.pieces))
+            yield from (each for each in free if all(piece.id in seen or not piece.id for piece in each.pieces))
         lo, width = hi, width * 2
 
 

@@ -18,7 +18,8 @@ from fhir_server.store.database import Connection
 from fhir_server.store.openings import Piece
 from fhir_server.store.ops import Resource
 
-from .offers import Sight, Wanted, covers, offers
+from .offers import Offer, Sight, Wanted, covers, offers
+from .rules import Planner
 
 _ALTERNATIVES: Final = 3
 _ALTERNATIVES_WITHIN: Final = timedelta(days=14)
@@ -37,13 +38,26 @@ class Time:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a time is looked for: in the transaction, `at` a moment, by somebody with this `sight`; what `apart` holds is free."""
+    """Where a time is looked for: with a planner, by somebody with this `sight`; what the appointment with the number `apart` holds is free."""
 
-    connection: Connection
-    registry: Registry
-    at: datetime
+    planner: Planner
     sight: Sight
     apart: int = 0
+
+    @property
+    def connection(self) -> Connection:
+        """What it is looked for through."""
+        return self.planner.db.connection
+
+    @property
+    def registry(self) -> Registry:
+        """The search parameters."""
+        return self.planner.registry
+
+    @property
+    def at(self) -> datetime:
+        """Now."""
+        return self.planner.at
 
 
 def span_of(resource: Resource) -> tuple[datetime, datetime]:
@@ -67,7 +81,7 @@ def offered(place: Place, resource: Resource) -> Time:
     if not rows:
         raise _not_offered(lo, hi, place.registry)
     found = [piece for row in rows for piece in row]
-    if len(place.sight(found)) < len({piece.id for piece in found}):
+    if len(place.sight(found)) < len({piece.id for piece in found if piece.id}):
         raise _not_offered(lo, hi, place.registry)
     if not all(_is_free(place, row, lo, hi) for row in rows):
         raise Outcome("conflict", f"The time from {told(lo, hi, place.registry)} is taken", expression="Appointment.start")
@@ -83,8 +97,13 @@ def alternatives(place: Place, resource: Resource) -> list[Issue]:
     ids = list(dict.fromkeys(piece.schedule for piece in named)) or list(_schedules_of(place, resource))
     start = max(lo, place.at)
     wanted = Wanted(ids, start, start + _ALTERNATIVES_WITHIN, hi - lo)
-    found = islice(offers(place.connection, wanted, place.at, place.sight), _ALTERNATIVES)
-    return [Issue("information", "informational", f"Free: {told(each.lo, each.hi, place.registry)} (Slot/{each.pieces[0].id})") for each in found]
+    found = islice(offers(place.planner, wanted, place.sight), _ALTERNATIVES)
+    return [Issue("information", "informational", f"Free: {told(each.lo, each.hi, place.registry)} ({_named(each)})") for each in found]
+
+
+def _named(offer: Offer) -> str:
+    slot = offer.pieces[0].id
+    return f"Slot/{slot}" if slot else f"Schedule/{offer.schedule}"
 
 
 def slots_of(resource: Resource, registry: Registry) -> list[str]:
@@ -151,7 +170,8 @@ def _best_rows(place: Place, resource: Resource, lo: datetime, hi: datetime) -> 
     """Slots that make up the time, of one Schedule for each person who has any: of that which has most of those who take part, and is free."""
     by_schedule = _schedules_of(place, resource)
     parties = set(parties_of(resource, place.registry))
-    rows = _rows(openings.around(place.connection, list(by_schedule), lo, hi), lo, hi)
+    listed = [*openings.around(place.connection, list(by_schedule), lo, hi), *place.planner.unwritten(list(by_schedule), lo, hi)]
+    rows = _rows(sorted(listed, key=lambda piece: (piece.lo, piece.id)), lo, hi)
     ranked = sorted(rows, key=lambda row: (-len(parties & by_schedule[row[0].schedule]), not _is_free(place, row, lo, hi), row[0].id))
     chosen: list[list[Piece]] = []
     left = {each for each in parties if each.startswith("Practitioner/") and any(each in actors for actors in by_schedule.values())}

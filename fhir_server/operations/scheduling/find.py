@@ -12,6 +12,7 @@ from fhir_server import fhirjson
 from fhir_server.clinic.acting import Act, content
 from fhir_server.clinic.scheduling.booking import sight_of, times
 from fhir_server.clinic.scheduling.offers import Offer, Wanted, offers
+from fhir_server.clinic.scheduling.rules import Planner
 from fhir_server.clinic.scheduling.times import Time
 from fhir_server.interactions import Engine, Exchange, Reply
 from fhir_server.interactions.searchset import searchset
@@ -58,18 +59,22 @@ def find(engine: Engine, exchange: Exchange) -> Reply:
         known = {each.id: content(each) for each in db.seen_by(exchange.grant).read_many([("Schedule", identity) for identity in ids])}
         general = openings.serving(db.connection, ids, services) if services else frozenset()
         wanted = Wanted([each for each in ids if each in known], start, end, duration, frozenset(services) if services else None, general)
-        found = offers(db.connection, wanted, engine.store.clock(), sight_of(db, Act("find", exchange.grant)))
+        planner = Planner(db, engine.registry, engine.store.clock())
+        found = offers(planner, wanted, sight_of(db, Act("find", exchange.grant)))
         most = min(_USUAL if count is None else count, _MOST)
         listed = list(islice(found, most + 1))
-        entries = [_entry(each) for each in _proposed(engine, db, listed[:most], known)]
+        shown = listed[:most]
+        entries = [_entry(offer, each) for offer, each in zip(shown, _proposed(engine, db, shown, known), strict=True)]
     return searchset(exchange, "Appointment/$find", exchange.params, entries, len(listed) if len(listed) <= most else None, None)
 
 
 def _proposed(engine: Engine, db: Snapshot, found: Iterable[Offer], schedules: Mapping[str, Resource]) -> Iterable[Resource]:
     listed = list(found)
-    slots = {each.id: content(each) for each in db.read_many([("Slot", identity) for identity in {offer.pieces[0].id for offer in listed}])}
+    slots = {
+        each.id: content(each) for each in db.read_many([("Slot", identity) for identity in {offer.pieces[0].id for offer in listed} if identity])
+    }
     for offer in listed:
-        schedule, slot = schedules[offer.schedule], slots[offer.pieces[0].id]
+        schedule, slot = schedules[offer.schedule], slots.get(offer.pieces[0].id, {})
         resource: dict[str, Any] = {"resourceType": "Appointment", "status": "proposed"}
         for name in ("serviceCategory", "serviceType", "specialty"):
             if value := slot.get(name) or schedule.get(name):
@@ -81,6 +86,6 @@ def _proposed(engine: Engine, db: Snapshot, found: Iterable[Offer], schedules: M
         yield resource
 
 
-def _entry(resource: Resource) -> bytes:
-    url = uuid.uuid5(_NAMESPACE, f"{resource['slot'][0]['reference']} {resource['start']} {resource['end']}").urn
+def _entry(offer: Offer, resource: Resource) -> bytes:
+    url = uuid.uuid5(_NAMESPACE, f"{offer.schedule} {resource['start']} {resource['end']}").urn
     return b'{"fullUrl":"' + url.encode() + b'","resource":' + fhirjson.dumps(resource) + b',"search":{"mode":"match"}}'

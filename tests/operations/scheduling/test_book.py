@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from fhir_server.clinic.scheduling import policies
 from fhir_server.settings import CANON
 from tests.interactions.conftest import Fhir
 from tests.operations.scheduling.conftest import MakePractice, Practice, as_role, at, parameters
@@ -261,3 +262,35 @@ def _status(fhir: Fhir, offer: Json) -> int:
     while (answer := fhir("POST", "Appointment/$book", parameters(appointment=offer))).status_code == 503:
         time.sleep(0.01)
     return answer.status_code
+
+
+def test_each_role_is_held_to_its_policy(practice: Practice) -> None:
+    patient = practice.patient()
+    mine, offers = practice.as_patient(patient), practice.free()
+    store = practice.staff.app.extensions["store"]
+
+    def decide(**changes: int | None) -> None:
+        with store.database.connection() as connection:
+            policies.decide(connection, "patient", changes)
+
+    def refused(offer: Json) -> str:
+        return told(mine.post("Appointment/$book", parameters(appointment=offer), 422))[0]
+
+    try:
+        decide(notice_minutes=366 * 24 * 60 * 10)
+        assert "at the soonest" in refused(offers[0])
+        decide(notice_minutes=None, horizon_days=1)
+        assert "at the latest" in refused(offers[0])
+        decide(horizon_days=None, longest_minutes=29)
+        assert "29 minutes at the most" in refused(offers[0])
+        decide(longest_minutes=None, open_bookings=1, cancel_minutes=366 * 24 * 60 * 10)
+        booked = mine.post("Appointment/$book", parameters(appointment=offers[0]))
+        assert "1 appointments to come already" in refused(offers[1])
+        for act, given in (("cancel", {"reason": "x"}), ("reschedule", {"start": at(60)})):
+            assert "too late" in told(mine.post(f"Appointment/{booked['id']}/${act}", parameters(**given), 422))[0]
+        # Staff are not patients.
+        practice.book(offers[1], patient)
+        practice.staff.post(f"Appointment/{booked['id']}/$cancel", parameters(reason="x"), 200)
+    finally:
+        with store.database.connection() as connection:
+            connection.execute("DELETE FROM scheduling_setting")
