@@ -53,6 +53,11 @@ class Practice(Strict):
     """What holds for all."""
 
     no_show_minutes = _number(_MOST_MINUTES, "Who is booked and has not come so many minutes after the start is a no-show; null: nobody by the clock")
+    offer_minutes = fields.Integer(
+        strict=True,
+        validate=validate.Range(1, _MOST_MINUTES),
+        metadata={"description": "Who waits for a time has so many minutes to take one that is offered."},
+    )
     country = fields.String(
         allow_none=True, validate=validate.Length(2, 2), metadata={"description": "Its public holidays are free, as ISO 3166 has it: DE; null: none."}
     )

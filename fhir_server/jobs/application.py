@@ -23,6 +23,7 @@ SCHEDULE: Final = {
     "scheduling.holds": 20.0,
     "scheduling.no-shows": 300.0,
     "scheduling.roll": 900.0,
+    "scheduling.waiting": 30.0,
 }
 """What is done again and again, by the name of its task, and every so many seconds."""
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from celery import Celery
 
-from fhir_server.clinic.scheduling import publishing, upkeep
+from fhir_server.clinic.scheduling import publishing, upkeep, waiting
 from fhir_server.outcome import Outcome
 from fhir_server.store import Store
 from fhir_server.store.database import Connection
@@ -49,3 +49,8 @@ def define_scheduling(app: Celery, store: Store) -> None:
     def no_shows() -> None:
         """Notes who has not come."""
         upkeep.note_no_shows(store)
+
+    @app.task(name="scheduling.waiting", autoretry_for=(Outcome,), **RETRIES)
+    def offer() -> None:
+        """Offers what has become free to those who wait."""
+        waiting.offer_free(store)

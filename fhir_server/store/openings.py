@@ -196,6 +196,33 @@ def booked_between(connection: Connection, registry: Registry, lo: datetime, hi:
     return [identity for (identity,) in connection.execute(statement, (known["date"].pid, lo, hi, known["status"].pid, limit)).fetchall()]
 
 
+def waiting(connection: Connection, registry: Registry, limit: int) -> list[str]:
+    """The ids of the Appointments on the waiting list, the oldest first."""
+    statement = (
+        "SELECT r.id FROM sp_token t JOIN resource r USING (rid) WHERE t.pid = %s AND t.code = 'waitlist' AND NOT r.deleted ORDER BY r.rid LIMIT %s"
+    )
+    pid = registry.supported_params("Appointment")["status"].pid
+    return [identity for (identity,) in connection.execute(statement, (pid, limit)).fetchall()]
+
+
+def has_offer(connection: Connection, appointment: str, at: datetime) -> bool:
+    """Whether somebody on the waiting list has an offer that has not expired."""
+    return bool(scalar(connection, "SELECT EXISTS (SELECT FROM waiting_offer WHERE appointment = %s AND expires > %s)", appointment, at))
+
+
+def was_offered(connection: Connection, appointment: str, schedule: str, start: datetime) -> bool:
+    """Whether somebody on the waiting list was offered this time before."""
+    statement = "SELECT EXISTS (SELECT FROM waiting_offer WHERE appointment = %s AND schedule = %s AND start = %s)"
+    return bool(scalar(connection, statement, appointment, schedule, start))
+
+
+def note_offer(connection: Connection, appointment: str, schedule: str, start: datetime, expires: datetime) -> None:
+    """Notes that somebody on the waiting list is offered a time."""
+    connection.execute(
+        "INSERT INTO waiting_offer (appointment, schedule, start, expires) VALUES (%s, %s, %s, %s)", (appointment, schedule, start, expires)
+    )
+
+
 def actors(connection: Connection, ids: Collection[str]) -> dict[str, set[str]]:
     """By Schedule, whose time it is."""
     found: dict[str, set[str]] = {identity: set() for identity in ids}

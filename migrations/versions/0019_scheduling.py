@@ -47,6 +47,14 @@ def upgrade() -> None:
     )
     op.create_index("schedule_actor_whose", "schedule_actor", ["actor", "schedule"])
     op.create_table("scheduling_setting", _text("name"), sa.Column("value", JSONB(), nullable=False), sa.PrimaryKeyConstraint("name"))
+    op.create_table(
+        "waiting_offer",
+        _text("appointment"),
+        _text("schedule"),
+        sa.Column("start", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("appointment", "schedule", "start"),
+    )
     # The rows of Slots from before are made with the search rows, when these are found not to fit.
     op.execute(
         "UPDATE index_settings SET fingerprint = fingerprint || '; slots=unread' WHERE EXISTS"

@@ -12,7 +12,7 @@ from .conftest import Desk, problem
 def test_what_is_not_decided_has_defaults_and_what_is_named_changes(desk: Desk) -> None:
     before = desk.ok("GET", "/scheduling/policies")
     assert before["patient"]["open_bookings"] == 20
-    assert before["practice"] == {"no_show_minutes": None, "country": None, "subdivision": None, "closed": []}
+    assert before["practice"] == {"no_show_minutes": None, "offer_minutes": 30, "country": None, "subdivision": None, "closed": []}
     changes = {"patient": {"notice_minutes": 60, "open_bookings": None}, "practice": {"country": "DE", "subdivision": "BY", "closed": ["2031-12-24"]}}
     after = desk.ok("PATCH", "/scheduling/policies", changes)
     assert after["patient"] == before["patient"] | changes["patient"]

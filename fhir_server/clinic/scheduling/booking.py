@@ -27,6 +27,8 @@ from . import policies
 from .rules import Planner
 from .times import Place, Time, alternatives, offered, references, span_of, written
 
+OFFERED_BY: Final = "waiting list"
+"""In whose name the times are held that people on the waiting list are offered."""
 HOLD_EXPIRES: Final = f"{CANON}/StructureDefinition/hold-expires"
 _CARRIED: Final = ("serviceCategory", "serviceType", "specialty", "appointmentType", "reasonCode", "description", "comment")
 _CARRIED_FOR_THE_CLINIC: Final = (*_CARRIED, "reasonReference", "priority", "supportingInformation", "patientInstruction", "basedOn", "identifier")
@@ -59,7 +61,7 @@ def hold(store: Store, act: Act, asked: Asked, until: datetime) -> Commit:
     act.require("Appointment", "c")
 
     def prepare(connection: Connection, db: Snapshot) -> Sequence[Op]:
-        resource, _ = _new(store, act, asked, connection, db)
+        resource, _ = new_booking(store, act, asked, connection, db)
         resource["status"] = "pending"
         resource["extension"] = [*resource.get("extension", ()), {"url": HOLD_EXPIRES, "valueInstant": instant(until)}]
         return [Create(resource)]
@@ -77,8 +79,8 @@ def book(store: Store, act: Act, asked: Asked) -> Commit:
 
     def prepare(connection: Connection, db: Snapshot) -> Sequence[Op]:
         if asked.hold is not None:
-            return [_from_hold(store, act, asked, connection, db)]
-        resource, patient = _new(store, act, asked, connection, db)
+            return _from_hold(store, act, asked, connection, db)
+        resource, patient = new_booking(store, act, asked, connection, db)
         if patient is None:
             raise Outcome("parameter", "The parameter 'patient' is needed", code="required")
         return [Create(resource)]
@@ -104,8 +106,8 @@ def own_schedule(act: Act, connection: Connection, schedules: Iterable[str]) -> 
         raise Outcome("forbidden", "Doctors book in their own schedule")
 
 
-def _new(store: Store, act: Act, asked: Asked, connection: Connection, db: Snapshot) -> tuple[Resource, str | None]:
-    """The Appointment that is to be created, with the id of its patient."""
+def new_booking(store: Store, act: Act, asked: Asked, connection: Connection, db: Snapshot, *, before: int = 0) -> tuple[Resource, str | None]:
+    """The Appointment that is to be created, with the id of its patient; so many are booked `before` it in the same transaction. Raises as `book`."""
     if asked.appointment is None:
         raise Outcome("parameter", "The parameter 'appointment' is needed", code="required")
     patient, at = whose(act, asked.patient), store.clock()
@@ -116,12 +118,12 @@ def _new(store: Store, act: Act, asked: Asked, connection: Connection, db: Snaps
     registry = store.registry
     lo, hi = span_of(asked.appointment)
     if asked.override is None:
-        held_to(act, connection, patient, lo, hi, at)
+        held_to(act, connection, patient, (lo, hi), at, before)
         time = offered(Place(Planner(db, registry, at), sight_of(db, act)), asked.appointment)
         own_schedule(act, connection, time.schedules)
     else:
         time = Time(lo, hi, (), ())
-    resource = _carried(act, asked.appointment)
+    resource = carried(act, asked.appointment)
     resource |= {"status": "booked" if act.patient is None else "pending", "created": instant(at)} | times(time, registry)
     if asked.override is not None:
         resource["extension"] = [{"url": OVERBOOKED, "valueString": asked.override}]
@@ -140,7 +142,8 @@ def times(time: Time, registry: Registry) -> Resource:
     return found
 
 
-def _carried(act: Act, given: Resource) -> Resource:
+def carried(act: Act, given: Resource) -> Resource:
+    """An Appointment with what of a proposed one is taken over: of patients not all."""
     names = _CARRIED if act.patient is not None else _CARRIED_FOR_THE_CLINIC
     return {"resourceType": "Appointment"} | {name: given[name] for name in names if name in given}
 
@@ -167,8 +170,9 @@ def participants(
     return listed
 
 
-def held_to(act: Act, connection: Connection, patient: str | None, lo: datetime, hi: datetime, at: datetime) -> None:
+def held_to(act: Act, connection: Connection, patient: str | None, span: tuple[datetime, datetime], at: datetime, before: int = 0) -> None:
     """Raises Outcome `business-rule` for a booking that the policy of the caller's role does not allow."""
+    lo, hi = span
     rule = policies.policy(connection, policies.role_of(act))
     if rule.notice_minutes is not None and lo < at + timedelta(minutes=rule.notice_minutes):
         raise Outcome("business-rule", f"Bookings begin {rule.notice_minutes} minutes from now at the soonest; ask the clinic")
@@ -179,11 +183,11 @@ def held_to(act: Act, connection: Connection, patient: str | None, lo: datetime,
     if rule.open_bookings is not None and patient is not None:
         # Two at once would both count what was there before.
         openings.queue_up(connection, f"Patient/{patient}")
-        if openings.to_come(connection, f"Patient/{patient}", at) >= rule.open_bookings:
+        if openings.to_come(connection, f"Patient/{patient}", at) + before >= rule.open_bookings:
             raise Outcome("business-rule", f"There are {rule.open_bookings} appointments to come already; cancel one of them first")
 
 
-def _from_hold(store: Store, act: Act, asked: Asked, connection: Connection, db: Snapshot) -> Put:
+def _from_hold(store: Store, act: Act, asked: Asked, connection: Connection, db: Snapshot) -> list[Op]:
     registry, at = store.registry, store.clock()
     number = registry.types["Appointment"]
     identity = str(asked.hold)
@@ -192,7 +196,9 @@ def _from_hold(store: Store, act: Act, asked: Asked, connection: Connection, db:
     until = moment(extension(resource, HOLD_EXPIRES, "valueInstant"))
     if resource.get("status") != "pending" or until is None:
         raise Outcome("business-rule", f"Appointment/{identity} is not held; it is {resource.get('status')}")
-    if openings.author(connection, number, identity) != act.grant.actor:
+    author = openings.author(connection, number, identity)
+    # What the waiting list offers is its patient's, who alone sees it, and the desk's.
+    if author != act.grant.actor and not (author == OFFERED_BY and (act.is_desk or act.patient is not None)):
         raise Outcome("forbidden", "Somebody else holds this time")
     if until <= at:
         raise Outcome("conflict", f"The hold has expired at {instant(until)}; hold the time again")
@@ -210,7 +216,23 @@ def _from_hold(store: Store, act: Act, asked: Asked, connection: Connection, db:
         resource["participant"].append({"actor": {"reference": f"Patient/{patient}"}, "required": "required", "status": "accepted"})
     resource["status"] = "booked" if act.patient is None else "pending"
     drop_hold(resource)
-    return Put(resource, identity)
+    ops: list[Op] = [Put(resource, identity)]
+    if author == OFFERED_BY:
+        ops += _off_the_list(resource, store, connection, db)
+    return ops
+
+
+def _off_the_list(resource: Resource, store: Store, connection: Connection, db: Snapshot) -> list[Op]:
+    """Ends the waiting of who has taken what was offered."""
+    found: list[Op] = []
+    for each in resource.pop("supportingInformation", ()):
+        name, _, identity = str(each.get("reference", "")).partition("/")
+        if name == "Appointment":
+            openings.lock(connection, store.registry.types[name], identity)
+            entry = db.read(name, identity)
+            if entry is not None and entry.body is not None and (waiting := content(entry)).get("status") == "waitlist":
+                found.append(Put({**waiting, "status": "cancelled", "cancelationReason": {"text": "Has taken a time that was offered"}}, identity))
+    return found
 
 
 def drop_hold(resource: Resource) -> None:
@@ -240,11 +262,14 @@ def with_alternatives(store: Store, act: Act, resource: Resource | None, refused
 
 __all__ = [
     "HOLD_EXPIRES",
+    "OFFERED_BY",
     "Asked",
     "book",
+    "carried",
     "drop_hold",
     "held_to",
     "hold",
+    "new_booking",
     "own_schedule",
     "participants",
     "sight_of",

@@ -171,7 +171,7 @@ def _new_time(store: Store, act: Act, connection: Connection, db: Snapshot, aske
         if not act.is_desk:
             raise Outcome("forbidden", "Only staff book other times than those that are offered")
         return Time(lo, hi, (), ())
-    held_to(act, connection, None, lo, hi, store.clock())
+    held_to(act, connection, None, (lo, hi), store.clock())
     time = offered(Place(Planner(db, store.registry, store.clock()), sight_of(db, act), number), asked)
     own_schedule(act, connection, time.schedules)
     return time
