@@ -113,8 +113,15 @@ def pieces(connection: Connection, ids: Sequence[str], lo: datetime, hi: datetim
 
 
 def around(connection: Connection, ids: Sequence[str], lo: datetime, hi: datetime) -> list[Piece]:
-    """The Slots of active Schedules that overlap a time, whatever their status, the soonest first."""
-    return [Piece(*row) for row in connection.execute(_AROUND, (list(ids), lo, hi, MOST_SLOTS)).fetchall()]
+    """All Slots of active Schedules that overlap a time, whatever their status, the soonest first. A statement for each MOST_SLOTS of them."""
+    found: dict[str, Piece] = {}
+    while True:
+        rows = [Piece(*row) for row in connection.execute(_AROUND, (list(ids), lo, hi, MOST_SLOTS)).fetchall()]
+        before = len(found)
+        found |= {piece.id: piece for piece in rows}
+        if len(rows) < MOST_SLOTS or len(found) == before:
+            return list(found.values())
+        lo = max(lo, rows[-1].lo)
 
 
 def named(connection: Connection, ids: Collection[str]) -> list[Piece]:

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from fhir_server.store.openings import MOST_SLOTS, Piece, held, pieces
 
+from .availability import Span
 from .rules import Planner
 
 _FIRST_WINDOW: Final = timedelta(days=2)
@@ -61,33 +62,39 @@ def offers(planner: Planner, wanted: Wanted, sight: Sight) -> Iterator[Offer]:
         hi = wanted.end if wanted.end - lo <= width else lo + width
         more = wanted.duration or timedelta()
         reach = wanted.end if wanted.end - hi <= more else hi + more
-        found = [piece for piece in pieces(connection, wanted.schedules, lo, reach) if piece.hi <= wanted.end]
-        if len(found) == MOST_SLOTS and found[-1].lo > lo:
-            hi = min(hi, found[-1].lo)
-        found += [piece for piece in planner.unwritten(wanted.schedules, lo, min(reach, hi + more)) if piece.hi <= wanted.end]
+        found = pieces(connection, wanted.schedules, lo, reach)
+        if len(found) == MOST_SLOTS and found[-1].lo - more > lo:
+            # What comes behind was not read, nor what makes up a longer visit with it.
+            hi = min(hi, found[-1].lo - more)
+        found += planner.unwritten(wanted.schedules, lo, reach)
         if found:
             taken = held(connection, found, lo, max(piece.hi for piece in found), at)
-            free = [each for each in cut(found, wanted) if lo <= each.lo < hi]
+            free = cut(found, wanted, lo, hi)
             free = [each for each in free if taken.leaves(each.schedule, [piece.id for piece in each.pieces], each.lo, each.hi)]
             seen = sight([piece for each in free for piece in each.pieces]) if free else set()
             yield from (each for each in free if all(piece.id in seen or not piece.id for piece in each.pieces))
         lo, width = hi, width * 2
 
 
-def cut(found: Sequence[Piece], wanted: Wanted) -> list[Offer]:
-    """What could be offered of some Slots if nothing were held, by time. Each begins where a Slot does, or so many durations later."""
+def cut(found: Sequence[Piece], wanted: Wanted, lo: datetime, hi: datetime) -> list[Offer]:
+    """What could be offered of some Slots from `lo` on and before `hi` if nothing were held, by time.
+
+    Each offer begins where a Slot does, or so many durations later.
+    """
     fitting = [piece for piece in found if wanted.is_for(piece)]
     following = {(piece.schedule, piece.lo): piece for piece in reversed(fitting)}
-    made = [offer for piece in fitting for offer in _from(piece, wanted.duration, following)]
-    return sorted((offer for offer in made if offer.lo >= wanted.start and offer.hi <= wanted.end), key=lambda offer: (offer.lo, offer.schedule))
+    made = [offer for piece in fitting for offer in _from(piece, wanted.duration, following, Span(lo, min(hi, wanted.end)))]
+    return sorted((offer for offer in made if lo <= offer.lo < hi and offer.hi <= wanted.end), key=lambda offer: (offer.lo, offer.schedule))
 
 
-def _from(piece: Piece, duration: timedelta | None, following: dict[tuple[str, datetime], Piece]) -> Iterator[Offer]:
+def _from(piece: Piece, duration: timedelta | None, following: dict[tuple[str, datetime], Piece], within: Span) -> Iterator[Offer]:
     length = piece.hi - piece.lo
     if duration is None or length == duration:
         yield Offer(piece.lo, piece.hi, piece.schedule, (piece,))
     elif duration < length:
-        for number in range(length // duration):
+        # A Slot of years has many parts.
+        first = max(0, (within.lo - piece.lo) // duration)
+        for number in range(first, min(length // duration, max(0, -((piece.lo - within.hi) // duration)) + 1)):
             lo = piece.lo + number * duration
             yield Offer(lo, lo + duration, piece.schedule, (piece,))
     else:

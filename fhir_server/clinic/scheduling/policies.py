@@ -32,8 +32,8 @@ class Policy:
 class Practice:
     """What holds for all: who is booked and has not come `no_show_minutes` after the start is a no-show, None for never.
 
-    Who waits for a time has `offer_minutes` to take one that is offered. `country` and `subdivision` (ISO 3166) say which public holidays the clinic is
-    closed on, none without, and `closed` further days.
+    Who waits for a time has `offer_minutes` to take one that is offered. `country` and `subdivision` (ISO 3166) say which public holidays the clinic
+    is closed on, none without, and `closed` further days.
     """
 
     no_show_minutes: int | None = None
