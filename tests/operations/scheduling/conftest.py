@@ -40,7 +40,7 @@ def parameters(**given: Any) -> Json:
                 listed.append({"name": name, "valueReference": {"reference": each}})
             else:
                 listed.append({"name": name, "valueDateTime" if each[:2] == "20" else "valueString": each})
-    return {"resourceType": "Parameters", "parameter": listed}
+    return {"resourceType": "Parameters"} | ({"parameter": listed} if listed else {})
 
 
 @dataclass

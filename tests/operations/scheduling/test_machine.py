@@ -172,4 +172,4 @@ class Appointments(RuleBasedStateMachine):
 def test_every_door_keeps_the_table_and_the_time(make_practice: MakePractice) -> None:
     checks = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
     chosen = type("Chosen", (Appointments,), {"make": staticmethod(make_practice)})
-    run_state_machine_as_test(chosen, settings=settings(max_examples=12, stateful_step_count=12, suppress_health_check=checks))
+    run_state_machine_as_test(chosen, settings=settings(max_examples=8, stateful_step_count=10, suppress_health_check=checks))
