@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from .clients import Client, Figures, run
@@ -43,7 +44,7 @@ def scheduling(server: Server) -> Iterator[Figures]:
     who = "&".join(f"schedule={each}" for each in people)
     for name, more in (("50 of them", ""), ("500 of half an hour", "&duration=30&_count=500")):
         query = f"Appointment/$find?{who}&start=2031-01-01&end=2031-01-15{more}"
-        yield run(server, f"$find over six doctors and 14 days, {name}", lambda client, _n, query=query: _found(client, query), loops=100, clients=1)
+        yield run(server, f"$find over six doctors and 14 days, {name}", partial(_found, query), loops=100, clients=1)
     # The first connection has waited too long to be kept.
     client = Client(server)
     for number in range(1600):
@@ -65,7 +66,7 @@ def _doctor(client: Client, name: str, slots: int, days: int) -> str:
     return f"Schedule/{name}"
 
 
-def _found(client: Client, query: str) -> int:
+def _found(query: str, client: Client, _: int) -> int:
     if not client.json("GET", query)["entry"]:
         raise RuntimeError("nothing was found")
     return 1

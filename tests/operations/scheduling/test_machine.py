@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule, run_state_machine_as_test
 
 from fhir_server.store.lifecycle import MOVES
+from tests.interactions.conftest import Fhir
 from tests.operations.scheduling.conftest import MakePractice, Practice, as_role, at, parameters
 
 Json = dict[str, Any]
@@ -55,7 +56,7 @@ class Appointments(RuleBasedStateMachine):
     @rule(target=made, number=st.integers(0, SLOTS - 1), by=st.sampled_from(["staff", "patient", "doctor"]), held=st.booleans())
     def by_operation(self, number: int, by: str, held: bool) -> Any:  # noqa: FBT001 - drawn
         patient = self.practice.patient()
-        callers = {
+        callers: dict[str, Callable[[], Fhir]] = {
             "staff": lambda: as_role(self.desk, "staff"),
             "doctor": self.practice.as_doctor,
             "patient": lambda: self.practice.as_patient(patient),
