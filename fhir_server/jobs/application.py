@@ -20,6 +20,10 @@ QUEUE: Final = "fhir-server"
 SCHEDULE: Final = {
     "hl7v2.sweep": 10.0,
     "hl7v2.upkeep": 3600.0,
+    "scheduling.holds": 20.0,
+    "scheduling.no-shows": 300.0,
+    "scheduling.roll": 900.0,
+    "scheduling.waiting": 30.0,
 }
 """What is done again and again, by the name of its task, and every so many seconds."""
 

@@ -16,6 +16,7 @@ from fhir_server.outcome import Outcome
 from fhir_server.settings import Settings
 from fhir_server.store import Store
 
+from . import scheduling
 from .application import RETRIES, application
 from .broker import reach
 from .relay import Relay
@@ -43,7 +44,8 @@ def run_worker(settings: Settings, ready: Callable[[str], None]) -> None:
         app = application(settings)
         outbound = Outbound(store, settings, leaving)
         define(app, outbound)
-        relay = Relay(store, {CONSUMER: outbound.hear}, lambda name, identity: app.send_task(name, (identity,)))
+        scheduling.define_scheduling(app, store)
+        relay = Relay(store, {CONSUMER: outbound.hear, scheduling.CONSUMER: scheduling.hear}, lambda name, identity: app.send_task(name, (identity,)))
 
         @signals.worker_shutting_down.connect(weak=False)
         def leave(**_: Any) -> None:

@@ -94,6 +94,10 @@ class Inputs:
         """Those values of a repeated parameter that have elements."""
         return [value for value in self._several[name] if isinstance(value, dict)]
 
+    def value(self, name: str) -> Any:
+        """A value of any type; None where it is not given."""
+        return self._values.get(name)
+
     def flag(self, name: str) -> bool:
         """A boolean, false where it is not given. Raises Outcome `parameter` for anything else."""
         value = self._values.get(name, False)
@@ -125,8 +129,27 @@ class Inputs:
         Raises Outcome `parameter` for anything else.
         """
         value = self._values.get(name)
-        if value is None:
-            return None
+        return None if value is None else self._referred(name, value, types)
+
+    def references(self, name: str, *types: str) -> list[str]:
+        """The same of a parameter that may be repeated; several may stand in one text, with commas."""
+        listed = [part for text in self.texts(name) for part in text.split(",") if part] + self.objects(name)
+        return [self._referred(name, value, types) for value in listed]
+
+    def codes(self, name: str) -> list[str]:
+        """The codes of a parameter that may be repeated, as `code` or `system|code`: texts, which may have several with commas, Codings and concepts.
+
+        Raises Outcome `parameter` for a value that has none.
+        """
+        found = [part.removeprefix("|") for text in self.texts(name) for part in text.split(",") if part.strip("|")]
+        for value in self.objects(name):
+            codings = [each for each in value.get("coding", [value]) if isinstance(each.get("code"), str)]
+            if not codings:
+                raise Outcome("parameter", f"The parameter '{name}' is a code such as system|code", code="value")
+            found += [f"{each['system']}|{each['code']}" if "system" in each else each["code"] for each in codings]
+        return found
+
+    def _referred(self, name: str, value: Any, types: tuple[str, ...]) -> str:
         text = value.get("reference") if isinstance(value, dict) else value
         found = locate(text, self._engine.registry.context) if isinstance(text, str) and text and not text.startswith("#") else None
         if found is None or found[1] == ABSOLUTE or (kind := self._engine.registry.type_name(found[1])) not in types:

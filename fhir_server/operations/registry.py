@@ -16,6 +16,7 @@ from .everything import everything
 from .graphql import graphql
 from .lastn import lastn
 from .operation import Level, reading
+from .scheduling import OPERATIONS as SCHEDULING
 from .stats import stats
 from .validate import validate
 from .why_denied import why_denied
@@ -38,6 +39,7 @@ _OPERATIONS: Final = {
     ("Observation", "stats"): reading(_R4, "Observation-stats", stats, frozenset({"type"})),
     ("CodeSystem", "subsumes"): reading(_R4, "CodeSystem-subsumes", code_system.subsumes),
     **visit.OPERATIONS,
+    **SCHEDULING,
 }
 """By resource type, `Resource` for all, empty for the whole system, and name."""
 

@@ -73,6 +73,11 @@ class Snapshot:
         """The same view of the record, to another grant."""
         return Snapshot(self._connection, self._registry, self._dictionary, grant)
 
+    @property
+    def connection(self) -> Connection:
+        """What the view is seen through, for questions about tables that are no resources."""
+        return self._connection
+
     def moment(self) -> str:
         """What this view sees, as a text that `rewind` takes."""
         return moments.now(self._connection)

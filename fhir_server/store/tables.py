@@ -161,6 +161,44 @@ occupancy: Final = Table(
 )
 """What appointments hold when; no two rows of an actor overlap in one lane. See `occupancy`."""
 
+slot_time: Final = Table(
+    "slot_time",
+    metadata,
+    Column("rid", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", Text(collation="C"), nullable=False, unique=True),
+    Column("schedule", Text(collation="C"), nullable=False),
+    Column("during", TSTZRANGE, nullable=False),
+    Column("status", Text(collation="C"), nullable=False),
+    # For how many appointments there is room that name it.
+    Column("room", Integer),
+    Column("services", ARRAY(Text(collation="C")), nullable=False),
+    # Its status follows the appointments.
+    Column("kept", Boolean, nullable=False),
+    Index("slot_time_when", "schedule", "during", postgresql_using="gist"),
+)
+"""The Slots. See `slots`."""
+
+schedule_time: Final = Table(
+    "schedule_time",
+    metadata,
+    Column("id", Text(collation="C"), primary_key=True),
+    Column("active", Boolean, nullable=False),
+    Column("services", ARRAY(Text(collation="C")), nullable=False),
+)
+"""The Schedules, with what is done in them."""
+
+schedule_actor: Final = Table(
+    "schedule_actor",
+    metadata,
+    Column("schedule", Text(collation="C"), primary_key=True),
+    # As in `occupancy`; a role is the person in it, too, and where and for what they are there.
+    Column("actor", Text(collation="C"), primary_key=True),
+    # For how many at a time there is room; none where it is not held.
+    Column("room", Integer),
+    Index("schedule_actor_whose", "actor", "schedule"),
+)
+"""Whose time a Schedule is about."""
+
 audit_event: Final = Table(
     "audit_event",
     metadata,
@@ -285,7 +323,10 @@ __all__ = [
     "resource",
     "resource_rid",
     "resource_version",
+    "schedule_actor",
+    "schedule_time",
     "search_generation",
+    "slot_time",
     "transaction",
     "transaction_txn",
 ]

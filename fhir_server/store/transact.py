@@ -19,7 +19,7 @@ from fhir_server.search import Grant
 from fhir_server.search.compartment import compartment_of
 from fhir_server.search.grant import Permission
 
-from . import consents, lifecycle, occupancy, prescriptions
+from . import consents, lifecycle, occupancy, prescriptions, slots
 from .content import carry_labels, stamp
 from .database import Changed, Connection
 from .guard import Guard, is_open
@@ -60,7 +60,7 @@ def transact(writer: Writer, ops: Ops, grant: Grant, extras: Extras) -> Commit:
         return writer.database.retrying(lambda connection: _transaction(writer, connection, ops, grant, extras))
     _refuse_events(ops)
     _check_grant(ops, grant)
-    followed = defines_parameters(ops) or consents.concerns(ops) or occupancy.concerns(ops) or prescriptions.concerns(ops, grant)
+    followed = defines_parameters(ops) or prescriptions.concerns(ops, grant) or any(part.concerns(ops) for part in (consents, occupancy, slots))
     alone = not (extras.lookups or extras.once or extras.then or extras.provenance or extras.beside or writer.referential_integrity or followed)
     if alone and len(ops) <= CHUNK and all(type(op) is Create and op.if_none_exist is None for op in ops) and _all_open(ops, grant):
         return writer.database.retrying(lambda connection: _create(writer, connection, ops, grant, extras))
@@ -121,7 +121,7 @@ def _transaction(writer: Writer, connection: Connection, asked: Ops, grant: Gran
                 return Commit((), writer.clock(), repeated=True)
         identify(writer, connection, plan, ops, grant, extras.lookups)
         _relink(plan)
-        _load_current(writer, connection, plan)
+        beside = _load_current(writer, connection, plan)
         guard = Guard(connection, writer.registry, grant)
         guard.before(plan.targets)
         at = writer.clock()
@@ -138,7 +138,7 @@ def _transaction(writer: Writer, connection: Connection, asked: Ops, grant: Gran
         if parameters := [(t.id, t.resource) for t in plan.targets if t.type == "SearchParameter"]:
             follow(connection, parameters)
         consents.follow(connection, writer.registry, plan.targets)
-        occupancy.follow(connection, writer.registry, plan.targets, grant, at)
+        _keep_time(writer, connection, plan.targets, beside, at, grant, extras)
         prescriptions.check(plan.targets, writer.registry, grant, Snapshot(connection, writer.registry, writer.dictionary, grant))
         if extras.then is not None:
             extras.then(Snapshot(connection, writer.registry, writer.dictionary, grant))
@@ -146,6 +146,37 @@ def _transaction(writer: Writer, connection: Connection, asked: Ops, grant: Gran
         if extras.beside is not None:
             extras.beside(connection, commit)
     return commit
+
+
+def _keep_time(
+    writer: Writer, connection: Connection, targets: list[Target], locked: dict[str, Current], at: datetime, grant: Grant, extras: Extras
+) -> None:
+    """Holds what appointments hold, and brings the Slots to it: by new versions, in the caller's name and by the server's own right."""
+    beside = slots.project(connection, writer.registry, targets, at)
+    spans = occupancy.follow(connection, writer.registry, targets, grant, at, beside.actors)
+    changed = slots.steps(connection, targets, spans, beside, at)
+    if not changed:
+        return
+    known = locked | {target.id: _as_current(target) for target in targets if target.type == "Slot"}
+    if missing := [step.id for step in changed if step.id not in known]:
+        number = writer.dictionary.types["Slot"]
+        known |= {identity: found for (_, identity), found in _locked(writer, connection, [(number, each) for each in missing]).items()}
+    written = []
+    for step in changed:
+        current = known[step.id]
+        assert current.body is not None
+        resource = fhirjson.loads(current.body.encode()) | {"status": step.status}
+        moment = max(at, current.updated + timedelta(milliseconds=1))
+        target = Target(_BESIDE, "Slot", step.id, "U", current.rid, current.version + 1, moment, current)
+        target.resource = stamp(resource, step.id, target.version, moment)
+        target.body = fhirjson.dumps(target.resource)
+        written.append(target)
+    _write(writer, connection, written, at, grant, extras, inside=True)
+
+
+def _as_current(target: Target) -> Current:
+    assert target.at is not None
+    return Current(target.rid, target.version, target.resource is None, target.at, target.body.decode() if target.body else None, 0)
 
 
 def _add_provenances(writer: Writer, plan: Plan, grant: Grant, at: datetime, sent: Resource | None) -> None:
@@ -161,22 +192,32 @@ def _relink(plan: Plan) -> None:
                 target.resource = relink(target.resource, plan.links)
 
 
-def _load_current(writer: Writer, connection: Connection, plan: Plan) -> None:
+def _load_current(writer: Writer, connection: Connection, plan: Plan) -> dict[str, Current]:
+    """Locks what is to be written, and the Slots that are likely to change with it, which are the answer."""
+    types = writer.dictionary.types
+    # In one statement with the others, and so in the same order as everybody.
+    beside = slots.foresee(connection, writer.registry, plan.targets, writer.clock())
     wanted = [t for t in plan.targets if t.method != "P"]
-    if not wanted:
-        return
-    types = [writer.dictionary.types[t.type] for t in wanted]
-    statement = LOCK_TO_DELETE if any(t.method == "D" for t in wanted) else LOCK
-    rows = connection.execute(statement, (types, [t.id for t in wanted])).fetchall()
-    unseen = [row[7] for row in rows if row[6] is None and not row[4]]
-    bodies: dict[int, str] = dict(connection.execute(BODIES, (unseen,)).fetchall()) if unseen else {}
-    current: dict[tuple[str, str], Current] = {}
-    for tid, identity, rid, version, deleted, updated, body, vid in rows:
-        current[writer.dictionary.names[tid], identity] = Current(rid, version, deleted, updated, body or bodies.get(vid), vid)
+    keys = dict.fromkeys([(types[t.type], t.id) for t in wanted] + [(types["Slot"], identity) for identity in beside])
+    if not keys:
+        return {}
+    current = _locked(writer, connection, list(keys), LOCK_TO_DELETE if any(t.method == "D" for t in wanted) else LOCK)
     for target in wanted:
         target.current = found = current.get((target.type, target.id))
         if target.met is not None and (found is None or found.vid != target.met):
             raise Changed
+    return {identity: found for (name, identity), found in current.items() if name == "Slot" and not found.deleted}
+
+
+def _locked(writer: Writer, connection: Connection, keys: Sequence[tuple[int, str]], statement: str = LOCK) -> dict[tuple[str, str], Current]:
+    """The current versions of some resources, by number of their type and id, locked until the transaction ends."""
+    rows = connection.execute(statement, ([number for number, _ in keys], [identity for _, identity in keys])).fetchall()
+    unseen = [row[7] for row in rows if row[6] is None and not row[4]]
+    bodies: dict[int, str] = dict(connection.execute(BODIES, (unseen,)).fetchall()) if unseen else {}
+    return {
+        (writer.dictionary.names[number], identity): Current(rid, version, deleted, updated, body or bodies.get(vid), vid)
+        for number, identity, rid, version, deleted, updated, body, vid in rows
+    }
 
 
 def _apply(plan: Plan, ops: Sequence[Op], at: datetime) -> None:

@@ -63,6 +63,9 @@ ADDRESSES = (
     ("PATCH", f"{BASE}/hl7v2/messages/{{identity}}"),
     ("POST", f"{BASE}/hl7v2/messages/{{identity}}/replay"),
     ("POST", f"{BASE}/hl7v2/messages/replay"),
+    ("GET", f"{BASE}/scheduling/policies"),
+    ("PATCH", f"{BASE}/scheduling/policies"),
+    ("GET", f"{BASE}/scheduling/affected"),
 )
 
 
