@@ -46,6 +46,7 @@ MOVES: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     },
 }
 """By type and status, those that may come next; a status without any is final, and one that is not here, as `unknown`, says nothing."""
+
 _AGAIN: Final = frozenset({"planned", "arrived", "in-progress"})
 
 

@@ -138,7 +138,7 @@ def last_event(connection: Connection, encounter: str) -> tuple[int, str, dateti
     statement = (
         "SELECT id, event, at, state, before FROM queue_event WHERE encounter = %s AND NOT undone AND event <> 'undo' ORDER BY id DESC LIMIT 1"
     )
-    return connection.execute(statement, (encounter,)).fetchone()  # type: ignore[return-value]  # the columns asked for
+    return connection.execute(statement, (encounter,)).fetchone()
 
 
 def undone(connection: Connection, number: int) -> None:
