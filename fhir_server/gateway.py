@@ -27,6 +27,11 @@ RATE: Final = 32 * 1024
 HELD: Final = 4
 """Bodies of the largest size whose bytes one process holds while they are on their way: as many as its threads would."""
 
+STREAM: Final = "fhir_server.stream"
+"""Where the environment has what takes the Line of an answer that goes on."""
+STALLED: Final = 60.0
+"""Seconds after which whoever takes nothing of it has lost such an answer."""
+
 _TICK: Final = 1.0
 _FIXED: Final = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH"}
 _CONSTANT: Final[dict[str, Any]] = {
@@ -61,16 +66,28 @@ class Gateway:
 
     A request with a body is put to the application twice: first without the body, which is enough to refuse it (no token, no such address, too
     large); where the application reads from `wsgi.input`, that try ends with BodyAwaited, the body is fetched, and the request is put anew. So an
-    application does nothing that must be done once before it has read the body. Answers are sent whole.
+    application does nothing that must be done once before it has read the body. Answers are sent whole, but for those that go on.
+
+    An answer to which the application has put what takes its Line, at STREAM in the environment, goes on after it was sent: no thread waits for it.
 
     A body that takes longer than GRACE and RATE allow makes `wsgi.input` raise Outcome `timeout` (408), one that finds no room `unavailable` (503).
     """
 
     def __init__(
-        self, application: Wsgi, max_body: int, clock: Callable[[], float] = time.monotonic, *, close: Callable[[], None] = lambda: None
+        self,
+        application: Wsgi,
+        max_body: int,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        close: Callable[[], None] = lambda: None,
+        leave: Callable[[], None] = lambda: None,
     ) -> None:
-        """`max_body` is in bytes; of a longer body one byte more is read, which tells the application. `close` ends what the application holds."""
+        """`max_body` is in bytes; of a longer body one byte more is read, which tells the application.
+
+        `leave` ends the answers that go on, when the process is to stop; `close` what the application holds, when all is answered.
+        """
         self.close = close
+        self.leave = leave
         self._application = application
         self._max_body = max_body
         self._room = HELD * (max_body + 1)
@@ -154,7 +171,68 @@ class Gateway:
             close = getattr(result, "close", None)
             if close is not None:
                 close()
-        protocol.response_bytes(int(status[:3]), [*headers, ("Connection", "close")] if last else headers, body)
+        goes_on = environ.get(STREAM)
+        if goes_on is None or not status.startswith("200"):
+            protocol.response_bytes(int(status[:3]), [*headers, ("Connection", "close")] if last else headers, body)
+            return
+        line = Line(protocol.response_stream(200, [(name, value) for name, value in headers if name.lower() != "content-length"]), self._clock)
+        line.send(body)
+        goes_on(line)
+
+
+class Line:
+    """An answer that goes on. Whoever has it sends when there is something to tell, and waits for nobody."""
+
+    def __init__(self, transport: Any, clock: Callable[[], float]) -> None:
+        """Sends by Granian's stream."""
+        self._transport = transport
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._next: bytes | None = None
+        self._since: float | None = None
+
+    def send(self, data: bytes) -> bool:
+        """Sends, or has it sent when what is on its way has arrived, in the place of what waits for that; False where nobody reads any more.
+
+        Who has not taken anything for STALLED seconds does not read any more.
+        """
+        with self._lock:
+            if self._since is not None and self._clock() - self._since > STALLED:
+                self._transport = None
+            if self._transport is None:
+                return False
+            if self._since is not None:
+                self._next = data
+                return True
+            self._since = self._clock()
+        self._begin(data)
+        return self._transport is not None
+
+    def close(self) -> None:
+        """Ends the answer."""
+        with self._lock:
+            # Granian ends the body when nobody has the stream any more.
+            self._transport = None
+
+    def _begin(self, data: bytes) -> None:
+        transport = self._transport
+        try:
+            if transport is not None:
+                transport.send_bytes(data).add_done_callback(self._sent)
+        except Exception:  # noqa: BLE001 - whatever it is, nobody is there any more
+            self.close()
+
+    def _sent(self, future: Any) -> None:
+        try:
+            future.result()
+        except BaseException:  # noqa: BLE001 - as above
+            self.close()
+            return
+        with self._lock:
+            data, self._next = self._next, None
+            self._since = self._clock() if data is not None else None
+        if data is not None:
+            self._begin(data)
 
 
 class _Reading:

@@ -199,7 +199,7 @@ def make_clinic(fresh_database: Callable[[], str], tmp_path_factory: pytest.Temp
         app = Flask(__name__, static_folder=None)
         messenger = Messenger(settings)
         app.register_blueprint(rest.blueprint(engine, settings, messenger, clock, web.elsewhere(settings)))
-        app.register_blueprint(web.blueprint(engine, settings, messenger, clock))
+        app.register_blueprint(web.blueprint(engine, settings, messenger, web.Live(engine.store), clock))
         intake, inbox = open_inbox(engine, settings)
         app.register_blueprint(rest.messages(engine, settings, intake.answer, clock))
         admin.register(app, engine, settings, messenger, inbox, clock)
