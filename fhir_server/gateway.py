@@ -29,8 +29,8 @@ HELD: Final = 4
 
 STREAM: Final = "fhir_server.stream"
 """Where the environment has what takes the Line of an answer that goes on."""
-STALLED: Final = 60.0
-"""Seconds after which whoever takes nothing of it has lost such an answer."""
+MAX_LINE: Final = 2 * 1024 * 1024
+"""Bytes of one answer that goes on: Granian keeps what a slow reader has not taken, and does not tell how much that is."""
 
 _TICK: Final = 1.0
 _FIXED: Final = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH"}
@@ -80,14 +80,14 @@ class Gateway:
         clock: Callable[[], float] = time.monotonic,
         *,
         close: Callable[[], None] = lambda: None,
-        leave: Callable[[], None] = lambda: None,
+        stop: Callable[[], None] = lambda: None,
     ) -> None:
         """`max_body` is in bytes; of a longer body one byte more is read, which tells the application.
 
-        `leave` ends the answers that go on, when the process is to stop; `close` what the application holds, when all is answered.
+        `stop` ends the answers that go on, when the process is to stop; `close` what the application holds, when all is answered.
         """
         self.close = close
-        self.leave = leave
+        self.stop = stop
         self._application = application
         self._max_body = max_body
         self._room = HELD * (max_body + 1)
@@ -175,7 +175,7 @@ class Gateway:
         if goes_on is None or not status.startswith("200"):
             protocol.response_bytes(int(status[:3]), [*headers, ("Connection", "close")] if last else headers, body)
             return
-        line = Line(protocol.response_stream(200, [(name, value) for name, value in headers if name.lower() != "content-length"]), self._clock)
+        line = Line(protocol.response_stream(200, [(name, value) for name, value in headers if name.lower() != "content-length"]))
         line.send(body)
         goes_on(line)
 
@@ -183,56 +183,29 @@ class Gateway:
 class Line:
     """An answer that goes on. Whoever has it sends when there is something to tell, and waits for nobody."""
 
-    def __init__(self, transport: Any, clock: Callable[[], float]) -> None:
+    def __init__(self, transport: Any) -> None:
         """Sends by Granian's stream."""
         self._transport = transport
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._next: bytes | None = None
-        self._since: float | None = None
+        self._sent = 0
 
     def send(self, data: bytes) -> bool:
-        """Sends, or has it sent when what is on its way has arrived, in the place of what waits for that; False where nobody reads any more.
-
-        Who has not taken anything for STALLED seconds does not read any more.
-        """
-        with self._lock:
-            if self._since is not None and self._clock() - self._since > STALLED:
-                self._transport = None
-            if self._transport is None:
-                return False
-            if self._since is not None:
-                self._next = data
-                return True
-            self._since = self._clock()
-        self._begin(data)
-        return self._transport is not None
-
-    def close(self) -> None:
-        """Ends the answer."""
-        with self._lock:
-            # Granian ends the body when nobody has the stream any more.
-            self._transport = None
-
-    def _begin(self, data: bytes) -> None:
+        """Sends; False where nobody reads any more, or so much was sent that the answer has to end: it may all be waiting for a slow reader."""
         transport = self._transport
+        self._sent += len(data)
+        if transport is None or self._sent > MAX_LINE:
+            self.close()
+            return False
         try:
-            if transport is not None:
-                transport.send_bytes(data).add_done_callback(self._sent)
+            # Granian keeps it for the connection and returns at once; what it returns is nothing to wait for.
+            transport.send_bytes(data)
         except Exception:  # noqa: BLE001 - whatever it is, nobody is there any more
             self.close()
+            return False
+        return True
 
-    def _sent(self, future: Any) -> None:
-        try:
-            future.result()
-        except BaseException:  # noqa: BLE001 - as above
-            self.close()
-            return
-        with self._lock:
-            data, self._next = self._next, None
-            self._since = self._clock() if data is not None else None
-        if data is not None:
-            self._begin(data)
+    def close(self) -> None:
+        """Ends the answer, as Granian does when nobody has the stream any more."""
+        self._transport = None
 
 
 class _Reading:

@@ -152,7 +152,7 @@ def work(
 
     def leave() -> None:
         # What goes on for ever would be waited for.
-        gateway.leave()
+        gateway.stop()
         stopped.set()
 
     stop.add_cb(leave)
@@ -192,7 +192,7 @@ def load(settings: Settings, start: Start) -> Gateway:
             os.kill(os.getppid(), signal.SIGTERM)
         raise SystemExit(1) from None
     extensions = application.extensions
-    return Gateway(application, settings.max_body, close=extensions["store"].close, leave=extensions["live"].close)
+    return Gateway(application, settings.max_body, close=extensions["store"].close, stop=extensions["live"].close)
 
 
 def _together(calls: Iterable[Callable[[], None]]) -> None:

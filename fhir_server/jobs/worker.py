@@ -18,6 +18,7 @@ from fhir_server.store import Store
 
 from .application import RETRIES, application
 from .broker import reach
+from .queue import define_queue
 from .relay import Relay
 
 THREADS: Final = 8
@@ -43,6 +44,7 @@ def run_worker(settings: Settings, ready: Callable[[str], None]) -> None:
         app = application(settings)
         outbound = Outbound(store, settings, leaving)
         define(app, outbound)
+        define_queue(app, store, settings.clinic_timezone)
         relay = Relay(store, {CONSUMER: outbound.hear}, lambda name, identity: app.send_task(name, (identity,)))
 
         @signals.worker_shutting_down.connect(weak=False)

@@ -26,7 +26,7 @@ MAX_STREAMS: Final = 250
 HEARTBEAT: Final = 15.0
 """Seconds between two signs of life, at which it is asked again whether somebody may watch still."""
 _PAUSE: Final = 0.05
-_RETRY: Final = b"retry: 3000\n\n"
+_RETRY: Final = b"retry: 1000\n\n"
 
 _log = logging.getLogger("fhir_server.live")
 
