@@ -25,31 +25,31 @@ _DAY: Final = timedelta(days=1)
 _NAMES: Final = {"follow_up": "follow-up", "regular": "regular"}
 
 
-@routes.route("/queue/settings/<location>")
+@routes.route("/queue/settings/<identity>")
 class Settings(MethodView):
     """The minutes of one place."""
 
     @routes.tagged(schemas.QueueSettings)
-    def get(self, location: str) -> Response:
+    def get(self, identity: str) -> Response:
         """Show the minutes of a queue"""
         with office().store.database.connection() as connection:
-            found = _shown(connection, location)
+            found = _shown(connection, identity)
         return answered(found, headers={"ETag": etag(found)})
 
     @routes.arguments(schemas.NewQueueSettings)
     @routes.tagged(schemas.QueueSettings)
     @routes.conditional
-    def patch(self, given: dict[str, Any], location: str) -> Response:
+    def patch(self, given: dict[str, Any], identity: str) -> Response:
         """Change the minutes of a queue
 
         They count from the next look at the queue on.
         """
 
         def work(connection: Connection) -> Answer:
-            check_match(_shown(connection, location))
-            set_minutes(connection, location, {_NAMES[name]: minutes for name, minutes in given.items()})
-            found = _shown(connection, location)
-            return Answer(found, 200, {"ETag": etag(found)}, Event("update", type="queue-settings", resource=location))
+            check_match(_shown(connection, identity))
+            set_minutes(connection, identity, {_NAMES[name]: minutes for name, minutes in given.items()})
+            found = _shown(connection, identity)
+            return Answer(found, 200, {"ETag": etag(found)}, Event("update", type="queue-settings", resource=identity))
 
         return act(work)
 

@@ -43,8 +43,8 @@ class Line:
         self.is_closed = True
 
 
-def made(clinic: Clinic, name: str, **fields: Any) -> str:
-    version = clinic.store.transact([Create({"resourceType": name, **fields})], SYSTEM).written[0].version
+def made(clinic: Clinic, kind: str, **fields: Any) -> str:
+    version = clinic.store.transact([Create({"resourceType": kind, **fields})], SYSTEM).written[0].version
     assert version is not None
     return version.id
 
@@ -68,19 +68,19 @@ def test_the_board_is_the_operations_with_a_tag_of_its_own(clinic: Clinic, place
     answer = clinic("GET", f"/queue/{place}", token=staff)
     assert answer.status_code == 200
     assert json.loads(answer.data) == json.loads(clinic("GET", f"/fhir/Location/{place}/$queue-board", token=staff).data)
-    again = {"headers": {"Authorization": f"Bearer {staff}", "If-None-Match": answer.headers["ETag"]}}
+    again: dict[str, Any] = {"headers": {"Authorization": f"Bearer {staff}", "If-None-Match": answer.headers["ETag"]}}
     assert clinic("GET", f"/queue/{place}", **again).status_code == 304
     come(clinic, place)
     assert clinic("GET", f"/queue/{place}", **again).status_code == 200
 
 
 def test_who_may_look(clinic: Clinic, place: str) -> None:
+    admin = issue(SECRET, role="admin", user=None, patient=None, scope=None, ttl=600, now=clinic.clock())
     for path in (f"/queue/{place}", f"/queue/{place}/events"):
         assert clinic("GET", path).status_code == 401
         assert clinic("GET", f"{path}?token={wall(clinic, place)}").status_code == 200
         assert clinic("GET", path, token=wall(clinic, place)).status_code == 200
         assert clinic("GET", path, token=wall(clinic, made(clinic, "Location"))).status_code == 403
-        admin = issue(SECRET, role="admin", user=None, patient=None, scope=None, ttl=600, now=clinic.clock())
         assert clinic("GET", f"{path}?token={admin}").status_code == 401, "a token that opens more does not belong into an address"
         patient = issue(SECRET, role="patient", user=None, patient="p1", scope=None, ttl=600, now=clinic.clock())
         assert clinic("GET", path, token=patient).status_code == 403
@@ -94,7 +94,7 @@ def test_an_answer_of_events_begins_with_the_board_unless_it_is_known(clinic: Cl
     retry, event, identity, data, *_ = [line for line in answer.text.split("\n") if line]
     assert (retry, event) == ("retry: 1000", "event: board")
     assert json.loads(data.removeprefix("data: ")) == json.loads(clinic("GET", f"/queue/{place}", token=token).data)
-    known = {"headers": {"Authorization": f"Bearer {token}", "Last-Event-ID": identity.removeprefix("id: ")}}
+    known: dict[str, Any] = {"headers": {"Authorization": f"Bearer {token}", "Last-Event-ID": identity.removeprefix("id: ")}}
     assert "event:" not in clinic("GET", f"/queue/{place}/events", **known).text
 
 

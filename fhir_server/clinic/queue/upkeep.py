@@ -30,7 +30,7 @@ _LOCK: Final = "SELECT FROM resource WHERE type = (SELECT tid FROM resource_type
 _WAITS: Final = """
 SELECT zone, count(*), count(*) FILTER (WHERE ending = 'left'), count(called), avg(w), percentile_cont(0.5) WITHIN GROUP (ORDER BY w),
     percentile_cont(0.9) WITHIN GROUP (ORDER BY w), max(w), count(alerted)
-FROM (SELECT *, greatest(extract(epoch FROM called - credit) / 60, 0)::float8 AS w FROM queue_entry
+FROM (SELECT *, CASE WHEN called IS NOT NULL THEN greatest(extract(epoch FROM called - credit) / 60, 0)::float8 END AS w FROM queue_entry
     WHERE location = %s AND arrived >= %s AND arrived < %s) AS e
 GROUP BY zone
 """

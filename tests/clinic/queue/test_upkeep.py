@@ -34,6 +34,8 @@ class Day:
         self.store = store
         self.now = datetime(2031, 3, 3, 12, tzinfo=UTC)
         self.location = self.made("Location")
+        with store.database.connection() as connection:
+            connection.execute("DELETE FROM queue_entry")
         store._writer = replace(store._writer, clock=lambda: self.now)
 
     def made(self, name: str) -> str:
@@ -57,7 +59,7 @@ class Day:
 
     def events(self, encounter: str) -> list[tuple[str, str, str | None]]:
         with self.store.database.connection() as connection:
-            return connection.execute("SELECT event, state, reason FROM queue_event WHERE encounter = %s ORDER BY id", (encounter,)).fetchall()  # type: ignore[return-value]  # the columns
+            return connection.execute("SELECT event, state, reason FROM queue_event WHERE encounter = %s ORDER BY id", (encounter,)).fetchall()
 
     def alerts(self) -> list[bool]:
         with self.store.database.connection() as connection:
