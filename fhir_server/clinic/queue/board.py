@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final, NamedTuple
 
-from fhir_server import fhirjson
 from fhir_server.clinic.acting import Act, visible
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM, Grant
 from fhir_server.store import Snapshot, Store, queue
 from fhir_server.store.database import Connection
-from fhir_server.store.queue import Entry
+from fhir_server.store.queue import Standing
 
 from .order import Limits, estimate, in_order, is_over, waited
 from .places import limits_at
@@ -29,11 +29,8 @@ SELECT avg(extract(epoch FROM ended - started) / 60) FILTER (WHERE ending = 'com
 FROM queue_entry WHERE location = %s AND (state <> 'ended' OR arrived > %s)
 """
 
-Json = dict[str, Any]
 
-
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One on the board. `position` counts those who wait, from 1; who is called or seen has 0. `waited` is in minutes, until the call."""
 
     encounter: str
@@ -64,7 +61,7 @@ def lines(connection: Connection, location: str, now: datetime) -> list[Line]:
     return [_line(each, 0, now, limits) for each in begun] + [_line(each, number, now, limits) for number, each in enumerate(waiting, 1)]
 
 
-def _line(entry: Entry, position: int, now: datetime, limits: Mapping[str, Limits]) -> Line:
+def _line(entry: Standing, position: int, now: datetime, limits: Mapping[str, Limits]) -> Line:
     until = now if position else entry.called or now
     over = bool(position) and is_over(entry, now, limits)
     state = _SHOWN.get(entry.state, entry.state)
@@ -99,24 +96,22 @@ def board(store: Store, grant: Grant, location: str, db: Snapshot | None = None)
 
 def rendered(location: str, those: Iterable[Line], seen: frozenset[str] = frozenset()) -> bytes:
     """A board as JSON; `seen` are the Encounters that the reader may see."""
-    place = {"name": "location", "valueReference": {"reference": f"Location/{location}"}}
-    return fhirjson.dumps({"resourceType": "Parameters", "parameter": [place, *(_entry(each, seen) for each in those)]})
+    entries = "".join(_entry(each, seen) for each in those)
+    place = f'{{"name":"location","valueReference":{{"reference":"Location/{location}"}}}}'
+    return f'{{"resourceType":"Parameters","parameter":[{place}{entries}]}}'.encode()
 
 
-def _entry(line: Line, seen: frozenset[str]) -> Json:
-    parts: list[Json] = [
-        {"name": "token", "valueString": line.token},
-        {"name": "zone", "valueCode": line.zone},
-        {"name": "state", "valueCode": line.state},
-        {"name": "position", "valueInteger": line.position},
-        {"name": "waited", "valueInteger": line.waited},
-    ]
-    if line.room is not None:
-        parts.append({"name": "room", "valueString": line.room})
-    if line.encounter in seen:
-        parts.append({"name": "encounter", "valueReference": {"reference": f"Encounter/{line.encounter}"}})
-    parts += [{"name": name, "valueBoolean": True} for name in ("alert", "paused") if getattr(line, name)]
-    return {"name": "entry", "part": parts}
+def _entry(line: Line, seen: frozenset[str]) -> str:
+    # Put together as text, which is a third of the time: all but the room is digits, ids and codes.
+    room = f',{{"name":"room","valueString":{json.dumps(line.room)}}}' if line.room is not None else ""
+    encounter = f',{{"name":"encounter","valueReference":{{"reference":"Encounter/{line.encounter}"}}}}' if line.encounter in seen else ""
+    alert = ',{"name":"alert","valueBoolean":true}' if line.alert else ""
+    paused = ',{"name":"paused","valueBoolean":true}' if line.paused else ""
+    return (
+        f',{{"name":"entry","part":[{{"name":"token","valueString":"{line.token}"}},{{"name":"zone","valueCode":"{line.zone}"}},'
+        f'{{"name":"state","valueCode":"{line.state}"}},{{"name":"position","valueInteger":{line.position}}},'
+        f'{{"name":"waited","valueInteger":{line.waited}}}{room}{encounter}{alert}{paused}]}}'
+    )
 
 
 def place_of(store: Store, grant: Grant, encounter: str) -> Place:
