@@ -22,7 +22,7 @@ from fhir_server.messaging import Messenger
 from fhir_server.outcome import Outcome
 from fhir_server.settings import Settings
 
-from . import audit, clients, hl7v2_outbound, messages, roles, scheduling, server, sessions, users
+from . import audit, clients, hl7v2_outbound, messages, queue, roles, scheduling, server, sessions, users
 from .exchange import problem
 from .office import EXTENSION, Office, admit
 from .routes import METHODS, methods_here
@@ -30,7 +30,7 @@ from .schemas import Problem
 
 _GROUPS: Final = (
     *(users.routes, sessions.routes, roles.routes, clients.routes),
-    *(messages.routes, hl7v2_outbound.routes, server.routes, audit.routes),
+    *(messages.routes, hl7v2_outbound.routes, queue.routes, server.routes, audit.routes),
     scheduling.routes,
 )
 _DESCRIPTION: Final = """Accounts, sessions, roles, apps, HL7 v2 messages and peers, the audit trail and the server's state, for administrators.

@@ -57,7 +57,7 @@ class Act:
 
     @property
     def _is_service(self) -> bool:
-        return any(scope.patient is None for scope in self.grant.acts)
+        return any(scope.patient is None and scope.permissions for scope in self.grant.acts)
 
     def require(self, resource_type: str, permission: Permission) -> None:
         """Raises Outcome `forbidden` where the caller's role, or the scopes of their app, do not allow it."""

@@ -24,6 +24,8 @@ SCHEDULE: Final = {
     "scheduling.no-shows": 300.0,
     "scheduling.roll": 900.0,
     "scheduling.waiting": 30.0,
+    "queue.watch": 20.0,
+    "queue.close": 900.0,
 }
 """What is done again and again, by the name of its task, and every so many seconds."""
 

@@ -19,6 +19,7 @@ from fhir_server.store import Store
 from . import scheduling
 from .application import RETRIES, application
 from .broker import reach
+from .queue import define_queue
 from .relay import Relay
 
 THREADS: Final = 8
@@ -45,6 +46,7 @@ def run_worker(settings: Settings, ready: Callable[[str], None]) -> None:
         outbound = Outbound(store, settings, leaving)
         define(app, outbound)
         scheduling.define_scheduling(app, store)
+        define_queue(app, store, settings.clinic_timezone)
         relay = Relay(store, {CONSUMER: outbound.hear, scheduling.CONSUMER: scheduling.hear}, lambda name, identity: app.send_task(name, (identity,)))
 
         @signals.worker_shutting_down.connect(weak=False)

@@ -73,6 +73,7 @@ class Grant:
     `acts` are what the clinic's operations may do for them, which the plain doors do not.
     `account`, `session` and `client` are the ids of the account that has signed in, of its session, and of the app that it has let in; `user` is who
     the account is in FHIR, as `Practitioner/7`. Each is None where there is none. `break_glass` is the reason for which consent was passed over.
+    `board` is the id of the Location whose queue's board is open to them, where that is all that is.
     """
 
     actor: str
@@ -87,6 +88,7 @@ class Grant:
     client: str | None = None
     user: str | None = None
     break_glass: str = ""
+    board: str | None = None
     # Asked again and again of the same grant, which a token gives for as long as it is good.
     _known: dict[tuple[str, str], tuple[Way, ...]] = field(default_factory=dict, init=False, compare=False, repr=False)
     _allowed: dict[tuple[str, str], bool] = field(default_factory=dict, init=False, compare=False, repr=False)

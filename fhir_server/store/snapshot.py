@@ -75,8 +75,19 @@ class Snapshot:
 
     @property
     def connection(self) -> Connection:
-        """What the view is seen through, for questions about tables that are no resources."""
+        """What the view looks through: for rows beside the record, which no grant is asked about."""
         return self._connection
+
+    def open_ids(self, resource_type: str, identities: Sequence[str]) -> frozenset[str]:
+        """Those of some ids whose current resources this grant may read. No statement where all or none of the type is open."""
+        if not identities or not self._grant.allows(resource_type, "r"):
+            return frozenset()
+        allowed = granted(self._grant, self._registry, (resource_type,), "r", self._sources)
+        if allowed.text == "TRUE":
+            return frozenset(identities)
+        statement = f"SELECT r.id FROM resource r WHERE r.type = %s AND r.id = ANY(%s) AND NOT r.deleted AND {allowed.text}"
+        found = self._connection.execute(statement, (self._dictionary.types[resource_type], list(identities), *allowed.params))
+        return frozenset(identity for (identity,) in found)
 
     def moment(self) -> str:
         """What this view sees, as a text that `rewind` takes."""

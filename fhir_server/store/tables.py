@@ -27,6 +27,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, TSTZRANGE, ExcludeConst
 
 from fhir_server.search.tables import metadata
 
+from .queue_tables import queue_counter, queue_entry, queue_event, queue_setting
+
 INDEX_TABLES: Final = tuple(table for name, table in sorted(metadata.tables.items()) if name.startswith("sp_"))
 """The search tables that hold index rows, in one order for every statement."""
 
@@ -319,6 +321,10 @@ __all__ = [
     "once",
     "outbox",
     "outbox_listener",
+    "queue_counter",
+    "queue_entry",
+    "queue_event",
+    "queue_setting",
     "reindex_job",
     "resource",
     "resource_rid",

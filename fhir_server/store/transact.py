@@ -19,7 +19,7 @@ from fhir_server.search import Grant
 from fhir_server.search.compartment import compartment_of
 from fhir_server.search.grant import Permission
 
-from . import consents, lifecycle, occupancy, prescriptions, slots
+from . import consents, lifecycle, occupancy, prescriptions, queue_follow, slots
 from .content import carry_labels, stamp
 from .database import Changed, Connection
 from .guard import Guard, is_open
@@ -38,6 +38,8 @@ from .trail import who
 CHUNK: Final = 500
 _BESIDE: Final = -1
 Ops = Sequence[Op] | Callable[[Connection, Snapshot], Sequence[Op]]
+_FOLLOWING: Final = (consents, occupancy, slots, queue_follow)
+"""What is brought to the resources that a transaction writes."""
 _EVENTS: Final = {"P": ("create", "C"), "U": ("update", "U"), "A": ("patch", "U"), "D": ("delete", "D")}
 
 
@@ -60,7 +62,7 @@ def transact(writer: Writer, ops: Ops, grant: Grant, extras: Extras) -> Commit:
         return writer.database.retrying(lambda connection: _transaction(writer, connection, ops, grant, extras))
     _refuse_events(ops)
     _check_grant(ops, grant)
-    followed = defines_parameters(ops) or prescriptions.concerns(ops, grant) or any(part.concerns(ops) for part in (consents, occupancy, slots))
+    followed = defines_parameters(ops) or prescriptions.concerns(ops, grant) or any(part.concerns(ops) for part in _FOLLOWING)
     alone = not (extras.lookups or extras.once or extras.then or extras.provenance or extras.beside or writer.referential_integrity or followed)
     if alone and len(ops) <= CHUNK and all(type(op) is Create and op.if_none_exist is None for op in ops) and _all_open(ops, grant):
         return writer.database.retrying(lambda connection: _create(writer, connection, ops, grant, extras))
@@ -127,14 +129,16 @@ def _transaction(writer: Writer, connection: Connection, asked: Ops, grant: Gran
         at = writer.clock()
         _apply(plan, ops, at)
         guard.changes(plan.targets)
+        queued = queue_follow.follow(connection, writer.registry, plan.targets, grant, at)
         _add_provenances(writer, plan, grant, at, extras.provenance)
+        plan.targets += queue_follow.raised(writer, connection, plan.targets, at)
         _finish(writer, plan, at)
         if writer.referential_integrity:
             Integrity(writer, connection, grant, guard).check(plan.targets)
         guard.unseen(plan.targets)
-        lifecycle.check(plan.targets, grant, at, writer.registry.zone)
+        lifecycle.check([t for t in plan.targets if t.type != "Encounter" or t.id not in queued], grant, at, writer.registry.zone)
         _write(writer, connection, plan.targets, at, grant, extras, inside=True)
-        guard.after(plan.targets)
+        guard.after([target for target in plan.targets if target.op != queue_follow.BY_SERVER])
         if parameters := [(t.id, t.resource) for t in plan.targets if t.type == "SearchParameter"]:
             follow(connection, parameters)
         consents.follow(connection, writer.registry, plan.targets)
