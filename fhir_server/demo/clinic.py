@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from fhir_server.clinic.scheduling import publishing
 from fhir_server.search import SYSTEM
 from fhir_server.store import Store
 from fhir_server.store.ops import Put
+from fhir_server.store.outbox import listen
 
 from .history import allergies, persons, resources, visits
 from .people import people
 from .places import places
+from .today import Today
 
 _CHUNK: Final = 400
 _VERSION: Final = 2
@@ -24,7 +27,14 @@ def open_clinic(store: Store) -> None:
     patients = people(today)
     everybody = persons(patients)
     history = [resource for visit in visits(everybody, today, zone) for resource in resources(visit)]
+    with store.database.connection() as connection, connection.transaction():
+        # So that Slots are made of the doctors' hours as soon as a worker runs.
+        listen(connection, publishing.CONSUMER, publishing.TYPES)
     _write(store, "the clinic", [*places(), *patients, *allergies(everybody), *history])
+    day = Today(everybody, store.clock(), zone)
+    _write(store, f"the day {today}", list(day.resources()))
+    if not store.transact([], SYSTEM, once=f"demo {_VERSION} the queue of {today}".encode()).repeated:
+        day.fill(store)
 
 
 def _write(store: Store, what: str, made: list[dict[str, Any]]) -> None:

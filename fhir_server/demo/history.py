@@ -108,14 +108,14 @@ def starts(doctor: Doctor, day: date, zone: ZoneInfo) -> list[datetime]:
     return found
 
 
-def resources(visit: Visit) -> Iterator[Json]:
-    """All that is known of a visit that is over, the Appointment first."""
+def resources(visit: Visit, results: str = "final") -> Iterator[Json]:
+    """All that is known of a visit that is over, the Appointment first; `results` is the status of what was sent to the laboratory."""
     made = appointment(visit, visit.fate)
     if visit.fate == "cancelled":
         made["cancelationReason"] = {"coding": [{"system": f"{_THO}/appointment-cancellation-reason", "code": "pat"}]}
     yield made
     if visit.fate == "fulfilled":
-        yield from _seen(visit, Random(f"{visit.name} seen"))  # noqa: S311 - people who are made up
+        yield from _seen(visit, Random(f"{visit.name} seen"), results)  # noqa: S311 - people who are made up
 
 
 def appointment(visit: Visit, status: str) -> Json:
@@ -136,7 +136,7 @@ def appointment(visit: Visit, status: str) -> Json:
     }
 
 
-def _seen(visit: Visit, chance: Random) -> Iterator[Json]:
+def _seen(visit: Visit, chance: Random, results: str) -> Iterator[Json]:
     story, subject = visit.person.story, visit.person.reference
     arrived = visit.start - timedelta(minutes=chance.randint(2, 25))
     begun = visit.start + timedelta(minutes=chance.randint(0, 12))
@@ -188,10 +188,10 @@ def _seen(visit: Visit, chance: Random) -> Iterator[Json]:
             "dosageInstruction": [{"text": story.dosage}],
         }
     if story.tests:
-        yield from laboratory(visit, over, chance, status="final")
+        yield from _laboratory(visit, over, chance, results)
 
 
-def laboratory(visit: Visit, ordered: datetime, chance: Random, *, status: str) -> Iterator[Json]:
+def _laboratory(visit: Visit, ordered: datetime, chance: Random, status: str) -> Iterator[Json]:
     """An order to the laboratory and, unless the `status` is `registered`, what came of it the next morning."""
     story, subject, encounter = visit.person.story, visit.person.reference, {"reference": f"Encounter/{visit.name}"}
     order = {"reference": f"ServiceRequest/{visit.name}-lab"}

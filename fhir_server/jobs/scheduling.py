@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from celery import Celery
 
@@ -16,8 +15,6 @@ from fhir_server.store.outbox import Change, listen
 from .application import RETRIES
 from .relay import Task
 
-CONSUMER: Final = "scheduling"
-
 
 def hear(connection: Connection, changes: Sequence[Change]) -> set[Task]:
     """Asks for the Slots of those Schedules that changes of the directory are about."""
@@ -27,7 +24,7 @@ def hear(connection: Connection, changes: Sequence[Change]) -> set[Task]:
 def define_scheduling(app: Celery, store: Store) -> None:
     """Gives an application its tasks, and has the consumer hear of what rules are made of."""
     with store.database.connection() as connection, connection.transaction():
-        listen(connection, CONSUMER, publishing.TYPES)
+        listen(connection, publishing.CONSUMER, publishing.TYPES)
 
     @app.task(name="scheduling.publish", autoretry_for=(Outcome,), **RETRIES)
     def publish(schedule: str) -> None:

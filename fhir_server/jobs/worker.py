@@ -11,6 +11,7 @@ from celery import Celery, signals
 from celery.exceptions import SecurityWarning
 
 from fhir_server import process
+from fhir_server.clinic.scheduling import publishing
 from fhir_server.hl7v2.outbound import CONSUMER, Outbound
 from fhir_server.outcome import Outcome
 from fhir_server.settings import Settings
@@ -47,7 +48,7 @@ def run_worker(settings: Settings, ready: Callable[[str], None]) -> None:
         define(app, outbound)
         scheduling.define_scheduling(app, store)
         define_queue(app, store, settings.clinic_timezone)
-        relay = Relay(store, {CONSUMER: outbound.hear, scheduling.CONSUMER: scheduling.hear}, lambda name, identity: app.send_task(name, (identity,)))
+        relay = Relay(store, {CONSUMER: outbound.hear, publishing.CONSUMER: scheduling.hear}, lambda name, identity: app.send_task(name, (identity,)))
 
         @signals.worker_shutting_down.connect(weak=False)
         def leave(**_: Any) -> None:

@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
@@ -335,6 +336,12 @@ class Store:
         """Whether a resource is of this version still; if so, it stays so until the transaction of the caller's connection ends."""
         statement = "SELECT 1 FROM resource WHERE type = %s AND id = %s AND version = %s AND NOT deleted FOR SHARE"
         return scalar(connection, statement, self._dictionary.types[resource_type], identity, version) is not None
+
+    def by(self, clock: Callable[[], datetime]) -> Store:
+        """The same store by another clock, which stamps what is written; for a few writes while this one is open."""
+        other = copy(self)
+        other._writer = replace(self._writer, clock=clock)  # noqa: SLF001 - its own
+        return other
 
     @property
     def clock(self) -> Callable[[], datetime]:

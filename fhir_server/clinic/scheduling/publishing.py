@@ -20,6 +20,8 @@ from .rules import HORIZON, Plan, Planner, apart, slot_id, slot_of
 
 WINDOW: Final = timedelta(days=60)
 """For so long ahead there are Slots; what comes later is computed by $find."""
+CONSUMER: Final = "scheduling"
+"""Who hears of changes of TYPES."""
 TYPES: Final = ("HealthcareService", "PractitionerRole", "Schedule")
 """What rules are made of."""
 _MOST_AFFECTED: Final = 1_000
