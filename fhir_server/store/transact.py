@@ -2,7 +2,7 @@
 
 A list of ops becomes one database transaction: conditions are resolved under locks, links rewritten, versions checked, bodies appended,
 index rows replaced by their difference. The number of statements depends on the number of chunks, not of ops:
-a list of plain creates that fits one chunk is a single statement.
+a list of plain creates that fits one chunk is a single statement. Ops of several callers share a transaction as units, each held to its own grant.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from . import consents, lifecycle, occupancy
 from .content import carry_labels, stamp
 from .database import Changed, Connection
 from .guard import Guard, is_open
-from .identify import identify, plan_create
+from .identify import identify, plan_create, refuse_twice
 from .index import IndexRows, difference, merge, write_rows
 from .integrity import Integrity
 from .links import relink
-from .ops import Commit, Create, Delete, Lookup, Op, Patch, Put, Resource, Version, Written
+from .ops import Commit, Create, Delete, Lookup, Op, Patch, Put, Resource, Unit, Version, Written
 from .parameters import follow
 from .plan import Current, Plan, Target, Writer
 from .provenance import provenances
 from .snapshot import METHODS, Snapshot
-from .statements import BODIES, LOCK, LOCK_TO_DELETE
+from .statements import BODIES, LOCK, LOCK_TO_DELETE, STAYING
 from .trail import who
 
 CHUNK: Final = 500
@@ -42,26 +42,31 @@ _EVENTS: Final = {"P": ("create", "C"), "U": ("update", "U"), "A": ("patch", "U"
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """What a transaction may carry besides its ops; see `Store.transact`."""
+    """What a transaction may carry besides its units; see `Store.transact`. With several units there is `beside` alone."""
 
-    request_id: str = ""
     lookups: Sequence[Lookup] = ()
     once: bytes | None = None
     then: Callable[[Snapshot], None] | None = None
-    address: str = ""
-    provenance: Resource | None = None
-    beside: Callable[[Connection, Commit], None] | None = None
+    beside: Callable[[Connection, Sequence[Commit]], None] | None = None
 
 
-def transact(writer: Writer, ops: Sequence[Op], grant: Grant, extras: Extras) -> Commit:
-    """Does all ops or none. See `Store.transact`."""
-    _refuse_events(ops)
-    _check_grant(ops, grant)
-    followed = defines_parameters(ops) or consents.concerns(ops) or occupancy.concerns(ops)
-    alone = not (extras.lookups or extras.once or extras.then or extras.provenance or extras.beside or writer.referential_integrity or followed)
-    if alone and len(ops) <= CHUNK and all(type(op) is Create and op.if_none_exist is None for op in ops) and _all_open(ops, grant):
-        return writer.database.retrying(lambda connection: _create(writer, connection, ops, grant, extras))
-    return writer.database.retrying(lambda connection: _transaction(writer, connection, ops, grant, extras))
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A unit with what becomes of it."""
+
+    unit: Unit
+    guard: Guard
+    plan: Plan
+
+
+def transact(writer: Writer, units: Sequence[Unit], extras: Extras) -> list[Commit]:
+    """Does all ops of all units or none; one Commit for each. See `Store.transact` and `Store.transact_all`."""
+    for unit in units:
+        _refuse_events(unit.ops)
+        _check_grant(unit.ops, unit.grant)
+    if not any(field for field in (extras.lookups, extras.once, extras.then, extras.beside)) and _is_plain(writer, units):
+        return writer.database.retrying(lambda connection: _create(writer, connection, units))
+    return writer.database.retrying(lambda connection: _transaction(writer, connection, units, extras))
 
 
 def defines_parameters(ops: Sequence[Op]) -> bool:
@@ -86,56 +91,96 @@ def _check_grant(ops: Sequence[Op], grant: Grant) -> None:
             raise Outcome("forbidden", f"The token does not allow to {verb} {name}")
 
 
-def _all_open(ops: Sequence[Op], grant: Grant) -> bool:
-    return all(is_open(grant, name, "c") for name in {op.resource["resourceType"] for op in ops if isinstance(op, Create)})
+def _is_plain(writer: Writer, units: Sequence[Unit]) -> bool:
+    """Whether units are creates of what nothing has to be looked up for, and that nothing follows from."""
+    ops = [op for unit in units for op in unit.ops]
+    if writer.referential_integrity or defines_parameters(ops) or consents.concerns(ops) or occupancy.concerns(ops):
+        return False
+    if len(ops) > CHUNK or any(type(op) is not Create or op.if_none_exist is not None for op in ops):
+        return False
+    return all(unit.provenance is None and not unit.seen and _all_open(unit) for unit in units)
 
 
-def _create(writer: Writer, connection: Connection, ops: Sequence[Op], grant: Grant, extras: Extras) -> Commit:
+def _all_open(unit: Unit) -> bool:
+    return all(is_open(unit.grant, name, "c") for name in {op.resource["resourceType"] for op in unit.ops if isinstance(op, Create)})
+
+
+def _create(writer: Writer, connection: Connection, units: Sequence[Unit]) -> list[Commit]:
     """Creates with nothing to look up first: one statement, committed by itself."""
-    plan = Plan()
-    for number, op in enumerate(ops):
-        assert isinstance(op, Create)
-        plan_create(writer, plan, number, op)
-    _relink(plan)
+    parts = _parts(writer, connection, units)
     at = writer.clock()
-    _finish(writer, plan, at)
-    _write(writer, connection, plan.targets, at, grant, extras, inside=False)
-    return _commit(plan, len(ops), at)
+    for part in parts:
+        for number, op in enumerate(part.unit.ops):
+            assert isinstance(op, Create)
+            plan_create(writer, part.plan, number, op)
+        _relink(part.plan)
+        _finish(writer, part.plan, at)
+    _write(writer, connection, parts, at, inside=False)
+    return [_commit(part, at) for part in parts]
 
 
-def _transaction(writer: Writer, connection: Connection, ops: Sequence[Op], grant: Grant, extras: Extras) -> Commit:
-    plan = Plan()
+def _parts(writer: Writer, connection: Connection, units: Sequence[Unit]) -> list[_Part]:
+    return [_Part(unit, Guard(connection, writer.registry, unit.grant), Plan()) for unit in units]
+
+
+def _transaction(writer: Writer, connection: Connection, units: Sequence[Unit], extras: Extras) -> list[Commit]:
+    parts = _parts(writer, connection, units)
     with connection.transaction():
         if extras.once is not None:
             new = connection.execute("INSERT INTO once (key) VALUES (%s) ON CONFLICT DO NOTHING RETURNING key", (extras.once,)).fetchone()
             if new is None:
-                return Commit((), writer.clock(), repeated=True)
-        identify(writer, connection, plan, ops, grant, extras.lookups)
-        _relink(plan)
-        _load_current(writer, connection, plan)
-        guard = Guard(connection, writer.registry, grant)
-        guard.before(plan.targets)
+                return [Commit((), writer.clock(), repeated=True)]
+        for part in parts:
+            identify(writer, connection, part.plan, part.unit.ops, part.unit.grant, extras.lookups)
+            _relink(part.plan)
+        refuse_twice(target for part in parts for target in part.plan.targets)
+        _see(writer, connection, [each for unit in units for each in unit.seen])
+        _load_current(writer, connection, [target for part in parts for target in part.plan.targets])
         at = writer.clock()
-        _apply(plan, ops, at)
-        guard.changes(plan.targets)
-        _add_provenances(writer, plan, grant, at, extras.provenance)
-        _finish(writer, plan, at)
-        if writer.referential_integrity:
-            Integrity(writer, connection, grant, guard).check(plan.targets)
-        guard.unseen(plan.targets)
-        lifecycle.check(plan.targets, grant, at, writer.registry.zone)
-        _write(writer, connection, plan.targets, at, grant, extras, inside=True)
-        guard.after(plan.targets)
-        if parameters := [(t.id, t.resource) for t in plan.targets if t.type == "SearchParameter"]:
-            follow(connection, parameters)
-        consents.follow(connection, writer.registry, plan.targets)
-        occupancy.follow(connection, writer.registry, plan.targets, grant, at)
+        for part in parts:
+            _judge(writer, connection, part, at)
+        _write(writer, connection, parts, at, inside=True)
+        _follow(writer, connection, parts, at)
         if extras.then is not None:
-            extras.then(Snapshot(connection, writer.registry, writer.dictionary, grant))
-        commit = _commit(plan, len(ops), at)
+            extras.then(Snapshot(connection, writer.registry, writer.dictionary, units[0].grant))
+        commits = [_commit(part, at) for part in parts]
         if extras.beside is not None:
-            extras.beside(connection, commit)
-    return commit
+            extras.beside(connection, commits)
+    return commits
+
+
+def _judge(writer: Writer, connection: Connection, part: _Part, at: datetime) -> None:
+    """Holds a unit to what is there, its targets locked, and to its grant; leaves what it is to write."""
+    unit, guard, plan = part.unit, part.guard, part.plan
+    guard.before(plan.targets)
+    _apply(plan, unit.ops, at)
+    guard.changes(plan.targets)
+    _add_provenances(writer, plan, unit.grant, at, unit.provenance)
+    _finish(writer, plan, at)
+    if writer.referential_integrity:
+        Integrity(writer, connection, unit.grant, guard).check(plan.targets)
+    guard.unseen(plan.targets)
+    lifecycle.check(plan.targets, unit.grant, at, writer.registry.zone)
+
+
+def _follow(writer: Writer, connection: Connection, parts: Sequence[_Part], at: datetime) -> None:
+    """Brings what depends on resources to what has been written."""
+    for part in parts:
+        part.guard.after(part.plan.targets)
+    targets = [target for part in parts for target in part.plan.targets]
+    if parameters := [(t.id, t.resource) for t in targets if t.type == "SearchParameter"]:
+        follow(connection, parameters)
+    consents.follow(connection, writer.registry, targets)
+    for part in parts:
+        occupancy.follow(connection, writer.registry, part.plan.targets, part.unit.grant, at)
+
+
+def _see(writer: Writer, connection: Connection, seen: Sequence[tuple[str, str, int]]) -> None:
+    """Raises Outcome `conflict` where a resource is not of the version that a unit goes by; the others stay so."""
+    if wanted := sorted({(writer.dictionary.types[name], identity, version) for name, identity, version in seen}):
+        types, ids, versions = (list(column) for column in zip(*wanted, strict=True))
+        if len(connection.execute(STAYING, (types, ids, versions)).fetchall()) < len(wanted):
+            raise Outcome("conflict", "What this goes by was changed at the same moment", code="transient")
 
 
 def _add_provenances(writer: Writer, plan: Plan, grant: Grant, at: datetime, sent: Resource | None) -> None:
@@ -151,8 +196,8 @@ def _relink(plan: Plan) -> None:
                 target.resource = relink(target.resource, plan.links)
 
 
-def _load_current(writer: Writer, connection: Connection, plan: Plan) -> None:
-    wanted = [t for t in plan.targets if t.method != "P"]
+def _load_current(writer: Writer, connection: Connection, targets: Sequence[Target]) -> None:
+    wanted = [t for t in targets if t.method != "P"]
     if not wanted:
         return
     types = [writer.dictionary.types[t.type] for t in wanted]
@@ -235,21 +280,26 @@ def _finish(writer: Writer, plan: Plan, at: datetime) -> None:
             target.body = fhirjson.dumps(target.resource)
 
 
-def _write(writer: Writer, connection: Connection, targets: list[Target], at: datetime, grant: Grant, extras: Extras, *, inside: bool) -> None:
-    if not targets:
-        return
-    txn = writer.dictionary.transaction_number()
-    transaction: list[dict[str, Any]] = [{"txn": txn, "at": at, "actor": grant.actor, "request_id": extras.request_id}]
-    caller = who(grant) | {"address": extras.address or None, "request_id": extras.request_id or None}
+def _write(writer: Writer, connection: Connection, parts: Sequence[_Part], at: datetime, *, inside: bool) -> None:
+    transactions: list[dict[str, Any]] = []
+    callers: list[dict[str, Any]] = []
+    targets: list[tuple[Target, int]] = []
+    for part in parts:
+        if part.plan.targets:
+            unit, txn = part.unit, writer.dictionary.transaction_number()
+            transactions.append({"txn": txn, "at": at, "actor": unit.grant.actor, "request_id": unit.request_id})
+            callers.append({"txn": txn, **who(unit.grant), "address": unit.address or None, "request_id": unit.request_id or None})
+            targets += [(target, txn) for target in part.plan.targets]
     # New ids that callers chose come last and in order, over all chunks; see WRITE.
     types = writer.dictionary.types
-    remaining = iter(sorted(targets, key=lambda t: (types[t.type], t.id) if t.method == "U" and t.current is None else (0, "")))
+    targets.sort(key=lambda pair: (types[pair[0].type], pair[0].id) if pair[0].method == "U" and pair[0].current is None else (0, ""))
+    remaining = iter(targets)
     while chunk := list(islice(remaining, CHUNK)):
-        removed, added = _index_changes(writer, chunk)
-        versions = [_row(writer, target, txn) for target in chunk]
-        heard = not writer.parameters.heard.isdisjoint(target.type for target in chunk)
-        write_rows(connection, writer.dictionary, writer.fit, (versions, transaction, caller), removed, added, inside=inside, heard=heard)
-        transaction = []
+        removed, added = _index_changes(writer, [target for target, _ in chunk])
+        versions = [_row(writer, target, txn) for target, txn in chunk]
+        heard = not writer.parameters.heard.isdisjoint(target.type for target, _ in chunk)
+        write_rows(connection, writer.dictionary, writer.fit, (versions, transactions, callers), removed, added, inside=inside, heard=heard)
+        transactions = []
 
 
 def _index_changes(writer: Writer, chunk: list[Target]) -> tuple[IndexRows, IndexRows]:
@@ -288,13 +338,14 @@ def _event(target: Target) -> dict[str, Any]:
     return {"kind": kind, "action": action, "name": target.type, "patients": sorted(target.patients)}
 
 
-def _commit(plan: Plan, count: int, at: datetime) -> Commit:
+def _commit(part: _Part, at: datetime) -> Commit:
+    plan = part.plan
     for target in plan.targets:
         version = Version(target.type, target.id, target.version, target.at or at, METHODS[target.method], target.body)
         created = target.current is None or target.current.deleted
         outcome = "deleted" if target.method == "D" else "created" if created else "updated"
         plan.written[target.op] = Written(outcome, version, plan.deleted.get(target.op, 0))  # type: ignore[arg-type]  # as above
-    return Commit(tuple(plan.written[n] for n in range(count)), at, plan.links)
+    return Commit(tuple(plan.written[n] for n in range(len(part.unit.ops))), at, plan.links)
 
 
 def _version_of(target: Target, current: Current) -> Version:

@@ -33,7 +33,7 @@ from fhir_server.hl7v2.intake import Intake
 from fhir_server.hl7v2.message import Message
 from fhir_server.hl7v2.mllp import Listener
 from fhir_server.hl7v2.peers import Peers, tls_context
-from fhir_server.hl7v2.processing import Process, Result, Work
+from fhir_server.hl7v2.processing import Process, Steps, Work
 from fhir_server.settings import Settings, SetupError
 
 from .conftest import DATA, Lab
@@ -341,16 +341,16 @@ def test_large_messages_take_turns(lab: Lab) -> None:
 
 
 def slow(seconds: float, then: Process) -> Process:
-    def process(message: Message, work: Work) -> Result:
+    def process(message: Message, work: Work) -> Steps:
         time.sleep(seconds)
-        return then(message, work)
+        return (yield from then(message, work))
 
     return process
 
 
 def test_a_stop_answers_what_is_in_hand_and_takes_no_more(lab: Lab) -> None:
     control, later = fresh(), fresh()
-    with listening(Intake(lab.store, slow(1.0, lab.intake._process))) as (port, stop), Client(port) as client, Client(port) as idle:
+    with listening(Intake(lab.store, slow(1.0, lab.process))) as (port, stop), Client(port) as client, Client(port) as idle:
         client.send(block(oru(control, fresh())) + block(oru(later, fresh())))
         time.sleep(0.4)
         assert stop()
@@ -364,7 +364,7 @@ def test_a_stop_answers_what_is_in_hand_and_takes_no_more(lab: Lab) -> None:
 
 
 def test_a_stop_does_not_wait_for_ever(lab: Lab) -> None:
-    with listening(Intake(lab.store, slow(1.5, lab.intake._process)), Limits(stop=0.3)) as (port, stop), Client(port) as client:
+    with listening(Intake(lab.store, slow(1.5, lab.process)), Limits(stop=0.3)) as (port, stop), Client(port) as client:
         client.send(block(oru(fresh(), fresh())))
         time.sleep(0.2)
         assert not stop()
