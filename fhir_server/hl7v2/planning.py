@@ -80,6 +80,7 @@ class _Plan:
         self._losers = {made.number: survivor for made in converted.made if (survivor := merge.survivor_of(made)) is not None}
         # What a merge makes of patients depends on what is there, and may have to be looked at again.
         self._made = [replace(made, resource=deepcopy(made.resource)) for made in converted.made] if self._losers else converted.made
+        self._by_number = {made.number: made for made in self._made}
         self._header = message.header
         self._chosen = chosen
         self._planned = Planned()
@@ -145,7 +146,7 @@ class _Plan:
     def _loser(self, made: Made, found: Sequence[Version]) -> _Looking[None]:
         """One whom the message says to be the same as another in it."""
         number = self._losers[made.number]
-        survivor, identity = self._made_of(number), self._ids[number]
+        survivor, identity = self._by_number[number], self._ids[number]
         if not _identifiers(made.resource):
             raise Unmatched(Fault("204", "The patient who is merged has no identifier", "MRG", field=1))
         others = {version.id: (version, _body(version)) for version in found if version.id != identity}
@@ -191,10 +192,7 @@ class _Plan:
         if not reference.startswith("urn:hl7v2:"):
             return reference
         number = int(reference.removeprefix("urn:hl7v2:"))
-        return f"{self._made_of(number).type}/{self._ids[number]}" if number in self._ids else ""
-
-    def _made_of(self, number: int) -> Made:
-        return next(made for made in self._made if made.number == number)
+        return f"{self._by_number[number].type}/{self._ids[number]}" if number in self._ids else ""
 
     def _derived(self) -> _Looking[None]:
         """Gives an id to what has no number of its own, and looks whether it is there, under those too who were merged into the patient."""
@@ -265,28 +263,27 @@ class _Plan:
 
     def _numbers_of(self, reference: str) -> Json:
         """A reference by number to what a message mentions and is not in the record."""
-        made = self._made_of(int(reference.removeprefix("urn:hl7v2:")))
+        made = self._by_number[int(reference.removeprefix("urn:hl7v2:"))]
         stated = made.resource.get("identifier") or [made.resource.get("masterIdentifier")]
         return {"type": made.type, "identifier": stated[0]} if stated[0] else {}
 
     def _linked(self, value: Any) -> Any:
         """The resource with ids of the record in its references; a reference to what is not there says by its number what it would be."""
-        if isinstance(value, dict):
-            found = {}
-            for name, inner in value.items():
-                if name == "reference" and isinstance(inner, str):
-                    if target := self._resolved(inner):
-                        found[name] = target
-                    else:
-                        found.update(self._numbers_of(inner))
-                else:
-                    kept = self._linked(inner)
-                    if kept not in ({}, []):
-                        found[name] = kept
-            return found
         if isinstance(value, list):
-            return [kept for inner in value if (kept := self._linked(inner)) not in ({}, [])]
-        return value
+            members = [self._linked(inner) if isinstance(inner, (dict, list)) else inner for inner in value]
+            return [kept for kept in members if kept or not isinstance(kept, (dict, list))]
+        found = {}
+        for name, inner in value.items():
+            if isinstance(inner, (dict, list)):
+                if kept := self._linked(inner):
+                    found[name] = kept
+            elif name != "reference":
+                found[name] = inner
+            elif target := self._resolved(inner):
+                found[name] = target
+            else:
+                found.update(self._numbers_of(inner))
+        return found
 
 
 def _found(made: Sequence[Made]) -> _Looking[dict[int, list[Version]]]:
