@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from typing import Final
 
 from fhir_server.outcome import Outcome
@@ -56,6 +57,13 @@ class Grouping:
 
         await self._run(lambda: self._guarded(delivery, work))
 
+    async def close(self) -> None:
+        """Lets go of what is not done; a thread that is at work goes on."""
+        workers = list(self._workers)
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+
     async def _run(self, work: Callable[[], None]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
@@ -71,11 +79,10 @@ class Grouping:
         try:
             while self._waiting and self._running <= _USUAL + self._slow:
                 group = [self._waiting.popleft() for _ in range(min(TOGETHER, len(self._waiting)))]
-                help_out = asyncio.get_running_loop().create_task(self._help())
                 try:
-                    await self._run(lambda group=group: self._receive([delivery for delivery, _ in group]))  # type: ignore[misc]  # This turn's.
+                    with self._watched():
+                        await self._run(lambda group=group: self._receive([delivery for delivery, _ in group]))  # type: ignore[misc]  # This turn's.
                 finally:
-                    help_out.cancel()
                     for _, done in group:
                         if not done.done():
                             done.set_result(None)
@@ -83,15 +90,22 @@ class Grouping:
             # Before anybody else has a turn: whoever comes now is to start another.
             self._running -= 1
 
-    async def _help(self) -> None:
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
         """Lets another thread in for as long as a group takes longer than is usual."""
-        await asyncio.sleep(_PATIENCE)
-        self._slow += 1
-        try:
+        slow: list[None] = []
+
+        def help_out() -> None:
+            slow.append(None)
+            self._slow += 1
             self._start()
-            await asyncio.Event().wait()
+
+        timer = asyncio.get_running_loop().call_later(_PATIENCE, help_out)
+        try:
+            yield
         finally:
-            self._slow -= 1
+            timer.cancel()
+            self._slow -= len(slow)
 
     def _receive(self, deliveries: Sequence[Delivery]) -> None:
         """Runs in a thread of the pool, as `_guarded` does."""

@@ -86,6 +86,7 @@ class Listener:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+        await self._grouping.close()
         self._pool.shutdown(wait=not late, cancel_futures=True)
         return not late
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 
@@ -20,19 +20,19 @@ from fhir_server.search.compartment import compartment_of
 from fhir_server.search.grant import Permission
 
 from . import consents, lifecycle, occupancy
-from .content import carry_labels, stamp
-from .database import Changed, Connection
+from .content import stamp
+from .current import apply, hold, load_current
+from .database import Connection
 from .guard import Guard, is_open
 from .identify import identify, plan_create, refuse_twice
 from .index import IndexRows, difference, merge, write_rows
 from .integrity import Integrity
 from .links import relink
-from .ops import Commit, Create, Delete, Lookup, Op, Patch, Put, Resource, Unit, Version, Written
+from .ops import Commit, Create, Delete, Lookup, Op, Put, Resource, Unit, Version, Written
 from .parameters import follow
-from .plan import Current, Plan, Target, Writer
+from .plan import Plan, Target, Writer
 from .provenance import provenances
 from .snapshot import METHODS, Snapshot
-from .statements import BODIES, LOCK, LOCK_TO_DELETE, STAYING
 from .trail import who
 
 CHUNK: Final = 500
@@ -134,8 +134,8 @@ def _transaction(writer: Writer, connection: Connection, units: Sequence[Unit], 
             identify(writer, connection, part.plan, part.unit.ops, part.unit.grant, extras.lookups)
             _relink(part.plan)
         refuse_twice(target for part in parts for target in part.plan.targets)
-        _see(writer, connection, [each for unit in units for each in unit.seen])
-        _load_current(writer, connection, [target for part in parts for target in part.plan.targets])
+        hold(writer, connection, [each for unit in units for each in unit.seen])
+        load_current(writer, connection, [target for part in parts for target in part.plan.targets])
         at = writer.clock()
         for part in parts:
             _judge(writer, connection, part, at)
@@ -153,7 +153,7 @@ def _judge(writer: Writer, connection: Connection, part: _Part, at: datetime) ->
     """Holds a unit to what is there, its targets locked, and to its grant; leaves what it is to write."""
     unit, guard, plan = part.unit, part.guard, part.plan
     guard.before(plan.targets)
-    _apply(plan, unit.ops, at)
+    apply(plan, unit.ops, at)
     guard.changes(plan.targets)
     _add_provenances(writer, plan, unit.grant, at, unit.provenance)
     _finish(writer, plan, at)
@@ -175,14 +175,6 @@ def _follow(writer: Writer, connection: Connection, parts: Sequence[_Part], at: 
         occupancy.follow(connection, writer.registry, part.plan.targets, part.unit.grant, at)
 
 
-def _see(writer: Writer, connection: Connection, seen: Sequence[tuple[str, str, int]]) -> None:
-    """Raises Outcome `conflict` where a resource is not of the version that a unit goes by; the others stay so."""
-    if wanted := sorted({(writer.dictionary.types[name], identity, version) for name, identity, version in seen}):
-        types, ids, versions = (list(column) for column in zip(*wanted, strict=True))
-        if len(connection.execute(STAYING, (types, ids, versions)).fetchall()) < len(wanted):
-            raise Outcome("conflict", "What this goes by was changed at the same moment", code="transient")
-
-
 def _add_provenances(writer: Writer, plan: Plan, grant: Grant, at: datetime, sent: Resource | None) -> None:
     for resource in list(provenances(plan.targets, grant, at, sent, plan.links)):
         # Behind all ops: nobody is told what became of it.
@@ -194,78 +186,6 @@ def _relink(plan: Plan) -> None:
         for target in plan.targets:
             if target.resource is not None:
                 target.resource = relink(target.resource, plan.links)
-
-
-def _load_current(writer: Writer, connection: Connection, targets: Sequence[Target]) -> None:
-    wanted = [t for t in targets if t.method != "P"]
-    if not wanted:
-        return
-    types = [writer.dictionary.types[t.type] for t in wanted]
-    statement = LOCK_TO_DELETE if any(t.method == "D" for t in wanted) else LOCK
-    rows = connection.execute(statement, (types, [t.id for t in wanted])).fetchall()
-    unseen = [row[7] for row in rows if row[6] is None and not row[4]]
-    bodies: dict[int, str] = dict(connection.execute(BODIES, (unseen,)).fetchall()) if unseen else {}
-    current: dict[tuple[str, str], Current] = {}
-    for tid, identity, rid, version, deleted, updated, body, vid in rows:
-        current[writer.dictionary.names[tid], identity] = Current(rid, version, deleted, updated, body or bodies.get(vid), vid)
-    for target in wanted:
-        target.current = found = current.get((target.type, target.id))
-        if target.met is not None and (found is None or found.vid != target.met):
-            raise Changed
-
-
-def _apply(plan: Plan, ops: Sequence[Op], at: datetime) -> None:
-    """Checks each op against what is there; leaves the targets that are to be written."""
-    kept = []
-    for target in plan.targets:
-        op, current = ops[target.op], target.current
-        known = None if target.unseen else current
-        alive = known is not None and not known.deleted
-        if target.method == "F":
-            assert current is not None
-            plan.written[target.op] = Written("found", _version_of(target, current))
-            continue
-        _check_preconditions(target, op, known, alive=alive)
-        if isinstance(op, Delete):
-            if not alive:
-                plan.written.setdefault(target.op, Written("nothing", None))
-                continue
-            plan.deleted[target.op] = plan.deleted.get(target.op, 0) + 1
-        elif isinstance(op, Patch):
-            # What a patch brings in may point to other entries, too.
-            target.resource = relink(_patched(target, op, known), plan.links)
-        elif isinstance(op, Put) and alive and current is not None and current.body is not None:
-            target.resource = carry_labels(fhirjson.loads(current.body.encode()), target.resource or op.resource)
-        if current is not None:
-            target.rid, target.version = current.rid, current.version + 1
-            # Clocks may stand still or run back; the versions of one resource never do.
-            target.at = max(at, current.updated + timedelta(milliseconds=1))
-        kept.append(target)
-    plan.targets = kept
-
-
-def _check_preconditions(target: Target, op: Op, current: Current | None, *, alive: bool) -> None:
-    if not isinstance(op, Create) and op.if_match is not None:
-        _check_version(target, op.if_match, current)
-    if isinstance(op, Put) and op.absent and alive:
-        raise Outcome("precondition", f"{target.type}/{target.id} exists, and If-None-Match: * asks that it does not")
-    if target.unmatched and alive:
-        raise Outcome("conflict", f"{target.type}/{target.id} exists, but the condition does not match it")
-
-
-def _check_version(target: Target, wanted: str, current: Current | None) -> None:
-    if current is None:
-        raise Outcome("precondition", f"{target.type}/{target.id} does not exist, so it has no version {wanted}")
-    if str(current.version) != wanted:
-        raise Outcome("precondition", f"{target.type}/{target.id} is at version {current.version}, not {wanted}; read it again before changing it")
-
-
-def _patched(target: Target, op: Patch, current: Current | None) -> Resource:
-    if current is None:
-        raise Outcome("not-found", f"{target.type}/{target.id} does not exist")
-    if current.deleted or current.body is None:
-        raise Outcome("gone", f"{target.type}/{target.id} is deleted")
-    return op.apply(fhirjson.loads(current.body.encode()))
 
 
 def _finish(writer: Writer, plan: Plan, at: datetime) -> None:
@@ -346,7 +266,3 @@ def _commit(part: _Part, at: datetime) -> Commit:
         outcome = "deleted" if target.method == "D" else "created" if created else "updated"
         plan.written[target.op] = Written(outcome, version, plan.deleted.get(target.op, 0))  # type: ignore[arg-type]  # as above
     return Commit(tuple(plan.written[n] for n in range(len(part.unit.ops))), at, plan.links)
-
-
-def _version_of(target: Target, current: Current) -> Version:
-    return Version(target.type, target.id, current.version, current.updated, "POST", current.body.encode() if current.body else None)

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -371,6 +371,28 @@ def test_a_stop_does_not_wait_for_ever(lab: Lab) -> None:
         assert client.is_closed()
         # The thread ends later, and in a process of its own never.
         time.sleep(2)
+
+
+def test_messages_that_are_held_up_hold_no_others_up(lab: Lab) -> None:
+    held, free = {fresh() for _ in range(3)}, threading.Event()
+    in_hand: list[str] = []
+
+    def process(message: Message, work: Work) -> Steps:
+        if message.header.control_id in held:
+            in_hand.append(message.header.control_id)
+            free.wait(20)
+        return (yield from lab.process(message, work))
+
+    with listening(Intake(lab.store, process)) as (port, _), ExitStack() as clients:
+        waiting = [clients.enter_context(Client(port)) for _ in held]
+        for number, (client, control) in enumerate(zip(waiting, held, strict=True), 1):
+            client.send(block(oru(control, fresh())))
+            eventually(lambda number=number: len(in_hand) == number)  # type: ignore[misc]  # This turn's.
+        with Client(port) as client:
+            assert client.ask(oru(fresh(), fresh())) == "AA"
+        assert not free.is_set()
+        free.set()
+        assert [code(client.answer()) for client in waiting] == ["AA"] * 3
 
 
 def test_strangers_are_let_go_before_they_are_heard(lab: Lab) -> None:
