@@ -232,7 +232,8 @@ class Intake:
     def _take_group(self, group: Sequence[_Piece], keys: Sequence[str]) -> None:
         with self._store.database.connection() as connection:
             known = stored.answers(connection, keys)
-        letters: list[tuple[_Piece, Letter]] = []
+        pieces: dict[str, _Piece] = {}
+        letters: list[Letter] = []
         for piece, key in zip(group, keys, strict=True):
             try:
                 letter = self._judged(piece, key, known.get(key))
@@ -240,14 +241,18 @@ class Intake:
                 piece.error = error
             else:
                 if letter is not None:
-                    letters.append((piece, letter))
-        self._settling.settle([letter for _, letter in letters])
-        for piece, letter in letters:
-            if letter.settled is None:
-                piece.error = letter.error
-            else:
-                _MESSAGES.labels(piece.peer.transport, letter.settled.state).inc()
-                _tell(piece.answer, _if_wanted(piece.peer, letter.message, letter.settled))
+                    letters.append(letter)
+                    pieces[key] = piece
+
+        def done(letter: Letter) -> None:
+            assert letter.settled is not None
+            piece = pieces[letter.arrival.id]
+            _MESSAGES.labels(piece.peer.transport, letter.settled.state).inc()
+            _tell(piece.answer, _if_wanted(piece.peer, letter.message, letter.settled))
+
+        self._settling.settle(letters, done)
+        for letter in letters:
+            pieces[letter.arrival.id].error = letter.error
 
     def _judged(self, piece: _Piece, key: str, before: Answers | None) -> Letter | None:
         """What is to be processed of a message; None for one that is answered, as it was before, or is refused."""

@@ -13,8 +13,12 @@ from .charset import decode
 from .escapes import undo
 from .unreadable import Unreadable
 
+LIMIT: Final = 16 * 1024 * 1024
+"""Bytes of a message, on whatever way it comes or goes."""
 _HEADERS: Final = frozenset({"MSH"})
 _NULL: Final = '""'
+_MOST: Final = 100_000
+"""Segments of a message, and repetitions in all of its fields: a million of the shortest would take 500 MB."""
 _NAMED: Final = 4  # Component, repetition, escape, subcomponent; a fifth, of 2.7, marks what was cut off.
 
 
@@ -198,7 +202,8 @@ class Message:
 def read(raw: bytes) -> Message:
     """The message in some bytes: segments end with CR, LF or both. Costs about 1 µs a segment and what is read of it.
 
-    Raises Unreadable where there is no MSH with separators at the start, or the bytes are not of the character set that MSH-18 names.
+    Raises Unreadable where there is no MSH with separators at the start, the bytes are not of the character set that MSH-18 names, or there are more
+    than 100,000 segments or repetitions.
     """
     text, codec = decode(raw)
     body = text.lstrip("\r\n\0 \ufeff").rstrip("\r\n\0")
@@ -206,6 +211,8 @@ def read(raw: bytes) -> Message:
         raise Unreadable("The message does not begin with MSH")
     lines = [line for line in body.replace("\r\n", "\r").replace("\n", "\r").split("\r") if line.strip()]
     separators = separators_of(lines[0])
+    if len(lines) > _MOST or body.count(separators.repetition) > _MOST:
+        raise Unreadable(f"The message has more than {_MOST} segments or repetitions", code="104")
     counts: dict[str, int] = {}
     segments: list[Segment] = []
     for number, line in enumerate(lines, 1):

@@ -153,8 +153,10 @@ class _Plan:
         living = {each: pair for each, pair in others.items() if not merge.replaced_by(pair[1])}
         if len(living) > 1:
             raise Unmatched(Fault("204", "The identifiers belong to different patients", "MRG", field=1))
-        if found and not living:
-            # Merged before: into this one, or into somebody else.
+        if not found:
+            self._fresh(made, "")
+        if (found and not living) or self._ids.get(made.number) == identity:
+            # Merged before, into this one or into somebody else; or said to be the same as themselves.
             if others and identity not in (yield from _survivor(next(iter(others.values()))[1])):
                 raise Unmatched(Fault("204", "The patient was merged into another one before", "MRG", field=1))
             self._gone.add(made.number)
@@ -163,8 +165,6 @@ class _Plan:
         for version, body in living.values():
             self._known(made, version, body)
             survivor.resource["link"] += merge.replaces(body)
-        if not living:
-            self._fresh(made, "")
         stated = [*survivor.resource.get("identifier", ()), *self._there.get(number, {}).get("identifier", ())]
         told = [*self._there.get(made.number, {}).get("identifier", ()), *made.resource.pop("identifier")]
         survivor.resource["identifier"] = [*survivor.resource.get("identifier", ()), *merge.old_numbers(stated, told)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -46,8 +46,11 @@ class Settling:
         """`process` makes FHIR of a message."""
         self._store, self._process = store, process
 
-    def settle(self, letters: Sequence[Letter]) -> None:
-        """Processes messages together; each has what it is answered, or its `error`. Those that others have settled meanwhile have their answer."""
+    def settle(self, letters: Sequence[Letter], done: Callable[[Letter], None]) -> None:
+        """Processes messages together; calls `done` with each as soon as what it is answered is durable. Others have their `error`.
+
+        Those that others have settled meanwhile get the answer of that.
+        """
         if not letters:
             return
         tasks = {self._task(letter): letter for letter in letters}
@@ -59,13 +62,15 @@ class Settling:
             for (task, _, _), settlement in zip(made, settlements, strict=True):
                 tasks[task].settled = _answers(settlement)
 
-        run(self._store, list(tasks), keep)
+        run(self._store, list(tasks), keep, lambda task: done(tasks[task]))
         for task, letter in tasks.items():
             if not task.is_kept:
                 try:
                     letter.settled = self._settle_alone(letter, task.result)
                 except Exception as error:  # noqa: BLE001 - its sender is told
                     letter.settled, letter.error = None, error
+                else:
+                    done(letter)
 
     def replay(self, letter: Letter, revision: int, change: Change, by: Event) -> Result:
         """Processes a stored message once more, unless it is of another revision by then; what came of it.
@@ -81,7 +86,7 @@ class Settling:
             kept[:] = [settlement]
 
         task = self._task(letter)
-        run(self._store, [task], lambda connection, made: put(connection, made[0][1], _versions(made[0][2])))
+        run(self._store, [task], lambda connection, made: put(connection, made[0][1], _versions(made[0][2])), lambda _task: None)
         if task.result is None:
             raise Settled
         if not task.is_kept:

@@ -38,6 +38,7 @@ class Task:
     name: tuple[str, ...]
     result: Result | None = None
     is_kept: bool = False
+    is_told: bool = False
     step: Look | Write | None = None
     touched: set[_Key] = field(default_factory=set)
     written: set[_Key] = field(default_factory=set)
@@ -47,17 +48,17 @@ Keep = Callable[[Connection, Sequence[tuple[Task, Result, Commit]]], None]
 """Stores what comes of messages, in the transaction that writes their resources. Raises Settled where others have settled one of them."""
 
 
-def run(store: Store, tasks: Sequence[Task], keep: Keep) -> None:
-    """Takes all tasks to their end, so that each has its result. They are written for grants that differ by who sends alone.
+def run(store: Store, tasks: Sequence[Task], keep: Keep, kept: Callable[[Task], None]) -> None:
+    """Takes all tasks to their end, so that each has its result; calls `kept` with each that was kept as soon as it is done.
 
-    Raises nothing but what no program catches.
+    They are written for grants that differ by who sends alone. Raises nothing but what no program catches, and what `kept` raises.
     """
-    _Run(store, keep).run(tasks)
+    _Run(store, keep, kept).run(tasks)
 
 
 class _Run:
-    def __init__(self, store: Store, keep: Keep) -> None:
-        self._store, self._keep = store, keep
+    def __init__(self, store: Store, keep: Keep, kept: Callable[[Task], None]) -> None:
+        self._store, self._keep, self._kept = store, keep, kept
 
     def run(self, tasks: Sequence[Task]) -> None:
         for task in tasks:
@@ -67,6 +68,14 @@ class _Run:
                 self._halved(looking, self._look)
             else:
                 self._write_some(waiting)
+        for task in tasks:
+            self._tell(task)
+
+    def _tell(self, task: Task) -> None:
+        """Others of the group may take longer."""
+        if task.is_kept and task.step is None and not task.is_told:
+            task.is_told = True
+            self._kept(task)
 
     def _halved(self, tasks: Sequence[Task], work: Callable[[Sequence[Task]], Sequence[Found]]) -> None:
         """Does what tasks wait for, all at once or, where that is refused, in halves; the last one is told why."""
@@ -84,6 +93,7 @@ class _Run:
             return
         for task, each in zip(tasks, found, strict=True):
             _go_on(task, each)
+            self._tell(task)
 
     def _look(self, tasks: Sequence[Task]) -> list[Found]:
         looks = [task.step for task in tasks if isinstance(task.step, Look)]
@@ -129,7 +139,8 @@ class _Run:
 
         self._store.transact_all([_unit(task.work, step) for task, step in writes], beside)
         for task, step in writes:
-            task.is_kept = task.is_kept or step.result is not None
+            if step.result is not None:
+                task.is_kept = True
         return [Found()] * len(tasks)
 
 

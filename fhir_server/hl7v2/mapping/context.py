@@ -12,6 +12,8 @@ from fhir_server.hl7v2.message import Segment
 
 Json = dict[str, Any]
 _LATEST: Final = 20
+_MOST: Final = 1_000
+"""Faults that are told of one message, but for those for which it is refused."""
 
 
 @dataclass(slots=True)
@@ -59,6 +61,8 @@ class Context:
             field=self.field or None,
             severity=severity,
         )
+        if len(self.faults) >= _MOST and severity != "E":
+            return
         # A field that several elements are made of is at fault once.
         if fault not in self.faults[-_LATEST:]:
             self.faults.append(fault)

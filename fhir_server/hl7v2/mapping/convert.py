@@ -179,7 +179,7 @@ class _Conversion:
         self._connected: set[tuple[int, str, int]] = set()
 
     def run(self, structure: str) -> Converted:
-        root = arrange(self._structure.shape, joined(self._message.segments))
+        root = arrange(self._structure.shape, joined(self._message))
         unhandled = list(unforeseen(root))
         placed = list(root.walk())
         for group, segment in placed:

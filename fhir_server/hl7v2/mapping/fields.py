@@ -17,7 +17,7 @@ from .rows import MappingFault, Row
 
 _FIELD: Final = re.compile(r"([A-Z][A-Z0-9]{2})-([1-9]\d?)(?:\.([1-9]\d?))?(?:\.([1-9]\d?))?")
 _COMPONENT: Final = re.compile(r"([A-Z][A-Z0-9]{1,2})(?:\.([1-9]\d?)(?:\.([1-9]\d?))?)?")
-_NUMERIC: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)", re.ASCII)
+_NUMERIC: Final = re.compile(r"[+-]?(\d+(?:\.\d*)?|\.\d+)", re.ASCII)
 _NULL: Final = '""'
 _CLAUSE: Final = re.compile(r"(\S+) (valued|not valued|repeats|single|numeric|not numeric|present|absent|(?:=|!=|in|not in) (\S+))")
 

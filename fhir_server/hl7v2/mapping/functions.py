@@ -21,8 +21,10 @@ from .values import authority, number, parse_time
 Json = dict[str, Any]
 Function = Callable[[Repetition, Context, Mapping[str, Table]], Any]
 
-_RANGE: Final = re.compile(r"\s*(-?[\d.]+)\s*(?:-|–|to|\.\.)\s*(-?[\d.]+)\s*")  # noqa: RUF001 - the dash that printed ranges have
-_BOUND: Final = re.compile(r"\s*(<=?|>=?|≤|≥)\s*(-?[\d.]+)\s*")
+# What is bounded cannot be tried in more ways than there are digits; `1..1..` without an end took minutes.
+_DIGITS: Final = r"(-?(?:\d{1,20}(?:\.\d{0,20})?|\.\d{1,20}))"
+_RANGE: Final = re.compile(rf"{_DIGITS}\s*(?:-|–|to|\.\.)\s*{_DIGITS}\s*", re.ASCII)  # noqa: RUF001 - the dash that printed ranges have
+_BOUND: Final = re.compile(rf"(<=?|>=?|≤|≥)\s*{_DIGITS}\s*", re.ASCII)
 _SHORT: Final = 80
 """Characters that a range of numbers may have."""
 _MAGIC: Final[Mapping[str, bytes]] = {

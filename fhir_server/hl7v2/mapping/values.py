@@ -23,12 +23,13 @@ Primitive = Callable[[Repetition, Context], Any]
 
 _TIME: Final = re.compile(r"(\d{4})(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:\.(\d{1,6})\d*)?)?)?)?)?)?([+-]\d{4})?", re.ASCII)
 _CLOCK: Final = re.compile(r"(\d\d)(\d\d)?(\d\d)?(?:\.(\d{1,6})\d*)?(?:[+-]\d{4})?", re.ASCII)
-_NUMBER: Final = re.compile(r"(?:\+|(-))?(?=\.?\d)0*(\d*)(?:\.(\d*))?", re.ASCII)
+_NUMBER: Final = re.compile(r"(?:\+|(-))?(?=\.?\d)0*+(\d*)(?:\.(\d*))?", re.ASCII)
 _PLAIN: Final = 15
 _WHOLE: Final = re.compile(r"[+-]?\d{1,10}", re.ASCII)
 _TEXT: Final = re.compile(r"\S")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/\s]*={0,2}\s*")
 _OID: Final = re.compile(r"[0-2](\.(0|[1-9]\d*))+")
+_DOTTED: Final = re.compile(r"\d+(\.\d+)+")
 _URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")
 _MINUTES_A_DAY: Final = 24 * 60
 _COMPONENTS: Final = 30
@@ -204,7 +205,7 @@ def authority(namespace: str, universal: str, kind: str, known: Mapping[str, str
     for name in (namespace, universal):
         if name in known:
             return known[name]
-    if kind in {"ISO", "OID"} or _OID.fullmatch(universal):
+    if _OID.fullmatch(universal) or (kind in {"ISO", "OID"} and _DOTTED.fullmatch(universal)):
         return f"urn:oid:{universal}"
     if kind in {"UUID", "GUID"} and universal:
         return f"urn:uuid:{universal.lower()}"
