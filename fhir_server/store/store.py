@@ -23,7 +23,7 @@ from .ids import new_id
 from .index import Fit, Stale
 from .jobs import Job, ask
 from .migrate import newest_revision
-from .ops import Commit, Lookup, Resource
+from .ops import Commit, Lookup, Ops, Resource, Unit
 from .plan import Writer
 from .rebuild import Progress, differences, fingerprint, recorded, renew
 from .recorder import Recorder
@@ -32,7 +32,7 @@ from .snapshot import Snapshot
 from .tables import INDEX_TABLES
 from .trail import Event
 from .trail_search import Entry, append_one
-from .transact import Extras, Ops, defines_parameters, transact
+from .transact import Extras, defines_parameters, transact
 
 _ATTEMPTS: Final = 6
 _SEARCHED: Final = ", ".join(table.name for table in INDEX_TABLES)
@@ -312,30 +312,39 @@ class Store:
         `parameter` (two ops on one identity), `method` (AuditEvent), `unavailable`.
         A transaction that loses against another is run again, up to six times.
         """
+        unit = Unit(ops, grant, request_id, address, provenance)
+        hook = None if beside is None else lambda connection, commits: beside(connection, commits[0])
+        return self._transact((unit,), Extras(lookups, once, then, hook))[0]
+
+    def transact_all(self, units: Sequence[Unit], beside: Callable[[Connection, Sequence[Commit]], None]) -> list[Commit]:
+        """Does all ops of all units in one database transaction or none; one Commit for each, durable when it returns.
+
+        Each unit is held to its grant as if it were alone, and none may name what another one writes, by a condition or as `seen`. `beside` is as for
+        `transact`, given all that will have been done. Raises as `transact`, whichever unit it is that is refused; Outcome `conflict` also where what
+        one has `seen` has changed. The number of statements is that of one unit.
+        """
+        return self._transact(units, Extras(beside=beside))
+
+    def _transact(self, units: Sequence[Unit], extras: Extras) -> list[Commit]:
         for _ in range(_ATTEMPTS):
             try:
-                commit = transact(self._writer, ops, grant, Extras(request_id, lookups, once, then, address, provenance, beside))
+                commits = transact(self._writer, units, extras)
             except Stale:
                 self.check_fit()
                 self._learn()
                 continue
-            if not callable(ops) and defines_parameters(ops):
+            if any(not callable(unit.ops) and defines_parameters(unit.ops) for unit in units):
                 # What is committed is committed, whether or not it can be looked at now.
                 with suppress(Outcome):
                     self.refreshed()
                 self._reindexer.wake()
-            return commit
+            return commits
         raise _restless()
 
     def is_there(self, connection: Connection, resource_type: str, identity: str) -> bool:
         """Whether there is a resource of this type and id, not deleted, as a transaction of the caller's sees it."""
         statement = "SELECT 1 FROM resource WHERE type = %s AND id = %s AND NOT deleted"
         return scalar(connection, statement, self._dictionary.types[resource_type], identity) is not None
-
-    def stays(self, connection: Connection, resource_type: str, identity: str, version: int) -> bool:
-        """Whether a resource is of this version still; if so, it stays so until the transaction of the caller's connection ends."""
-        statement = "SELECT 1 FROM resource WHERE type = %s AND id = %s AND version = %s AND NOT deleted FOR SHARE"
-        return scalar(connection, statement, self._dictionary.types[resource_type], identity, version) is not None
 
     def by(self, clock: Callable[[], datetime]) -> Store:
         """The same store by another clock, which stamps what is written; for a few writes while this one is open."""
