@@ -11,8 +11,9 @@ import pytest
 
 from fhir_server import fhirjson
 from fhir_server.hl7v2.mapping import FILLED, KNOWN, Converter
+from fhir_server.hl7v2.message import read
 
-from .samples import Json, convert, of_type, only, target
+from .samples import PID, ZONE, Json, convert, of_type, only, target
 
 OBR = "OBR|1|P1^OE|F1^LAB|GLU^Glucose^L|||20260102090000+0100|||||||||||||||20260102101500+0100||LAB|F"
 PDF = base64.b64encode(b"%PDF-1.4 a report").decode()
@@ -29,6 +30,7 @@ def plain(value: object) -> object:
         ("NM", "-3", "%", {"valueQuantity": {"value": -3, "unit": "%"}}),
         ("NM", ">10", "mg", {"valueString": ">10"}),
         ("NM", "neg", "", {"valueString": "neg"}),
+        ("NM", "\u0663.\u0665", "", {"valueString": "\u0663.\u0665"}),
         ("SN", "^182", "mg/dl", {"valueQuantity": {"value": 182, "unit": "mg/dl"}}),
         ("SN", ">=^10", "U", {"valueQuantity": {"comparator": ">=", "value": 10, "unit": "U"}}),
         ("SN", "=^10", "U", {"valueQuantity": {"value": 10, "unit": "U"}}),
@@ -378,3 +380,19 @@ def test_reports_that_all_name_a_parent_take_time_by_their_number(converter: Con
     segments = [OBR, "OBX|1|ST|600-7^Bacteria^LN||x||||||F"] + [child, "OBX|1|ST|600-7^B^LN||R||||||F"] * 800
     converted = convert(converter, "ORU^R01", *segments)
     assert sum("derivedFrom" in each for each in of_type(converted, "Observation")) == 800
+
+
+def test_a_unit_that_is_at_fault_is_reported_each_time_that_it_comes(converter: Converter) -> None:
+    line = "OBX|1|NM|1^A^L||5|&x^y^UCUM|1-9||||F"
+    first, second = (convert(converter, "ORU^R01", OBR, line).faults for _ in range(2))
+    assert [(fault.code, fault.field) for fault in first] == [("103", 6)]
+    assert second == first
+
+
+def test_the_same_bytes_of_a_code_mean_what_the_character_set_of_their_message_says(converter: Converter) -> None:
+    def name(charset: str) -> object:
+        head = f"MSH|^~\\&|APP|LAB1|CLINIC|C1|20260102101500+0100||ORU^R01|M1|P|2.5.1||||||{charset}"
+        raw = f"{head}\r{PID}\r{OBR}\rOBX|1|NM|1^\\XE4\\^L||5|||||||F".encode()
+        return only(converter.convert(read(raw), ZONE), "Observation")["code"]["coding"][0]["display"]
+
+    assert (name("8859/1"), name("8859/5")) == ("\u00e4", "\u0444")
