@@ -62,7 +62,8 @@ def test_what_is_answered_is_what_the_document_says(clinic: Clinic, schema: Any,
     headers = {"Authorization": f"Bearer {token_of(clinic.clock())}"}
 
     @given(case=st.sampled_from(cases).flatmap(lambda found: found))
-    @settings(max_examples=40, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    # Half as many where there is no body, of which most kinds of fault are.
+    @settings(max_examples=40 if method in ("POST", "PATCH") else 20, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
     def run(case: Any) -> None:
         # What leaves no trace in the address cannot be refused.
         assume(not any(value in ([], {}) for value in (case.query or {}).values()))
