@@ -7,6 +7,7 @@ patient; results by order, code and place, which make the id under which they st
 from __future__ import annotations
 
 import hashlib
+import re
 import uuid
 from collections.abc import Generator, Iterable, Sequence
 from copy import deepcopy
@@ -27,6 +28,8 @@ PATIENT: Final = "Patient"
 _WEAK: Final = frozenset({"SS", "DL", "SB"})
 """Kinds of identifiers that tell nothing of who somebody is here, where there are others."""
 _OF_PATIENT: Final = ("subject", "patient", "beneficiary")
+_OWN: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
+"""An id that this server has given."""
 T = TypeVar("T")
 _Looking = Generator[Look, Found, T]
 
@@ -88,6 +91,7 @@ class _Plan:
         self._versions: dict[int, Version] = {}
         self._ids: dict[int, str] = {}
         self._gone: set[int] = set()
+        self._perhaps_ours: list[Made] = []
 
     def run(self) -> _Looking[Planned]:
         if not any(made.type == PATIENT for made in self._made):
@@ -101,6 +105,7 @@ class _Plan:
         for made in self._made:
             if made.type != PATIENT and made.key in BY_IDENTIFIER:
                 self._numbered(made, by_number.get(made.number, []))
+        yield from self._ours()
         yield from self._derived()
         for made in self._made:
             if made.number not in self._gone:
@@ -179,6 +184,18 @@ class _Plan:
             self._gone.add(made.number)
         else:
             self._fresh(made, patient or "")
+        if not mine and any(_OWN.fullmatch(value) for _, value in _identifiers(made.resource)):
+            self._perhaps_ours.append(made)
+
+    def _ours(self) -> _Looking[None]:
+        """Finds what has gone out from here under its own id, for want of another number: such an order comes back with its results."""
+        pairs = [(made.type, value) for made in self._perhaps_ours for _, value in _identifiers(made.resource) if _OWN.fullmatch(value)]
+        for version in (yield Look(references=pairs)).versions if pairs else ():
+            for made in self._perhaps_ours:
+                is_it = made.type == version.type and version.id in {value for _, value in _identifiers(made.resource)}
+                if is_it and _belongs(body := _body(version), self._patient_of(made)):
+                    self._gone.discard(made.number)
+                    self._known(made, version, body)
 
     def _patient_of(self, made: Made) -> str | None:
         """The reference to the patient whom a resource is about, None for one that is about nobody."""
