@@ -7,10 +7,13 @@ from alembic.migration import MigrationContext
 from sqlalchemy import NullPool, create_engine
 
 from fhir_server.access.tables import account
+from fhir_server.clinic.scheduling.tables import scheduling_setting
 
 
 def test_the_migrations_make_the_tables_that_are_declared(fresh_database: Callable[[], str]) -> None:
     engine = create_engine(fresh_database().replace("postgresql://", "postgresql+psycopg://", 1), poolclass=NullPool)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        # Each module of tables adds its own to the one set when it is imported.
+        assert scheduling_setting.metadata is account.metadata
         assert compare_metadata(context, account.metadata) == []
