@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
+from fhir_server import fhirjson
 from fhir_server.clinic.queue.arriving import check_in, walk_in
 from fhir_server.clinic.queue.board import board, place_of
 from fhir_server.clinic.queue.moving import EVENTS, call_next, happen, triage
@@ -14,7 +16,7 @@ from fhir_server.outcome import Outcome
 from fhir_server.settings import CANON
 from fhir_server.store.ops import Commit
 
-from .acts import first_written, once
+from .acts import Answer, first_written, once
 from .operation import Operation, acting, reading
 from .parameters import Inputs, answer
 
@@ -26,7 +28,7 @@ def _check_in(engine: Engine, exchange: Exchange) -> Reply:
     """201 and the Encounter, `arrived`. Raises Outcome as `arriving.check_in`."""
     inputs = Inputs(engine, exchange, ("location",))
     place = _id(inputs.reference("location", "Location"))
-    return once(engine, exchange, "check-in", lambda act: check_in(engine.store, act, str(exchange.id), place), first_written(201))
+    return once(engine, exchange, "check-in", lambda act: check_in(engine.store, act, str(exchange.id), place), _shown(exchange, 201))
 
 
 def _walk_in(engine: Engine, exchange: Exchange) -> Reply:
@@ -35,14 +37,14 @@ def _walk_in(engine: Engine, exchange: Exchange) -> Reply:
     patient = inputs.needed("patient", _id(inputs.reference("patient", "Patient")))
     place = inputs.needed("location", _id(inputs.reference("location", "Location")))
     zone, reason = _zone(inputs), _text(inputs, "reason", _MAX_REASON)
-    return once(engine, exchange, "walk-in", lambda act: walk_in(engine.store, act, patient, place, zone, reason), first_written(201))
+    return once(engine, exchange, "walk-in", lambda act: walk_in(engine.store, act, patient, place, zone, reason), _shown(exchange, 201))
 
 
 def _triage(engine: Engine, exchange: Exchange) -> Reply:
     """200 and the Encounter, `triaged`. Raises Outcome as `moving.triage`."""
     inputs = Inputs(engine, exchange, ("zone", "reason"))
     zone, reason = inputs.needed("zone", _zone(inputs)), inputs.needed("reason", _text(inputs, "reason", _MAX_REASON))
-    return once(engine, exchange, "triage", lambda act: triage(engine.store, act, str(exchange.id), zone, reason), first_written(200))
+    return once(engine, exchange, "triage", lambda act: triage(engine.store, act, str(exchange.id), zone, reason), _shown(exchange, 200))
 
 
 def _next(engine: Engine, exchange: Exchange) -> Reply:
@@ -50,7 +52,7 @@ def _next(engine: Engine, exchange: Exchange) -> Reply:
     inputs = Inputs(engine, exchange, ("practitioner", "room"))
     practitioner, room = inputs.reference("practitioner", "Practitioner"), _text(inputs, "room", _MAX_ROOM)
     run = partial(call_next, engine.store, location=str(exchange.id), practitioner=practitioner, room=room)
-    return once(engine, exchange, "queue-next", run, first_written(200))
+    return once(engine, exchange, "queue-next", run, _shown(exchange, 200))
 
 
 def _event(engine: Engine, exchange: Exchange) -> Reply:
@@ -64,7 +66,7 @@ def _event(engine: Engine, exchange: Exchange) -> Reply:
     def run(act: Any) -> Commit:
         return happen(engine.store, act, str(exchange.id), event, place, reason)
 
-    return once(engine, exchange, "queue-event", run, first_written(200))
+    return once(engine, exchange, "queue-event", run, _shown(exchange, 200))
 
 
 def _board(engine: Engine, exchange: Exchange) -> Reply:
@@ -78,6 +80,20 @@ def _position(engine: Engine, exchange: Exchange) -> Reply:
     Inputs(engine, exchange, ())
     found = place_of(engine.store, exchange.grant, str(exchange.id))
     return answer(("position", "Integer", found.position), ("ahead", "Integer", found.ahead), ("estimate", "Integer", found.estimate))
+
+
+def _shown(exchange: Exchange, status: int) -> Answer:
+    """Answers with the Encounter, without what is hidden from the caller: notes, from staff."""
+    hidden = exchange.grant.hidden_of("Encounter")
+
+    def answer_with(commit: Commit) -> Reply:
+        reply = first_written(status)(commit)
+        if not hidden or reply.body is None:
+            return reply
+        resource = fhirjson.loads(reply.body)
+        return replace(reply, body=fhirjson.dumps({name: value for name, value in resource.items() if name.removeprefix("_") not in hidden}))
+
+    return answer_with
 
 
 def _id(reference: str | None) -> str | None:

@@ -266,6 +266,30 @@ def test_n_callers_of_m_who_wait_get_all_of_them_once(clinic: Fhir, place: str) 
     assert [answer.status_code for answer in answers].count(404) == RACERS - 5
 
 
+def test_staff_get_no_notes_by_what_they_do(clinic: Fhir, place: str) -> None:
+    encounter, note = walk(clinic, place), [{"condition": {"display": "Secret"}}]
+    put(clinic, encounter, diagnosis=note)
+    staff = as_role(clinic, "staff")
+    assert not any("diagnosis" in each for each in (call(staff, place), event(staff, encounter, "start")))
+    assert clinic.get(f"Encounter/{encounter['id']}")["diagnosis"] == note
+
+
+def test_whose_visit_is_closed_to_a_doctor_is_not_theirs_to_call(clinic: Fhir, place: str) -> None:
+    who = f"Practitioner/{made(clinic, {'resourceType': 'Practitioner'})}"
+    made(clinic, {"resourceType": "PractitionerRole", "practitioner": {"reference": who}, "location": [{"reference": f"Location/{place}"}]})
+    closed, open_to_them = walk(clinic, place), walk(clinic, place)
+    coding = {"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}
+    provision = {"type": "deny", "actor": [{"role": {"coding": [{"code": "PRCP"}]}, "reference": {"reference": who}}]}
+    category = [{"coding": [{"system": "http://loinc.org", "code": "59284-0"}]}]
+    policy = {"policyRule": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "OPTIN"}]}}
+    consent = {"resourceType": "Consent", "status": "active", "scope": {"coding": [coding]}, "category": category, "provision": provision, **policy}
+    made(clinic, {**consent, "patient": closed["subject"]})
+    doctor = as_role(clinic, "doctor", user=who)
+    assert call(doctor, place)["id"] == open_to_them["id"]
+    call(doctor, place, 404)
+    assert ["encounter" in each for each in board(doctor, place)] == [True, False]
+
+
 # Order and zones
 
 

@@ -36,7 +36,10 @@ def check_in(store: Store, act: Act, appointment: str, location: str | None = No
 
     def prepare(connection: Connection, db: Snapshot) -> tuple[list[Op], Entry]:
         connection.execute(_LOCK, (appointment,))
-        found = content(visible(db, act, "Appointment", appointment))
+        visible(db, act, "Appointment", appointment)
+        version = db.read("Appointment", appointment)
+        assert version is not None
+        found = content(version)
         if found["status"] == "checked-in":
             raise Outcome("conflict", f"Appointment/{appointment} is checked in already")
         if found["status"] not in {"booked", "arrived"}:

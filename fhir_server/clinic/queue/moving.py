@@ -94,7 +94,7 @@ def call_next(store: Store, act: Act, location: str, practitioner: str | None = 
         if not act.is_desk:
             _check_works(store, connection, db, act, location, practitioner)
         now = store.clock()
-        entry = _next(connection, location, now)
+        entry = _next(connection, db.seen_by(act.grant), location, now)
         version = db.read("Encounter", entry.encounter)
         assert version is not None
         resource, who = content(version), practitioner or (own if act.is_clinical else None)
@@ -176,19 +176,27 @@ def _appointment(connection: Connection, db: Snapshot, entry: Entry, event: str)
 def _found(connection: Connection, db: Snapshot, act: Act, encounter: str, *, is_open: bool = True) -> tuple[Json, Entry]:
     """An Encounter and its entry, locked. Raises Outcome `not-found`, `gone`, and `business-rule` for one that does not stand in a queue."""
     connection.execute(_LOCK, (encounter,))
-    resource = content(visible(db, act, "Encounter", encounter))
+    visible(db, act, "Encounter", encounter)
+    # What is hidden from the caller is written back too.
+    version = db.read("Encounter", encounter)
+    assert version is not None
+    resource = content(version)
     entry = next((entry for entry, _ in queue.entries(connection, [encounter])), None)
     if entry is None or (is_open and entry.state == "ended"):
         raise Outcome("business-rule", f"Encounter/{encounter}, which is {resource['status']}, stands in no queue", expression="Encounter.status")
     return resource, entry
 
 
-def _next(connection: Connection, location: str, now: datetime) -> Entry:
-    """Locks whoever is next of those at whom nobody else is; waits for the first where somebody is at each."""
+def _next(connection: Connection, seen: Snapshot, location: str, now: datetime) -> Entry:
+    """Locks whoever is next of those at whom nobody else is; waits for the first where somebody is at each.
+
+    Whose visit is closed to the caller, as by a Consent, is not theirs to call.
+    """
     limits: Mapping[str, Limits] = limits_at(connection, location)
     for _ in range(_TRIES):
         waiting = [entry for entry in queue.standing(connection, location) if entry.state == "waiting"]
-        ordered = in_order(waiting, now, limits)
+        theirs = seen.open_ids("Encounter", [entry.encounter for entry in waiting])
+        ordered = in_order((entry for entry in waiting if entry.encounter in theirs), now, limits)
         for entry in ordered:
             if (taken := queue.take(connection, entry, wait=False)) is not None:
                 return taken
