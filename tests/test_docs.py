@@ -18,6 +18,7 @@ import requests
 from fhir_server import settings as settings_module
 from fhir_server.access.tables import account
 from fhir_server.cli import later, root
+from fhir_server.clinic.messages.tables import message
 from fhir_server.hl7v2.outbound.tables import hl7v2_peer
 from fhir_server.hl7v2.tables import hl7v2_message
 from fhir_server.search import expression, filters, parse, query
@@ -252,4 +253,4 @@ def test_folders_packages_and_tables_that_are_named_are_there() -> None:
     named = re.findall(r"^\| (`[a-z0-9_`, ]+`) \|", architecture, re.MULTILINE)
     assert {name for row in named for name in re.findall(r"`([a-z0-9_]+)`", row)} == set(metadata.tables)
     # Each module of tables adds its own to the one set when it is imported.
-    assert {tables.resource.name, account.name, hl7v2_message.name, hl7v2_peer.name} <= set(metadata.tables)
+    assert {tables.resource.name, account.name, hl7v2_message.name, hl7v2_peer.name, message.name} <= set(metadata.tables)

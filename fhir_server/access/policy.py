@@ -50,6 +50,14 @@ class Policy:
         else:
             _decide(connection, "registration", value, by, undecided=undecided)
 
+    def messages(self, connection: Connection) -> str | None:
+        """How people are told of their appointments, as a JSON text that `clinic.messages` reads; None where nobody has decided."""
+        return self._decided("messages", connection)
+
+    def set_messages(self, text: str, by: str, connection: Connection) -> None:
+        """Decides that, within the caller's transaction; `by` is a login."""
+        _decide(connection, "messages", text, by)
+
     def set_consent(self, value: str, by: str, connection: Connection) -> None:
         """Decides what holds for records whose patients have said nothing, from the commit of the caller's transaction on; `by` is a login.
 

@@ -20,6 +20,7 @@ from fhir_server.access.idempotency import Idempotency
 from fhir_server.access.invitations import Invitations
 from fhir_server.access.policy import Policy
 from fhir_server.access.sign_in import SignIn
+from fhir_server.clinic.messages import Messages
 from fhir_server.hl7v2.outbound import Outbound
 from fhir_server.interactions import Engine
 from fhir_server.messaging import Messenger
@@ -51,6 +52,7 @@ class Office:
     is_alive: Callable[[str, float], bool]
     inbox: Inbox
     outbound: Outbound
+    messages: Messages
 
     @classmethod
     def of(cls, engine: Engine, settings: Settings, messenger: Messenger, inbox: Inbox, clock: Callable[[], float] = time.time) -> Office:
@@ -71,6 +73,7 @@ class Office:
             partial(is_alive, engine.store),
             inbox,
             Outbound(engine.store, settings),
+            Messages(engine.store, settings),
         )
 
     def now(self) -> datetime:

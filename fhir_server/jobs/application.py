@@ -20,6 +20,8 @@ QUEUE: Final = "fhir-server"
 SCHEDULE: Final = {
     "hl7v2.sweep": 10.0,
     "hl7v2.upkeep": 3600.0,
+    "messages.sweep": 10.0,
+    "messages.upkeep": 3600.0,
 }
 """What is done again and again, by the name of its task, and every so many seconds."""
 

@@ -11,6 +11,7 @@ from celery import Celery, signals
 from celery.exceptions import SecurityWarning
 
 from fhir_server import process
+from fhir_server.clinic import messages as people
 from fhir_server.hl7v2.outbound import CONSUMER, Outbound
 from fhir_server.outcome import Outcome
 from fhir_server.settings import Settings
@@ -18,6 +19,7 @@ from fhir_server.store import Store
 
 from .application import RETRIES, application
 from .broker import reach
+from .people import define_messages
 from .relay import Relay
 
 THREADS: Final = 8
@@ -36,14 +38,16 @@ def run_worker(settings: Settings, ready: Callable[[str], None]) -> None:
     reach(settings)
     # It is said to whoever runs as root, because of pickled tasks; these are JSON.
     warnings.simplefilter("ignore", SecurityWarning)
-    # One more than tasks, for the relay.
-    store = Store.of(settings, connections=THREADS + 1)
+    # A task holds one, and looks at the record by another; so does the relay.
+    store = Store.of(settings, connections=2 * THREADS + 2)
     leaving = threading.Event()
     try:
         app = application(settings)
         outbound = Outbound(store, settings, leaving)
         define(app, outbound)
-        relay = Relay(store, {CONSUMER: outbound.hear}, lambda name, identity: app.send_task(name, (identity,)))
+        messages = people.Messages(store, settings, leaving)
+        define_messages(app, messages)
+        relay = Relay(store, {CONSUMER: outbound.hear, people.CONSUMER: messages.hear}, lambda name, identity: app.send_task(name, (identity,)))
 
         @signals.worker_shutting_down.connect(weak=False)
         def leave(**_: Any) -> None:
