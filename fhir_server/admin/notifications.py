@@ -59,7 +59,7 @@ def notification(identity: str) -> Response:
 @routes.response(200, schemas.Notification)
 @routes.idempotent
 def replay(identity: str) -> Response:
-    """Send a dead message again
+    """Send a dead message to somebody again
 
     It is due at once, and looked at anew when it leaves. 409 for one that is not dead, or that tells of a time that is over.
     """
