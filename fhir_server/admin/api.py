@@ -21,7 +21,7 @@ from fhir_server.messaging import Messenger
 from fhir_server.outcome import Outcome
 from fhir_server.settings import Settings
 
-from . import audit, clients, hl7v2_outbound, messages, notifications, roles, server, sessions, users
+from . import audit, clients, hl7v2_outbound, messages, notifications, roles, server, sessions, subscriptions, users
 from .exchange import problem
 from .inbox import Inbox
 from .office import EXTENSION, Office, admit
@@ -30,7 +30,7 @@ from .schemas import Problem
 
 _GROUPS: Final = (
     *(users.routes, sessions.routes, roles.routes, clients.routes),
-    *(messages.routes, hl7v2_outbound.routes, notifications.routes, server.routes, audit.routes),
+    *(messages.routes, hl7v2_outbound.routes, notifications.routes, subscriptions.routes, server.routes, audit.routes),
 )
 _DESCRIPTION: Final = """Accounts, sessions, roles, apps, HL7 v2 messages and peers, messages to people, the audit trail and the server's
 state, for administrators.

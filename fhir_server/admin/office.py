@@ -21,6 +21,7 @@ from fhir_server.access.invitations import Invitations
 from fhir_server.access.policy import Policy
 from fhir_server.access.sign_in import SignIn
 from fhir_server.clinic.messages import Messages
+from fhir_server.clinic.subscriptions import Subscriptions
 from fhir_server.hl7v2.outbound import Outbound
 from fhir_server.interactions import Engine
 from fhir_server.messaging import Messenger
@@ -53,6 +54,7 @@ class Office:
     inbox: Inbox
     outbound: Outbound
     messages: Messages
+    subscriptions: Subscriptions
 
     @classmethod
     def of(cls, engine: Engine, settings: Settings, messenger: Messenger, inbox: Inbox, clock: Callable[[], float] = time.time) -> Office:
@@ -74,6 +76,7 @@ class Office:
             inbox,
             Outbound(engine.store, settings),
             Messages(engine.store, settings),
+            Subscriptions(engine, settings),
         )
 
     def now(self) -> datetime:

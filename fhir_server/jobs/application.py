@@ -22,6 +22,8 @@ SCHEDULE: Final = {
     "hl7v2.upkeep": 3600.0,
     "messages.sweep": 10.0,
     "messages.upkeep": 3600.0,
+    "subscriptions.sweep": 10.0,
+    "subscriptions.upkeep": 3600.0,
 }
 """What is done again and again, by the name of its task, and every so many seconds."""
 

@@ -12,13 +12,16 @@ from celery.exceptions import SecurityWarning
 
 from fhir_server import process
 from fhir_server.clinic import messages as people
+from fhir_server.clinic import subscriptions
 from fhir_server.hl7v2.outbound import CONSUMER, Outbound
+from fhir_server.interactions import Engine
 from fhir_server.outcome import Outcome
 from fhir_server.settings import Settings
 from fhir_server.store import Store
 
 from .application import RETRIES, application
 from .broker import reach
+from .hooks import define_subscriptions
 from .people import define_messages
 from .relay import Relay
 
@@ -47,7 +50,10 @@ def run_worker(settings: Settings, ready: Callable[[str], None]) -> None:
         define(app, outbound)
         messages = people.Messages(store, settings, leaving)
         define_messages(app, messages)
-        relay = Relay(store, {CONSUMER: outbound.hear, people.CONSUMER: messages.hear}, lambda name, identity: app.send_task(name, (identity,)))
+        hooks = subscriptions.Subscriptions(Engine.build(store, settings), settings, leaving)
+        define_subscriptions(app, hooks)
+        heard = {CONSUMER: outbound.hear, people.CONSUMER: messages.hear, subscriptions.CONSUMER: hooks.hear}
+        relay = Relay(store, heard, lambda name, identity: app.send_task(name, (identity,)))
 
         @signals.worker_shutting_down.connect(weak=False)
         def leave(**_: Any) -> None:

@@ -19,7 +19,7 @@ from fhir_server.search import Grant
 from fhir_server.search.compartment import compartment_of
 from fhir_server.search.grant import Permission
 
-from . import consents, lifecycle, occupancy
+from . import consents, lifecycle, occupancy, subscribers
 from .content import carry_labels, stamp
 from .database import Changed, Connection
 from .guard import Guard, is_open
@@ -60,7 +60,7 @@ def transact(writer: Writer, ops: Ops, grant: Grant, extras: Extras) -> Commit:
         return writer.database.retrying(lambda connection: _transaction(writer, connection, ops, grant, extras))
     _refuse_events(ops)
     _check_grant(ops, grant)
-    followed = defines_parameters(ops) or consents.concerns(ops) or occupancy.concerns(ops)
+    followed = defines_parameters(ops) or consents.concerns(ops) or occupancy.concerns(ops) or subscribers.concerns(ops)
     alone = not (extras.lookups or extras.once or extras.then or extras.provenance or extras.beside or writer.referential_integrity or followed)
     if alone and len(ops) <= CHUNK and all(type(op) is Create and op.if_none_exist is None for op in ops) and _all_open(ops, grant):
         return writer.database.retrying(lambda connection: _create(writer, connection, ops, grant, extras))
@@ -139,6 +139,7 @@ def _transaction(writer: Writer, connection: Connection, asked: Ops, grant: Gran
             follow(connection, parameters)
         consents.follow(connection, writer.registry, plan.targets)
         occupancy.follow(connection, writer.registry, plan.targets, grant, at)
+        subscribers.follow(connection, plan.targets, grant)
         if extras.then is not None:
             extras.then(Snapshot(connection, writer.registry, writer.dictionary, grant))
         commit = _commit(plan, len(ops), at)
