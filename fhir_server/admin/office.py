@@ -22,6 +22,7 @@ from fhir_server.access.policy import Policy
 from fhir_server.access.sign_in import SignIn
 from fhir_server.clinic.messages import Messages
 from fhir_server.clinic.subscriptions import Subscriptions
+from fhir_server.hl7v2.inbox import Inbox
 from fhir_server.hl7v2.outbound import Outbound
 from fhir_server.interactions import Engine
 from fhir_server.messaging import Messenger
@@ -29,8 +30,6 @@ from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
 from fhir_server.settings import Settings
 from fhir_server.store import Store
-
-from .inbox import Inbox
 
 EXTENSION: Final = "fhir_server.admin"
 
