@@ -45,6 +45,7 @@ STOP: Final = "/messages/stop/"
 
 _FIRST: Final = 30.0  # Seconds until the second try; then twice as long each time.
 _AHEAD: Final = 20  # Numbers that are looked up at a time.
+_TOLD: Final = 500  # Characters of an SMS that are kept.
 _HOST: Final = urlsplit(CANON).hostname
 _FAULTS: Final = (OSError, smtplib.SMTPException, http.client.HTTPException, ValueError)
 
@@ -138,7 +139,9 @@ class Sender:
             self._leave(message, scene, made, links, to, now)
         except _FAULTS as error:
             return self._failed(connection, message, type(error).__name__, for_good=is_for_good(error), reached=reached)
-        rows.settle(connection, message.id, "sent", self._store.clock(), told=made.subject or made.text[:200])
+        # Without the link that stops messages, which is good for whoever reads it.
+        told = made.subject or made.text.replace(links.stop or "\0", "…")[:_TOLD]
+        rows.settle(connection, message.id, "sent", self._store.clock(), told=told)
         return "sent"
 
     def _ended(self, message: Message, scene: Scene, reached: Recipient, rules: Rules, now: datetime) -> _Ended | None:

@@ -67,7 +67,8 @@ def still_true(message: Message, scene: Scene, zone: ZoneInfo) -> bool:
         return False
     if message.event == "offered":
         return focus.get("status") == "pending"
-    wanted = ("booked",) if message.event == "validated" else ("pending", "booked")
+    # A request that nobody has validated is nothing to be reminded of.
+    wanted = ("booked",) if message.event in ("validated", "reminder") else ("pending", "booked")
     return events.standing(focus) in wanted
 
 

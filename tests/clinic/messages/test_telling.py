@@ -214,6 +214,10 @@ def test_sms_comes_where_it_is_wanted_and_not_in_quiet_hours(house: House) -> No
     (text,) = house.texts("+491701112233")
     assert text.startswith(f"Your clinic: your appointment is on {DAY}, {TIME}.")
     assert "https://clinic.example.org/messages/stop/" in text
+    # Who reads the record cannot stop what its patient wants.
+    told = [each["payload"][0]["contentString"] for each in house.found("Communication", patient)]
+    assert len(told) == 2
+    assert not any("/messages/stop/" in each for each in told)
 
 
 def test_quiet_hours_that_end_too_late_put_a_reminder_before_them(house: House) -> None:
@@ -223,6 +227,19 @@ def test_quiet_hours_that_end_too_late_put_a_reminder_before_them(house: House) 
     house.work()
     # A quarter past seven: reminded at nine the evening before, and two days before it at nine of the evening before that.
     assert [due for _, _, due in planned(house, patient)][-1] == datetime(2031, 3, 5, 20, tzinfo=UTC)
+
+
+def test_a_request_that_is_not_validated_is_not_reminded_of(house: House) -> None:
+    patient = house.patient()
+    asked = house.put(house.appointment(patient, START, "pending"))
+    house.work()
+    house.clock.at = START - timedelta(hours=48)
+    house.work()
+    assert house.subjects(patient) == [f"Your request for {DAY}, {TIME}"]
+    house.put({**asked, "status": "booked"})
+    house.clock.at = datetime(2031, 3, 6, 7, tzinfo=UTC)
+    house.work()
+    assert house.subjects(patient)[1:] == [f"Your appointment on {DAY}, {TIME} is validated", f"Reminder: {DAY}, {TIME}"]
 
 
 def test_an_account_s_proved_address_comes_before_the_record_s(house: House) -> None:
