@@ -18,6 +18,7 @@ import requests
 from fhir_server import settings as settings_module
 from fhir_server.access.tables import account
 from fhir_server.cli import later, root
+from fhir_server.clinic.messages.tables import message
 from fhir_server.clinic.scheduling.tables import scheduling_setting
 from fhir_server.hl7v2.outbound.tables import hl7v2_peer
 from fhir_server.hl7v2.tables import hl7v2_message
@@ -138,6 +139,9 @@ def output_of(outputs: list[str], words: str) -> str:
         ('message["raw"]', "\nPatient DiagnosticReport Observation\n"),
         ("messages/$WAITING/replay", "processed\n"),
         ("messages/replay", '"left": 0'),
+        ("notifications/templates/preview", "{'alphabet': 'GSM-7', "),
+        ("notifications/run-due", "21:00\n0\n"),
+        ('"rest-hook"', "active\n0\n"),
         ('cat "$PEER/got"', "|SIU^S12^SIU_S12|"),
         ("hl7v2/outbox?peer", "SIU^S12 Appointment delivered\n"),
     ],
@@ -254,4 +258,5 @@ def test_folders_packages_and_tables_that_are_named_are_there() -> None:
     named = re.findall(r"^\| (`[a-z0-9_`, ]+`) \|", architecture, re.MULTILINE)
     assert {name for row in named for name in re.findall(r"`([a-z0-9_]+)`", row)} == set(metadata.tables)
     # Each module of tables adds its own to the one set when it is imported.
-    assert {tables.resource.name, account.name, hl7v2_message.name, hl7v2_peer.name, scheduling_setting.name} <= set(metadata.tables)
+    named_here = {tables.resource.name, account.name, hl7v2_message.name, hl7v2_peer.name, scheduling_setting.name, message.name}
+    assert named_here <= set(metadata.tables)

@@ -73,7 +73,9 @@ def prepare(store: Store, settings: Settings) -> list[dict[str, str]]:
         elif new.login not in known:
             accounts.set_password(account, new.password, now)
     # Apps are tried out here; an admin's own decision stays.
-    Policy(store).set_registration("open", "demo", undecided=True)
+    policy = Policy(store)
+    policy.set_registration("open", "demo", undecided=True)
+    policy.set_subscriptions("any", "demo", undecided=True)
     return listed
 
 

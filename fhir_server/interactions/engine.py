@@ -18,7 +18,7 @@ from fhir_server.spec import Spec, r4
 from fhir_server.store import Store
 from fhir_server.validation import Validator
 
-from . import search_parameters
+from . import search_parameters, subscriptions
 
 MAX_VALUES: Final = 2_000_000
 """Values in a body, as its commas and opening brackets count them. 64 MB of patient records have 1.8 million; of a hostile body 20 million, which
@@ -27,7 +27,7 @@ took 2 GB of memory."""
 
 @dataclass(frozen=True)
 class Engine:
-    """The record, the rules of the specification, the key that signs page links, answers that are given again, and what operations there are.
+    """The record, the rules of the specification, the key that signs page links, answers that are given again, what seals secrets, and operations.
 
     A time is held for `hold_seconds`.
     """
@@ -37,6 +37,7 @@ class Engine:
     validator: Validator
     page_key: bytes
     idempotency: Idempotency
+    vault: Vault
     operations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     hold_seconds: int = 300
 
@@ -44,7 +45,8 @@ class Engine:
     def build(cls, store: Store, settings: Settings, operations: Mapping[str, Mapping[str, str]] | None = None) -> Engine:
         """An engine over a store; nothing is compiled until it is used. `operations` are the URLs of operations by type and name."""
         key = hashlib.blake2b(settings.jwt_secret.encode(), person=b"page-links").digest()
-        return cls(r4(), store, Validator(r4()), key, Idempotency(Vault.of(settings)), operations or {}, settings.hold_seconds)
+        vault = Vault.of(settings)
+        return cls(r4(), store, Validator(r4()), key, Idempotency(vault), vault, operations or {}, settings.hold_seconds)
 
     @property
     def registry(self) -> Registry:
@@ -78,6 +80,8 @@ class Engine:
         self.validator.require(resource)
         if resource_type == "SearchParameter":
             search_parameters.require(resource, self.registry)
+        if resource_type == "Subscription":
+            return subscriptions.concealed(resource, self.vault)
         return dict(resource)
 
 

@@ -26,6 +26,10 @@ SCHEDULE: Final = {
     "scheduling.waiting": 30.0,
     "queue.watch": 20.0,
     "queue.close": 900.0,
+    "messages.sweep": 10.0,
+    "messages.upkeep": 3600.0,
+    "subscriptions.sweep": 10.0,
+    "subscriptions.upkeep": 3600.0,
 }
 """What is done again and again, by the name of its task, and every so many seconds."""
 

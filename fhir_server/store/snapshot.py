@@ -142,6 +142,23 @@ class Snapshot:
         ).fetchone()
         return self._version(row) if row else None
 
+    def versions(self, wanted: Sequence[tuple[str, str, int]]) -> dict[tuple[str, str, int], Version]:
+        """Those of some versions (type, id, number) that there are, deletions included. One statement; for callers to whom all is open.
+
+        Raises Outcome `forbidden` for others.
+        """
+        known = [each for each in wanted if each[0] in self._dictionary.types]
+        for name in {name for name, _, _ in known}:
+            if self._allowed(name, "r").text != "TRUE":
+                raise Outcome("forbidden", f"The token does not allow to read all of {name}")
+        columns = ([self._dictionary.types[name] for name, _, _ in known], [each[1] for each in known], [each[2] for each in known])
+        statement = (
+            f"SELECT {_VERSION} FROM unnest(%s::smallint[], %s::text[], %s::int[]) AS k(type, id, version)"
+            " JOIN resource r ON r.type = k.type AND r.id = k.id JOIN resource_version v ON v.rid = r.rid AND v.version = k.version"
+        )
+        found = map(self._version, self._connection.execute(statement, columns).fetchall())
+        return {(each.type, each.id, each.version): each for each in found}
+
     def read_many(self, references: Sequence[tuple[str, str]]) -> list[Version]:
         """The current, undeleted versions of those references that exist and that this grant may see.
 

@@ -47,8 +47,17 @@ def utc_now() -> datetime:
 class Store:
     """One PostgreSQL database and what is needed to read and write FHIR in it. Safe to share between threads, not between processes."""
 
-    def __init__(self, url: str, *, zone: ZoneInfo, bases: Sequence[str] = (), connections: int = 8, referential_integrity: bool = False) -> None:
-        """Connects to a migrated database.
+    def __init__(
+        self,
+        url: str,
+        *,
+        zone: ZoneInfo,
+        bases: Sequence[str] = (),
+        connections: int = 8,
+        referential_integrity: bool = False,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        """Connects to a migrated database, whose versions `clock` stamps.
 
         `zone` is the clinic's, for dates without one; `bases` are this server's public FHIR bases, under which absolute references are local, as
         they are under every address that the database has recorded (see `fit`).
@@ -74,7 +83,7 @@ class Store:
             raise
         addresses = there[1] if there is not None else []
         fit = Fit(self._fingerprint, len(addresses), known.generation, known.listening)
-        self._writer = Writer(self._database, self._registry(known, addresses), self._dictionary, known, fit, utc_now, new_id, referential_integrity)
+        self._writer = Writer(self._database, self._registry(known, addresses), self._dictionary, known, fit, clock, new_id, referential_integrity)
         self._recorder = Recorder(Database(url, connections=1))
         self._reindexer = Reindexer(Database(url, connections=1), self._numbers, self._dictionary, self.refreshed)
 

@@ -13,6 +13,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    ForeignKey,
     Identity,
     Index,
     Integer,
@@ -281,6 +282,48 @@ reindex_job: Final = Table(
     Index("reindex_job_open", "created", postgresql_where=text("state IN ('waiting', 'running')")),
 )
 """Reindexing that was asked for from outside; see `jobs`."""
+
+subscription: Final = Table(
+    "subscription",
+    metadata,
+    Column("id", Text(collation="C"), primary_key=True),
+    # Who has written it last, as JSON: what it tells of is what is open to them.
+    Column("holder", Text(collation="C"), nullable=False),
+    Column("state", Text(collation="C"), nullable=False),
+    # What its criteria are about, once they are known to be right.
+    Column("type", Text(collation="C")),
+    # What its notifications are signed with, sealed.
+    Column("secret", BYTEA),
+    # Tries in a row that came to nothing, why the last did, and when the next one is.
+    Column("failures", Integer, nullable=False, server_default=text("0")),
+    Column("fault", Text(collation="C")),
+    Column("due", DateTime(timezone=True)),
+    # When it is to be turned off.
+    Column("ends", DateTime(timezone=True)),
+    CheckConstraint("state IN ('new', 'active', 'error', 'off')", name="subscription_state"),
+    Index("subscription_type", "type", postgresql_where=text("state = 'active'")),
+)
+"""What the server keeps of each Subscription besides the resource."""
+
+subscription_delivery: Final = Table(
+    "subscription_delivery",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("subscription", Text(collation="C"), ForeignKey("subscription.id", ondelete="CASCADE"), nullable=False),
+    Column("type", Text(collation="C"), nullable=False),
+    Column("resource", Text(collation="C"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("state", Text(collation="C"), nullable=False),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("created", DateTime(timezone=True), nullable=False),
+    Column("ended", DateTime(timezone=True)),
+    Column("fault", Text(collation="C")),
+    CheckConstraint("state IN ('waiting', 'delivered', 'dead')", name="subscription_delivery_state"),
+    UniqueConstraint("subscription", "type", "resource", "version"),
+    Index("subscription_delivery_waiting", "subscription", "id", postgresql_where=text("state = 'waiting'")),
+    Index("subscription_delivery_ended", "ended", postgresql_where=text("ended IS NOT NULL")),
+)
+"""Notifications, in the order in which each subscriber gets them, and for a while those that it has taken."""
 
 outbox_listener: Final = Table(
     "outbox_listener",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
@@ -27,7 +27,13 @@ from .live import Live
 from .own_account import OwnAccount
 from .pages import Pages, stylesheet
 from .registering import Registering
+from .stopping import Stopping
 from .views import Kit
+
+
+class _Views(Protocol):
+    def add_to(self, routes: Blueprint) -> None: ...
+
 
 _FOR_PROGRAMS: Final = ("/.well-known/", "/auth/", "/health/", "/hl7v2/", "/metrics/", "/oauth/", "/queue/")
 
@@ -44,7 +50,7 @@ def blueprint(engine: Engine, settings: Settings, messenger: Messenger, live: Li
     web.register_blueprint(auth_blueprint(engine, settings, sign_in, registering, clock))
     boards = Boards(engine, settings, kit, live, clock)
     web.register_blueprint(boards.for_programs())
-    web.register_blueprint(_pages_blueprint(kit, registering, boards))
+    web.register_blueprint(_pages_blueprint(kit, (Entrance(kit), Joining(kit, registering), OwnAccount(kit), boards, Stopping(kit, engine.store))))
     return web
 
 
@@ -58,12 +64,12 @@ def elsewhere(settings: Settings) -> Callable[[HTTPException], Response]:
     return answer
 
 
-def _pages_blueprint(kit: Kit, registering: Registering, boards: Boards) -> Blueprint:
+def _pages_blueprint(kit: Kit, parts: Sequence[_Views]) -> Blueprint:
     routes = Blueprint("pages", __name__)
     routes.register_error_handler(Exception, kit.pages.fault)
     routes.add_url_rule("/", "home", lambda: kit.page("home.html"))
     routes.add_url_rule("/pages/<name>.css", "style", _style)
-    for views in (Entrance(kit), Joining(kit, registering), OwnAccount(kit), boards):
+    for views in parts:
         views.add_to(routes)
     return routes
 
