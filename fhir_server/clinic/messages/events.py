@@ -47,12 +47,13 @@ class Heard(NamedTuple):
     void: bool
 
 
-def of_appointment(now: Json | None, before: Json | None, zone: ZoneInfo, at: datetime, *, by_patient: bool) -> Heard:
+def of_appointment(now: Json | None, before: Json | None, zone: ZoneInfo, at: datetime, *, by_patient: bool, by_waiting_list: bool = False) -> Heard:
     """What a change at that time means. Either content is None where there was none, as by a deletion."""
     was, is_ = standing(before), standing(now)
     start, old = start_of(now, zone), start_of(before, zone)
     if was is None:
-        return Heard(_begun(now, before, is_, start, at), void=False)
+        listed = (by_waiting_list and before is None) or (before or {}).get("status") == "waitlist"
+        return Heard(_begun(now, before, is_, start, at, listed=listed), void=False)
     if is_ is None:
         over = (now or {}).get("status") in ("arrived", "checked-in", "fulfilled", "noshow")
         if over or old is None or old <= at:
@@ -65,9 +66,9 @@ def of_appointment(now: Json | None, before: Json | None, zone: ZoneInfo, at: da
     return Heard(None, void=False)
 
 
-def _begun(now: Json | None, before: Json | None, is_: str | None, start: datetime | None, at: datetime) -> str | None:
+def _begun(now: Json | None, before: Json | None, is_: str | None, start: datetime | None, at: datetime, *, listed: bool) -> str | None:
     if is_ is None:
-        offered = now is not None and (before or {}).get("status") == "waitlist" and now.get("status") == "pending" and is_held(now)
+        offered = listed and now is not None and now.get("status") == "pending" and is_held(now)
         return "offered" if offered and start is not None and start > at else None
     # Somebody who was taken for a no-show, or sent back from the desk, has been told before.
     fresh = (before or {}).get("status") in (None, "proposed", "pending", "waitlist")

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from fhir_server import fhirjson
 from fhir_server.access.notifications import Choice, Choices
 from fhir_server.access.roles import role_scopes
+from fhir_server.clinic.scheduling.booking import OFFERED_BY
 from fhir_server.search import SYSTEM, compile_search, matches
 from fhir_server.store import Snapshot, Store
 from fhir_server.store.database import Connection
@@ -79,7 +80,8 @@ class Planner:
             if change.type == "Appointment":
                 patient = events.patient_of(now) or events.patient_of(before)
                 by_patient = patient is not None and (selves.get(change.actor) == patient or change.actor == "role/patient")
-                heard = events.of_appointment(now, before, self._zone, change.at, by_patient=by_patient)
+                listed = change.actor == OFFERED_BY
+                heard = events.of_appointment(now, before, self._zone, change.at, by_patient=by_patient, by_waiting_list=listed)
                 if heard.void:
                     focus = f"Appointment/{change.resource}"
                     void.add(focus)

@@ -14,12 +14,13 @@ from fhir_server.outcome import Outcome
 from fhir_server.store import Snapshot, Store, queue
 from fhir_server.store.database import Connection
 from fhir_server.store.ops import Commit, Op, Put
-from fhir_server.store.queue import Entry, Happened, State
+from fhir_server.store.queue import Entry, Happened, Standing, State
 from fhir_server.store.queue_follow import priority, with_priority
 
 from . import visits
 from .order import EMERGENCY, Limits, in_order, rank
 from .places import day_at, limits_at, open_place, roles
+from .telling import tell_called, tell_next
 
 Json = dict[str, Any]
 
@@ -94,12 +95,14 @@ def call_next(store: Store, act: Act, location: str, practitioner: str | None = 
         if not act.is_desk:
             _check_works(store, connection, db, act, location, practitioner)
         now = store.clock()
-        entry = _next(connection, db.seen_by(act.grant), location, now)
+        entry, others = _next(connection, db.seen_by(act.grant), location, now)
         version = db.read("Encounter", entry.encounter)
         assert version is not None
         resource, who = content(version), practitioner or (own if act.is_clinical else None)
         after = replace(queue.moved(entry, "called", now), called=entry.called or now, room=room, practitioner=who, skipped=None)
         queue.save(connection, after, Happened("call", now, act.grant.actor, before=_before(entry, resource)))
+        tell_called(connection, after, now)
+        tell_next(connection, others, now)
         return [Put(visits.with_member(resource, who, now), entry.encounter)]
 
     return carry_out(store, act, prepare)
@@ -131,6 +134,8 @@ def happen(store: Store, act: Act, encounter: str, event: str, location: str | N
             after = replace(after, practitioner=entry.practitioner or own)
             changed = visits.with_member(changed, after.practitioner, now)
         queue.save(connection, after, Happened(event, now, act.grant.actor, reason, before), entry.location)
+        if event == "recall":
+            tell_called(connection, after, now)
         return [Put(changed, encounter), *_appointment(connection, db, entry, event)]
 
     return carry_out(store, act, prepare)
@@ -187,8 +192,8 @@ def _found(connection: Connection, db: Snapshot, act: Act, encounter: str, *, is
     return resource, entry
 
 
-def _next(connection: Connection, seen: Snapshot, location: str, now: datetime) -> Entry:
-    """Locks whoever is next of those at whom nobody else is; waits for the first where somebody is at each.
+def _next(connection: Connection, seen: Snapshot, location: str, now: datetime) -> tuple[Entry, list[Standing]]:
+    """Locks whoever is next of those at whom nobody else is; waits for the first where somebody is at each. The others in their order besides.
 
     Whose visit is closed to the caller, as by a Consent, is not theirs to call.
     """
@@ -199,11 +204,11 @@ def _next(connection: Connection, seen: Snapshot, location: str, now: datetime) 
         ordered = in_order((entry for entry in waiting if entry.encounter in theirs), now, limits)
         for entry in ordered:
             if (taken := queue.take(connection, entry, wait=False)) is not None:
-                return taken
+                return taken, [each for each in ordered if each is not entry]
         if not ordered:
             break
         if (taken := queue.take(connection, ordered[0], wait=True)) is not None:
-            return taken
+            return taken, ordered[1:]
     raise Outcome("not-found", f"Nobody waits at Location/{location}")
 
 
