@@ -1,0 +1,1 @@
+"""Billing: templates price charges, charges become invoices, and a ledger says what is still due."""
