@@ -92,14 +92,14 @@ def _land(engine: Engine, converted: Converted, message: Message, work: Work, un
 
     result = Result("AA", state, faults, unhandled, planned.patient, tuple(planned.there))
     if ops:
-        _write(engine, ops, message, work, _kept(engine, planned, work.keep(lambda _: result)))
+        _write(engine, ops, message, work, _kept(engine, planned, work.keep(lambda _: result)), "merge" if planned.merged else "")
     while planned.merged and (ops := [*merge.moved(engine.store, work.grant, planned.merged)]):
         # Committed by others at the same moment; whoever comes later finds the patient merged.
-        _write(engine, ops, message, work, None)
+        _write(engine, ops, message, work, None, "merge")
     return result
 
 
-def _write(engine: Engine, ops: Sequence[Op], message: Message, work: Work, beside: Hook | None) -> None:
+def _write(engine: Engine, ops: Sequence[Op], message: Message, work: Work, beside: Hook | None, operation: str) -> None:
     engine.store.transact(
         ops,
         work.grant,
@@ -107,6 +107,7 @@ def _write(engine: Engine, ops: Sequence[Op], message: Message, work: Work, besi
         address=work.peer.address,
         provenance=_provenance(message, work),
         beside=beside,
+        operation=operation,
     )
 
 

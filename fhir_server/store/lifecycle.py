@@ -32,7 +32,23 @@ MOVES: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "fulfilled": (),
         "cancelled": (),
         "entered-in-error": (),
-    }
+    },
+    "ChargeItemDefinition": {"draft": ("active", "retired"), "active": ("retired",), "retired": ()},
+    "ChargeItem": {
+        "planned": ("billable", "not-billable", "aborted", "entered-in-error"),
+        "billable": ("planned", "billed", "not-billable", "aborted", "entered-in-error"),
+        "not-billable": ("billable", "aborted", "entered-in-error"),
+        "billed": ("billable",),
+        "aborted": ("entered-in-error",),
+        "entered-in-error": (),
+    },
+    "Invoice": {
+        "draft": ("issued", "cancelled", "entered-in-error"),
+        "issued": ("balanced", "cancelled"),
+        "balanced": ("issued",),
+        "cancelled": (),
+        "entered-in-error": (),
+    },
 }
 """By type and status, those that may come next; a status without any is final."""
 

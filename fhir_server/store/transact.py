@@ -19,7 +19,7 @@ from fhir_server.search import Grant
 from fhir_server.search.compartment import compartment_of
 from fhir_server.search.grant import Permission
 
-from . import consents, lifecycle, occupancy, prescriptions
+from . import bills, consents, lifecycle, occupancy, prescriptions
 from .content import carry_labels, stamp
 from .database import Changed, Connection
 from .guard import Guard, is_open
@@ -52,6 +52,7 @@ class Extras:
     address: str = ""
     provenance: Resource | None = None
     beside: Callable[[Connection, Commit], None] | None = None
+    operation: str = ""
 
 
 def transact(writer: Writer, ops: Ops, grant: Grant, extras: Extras) -> Commit:
@@ -60,11 +61,17 @@ def transact(writer: Writer, ops: Ops, grant: Grant, extras: Extras) -> Commit:
         return writer.database.retrying(lambda connection: _transaction(writer, connection, ops, grant, extras))
     _refuse_events(ops)
     _check_grant(ops, grant)
-    followed = defines_parameters(ops) or consents.concerns(ops) or occupancy.concerns(ops) or prescriptions.concerns(ops, grant)
+    followed = _is_followed(ops, grant)
     alone = not (extras.lookups or extras.once or extras.then or extras.provenance or extras.beside or writer.referential_integrity or followed)
     if alone and len(ops) <= CHUNK and all(type(op) is Create and op.if_none_exist is None for op in ops) and _all_open(ops, grant):
         return writer.database.retrying(lambda connection: _create(writer, connection, ops, grant, extras))
     return writer.database.retrying(lambda connection: _transaction(writer, connection, ops, grant, extras))
+
+
+def _is_followed(ops: Sequence[Op], grant: Grant) -> bool:
+    """Whether some op is of a kind that rules or rows of its own depend on."""
+    by_ops = (defines_parameters, consents.concerns, occupancy.concerns, bills.concerns)
+    return any(concerns(ops) for concerns in by_ops) or prescriptions.concerns(ops, grant)
 
 
 def defines_parameters(ops: Sequence[Op]) -> bool:
@@ -133,12 +140,14 @@ def _transaction(writer: Writer, connection: Connection, asked: Ops, grant: Gran
             Integrity(writer, connection, grant, guard).check(plan.targets)
         guard.unseen(plan.targets)
         lifecycle.check(plan.targets, grant, at, writer.registry.zone)
+        bills.check(plan.targets, grant, extras.operation)
         _write(writer, connection, plan.targets, at, grant, extras, inside=True)
         guard.after(plan.targets)
         if parameters := [(t.id, t.resource) for t in plan.targets if t.type == "SearchParameter"]:
             follow(connection, parameters)
         consents.follow(connection, writer.registry, plan.targets)
         occupancy.follow(connection, writer.registry, plan.targets, grant, at)
+        bills.follow(connection, writer.registry, plan.targets)
         prescriptions.check(plan.targets, writer.registry, grant, Snapshot(connection, writer.registry, writer.dictionary, grant))
         if extras.then is not None:
             extras.then(Snapshot(connection, writer.registry, writer.dictionary, grant))

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from fhir_server.fhirpath import Budget, FhirPathError, Node, Temporal
 from fhir_server.fhirpath import compile as compiled
-from fhir_server.outcome import Outcome
+from fhir_server.outcome import Category, Outcome
 from fhir_server.spec import r4
 
 VARIABLES: Final = ("patient", "encounter", "coverage", "now", "daysSincePaidVisit")
@@ -53,7 +53,7 @@ class Applicability:
             run = compiled(text, r4(), "ChargeItem", cached=self._cached)
             found = run.nodes(self._charge, variables=self._variables, now=self._now, budget=self._budget)
         except FhirPathError as error:
-            category = "too-costly" if error.category == "too-costly" else "invalid"
+            category: Category = "too-costly" if error.category == "too-costly" else "invalid"
             raise Outcome(category, str(error), expression=f"{place}.expression") from None
         values = [item.value if isinstance(item, Node) else item for item in found]
         if not values:
