@@ -27,7 +27,10 @@ took 2 GB of memory."""
 
 @dataclass(frozen=True)
 class Engine:
-    """The record, the rules of the specification, the key that signs page links, answers that are given again, and what operations there are."""
+    """The record, the rules of the specification, the key that signs page links, answers that are given again, and what operations there are.
+
+    `currency` is that of amounts that name none, `approval_limit` how much one person alone may take off an invoice.
+    """
 
     spec: Spec
     store: Store
@@ -35,12 +38,14 @@ class Engine:
     page_key: bytes
     idempotency: Idempotency
     operations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    currency: str = "EUR"
+    approval_limit: int = 50
 
     @classmethod
     def build(cls, store: Store, settings: Settings, operations: Mapping[str, Mapping[str, str]] | None = None) -> Engine:
         """An engine over a store; nothing is compiled until it is used. `operations` are the URLs of operations by type and name."""
         key = hashlib.blake2b(settings.jwt_secret.encode(), person=b"page-links").digest()
-        return cls(r4(), store, Validator(r4()), key, Idempotency(Vault.of(settings)), operations or {})
+        return cls(r4(), store, Validator(r4()), key, Idempotency(Vault.of(settings)), operations or {}, settings.currency, settings.approval_limit)
 
     @property
     def registry(self) -> Registry:

@@ -43,9 +43,10 @@ MOVES: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "entered-in-error": (),
     },
     "Invoice": {
-        "draft": ("issued", "cancelled", "entered-in-error"),
+        # Of nothing there is nothing to be paid.
+        "draft": ("issued", "balanced", "cancelled", "entered-in-error"),
         "issued": ("balanced", "cancelled"),
-        "balanced": ("issued",),
+        "balanced": ("issued", "cancelled"),
         "cancelled": (),
         "entered-in-error": (),
     },
