@@ -94,7 +94,7 @@ def _there(connection: Connection, invoice: Resource, kind: Kind) -> tuple[Decim
         return sum((price.net for price in prices), ZERO), prices[0].currency
     ledger.opened(invoice)
     found = ledger.balance(connection, invoice)
-    return max(found.due, ZERO), found.currency
+    return max(min(found.due, found.left), ZERO), found.currency
 
 
 def _amount(asked: Asked, there: Decimal, currency: str) -> Decimal:

@@ -108,13 +108,15 @@ def balance(connection: Connection, invoice: Resource) -> Balance:
 def post(store: Store, connection: Connection, act: Act, invoice: Resource, entries: Sequence[Entry]) -> Op:
     """Adds entries to an invoice that the transaction has locked; the op that makes the Invoice show what it comes to then.
 
-    Raises Outcome `business-rule` for another currency than the invoice's.
+    Raises Outcome `business-rule` for another currency than the invoice's, and where more would be given back than was paid.
     """
     before = balance(connection, invoice)
     if other := next((each.currency for each in entries if each.currency != before.currency), None):
         raise Outcome("business-rule", f"The invoice is in {before.currency}, not in {other}", expression="Invoice.totalGross")
     book(store, connection, act, invoice["id"], entries)
     after = balance(connection, invoice)
+    if after.paid < 0:
+        raise Outcome("business-rule", f"Only {before.paid} {before.currency} were paid, and can be given back", expression="Invoice")
     return Patch("Invoice", lambda current: shown(current, after), invoice["id"])
 
 
