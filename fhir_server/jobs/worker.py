@@ -11,6 +11,7 @@ from celery import Celery, signals
 from celery.exceptions import SecurityWarning
 
 from fhir_server import process
+from fhir_server.clinic.billing import triggers
 from fhir_server.hl7v2.outbound import CONSUMER, Outbound
 from fhir_server.outcome import Outcome
 from fhir_server.settings import Settings
@@ -36,14 +37,15 @@ def run_worker(settings: Settings, ready: Callable[[str], None]) -> None:
     reach(settings)
     # It is said to whoever runs as root, because of pickled tasks; these are JSON.
     warnings.simplefilter("ignore", SecurityWarning)
-    # One more than tasks, for the relay.
-    store = Store.of(settings, connections=THREADS + 1)
+    # Two more than tasks, for the relay: what hears of a change in one transaction may write in another.
+    store = Store.of(settings, connections=THREADS + 2)
     leaving = threading.Event()
     try:
         app = application(settings)
         outbound = Outbound(store, settings, leaving)
         define(app, outbound)
-        relay = Relay(store, {CONSUMER: outbound.hear}, lambda name, identity: app.send_task(name, (identity,)))
+        consumers = {CONSUMER: outbound.hear, triggers.CONSUMER: triggers.Charging(store, settings.currency).hear}
+        relay = Relay(store, consumers, lambda name, identity: app.send_task(name, (identity,)))
 
         @signals.worker_shutting_down.connect(weak=False)
         def leave(**_: Any) -> None:

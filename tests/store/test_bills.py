@@ -106,9 +106,10 @@ def test_an_issued_invoice_changes_through_no_door(store: Store, status: str) ->
 
 def test_people_issue_and_balance_by_operations_alone(store: Store) -> None:
     draft = make(store, invoice(), grant=STAFF)
-    for change in ({"status": "issued"}, {"identifier": [{"system": NUMBER, "value": "INV-2026-000001"}]}, {"extension": [{"url": BALANCE}]}):
+    changes: list[Json] = [{"status": "issued"}, {"identifier": [{"system": NUMBER, "value": "INV-1"}]}, {"extension": [{"url": BALANCE}]}]
+    for change in changes:
         refused(store, Patch("Invoice", lambda old, new=change: {**old, **new}, draft), STAFF)  # type: ignore[misc]  # bound
-        refused(store, Create(invoice(**{"status": "draft", **change})), STAFF)  # type: ignore[arg-type]  # as JSON has it
+        refused(store, Create(invoice(**{"status": "draft", **change})), STAFF)
     store.transact([Patch("Invoice", lambda old: {**old, "status": "cancelled"}, draft)], STAFF)
 
 

@@ -50,7 +50,7 @@ def draft(store: Store, *amounts: str, issuer: str | None = None, rate: str = "0
             "priceComponent": [base, {"type": "tax", "factor": D(rate), "amount": {"value": tax, "currency": "EUR"}}],
         }
 
-    made = {"resourceType": "Invoice", "status": "draft", "lineItem": [line(amount) for amount in amounts or ("100",)]}
+    made: Json = {"resourceType": "Invoice", "status": "draft", "lineItem": [line(amount) for amount in amounts or ("100",)]}
     if issuer is not None:
         made["issuer"] = {"reference": f"Organization/{issuer}"}
     return written(store.transact([Create(made)], SYSTEM))["id"]  # type: ignore[no-any-return]
