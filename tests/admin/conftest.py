@@ -63,6 +63,7 @@ ADDRESSES = (
     ("PATCH", f"{BASE}/hl7v2/messages/{{identity}}"),
     ("POST", f"{BASE}/hl7v2/messages/{{identity}}/replay"),
     ("POST", f"{BASE}/hl7v2/messages/replay"),
+    ("POST", f"{BASE}/billing/templates/preview"),
 )
 
 
