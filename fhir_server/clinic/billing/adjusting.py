@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final
 
-from fhir_server.clinic.acting import Act, carry_out, visible
+from fhir_server.clinic.acting import Act, carry_out
 from fhir_server.outcome import Outcome
 from fhir_server.settings import CANON
 from fhir_server.store import Snapshot, Store
@@ -47,8 +47,7 @@ def adjust(store: Store, act: Act, kind: Kind, identity: str, asked: Asked, limi
     require_desk(act)
 
     def prepare(connection: Connection, db: Snapshot) -> Sequence[Op]:
-        visible(db, act, "Invoice", identity)
-        invoice = ledger.locked(store, connection, db, identity)
+        invoice = ledger.locked(store, connection, db, act, identity)
         there, currency = _there(connection, invoice, kind)
         amount = _amount(asked, there, currency)
         request = approvals.ask(store, connection, act, kind, identity, amount, currency, limit)
@@ -67,8 +66,7 @@ def decide(store: Store, act: Act, identity: str, request: str | None, *, approv
     require_desk(act)
 
     def prepare(connection: Connection, db: Snapshot) -> Sequence[Op]:
-        visible(db, act, "Invoice", identity)
-        invoice = ledger.locked(store, connection, db, identity)
+        invoice = ledger.locked(store, connection, db, act, identity)
         found = approvals.decide(store, connection, act, identity, request, approved=approved)
         if found.kind not in _DO:
             raise Outcome("business-rule", "A refund is approved by $approve-refund")

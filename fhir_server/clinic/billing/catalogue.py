@@ -19,22 +19,26 @@ _ACTIVE: Final = """
 SELECT v.body FROM billing_template t JOIN resource r ON r.rid = t.rid JOIN resource_version v ON v.vid = r.vid
 WHERE t.active AND {} ORDER BY r.updated DESC, r.rid DESC
 """
-_OF_URL: Final = _ACTIVE.format("t.url = %s")
+_WITH_PARTS: Final = _ACTIVE.format("(t.url = %s OR t.whole && %s::text[])")
 _TRIGGERED: Final = _ACTIVE.format("%s = ANY(t.events)")
-_PARTS: Final = _ACTIVE.format("t.whole && %s::text[]")
 
 
-def current(connection: Connection, registry: Registry, template: Resource, now: datetime) -> None:
-    """Raises Outcome `business-rule` for a template that is not active, not in effect, or replaced by another version."""
+def current(connection: Connection, registry: Registry, template: Resource, now: datetime) -> list[Resource]:
+    """The templates that are parts of one that is to be applied, by their urls; of each the version that counts. One statement.
+
+    Raises Outcome `business-rule` for a template that is not active, not in effect, or replaced by another version.
+    """
     if template.get("status") != "active":
         raise Outcome("business-rule", f"The template is {template.get('status')}; only active ones are applied", expression="ChargeItemDefinition")
     if not _in_effect(template, registry, now):
         said = "The template is not in effect today"
         raise Outcome("business-rule", said, expression="ChargeItemDefinition.effectivePeriod")
-    newest = next(_newest(_read(connection, _OF_URL, template["url"]), registry, now), template)
+    found = list(_newest(_read(connection, _WITH_PARTS, template["url"], [template["url"], canonical(template)]), registry, now))
+    newest = next((each for each in found if each["url"] == template["url"]), template)
     if newest["id"] != template["id"]:
         said = f"The template was replaced by {canonical(newest)}: apply ChargeItemDefinition/{newest['id']}"
         raise Outcome("business-rule", said, expression="ChargeItemDefinition.version")
+    return sorted((each for each in found if each["url"] != template["url"]), key=lambda each: str(each["url"]))
 
 
 def triggered(connection: Connection, registry: Registry, event: str, source: Mapping[str, Any], now: datetime) -> list[Resource]:
@@ -43,15 +47,8 @@ def triggered(connection: Connection, registry: Registry, event: str, source: Ma
     return sorted((each for each in found if _is_for(each, event, source)), key=lambda each: str(each["url"]))
 
 
-def parts(connection: Connection, registry: Registry, template: Resource, now: datetime) -> list[Resource]:
-    """The templates that are parts of another, by their urls."""
-    wholes = [template["url"], canonical(template)]
-    found = _newest(_read(connection, _PARTS, wholes), registry, now)
-    return sorted((each for each in found if each["id"] != template["id"]), key=lambda each: str(each["url"]))
-
-
-def _read(connection: Connection, statement: str, argument: object) -> Iterator[Resource]:
-    return (fhirjson.loads(body.encode()) for (body,) in connection.execute(statement, (argument,)).fetchall())
+def _read(connection: Connection, statement: str, *arguments: object) -> Iterator[Resource]:
+    return (fhirjson.loads(body.encode()) for (body,) in connection.execute(statement, arguments).fetchall())
 
 
 def _newest(found: Iterable[Resource], registry: Registry, now: datetime) -> Iterator[Resource]:

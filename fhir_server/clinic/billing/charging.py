@@ -60,7 +60,7 @@ def apply(store: Store, act: Act, template: str, *, patient: str | None, encount
     def prepare(connection: Connection, db: Snapshot) -> Sequence[Op]:
         whole = content(visible(db, act, "ChargeItemDefinition", template))
         now = store.clock().astimezone(store.registry.zone)
-        catalogue.current(connection, store.registry, whole, now)
+        parts = catalogue.current(connection, store.registry, whole, now)
         visit = content(visible(db, act, "Encounter", encounter)) if encounter is not None else None
         of_visit = next((identity for name, identity in store.registry.references(visit, "patient") if name == "Patient"), None) if visit else None
         whose = patient or of_visit
@@ -68,10 +68,11 @@ def apply(store: Store, act: Act, template: str, *, patient: str | None, encount
             raise Outcome("parameter", "The parameter 'patient' is needed", code="required")
         if of_visit not in (None, whose):
             raise Outcome("business-rule", "The encounter is another patient's", expression="Encounter.subject")
-        visible(db, act, "Patient", whose)
+        asked = {"patient": content(visible(db, act, "Patient", whose))}
         user = act.grant.user
         enterer = user if user is not None and user.startswith(("Practitioner", "Patient/", "Organization/", "RelatedPerson/")) else None
-        made = charges(store, connection, db, whole, Occasion(whose, visit, quantity, now, currency, enterer))
+        occasion = Occasion(whose, visit, quantity, now, currency, enterer, variables=asked)
+        made = charges(store, db, whole, parts, occasion)
         if not made:
             reasons = [each["description"] for each in whole.get("applicability", ()) if "description" in each]
             said = f"The template does not apply here{': ' + '; '.join(reasons) if reasons else ''}"
@@ -81,12 +82,11 @@ def apply(store: Store, act: Act, template: str, *, patient: str | None, encount
     return carry_out(store, act, prepare)
 
 
-def charges(store: Store, connection: Connection, db: Snapshot, template: Resource, occasion: Occasion) -> list[Op]:
+def charges(store: Store, db: Snapshot, template: Resource, parts: Sequence[Resource], occasion: Occasion) -> list[Op]:
     """The ops that charge for a template and its parts, and make the account where there is none; none where the template does not apply.
 
     Those of an event have ids of their own, and are left out where they are there already.
     """
-    parts = catalogue.parts(connection, store.registry, template, occasion.now)
     if len(parts) > _MOST_PARTS:
         raise Outcome("business-rule", f"A template has {_MOST_PARTS} parts at the most", expression="ChargeItemDefinition.partOf")
     account, opening = _account(store, db, occasion)
@@ -150,7 +150,7 @@ def _conditions(store: Store, db: Snapshot, templates: Sequence[Resource], occas
     """What conditions know, of which only what some template asks for is looked up."""
     text = "".join(_expressions(templates))
     asked: dict[str, Any] = {"encounter": occasion.encounter, **occasion.variables}
-    if "%patient" in text:
+    if "%patient" in text and "patient" not in asked:
         person = db.read("Patient", occasion.patient)
         asked["patient"] = content(person) if person is not None and person.body is not None else None
     if "%coverage" in text:

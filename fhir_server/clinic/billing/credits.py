@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Final
 
-from fhir_server.clinic.acting import Act, carry_out, content, visible
+from fhir_server.clinic.acting import Act, carry_out, content
 from fhir_server.outcome import Outcome
 from fhir_server.store import Snapshot, Store
 from fhir_server.store.bills import CREDITS, NUMBER, TEMPLATE
@@ -52,8 +52,7 @@ def credit(store: Store, act: Act, identity: str, wanted: Wanted) -> Commit:
         raise Outcome("parameter", "The parameter 'reason' is needed", code="required")
 
     def prepare(connection: Connection, db: Snapshot) -> Sequence[Op]:
-        visible(db, act, "Invoice", identity)
-        invoice = ledger.locked(store, connection, db, identity)
+        invoice = ledger.locked(store, connection, db, act, identity)
         ledger.opened(invoice)
         before = ledger.balance(connection, invoice)
         prices, credited = prices_of(invoice), _credited(connection, db, invoice)

@@ -81,8 +81,7 @@ def cancel(store: Store, act: Act, identity: str, *, reason: str) -> Commit:
     require_desk(act)
 
     def prepare(connection: Connection, db: Snapshot) -> Sequence[Op]:
-        visible(db, act, "Invoice", identity)
-        invoice = ledger.locked(store, connection, db, identity)
+        invoice = ledger.locked(store, connection, db, act, identity)
         if invoice.get("status") != "draft":
             raise Outcome("business-rule", f"The invoice is {invoice.get('status')}; it is taken back by $credit", expression="Invoice.status")
         ended = {"status": "cancelled", "cancelledReason": reason or "taken back before it was issued"}

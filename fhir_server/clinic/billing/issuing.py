@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
-from fhir_server.clinic.acting import Act, carry_out, visible
+from fhir_server.clinic.acting import Act, carry_out
 from fhir_server.outcome import Outcome
 from fhir_server.store import Snapshot, Store
 from fhir_server.store.bills import NUMBER
@@ -30,8 +30,7 @@ def issue(store: Store, act: Act, identity: str, limit: Decimal) -> Commit:
     require_desk(act)
 
     def prepare(connection: Connection, db: Snapshot) -> Sequence[Op]:
-        visible(db, act, "Invoice", identity)
-        draft = ledger.locked(store, connection, db, identity)
+        draft = ledger.locked(store, connection, db, act, identity)
         if draft.get("status") != "draft":
             raise Outcome("business-rule", f"The invoice is {draft.get('status')}; only drafts are issued", expression="Invoice.status")
         approvals.settled(connection, identity)

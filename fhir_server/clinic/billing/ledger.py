@@ -4,9 +4,9 @@ Rows are added in the transaction that writes what caused them, and are never ch
 ends, so that each sees what the ones before have left. The Invoice shows its balance, and is balanced, by the op that `post` gives.
 
     def prepare(connection, db):
-        invoice = ledger.locked(store, connection, db, identity)
+        invoice = ledger.locked(store, connection, db, act, identity)
         …
-        return [Create(reconciliation, link=link), ledger.post(store, connection, act, identity, Entry("payment", amount, currency, cause))]
+        return [Create(reconciliation, link=link), ledger.post(store, connection, act, invoice, [Entry("payment", amount, currency, cause)])]
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, Literal
 
-from fhir_server.clinic.acting import Act, content
+from fhir_server.clinic.acting import Act, content, visible
 from fhir_server.outcome import Outcome
 from fhir_server.store import Snapshot, Store
 from fhir_server.store.bills import BALANCE
@@ -79,12 +79,13 @@ class Balance:
         return "cancelled" if self.credited == self.charged and not self.paid and self.credited > 0 else "balanced"
 
 
-def locked(store: Store, connection: Connection, db: Snapshot, identity: str) -> Resource:
-    """The Invoice as it is, which no other transaction changes until this one ends. The caller has looked whether it may be seen."""
+def locked(store: Store, connection: Connection, db: Snapshot, act: Act, identity: str) -> Resource:
+    """The Invoice as it is, which no other transaction changes until this one ends.
+
+    Raises Outcome `not-found` where the caller does not see it, `gone` where it was deleted.
+    """
     connection.execute(_LOCK, (store.registry.types["Invoice"], identity))
-    found = db.read("Invoice", identity)
-    assert found is not None
-    return content(found)
+    return content(visible(db, act, "Invoice", identity))
 
 
 def opened(invoice: Resource) -> None:

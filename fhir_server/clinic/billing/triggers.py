@@ -98,7 +98,8 @@ class Charging:
             visit = fhirjson.loads(version.body) if version is not None and version.body is not None else None
         now = at.astimezone(registry.zone)
         occasion = Occasion(patient, visit, Decimal(1), now, self._currency, source=f"{kind}/{identity}", event=event)
-        return charges(self._store, connection, db, template, occasion)
+        parts = catalogue.current(connection, registry, template, now)
+        return charges(self._store, db, template, parts, occasion)
 
     def _is_late(self, source: Resource, at: datetime) -> bool:
         value: Any = source

@@ -382,7 +382,9 @@ def test_a_follow_up_is_free_within_days_of_a_paid_visit(fhir: Fhir) -> None:
     assert gross(0, "one") == "80.0", "not paid yet"
     act = Act("pay", SYSTEM)
     entry = ledger.Entry("payment", D("80"), "EUR", "PaymentReconciliation/1")
-    carry_out(store, act, lambda connection, db: [ledger.post(store, connection, act, ledger.locked(store, connection, db, invoice["id"]), [entry])])
+    carry_out(
+        store, act, lambda connection, db: [ledger.post(store, connection, act, ledger.locked(store, connection, db, act, invoice["id"]), [entry])]
+    )
     assert balance(fhir, invoice) == {"paid": "80.00", "credited": "0.00", "due": "0.00"}
     assert fhir.get(f"Invoice/{invoice['id']}")["status"] == "balanced"
     assert gross(0, "one") == "0.0"

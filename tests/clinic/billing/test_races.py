@@ -230,7 +230,7 @@ def booked(store: Store, identity: str, entry: ledger.Entry) -> None:
     """As payments do it."""
 
     def prepare(connection: Connection, db: Any) -> list[Any]:
-        invoice = ledger.locked(store, connection, db, identity)
+        invoice = ledger.locked(store, connection, db, ACT, identity)
         ledger.opened(invoice)
         return [ledger.post(store, connection, ACT, invoice, [entry])]
 
