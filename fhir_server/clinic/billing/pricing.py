@@ -126,7 +126,7 @@ class _Pricing:
         for kind in KINDS[1:4]:
             left = sum((line.counted for line in lines), ZERO)
             made = [self._line(each, left) for each in self._of[kind]]
-            lines += made if SIGN[kind] > 0 else _at_most(made, left)
+            lines += made if SIGN[kind] > 0 else _at_most(made, left, self._currency)
         included = [each for each in self._of["tax"] if each.inclusive]
         lines, taxes = self._taken_out(lines, included) if included else (lines, [])
         net = sum((line.counted for line in lines), ZERO)
@@ -150,12 +150,12 @@ class _Pricing:
     def _taken_out(self, lines: list[Line], taxes: list[Component]) -> tuple[list[Line], list[Line]]:
         """The lines without the taxes that are within them, and these."""
         there = sum((line.counted for line in lines), ZERO)
-        fixed = _at_most([self._line(each, ZERO) for each in taxes if each.factor is None], there)
+        fixed = _at_most([self._line(each, ZERO) for each in taxes if each.factor is None], there, self._currency)
         rest = there - sum((line.amount for line in fixed), ZERO)
         rates = [each for each in taxes if each.factor is not None]
         whole = 1 + sum((each.factor for each in rates if each.factor is not None), ZERO)
         made = [self._rounded(each, EXACT.divide(EXACT.multiply(rest, each.factor or ZERO), whole)) for each in rates]
-        found = [*fixed, *_at_most(made, rest)]
+        found = [*fixed, *_at_most(made, rest, self._currency)]
         net = there - sum((line.amount for line in found), ZERO)
         weights = [line.counted for line in lines]
         if not any(weights) or not there:
@@ -164,11 +164,11 @@ class _Pricing:
         return [replace(line, amount=abs(share)) for line, share in zip(lines, shares, strict=True)], found
 
 
-def _at_most(lines: list[Line], left: Decimal) -> list[Line]:
+def _at_most(lines: list[Line], left: Decimal, currency: str) -> list[Line]:
     """The lines, the last of them cut where together they are more than there is."""
     kept = []
     for line in lines:
-        amount = min(line.amount, left)
+        amount = rounded(min(line.amount, left), currency)
         left -= amount
         kept.append(replace(line, amount=amount))
     return kept
