@@ -18,7 +18,7 @@ from fhir_server.spec import Spec, r4
 from fhir_server.store import Store
 from fhir_server.validation import Validator
 
-from . import search_parameters
+from . import bill_templates, search_parameters
 
 MAX_VALUES: Final = 2_000_000
 """Values in a body, as its commas and opening brackets count them. 64 MB of patient records have 1.8 million; of a hostile body 20 million, which
@@ -79,6 +79,8 @@ class Engine:
         self.validator.require(resource)
         if resource_type == "SearchParameter":
             search_parameters.require(resource, self.registry)
+        if resource_type == "ChargeItemDefinition":
+            bill_templates.require(resource, self.spec)
         return dict(resource)
 
 

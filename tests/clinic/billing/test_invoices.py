@@ -105,6 +105,16 @@ def test_only_the_newest_version_that_is_in_force_is_applied(fhir: Fhir) -> None
     assert "draft" in refused(desk(fhir), f"ChargeItemDefinition/{draft}/$apply", body)
 
 
+def test_a_template_whose_conditions_cannot_be_read_does_not_get_in_force(fhir: Fhir) -> None:
+    faulty = template()
+    faulty["propertyGroup"].append({"applicability": [{"expression": "true"}, {"expression": "%patient.("}]})
+    answer = fhir.post("ChargeItemDefinition", faulty, 422)
+    assert answer["issue"][0]["expression"] == ["ChargeItemDefinition.propertyGroup[1].applicability[1].expression"]
+    draft = fhir.post("ChargeItemDefinition", {**faulty, "status": "draft"})
+    change = [{"op": "replace", "path": "/status", "value": "active"}]
+    assert fhir("PATCH", f"ChargeItemDefinition/{draft['id']}", change).status_code == 422
+
+
 def test_conditions_are_about_the_patient_and_the_visit(fhir: Fhir) -> None:
     made = template(tax=None)
     child = {"priceComponent": [{"type": "discount", "factor": D("0.5")}], "applicability": [{"expression": "%patient.birthDate > @2015-01-01"}]}
@@ -223,6 +233,11 @@ def test_a_patient_sees_what_was_issued_and_no_draft(fhir: Fhir) -> None:
     own = desk(fhir, role="patient", patient=patient)
     assert own("GET", f"Invoice/{draft['id']}").status_code == 404
     assert own.ids("Invoice") == [invoice["id"]]
+    desk(fhir).post(f"Invoice/{draft['id']}/$cancel", None, 200)
+    assert own("GET", f"Invoice/{draft['id']}").status_code == 404
+    credited = issued(fhir, patient)
+    note = desk(fhir).post(f"Invoice/{credited['id']}/$credit", ask(reason="x"))
+    assert set(own.ids("Invoice")) == {invoice["id"], credited["id"], note["id"]}
     assert own("POST", f"Invoice/{invoice['id']}/$credit", ask(reason="too dear")).status_code == 403
     assert desk(fhir, role="patient", patient=person(fhir))("GET", f"Invoice/{invoice['id']}").status_code == 404
 
