@@ -118,7 +118,7 @@ def output_of(outputs: list[str], words: str) -> str:
         ("booking demo-patient", "Practitioner/demo-doctor is taken from 2031-03-03T"),
         ("Appointment?_id=$BOOKED", "An Appointment that is booked cannot become fulfilled"),
         ("/\\$issue", "-000001 issued {'value': 95.2, 'currency': 'EUR'}\n"),
-        ("/\\$issue", '"total": 1'),
+        ("/\\$issue", '"total":1'),
         ("/\\$credit", "stays as it is; it is corrected by $credit"),
         ("/\\$credit", "-000001 -11.9\n"),
         ("type=rest", '"code": "110153"'),
