@@ -104,6 +104,15 @@ def test_an_issued_invoice_changes_through_no_door(store: Store, status: str) ->
     store.transact([Put({**whole, "id": identity}, identity)], SYSTEM)
 
 
+def test_an_issued_invoice_goes_with_a_patient_who_is_merged_and_keeps_its_money(store: Store) -> None:
+    whole = invoice(status="issued", totalGross={"value": 5, "currency": "EUR"})
+    identity = make(store, whole, "issue")
+    moved = {**whole, "id": identity, "subject": {"reference": "Patient/survivor"}}
+    refused(store, Put(moved, identity))
+    store.transact([Put(moved, identity)], SYSTEM, operation="merge")
+    refused(store, Put({**moved, "totalGross": {"value": 6, "currency": "EUR"}}, identity), operation="merge")
+
+
 def test_people_issue_and_balance_by_operations_alone(store: Store) -> None:
     draft = make(store, invoice(), grant=STAFF)
     changes: list[Json] = [{"status": "issued"}, {"identifier": [{"system": NUMBER, "value": "INV-1"}]}, {"extension": [{"url": BALANCE}]}]
@@ -133,7 +142,8 @@ def test_a_charge_is_on_one_invoice_until_that_is_taken_back(store: Store) -> No
 def test_a_price_is_not_written_by_hand_nor_what_it_is_made_of(store: Store) -> None:
     refused(store, Create(charge(extension=price(1))), STAFF)
     identity = make(store, charge(extension=price(10)), "apply")
-    for change in ({"extension": price(1)}, {"extension": []}, {"quantity": {"value": 2}}, {"subject": {"reference": "Patient/q"}}):
+    changes: list[Json] = [{"extension": price(1)}, {"extension": []}, {"quantity": {"value": 2}}, {"subject": {"reference": "Patient/q"}}]
+    for change in changes:
         assert refused(store, Patch("ChargeItem", lambda old, new=change: {**old, **new}, identity), STAFF)  # type: ignore[misc]  # bound
     store.transact([Patch("ChargeItem", lambda old: {**old, "status": "not-billable"}, identity)], STAFF)
 
