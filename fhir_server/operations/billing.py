@@ -8,16 +8,17 @@ from typing import Final
 from fhir_server import fhirjson
 from fhir_server.clinic import billing
 from fhir_server.clinic.acting import Act
-from fhir_server.clinic.billing.approvals import Kind, Request
+from fhir_server.clinic.billing.approvals import Kind, Request, listed
 from fhir_server.interactions import Engine, Exchange, Reply
 from fhir_server.interactions.create import written_reply
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM
+from fhir_server.settings import CANON
 from fhir_server.store.ops import Commit
 
 from .acts import first_written, once
-from .operation import Operation, acting
-from .parameters import Inputs
+from .operation import Operation, acting, reading
+from .parameters import Inputs, Json
 
 
 def apply(engine: Engine, exchange: Exchange) -> Reply:
@@ -99,6 +100,26 @@ def reject(engine: Engine, exchange: Exchange) -> Reply:
     return _decided(engine, exchange, "reject")
 
 
+def approvals(engine: Engine, exchange: Exchange) -> Reply:
+    """200 and Parameters: a `request` for each thing that waits for a second person, the oldest first. Raises `forbidden` but for the desk."""
+    Inputs(engine, exchange, ())
+    billing.require_desk(Act("approvals", exchange.grant))
+    with engine.store.database.connection() as connection:
+        parts = [{"name": "request", "part": _told(each)} for each in listed(connection)]
+    return Reply(200, fhirjson.dumps({"resourceType": "Parameters"} | ({"parameter": parts} if parts else {})))
+
+
+def _told(request: Request) -> list[Json]:
+    return [
+        {"name": "id", "valueString": request.id},
+        {"name": "kind", "valueCode": request.kind},
+        {"name": "invoice", "valueReference": {"reference": f"Invoice/{request.invoice}"}},
+        {"name": "amount", "valueMoney": {"value": request.amount, "currency": request.currency}},
+        {"name": "reason", "valueString": request.reason},
+        {"name": "asked-by", "valueString": request.asked_by.partition(" ")[2]},
+    ]
+
+
 def _adjusted(engine: Engine, exchange: Exchange, kind: Kind) -> Reply:
     inputs = Inputs(engine, exchange, ("amount", "factor", "reason"))
     identity = inputs.needed("id", exchange.id)
@@ -161,5 +182,6 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
     ("Invoice", "discount"): acting("Invoice-discount", discount, "instance"),
     ("Invoice", "write-off"): acting("Invoice-write-off", write_off, "instance"),
     ("Invoice", "approve"): acting("Invoice-approve", approve, "instance"),
+    ("Invoice", "approvals"): reading(CANON, "Invoice-approvals", approvals, frozenset({"type"})),
     ("Invoice", "reject"): acting("Invoice-reject", reject, "instance"),
 }

@@ -16,6 +16,8 @@ from fhir_server.store import Store
 from fhir_server.store.database import Connection, scalar
 
 Kind = Literal["discount", "write-off", "refund"]
+MOST: Final = 500
+"""Requests that are listed at a time."""
 _COLUMNS: Final = "id, kind, invoice, amount, currency, reason, state, asked_by"
 _ADD: Final = """
 INSERT INTO billing_request (id, kind, invoice, amount, currency, reason, state, asked, asked_by) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
@@ -23,6 +25,7 @@ INSERT INTO billing_request (id, kind, invoice, amount, currency, reason, state,
 _WAITING: Final = (
     f"SELECT {_COLUMNS} FROM billing_request WHERE invoice = %s AND state = 'waiting' AND (%s::text IS NULL OR id = %s) ORDER BY asked, id FOR UPDATE"  # noqa: S608 - our own columns
 )
+_ALL: Final = f"SELECT {_COLUMNS} FROM billing_request WHERE state = 'waiting' ORDER BY asked, id LIMIT %s"  # noqa: S608 - our own columns
 _SETTLE: Final = "UPDATE billing_request SET state = %s, decided = %s, decided_by = %s WHERE id = %s"
 _GIVEN: Final = "SELECT coalesce(sum(amount), 0) FROM billing_request WHERE invoice = %s AND kind = %s AND state = 'approved'"
 
@@ -60,6 +63,11 @@ def ask(store: Store, connection: Connection, act: Act, kind: Kind, invoice: str
 def waiting(connection: Connection, invoice: str, identity: str | None = None) -> list[Request]:
     """The requests of an invoice that wait, or the one of these with an id; locked."""
     return [Request(*row) for row in connection.execute(_WAITING, (invoice, identity, identity)).fetchall()]
+
+
+def listed(connection: Connection) -> list[Request]:
+    """All requests that wait, the oldest first, up to MOST."""
+    return [Request(*row) for row in connection.execute(_ALL, (MOST,)).fetchall()]
 
 
 def settled(connection: Connection, invoice: str) -> None:

@@ -6,13 +6,16 @@ import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fhir_server import fhirjson
+from fhir_server.interactions import Engine
 from fhir_server.operations.conformance import FOLDER, install
-from fhir_server.settings import CANON
+from fhir_server.operations.load import load_paths
+from fhir_server.settings import CANON, Settings
 from fhir_server.spec import r4
 from fhir_server.validation import Validator
 from tests.clinic.billing.world import (
@@ -30,7 +33,7 @@ from tests.clinic.billing.world import (
     template,
     visit,
 )
-from tests.interactions.conftest import Fhir, MakeFhir, issues, unique
+from tests.interactions.conftest import Fhir, MakeFhir, entry, issues, unique
 
 D = Decimal
 
@@ -227,6 +230,38 @@ def test_lines_keep_the_version_that_they_were_made_by(fhir: Fhir) -> None:
     assert fhir.ids(f"Invoice?billing-template={made['url']}|1") == [invoice["id"]]
 
 
+def by_load(fhir: Fhir, folder: Path, bundle: Json) -> int:
+    """Loads a file; 422 where that is refused."""
+    (folder / "again.json").write_bytes(fhirjson.dumps(bundle))
+    engine = Engine.build(fhir.app.extensions["store"], Settings(data=folder, jwt_secret="x" * 32))
+    return 422 if load_paths(engine, [folder / "again.json"], lambda _path, _loaded: None).refused else 200
+
+
+@pytest.mark.parametrize("door", ["put", "patch", "fhirpath", "delete", "conditional delete", "transaction", "batch", "load"])
+def test_an_issued_invoice_stays_as_it_is_at_every_door(fhir: Fhir, door: str, tmp_path: Path) -> None:
+    patient = person(fhir)
+    path = f"Invoice/{issued(fhir, patient)['id']}"
+    before = fhir("GET", path).data
+    changed = {**fhirjson.loads(before), "note": [{"text": "free of charge"}]}
+    removed = {"name": "operation", "part": [{"name": "type", "valueCode": "delete"}, {"name": "path", "valueString": "Invoice.lineItem[0]"}]}
+
+    def bundle(kind: str) -> Json:
+        return {"resourceType": "Bundle", "type": kind, "entry": [entry("PUT", path, changed)]}
+
+    doors: dict[str, Callable[[], int]] = {
+        "put": lambda: fhir("PUT", path, changed).status_code,
+        "patch": lambda: fhir("PATCH", path, [{"op": "remove", "path": "/lineItem"}]).status_code,
+        "fhirpath": lambda: fhir("PATCH", path, {"resourceType": "Parameters", "parameter": [removed]}).status_code,
+        "delete": lambda: fhir("DELETE", path).status_code,
+        "conditional delete": lambda: fhir("DELETE", f"Invoice?subject=Patient/{patient}").status_code,
+        "transaction": lambda: fhir("POST", "", bundle("transaction")).status_code,
+        "batch": lambda: int(json.loads(fhir("POST", "", bundle("batch")).data)["entry"][0]["response"]["status"][:3]),
+        "load": lambda: by_load(fhir, tmp_path, bundle("transaction")),
+    }
+    assert doors[door]() == 422
+    assert fhir("GET", path).data == before
+
+
 def test_a_patient_sees_what_was_issued_and_no_draft(fhir: Fhir) -> None:
     patient = person(fhir)
     draft, invoice = drafted(fhir, patient), issued(fhir, patient)
@@ -347,6 +382,9 @@ def test_a_discount_over_the_limit_waits_for_a_second_person(fhir: Fhir) -> None
     assert "second person" in refused(ann, f"{path}/$approve", None, 403)
     refused(bob, f"{path}/$approve", ask(request="another"), 404)
     request = waiting["parameter"][0]["valueString"]
+    (listed,) = [each["part"] for each in bob.get("Invoice/$approvals")["parameter"] if each["part"][0]["valueString"] == request]
+    assert [part.get("valueString") for part in listed] == [request, None, None, None, "b", "ann"]
+    assert desk(fhir, role="doctor")("GET", "Invoice/$approvals").status_code == 403
     assert bob.post(f"{path}/$approve", ask(request=request), 200)["totalGross"]["value"] == 140.0
     refused(bob, f"{path}/$approve", None, 404)
     ann.post(f"{path}/$discount", ask(factor=D("0.5"), reason="c"), 202)
