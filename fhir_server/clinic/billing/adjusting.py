@@ -104,10 +104,10 @@ def _amount(asked: Asked, there: Decimal, currency: str) -> Decimal:
         amount = rounded(EXACT.multiply(there, asked.factor), currency)
     else:
         amount = there if asked.amount is None else asked.amount
-    if amount != rounded(amount, currency):
-        raise Outcome("business-rule", f"An amount in {currency} has {digits(currency)} digits", code="value")
     if not 0 < amount <= there:
         raise Outcome("business-rule", f"There are {there} {currency} that can be given up: the amount is more than 0 and not over that")
+    if amount != rounded(amount, currency):
+        raise Outcome("business-rule", f"An amount in {currency} has {digits(currency)} digits", code="value")
     return amount
 
 

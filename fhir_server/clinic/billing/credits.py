@@ -66,7 +66,7 @@ def credit(store: Store, act: Act, identity: str, wanted: Wanted) -> Commit:
         named = new_id()
         entry = ledger.Entry("credit", amount, before.currency, f"Invoice/{named}")
         posted = ledger.post(store, connection, act, invoice, [entry])
-        again = freed(invoice) if wanted.rebill and amount == before.charged and not before.paid else []
+        again = freed(invoice) if wanted.rebill and before.credited + amount == before.charged and not before.paid else []
         now = store.clock().astimezone(store.registry.zone)
         issuer = str(invoice.get("issuer", {}).get("reference", ""))
         number, at = series.take(connection, db, issuer, "credit-note", now)
@@ -100,7 +100,7 @@ def _shares(invoice: Resource, prices: Sequence[Price], credited: Sequence[Price
     amount = before.left if wanted.amount is None else wanted.amount
     if wanted.currency not in (None, before.currency):
         raise Outcome("business-rule", f"The invoice is in {before.currency}, not in {wanted.currency}")
-    if amount != rounded(amount, before.currency) or not 0 < amount <= before.left:
+    if not 0 < amount <= before.left or amount != rounded(amount, before.currency):
         raise Outcome("business-rule", f"Of the invoice {before.left} {before.currency} are left to credit, not {amount}")
     return shared(rounded(amount, before.currency), left, before.currency)
 

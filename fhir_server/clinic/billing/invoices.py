@@ -172,7 +172,11 @@ def _chosen(store: Store, act: Act, db: Snapshot, chosen: Chosen) -> list[Resour
     if chosen.charges:
         if len(chosen.charges) > MOST_LINES:
             raise Outcome("parameter", f"An invoice has {MOST_LINES:,} lines at the most")
-        charges = [content(visible(db, act, "ChargeItem", identity)) for identity in dict.fromkeys(chosen.charges)]
+        wanted = list(dict.fromkeys(chosen.charges))
+        there = {version.id: content(version) for version in db.seen_by(act.grant).read_many([("ChargeItem", each) for each in wanted])}
+        if missing := [each for each in wanted if each not in there]:
+            raise Outcome("not-found", f"ChargeItem/{missing[0]} does not exist")
+        charges = [there[each] for each in wanted]
         for charge in charges:
             if charge.get("status") != "billable":
                 raise Outcome("business-rule", f"ChargeItem/{charge['id']} is {charge.get('status')}, not billable", expression="ChargeItem.status")

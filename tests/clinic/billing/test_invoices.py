@@ -91,7 +91,9 @@ def test_who_may_charge_and_what_they_must_see(fhir: Fhir) -> None:
     refused(desk(fhir), path, None, 400)
     refused(desk(fhir), path, ask(patient="Patient/nobody"), 404)
     refused(desk(fhir), "ChargeItemDefinition/nothing/$apply", body, 404)
-    refused(desk(fhir), path, ask(patient=f"Patient/{patient}", quantity=D("-1")))
+    for quantity in ("-1", "0", "1e150"):
+        refused(desk(fhir), path, ask(patient=f"Patient/{patient}", quantity=D(quantity)))
+    refused(desk(fhir), "Invoice/$generate", ask(charge_item=["ChargeItem/nothing", "ChargeItem/none"]), 404)
     assert "another patient" in refused(desk(fhir), path, ask(patient=f"Patient/{patient}", encounter=f"Encounter/{visit(fhir, person(fhir))}"))
 
 
@@ -316,6 +318,9 @@ def test_an_amount_is_credited_from_each_line_with_its_taxes(fhir: Fhir) -> None
     assert "credit note" in refused(desk(fhir), f"Invoice/{note['id']}/$credit", ask(reason="x"))
     refused(desk(fhir), path, ask(amount=D("1")), 400)
     refused(desk(fhir), path, ask(amount={"value": 1, "currency": "USD"}, reason="x"))
+    for huge in ("1e150", "1e-150", "-1"):
+        refused(desk(fhir), path, ask(amount=D(huge), reason="x"))
+        refused(desk(fhir), f"Invoice/{invoice['id']}/$write-off", ask(amount=D(huge), reason="x"))
 
 
 def test_a_line_is_credited_wholly_and_only_once(fhir: Fhir) -> None:
