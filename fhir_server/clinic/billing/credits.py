@@ -102,6 +102,8 @@ def _shares(invoice: Resource, prices: Sequence[Price], credited: Sequence[Price
         raise Outcome("business-rule", f"The invoice is in {before.currency}, not in {wanted.currency}")
     if not 0 < amount <= before.left or amount != rounded(amount, before.currency):
         raise Outcome("business-rule", f"Of the invoice {before.left} {before.currency} are left to credit, not {amount}")
+    if sum(left, ZERO) < amount or any(each < 0 for each in left):
+        raise Outcome("business-rule", "The lines of the invoice do not come to its total, so they cannot be credited", expression="Invoice.lineItem")
     return shared(rounded(amount, before.currency), left, before.currency)
 
 

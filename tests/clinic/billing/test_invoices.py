@@ -323,6 +323,20 @@ def test_an_amount_is_credited_from_each_line_with_its_taxes(fhir: Fhir) -> None
         refused(desk(fhir), f"Invoice/{invoice['id']}/$write-off", ask(amount=D(huge), reason="x"))
 
 
+def test_an_invoice_of_another_system_begins_with_its_total(fhir: Fhir) -> None:
+    total = {"value": 50, "currency": "EUR"}
+    base = {"type": "base", "amount": total}
+    line: Json = {"chargeItemCodeableConcept": {"text": "x"}, "priceComponent": [base]}
+    made: Json = {"resourceType": "Invoice", "status": "issued", "totalGross": total, "lineItem": [line]}
+    invoice = fhir.post("Invoice", made)["id"]
+    desk(fhir).post(f"Invoice/{invoice}/$credit", ask(amount=D("20"), reason="x"))
+    assert balance(fhir, invoice) == {"paid": "0.00", "credited": "20.00", "due": "30.00"}
+    bare = fhir.post("Invoice", {**made, "lineItem": [{"chargeItemCodeableConcept": {"text": "x"}}]})["id"]
+    assert "do not come to its total" in refused(desk(fhir), f"Invoice/{bare}/$credit", ask(reason="x"))
+    none = fhir.post("Invoice", {"resourceType": "Invoice", "status": "issued", "lineItem": [line]})["id"]
+    refused(desk(fhir), f"Invoice/{none}/$credit", ask(reason="x"))
+
+
 def test_a_line_is_credited_wholly_and_only_once(fhir: Fhir) -> None:
     invoice = issued(fhir, None, template("100"), template("50"))
     path = f"Invoice/{invoice['id']}/$credit"
