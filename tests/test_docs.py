@@ -18,6 +18,7 @@ import requests
 from fhir_server import settings as settings_module
 from fhir_server.access.tables import account
 from fhir_server.cli import later, root
+from fhir_server.clinic.billing.tables import ledger_entry
 from fhir_server.clinic.messages.tables import message
 from fhir_server.clinic.scheduling.tables import scheduling_setting
 from fhir_server.hl7v2.outbound.tables import hl7v2_peer
@@ -125,6 +126,10 @@ def output_of(outputs: list[str], words: str) -> str:
         ("TODAY=", "in-progress\n"),
         ("prescribe()", "an allergy to Penicillin is recorded"),
         ("happens complete", "active\nactive\nproposed\nfinished\n"),
+        ("/\\$issue", "-000001 issued {'value': 95.2, 'currency': 'EUR'}\n"),
+        ("/\\$issue", '"total":1'),
+        ("/\\$credit", "stays as it is; it is corrected by $credit"),
+        ("/\\$credit", "-000001 -11.9\n"),
         ("type=rest", '"code": "110153"'),
         ("access-report", "Patient/"),
         ("audit verify", " events hold, head "),
@@ -262,5 +267,5 @@ def test_folders_packages_and_tables_that_are_named_are_there() -> None:
     named = re.findall(r"^\| (`[a-z0-9_`, ]+`) \|", architecture, re.MULTILINE)
     assert {name for row in named for name in re.findall(r"`([a-z0-9_]+)`", row)} == set(metadata.tables)
     # Each module of tables adds its own to the one set when it is imported.
-    named_here = {tables.resource.name, account.name, hl7v2_message.name, hl7v2_peer.name, scheduling_setting.name, message.name}
+    named_here = {tables.resource.name, account.name, hl7v2_message.name, hl7v2_peer.name, scheduling_setting.name, message.name, ledger_entry.name}
     assert named_here <= set(metadata.tables)

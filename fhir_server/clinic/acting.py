@@ -87,7 +87,15 @@ def carry_out(store: Store, act: Act, prepare: Prepare, beside: Callable[[Connec
         if act.beside is not None:
             act.beside(connection, commit)
 
-    return store.transact(prepare, act.authority, request_id=act.request_id, address=act.address, provenance=_provenance(store, act), beside=both)
+    return store.transact(
+        prepare,
+        act.authority,
+        request_id=act.request_id,
+        address=act.address,
+        provenance=_provenance(store, act),
+        beside=both,
+        operation=act.name,
+    )
 
 
 def visible(db: Snapshot, act: Act, resource_type: str, identity: str) -> Version:

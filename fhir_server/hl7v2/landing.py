@@ -101,10 +101,11 @@ def _land(engine: Engine, converted: Converted, message: Message, work: Work, un
     provenance = _provenance(message, work)
     if ops:
         # A patient who has changed since may have been merged into another.
-        yield Write(ops, provenance, [(PATIENT, identity, version) for identity, version in planned.seen.items()], result)
+        seen = [(PATIENT, identity, version) for identity, version in planned.seen.items()]
+        yield Write(ops, provenance, seen, result, merges=bool(planned.merged))
     while planned.merged and (ops := [*merge.moved(engine.store, work.grant, planned.merged)]):
         # Committed by others at the same moment; whoever comes later finds the patient merged.
-        yield Write(ops, provenance)
+        yield Write(ops, provenance, merges=True)
     return result
 
 

@@ -93,13 +93,15 @@ class Found:
 class Write:
     """What a message writes, in one transaction, with its `provenance`; `seen` are versions that must not have changed, as those of a `Unit`.
 
-    With a `result` the stored message and its acknowledgement are committed in the same transaction, or nothing is.
+    With a `result` the stored message and its acknowledgement are committed in the same transaction, or nothing is. One that `merges` patients writes
+    also what nothing else may change any more.
     """
 
     ops: Sequence[Put]
     provenance: Resource
     seen: Sequence[tuple[str, str, int]] = ()
     result: Result | None = None
+    merges: bool = False
 
 
 Steps = Generator[Look | Write, Found, Result]

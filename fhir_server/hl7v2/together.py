@@ -145,7 +145,8 @@ class _Run:
 
 
 def _unit(work: Work, write: Write) -> Unit:
-    return Unit(write.ops, work.grant, work.peer.request_id or work.id, work.peer.address, write.provenance, write.seen)
+    operation = "merge" if write.merges else ""
+    return Unit(write.ops, work.grant, work.peer.request_id or work.id, work.peer.address, write.provenance, write.seen, operation)
 
 
 def _begin(task: Task) -> None:

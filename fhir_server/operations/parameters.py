@@ -78,8 +78,10 @@ class Inputs:
     def number(self, name: str) -> int | None:
         """A whole number that is not negative. Raises Outcome `parameter` for anything else."""
         value = self._values.get(name)
-        if value is None:
-            return None
+        return None if value is None else self._whole(name, value)
+
+    @staticmethod
+    def _whole(name: str, value: Any) -> int:
         if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= len(str(MAX_NUMBER)):
             value = int(value)
         if type(value) is not int or not 0 <= value <= MAX_NUMBER:
@@ -89,6 +91,10 @@ class Inputs:
     def texts(self, name: str) -> list[str]:
         """Those values of a repeated parameter that are texts."""
         return [value for value in self._several[name] if isinstance(value, str)]
+
+    def numbers(self, name: str) -> list[int]:
+        """The values of a repeated parameter, each as `number` has one. Raises Outcome `parameter` for anything else."""
+        return [self._whole(name, value) for value in self._several[name]]
 
     def objects(self, name: str) -> list[Json]:
         """Those values of a repeated parameter that have elements."""
@@ -115,6 +121,30 @@ class Inputs:
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | Decimal)):
             raise Outcome("parameter", f"The parameter '{name}' is a number such as 1.5, not '{str(value)[:80]}'", code="value")
         return None if value is None else Decimal(value)
+
+    def money(self, name: str) -> tuple[Decimal, str] | None:
+        """An amount and its currency: a Money, or a plain number in the clinic's currency. Raises Outcome `parameter` for anything else."""
+        value = self._values.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            amount = self.decimal(name)
+            assert amount is not None
+            return amount, self._engine.currency
+        amount = value.get("value")
+        if isinstance(amount, bool) or not isinstance(amount, int | Decimal):
+            raise Outcome("parameter", f"The parameter '{name}' is an amount of money with a value", code="value")
+        return Decimal(amount), str(value.get("currency", self._engine.currency))
+
+    def quantity(self, name: str) -> Decimal | None:
+        """A number, or the value of a Quantity. Raises Outcome `parameter` for anything else."""
+        value = self._values.get(name)
+        if not isinstance(value, dict):
+            return self.decimal(name)
+        number = value.get("value")
+        if isinstance(number, bool) or not isinstance(number, int | Decimal):
+            raise Outcome("parameter", f"The parameter '{name}' is a number, or a Quantity with a value", code="value")
+        return Decimal(number)
 
     def object(self, name: str) -> Json | None:
         """A value with elements, such as a Coding. Raises Outcome `parameter` for a text: it cannot come in the query."""

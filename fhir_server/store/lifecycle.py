@@ -44,6 +44,23 @@ MOVES: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "cancelled": ("entered-in-error",),
         "entered-in-error": (),
     },
+    "ChargeItemDefinition": {"draft": ("active", "retired"), "active": ("retired",), "retired": ()},
+    "ChargeItem": {
+        "planned": ("billable", "not-billable", "aborted", "entered-in-error"),
+        "billable": ("planned", "billed", "not-billable", "aborted", "entered-in-error"),
+        "not-billable": ("billable", "aborted", "entered-in-error"),
+        "billed": ("billable",),
+        "aborted": ("entered-in-error",),
+        "entered-in-error": (),
+    },
+    "Invoice": {
+        # Of nothing there is nothing to be paid.
+        "draft": ("issued", "balanced", "cancelled", "entered-in-error"),
+        "issued": ("balanced", "cancelled"),
+        "balanced": ("issued", "cancelled"),
+        "cancelled": (),
+        "entered-in-error": (),
+    },
 }
 """By type and status, those that may come next; a status without any is final, and one that is not here, as `unknown`, says nothing."""
 

@@ -85,7 +85,7 @@ class Unit:
 
     Its events in the audit trail have the `request_id` and the caller's `address`. A `provenance`, valid but for its targets, is created for all that
     it writes. `seen` are resources (type, id, version) that it goes by and does not write: they have to be of that version still, and stay so until
-    the commit.
+    the commit. An `operation` of the server's own is named that keeps the rules of bills by itself, which plain writes are held to.
     """
 
     ops: Ops
@@ -94,6 +94,7 @@ class Unit:
     address: str = ""
     provenance: Resource | None = None
     seen: Sequence[tuple[str, str, int]] = ()
+    operation: str = ""
 
 
 @dataclass(frozen=True, slots=True)

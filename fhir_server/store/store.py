@@ -307,6 +307,7 @@ class Store:
         address: str = "",
         provenance: Resource | None = None,
         beside: Callable[[Connection, Commit], None] | None = None,
+        operation: str = "",
     ) -> Commit:
         """Does all ops in one database transaction or none; durable when it returns.
 
@@ -316,12 +317,13 @@ class Store:
         does nothing and says so. `then` reads what was written before it is committed; if it raises, nothing is. `beside` is the last before the
         commit: given the connection and what will have been done, it may write rows of its own, which stand or fall with the resources. Each version
         that is written leaves an event in the audit trail, in the same transaction, with the request's id and the caller's `address`. A `provenance`,
-        valid but for its targets, is created for all that is written; an amendment has one made for it.
+        valid but for its targets, is created for all that is written; an amendment has one made for it. An `operation` of the server's own is named
+        that keeps the rules of bills by itself, which plain writes are held to.
         Raises Outcome: `precondition` and `multiple-matches` (412), `forbidden`, `not-found` and `gone` (patch), `conflict` (409),
         `parameter` (two ops on one identity), `method` (AuditEvent), `unavailable`.
         A transaction that loses against another is run again, up to six times.
         """
-        unit = Unit(ops, grant, request_id, address, provenance)
+        unit = Unit(ops, grant, request_id, address, provenance, operation=operation)
         hook = None if beside is None else lambda connection, commits: beside(connection, commits[0])
         return self._transact((unit,), Extras(lookups, once, then, hook))[0]
 

@@ -349,12 +349,38 @@ outbox: Final = Table(
 )
 """Changes that a consumer has still to hear of, written by the transactions that made them. See `outbox`."""
 
+billed: Final = Table(
+    "billed",
+    metadata,
+    Column("charge", Text(collation="C"), primary_key=True),
+    Column("rid", BigInteger, nullable=False),
+    Index("billed_rid", "rid"),
+)
+"""Which invoice each ChargeItem, by id, is on: no more than one. See `bills`."""
+
+billing_template: Final = Table(
+    "billing_template",
+    metadata,
+    Column("rid", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", Text(collation="C"), nullable=False),
+    Column("url", Text(collation="C"), nullable=False),
+    Column("version", Text(collation="C"), nullable=False),
+    Column("active", Boolean, nullable=False),
+    # What makes the server apply it, and the templates that it is a part of.
+    Column("events", ARRAY(Text(collation="C")), nullable=False),
+    Column("whole", ARRAY(Text(collation="C")), nullable=False),
+    UniqueConstraint("url", "version"),
+)
+"""The ChargeItemDefinitions that are active, or were. See `bills`."""
+
 __all__ = [
     "BLOCK",
     "INDEX_TABLES",
     "audit_anchor",
     "audit_chain",
     "audit_event",
+    "billed",
+    "billing_template",
     "consent_generation",
     "consent_permit",
     "consent_rule",

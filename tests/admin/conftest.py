@@ -86,6 +86,7 @@ ADDRESSES = (
     ("GET", f"{BASE}/scheduling/policies"),
     ("PATCH", f"{BASE}/scheduling/policies"),
     ("GET", f"{BASE}/scheduling/affected"),
+    ("POST", f"{BASE}/billing/templates/preview"),
 )
 
 
