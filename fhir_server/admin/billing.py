@@ -30,8 +30,8 @@ Json = dict[str, Any]
 
 
 @routes.route("/billing/templates/preview", methods=["POST"])
-@routes.arguments(schemas.Preview)
-@routes.response(200, schemas.Previewed)
+@routes.arguments(schemas.BillPreview)
+@routes.response(200, schemas.BillPreviewed)
 def preview(given: dict[str, Any]) -> Response:
     """Try a bill template out
 

@@ -47,7 +47,7 @@ class Case(Strict):
     expected = fields.Nested(Expected)
 
 
-class Preview(Strict):
+class BillPreview(Strict):
     """A template, and whom it is tried out on."""
 
     template = fields.Dict(keys=fields.String(), required=True, metadata={"description": "A ChargeItemDefinition, stored or not."})
@@ -76,7 +76,7 @@ class CaseResult(Schema):
     passed = fields.Boolean(required=True, allow_none=True, metadata={"description": "Whether it is as expected; null where nothing was."})
 
 
-class Previewed(Schema):
+class BillPreviewed(Schema):
     """What the cases come to, in their order."""
 
     items = fields.List(fields.Nested(CaseResult), required=True)

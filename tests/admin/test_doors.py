@@ -9,6 +9,7 @@ import jwt
 import pytest
 
 from fhir_server.access import ROLES
+from fhir_server.access.roles import RELEASED
 from fhir_server.access.roles import Role
 from tests.web.conftest import NO_OBJECTS, SECRET, Clinic
 
@@ -135,6 +136,6 @@ def test_roles_are_told_as_they_are(desk: Desk) -> None:
     assert results == {
         "types": ["DiagnosticReport", "Observation"],
         "permissions": "rs",
-        "held_to": ["status=final,amended,corrected"],
+        "held_to": [RELEASED],
         "editable": [],
     }
