@@ -20,7 +20,7 @@ from .values import authority, number, parse_time
 Json = dict[str, Any]
 Function = Callable[[Repetition, Context, Mapping[str, Table]], Any]
 
-_RANGE: Final = re.compile(r"\s*(-?[\d.]+)\s*(?:-|–|to|\.\.)\s*(-?[\d.]+)\s*")  # noqa: RUF001 - the dash that printed ranges have
+_RANGE: Final = re.compile(r"\s*(-?[\d.]+)\s*(?:-|–|to|\.\.)\s*(-?[\d.]+)\s*")
 _BOUND: Final = re.compile(r"\s*(<=?|>=?|≤|≥)\s*(-?[\d.]+)\s*")
 _MAGIC: Final[Mapping[str, bytes]] = {
     "application/pdf": b"%PDF",

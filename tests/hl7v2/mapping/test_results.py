@@ -102,7 +102,7 @@ def test_a_field_that_repeats_is_components_in_its_order(converter: Converter) -
     [
         ("70-110", "mg/dL", 70, 110),
         ("13 to 18", "g/mL^grams per milliliter^UCUM", 13, 18),
-        ("3.5 – 5.0 mmol/L", "mmol/L", 3.5, 5.0),  # noqa: RUF001 - as labs print it
+        ("3.5 – 5.0 mmol/L", "mmol/L", 3.5, 5.0),
         ("<5", "U", None, 5),
         (">=60", "U", 60, None),
         ("70_105", "mg/dL", None, None),
