@@ -62,7 +62,7 @@ def press(sheet: dict[str, Any], look: Look) -> bytes:
     try:
         made: bytes = typst.compile(main, pdf_standards=_STANDARDS, **asked)
     except typst.TypstError as error:
-        if "could not be displayed" not in str(error):
+        if not str(error).startswith("PDF/"):
             raise
         # Both standards refuse a character that no font has.
         made = typst.compile(main, pdf_standards=_LESS, **asked)
@@ -73,7 +73,8 @@ def press(sheet: dict[str, Any], look: Look) -> bytes:
 def _fonts() -> Any:
     import typst  # noqa: PLC0415 - see press
 
-    return typst.Fonts(include_system_fonts=False, include_embedded_fonts=False, font_paths=[str(files(__package__).joinpath("fonts"))])
+    # Those of the machine would make another paper on each; those that Typst brings along have what ours lack.
+    return typst.Fonts(include_system_fonts=False, include_embedded_fonts=True, font_paths=[str(files(__package__).joinpath("fonts"))])
 
 
 def _qr(link: str | None) -> list[str] | None:

@@ -58,7 +58,7 @@ def token(record: Record, wording: Wording) -> Sheet:
         "token",
         record,
         wording,
-        heading=number,
+        heading=number or "–",
         facts=[
             (wording("arrived"), wording.time(arrived or main.get("period", {}).get("start") or "")),
             (wording("place"), wording.joined(dict.fromkeys(record.named(each.get("location")) for each in main.get("location", ())))),

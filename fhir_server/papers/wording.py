@@ -115,13 +115,16 @@ class Wording:
             at = self.moment(text)
             day = format_date(at.date(), "full" if weekday else "medium", locale=self.locale)
             return f"{day}, {format_datetime(at, 'short', locale=self.locale).rpartition(', ')[2]}"
-        except (ValueError, OverflowError):
+        except ValueError:
             return text
 
     def moment(self, text: str) -> datetime:
         """A time of FHIR in the clinic's zone. Raises ValueError."""
         at = datetime.fromisoformat(text)
-        return at.replace(tzinfo=self.zone) if at.tzinfo is None else at.astimezone(self.zone)
+        try:
+            return at.replace(tzinfo=self.zone) if at.tzinfo is None else at.astimezone(self.zone)
+        except OverflowError:
+            raise ValueError(f"{text} is beyond the calendar") from None
 
     def joined(self, parts: Iterable[str]) -> str:
         """Those of the parts that say something, with commas."""

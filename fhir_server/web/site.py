@@ -24,6 +24,7 @@ from .forms import Cookies, FormGuard
 from .joining import Joining
 from .own_account import OwnAccount
 from .pages import Pages, stylesheet
+from .paper import PaperView
 from .registering import Registering
 from .views import Kit
 
@@ -37,7 +38,7 @@ def blueprint(engine: Engine, settings: Settings, messenger: Messenger, clock: C
     kit = Kit(Pages(settings), FormGuard(settings), Browser(engine.store, settings, clock), Cookies(settings), sign_in)
     web = Blueprint("web", __name__)
     web.register_blueprint(auth_blueprint(engine, settings, sign_in, registering, clock))
-    web.register_blueprint(_pages_blueprint(kit, registering))
+    web.register_blueprint(_pages_blueprint(kit, registering, engine))
     return web
 
 
@@ -51,12 +52,12 @@ def elsewhere(settings: Settings) -> Callable[[HTTPException], Response]:
     return answer
 
 
-def _pages_blueprint(kit: Kit, registering: Registering) -> Blueprint:
+def _pages_blueprint(kit: Kit, registering: Registering, engine: Engine) -> Blueprint:
     routes = Blueprint("pages", __name__)
     routes.register_error_handler(Exception, kit.pages.fault)
     routes.add_url_rule("/", "home", lambda: kit.page("home.html"))
     routes.add_url_rule("/pages/<name>.css", "style", _style)
-    for views in (Entrance(kit), Joining(kit, registering), OwnAccount(kit)):
+    for views in (Entrance(kit), Joining(kit, registering), OwnAccount(kit), PaperView(kit, engine.store)):
         views.add_to(routes)
     return routes
 

@@ -33,7 +33,7 @@ CODE: Final = f"{CANON}/sid/paper-code"
 DIGEST: Final = f"{CANON}/sid/paper-sha256"
 KIND: Final = f"{CANON}/CodeSystem/paper"
 FORMAT: Final = f"{CANON}/CodeSystem/paper-format"
-_LASTING: Final = {
+LASTING: Final = {
     "invoice": frozenset({"issued", "balanced"}),
     "receipt": frozenset({"active"}),
     "prescription": frozenset({"active"}),
@@ -185,7 +185,7 @@ def _printed(wanted: Wanted, record: Record, wording: Wording, look: Look) -> by
 
 def _lasts(kind: str, gathered: Gathered) -> bool:
     """Whether the first paper is to be kept: it is valid, and nothing on it is held back from its patient."""
-    valid = _LASTING.get(kind)
+    valid = LASTING.get(kind)
     if valid is None:
         return False
     parts = gathered.record.beside.get("slip") or [gathered.record.main]

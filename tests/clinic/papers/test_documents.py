@@ -282,6 +282,42 @@ def test_a_payment_has_a_receipt(fhir: Fhir, patient: str) -> None:
     assert fhir.get(f"Invoice/{invoice}")["identifier"][0]["value"] in text.replace("\n", "")
 
 
+def scanned(fhir: Fhir, reference: str) -> Any:
+    (document,) = papers_of(fhir, reference)
+    return fhir.app.test_client(use_cookies=False).get(f"/paper/{document['identifier'][0]['value']}")
+
+
+def test_a_code_tells_whoever_has_it_what_stands_on_the_paper(fhir: Fhir, patient: str) -> None:
+    invoice = invoice_of(fhir, patient)
+    printed(as_role(fhir, "staff"), f"Invoice/{invoice}/$document")
+    page = scanned(fhir, f"Invoice/{invoice}")
+    assert page.status_code == 200
+    assert "it is valid" in page.text
+    assert "48.2 EUR" in page.text
+    assert "A. R." in page.text
+    assert "Rivera" not in page.text
+
+
+def test_a_code_tells_of_a_prescription_that_was_stopped(fhir: Fhir, patient: str) -> None:
+    made = {
+        "resourceType": "MedicationRequest",
+        "status": "active",
+        "intent": "order",
+        "medicationCodeableConcept": {"text": "<b>Ramipril</b>"},
+        "subject": {"reference": f"Patient/{patient}"},
+    }
+    written = fhir.post("MedicationRequest", made)
+    printed(as_role(fhir, "doctor"), f"MedicationRequest/{written['id']}/$document")
+    assert "&lt;b&gt;Ramipril" in scanned(fhir, f"MedicationRequest/{written['id']}").text
+    fhir.put(f"MedicationRequest/{written['id']}", written | {"status": "stopped"})
+    assert "does not count any more" in scanned(fhir, f"MedicationRequest/{written['id']}").text
+
+
+@pytest.mark.parametrize("code", ["A" * 16, "x", "A" * 1_000, "%00" * 16, "..%2f..%2fetc"])
+def test_a_code_that_was_made_up_leads_nowhere(fhir: Fhir, code: str) -> None:
+    assert fhir.app.test_client(use_cookies=False).get(f"/paper/{code}").status_code == 404
+
+
 @pytest.mark.parametrize("query", ["paper=a5", "kind=token", "language=" + "x" * 40, "other=1"])
 def test_what_is_not_understood_is_refused(fhir: Fhir, patient: str, query: str) -> None:
     answer = as_role(fhir, "staff")("GET", f"Invoice/{invoice_of(fhir, patient)}/$document?{query}", headers={"Accept": "application/pdf"})
