@@ -20,6 +20,8 @@ Paper = Literal["a4", "letter"]
 PAPERS: Final[tuple[Paper, ...]] = ("a4", "letter")
 MAX_ROWS: Final = 2_000
 """Rows of one paper: about forty pages."""
+_LARGE: Final = 40
+_FORGOTTEN: Final = 11
 
 _STANDARDS: Final[list[Any]] = ["a-2a", "ua-1"]
 _LESS: Final[list[Any]] = ["1.7"]
@@ -66,6 +68,10 @@ def press(sheet: dict[str, Any], look: Look) -> bytes:
             raise
         # Both standards refuse a character that no font has.
         made = typst.compile(main, pdf_standards=_LESS, **asked)
+    if rows > _LARGE:
+        # Typst keeps what it has set until it was not needed in ten papers: 500 MB after ten of 1,000 rows.
+        for _ in range(_FORGOTTEN):
+            typst.compile(b"", font_paths=_fonts(), ignore_system_fonts=True, format="pdf")
     return made
 
 

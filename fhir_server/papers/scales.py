@@ -111,9 +111,10 @@ def _limits(ranges: Sequence[Json]) -> tuple[float, float] | None:
 
 def _amount(value: Any) -> float | None:
     number: Any = value.get("value") if isinstance(value, Mapping) else None
-    if isinstance(number, bool) or not isinstance(number, int | Decimal) or not abs(number) < _LARGEST:
+    if isinstance(number, bool) or not isinstance(number, int | Decimal):
         return None
-    return float(number)
+    found = float(number)
+    return found if abs(found) < _LARGEST else None
 
 
 def _share(value: float, start: float, end: float) -> float:

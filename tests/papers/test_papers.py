@@ -7,7 +7,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from pypdf.generic import DictionaryObject
 
 from fhir_server.outcome import Outcome
 from fhir_server.papers.wording import languages
@@ -26,8 +25,8 @@ def report(*results: Json, **more: Any) -> Json:
 def test_an_invoice_has_its_number_lines_taxes_and_totals() -> None:
     discount = {"type": "discount", "factor": Decimal("0.1"), "code": {"text": "Family"}, "amount": money("4.00")}
     lines = (line("Consultation", "40.00", discount, VAT | {"amount": money("6.84")}), line("Dressing", "8.50", VAT | {"amount": money("1.62")}))
-    paid = {"url": f"{CANON}/StructureDefinition/invoice-balance", "extension": [{"url": "paid", "valueMoney": money("10.00")}]}
-    paid["extension"].append({"url": "due", "valueMoney": money("42.96")})
+    parts = [{"url": "paid", "valueMoney": money("10.00")}, {"url": "due", "valueMoney": money("42.96")}]
+    paid = {"url": f"{CANON}/StructureDefinition/invoice-balance", "extension": parts}
     made = invoice(*lines, totalNet=money("44.50"), totalGross=money("52.96"), extension=[paid])
     text = text_of(pdf_of("invoice", record(made)))
     for words in ("INV-2026-000012", "Nov 30, 2026", "Consultation", "36.00", "42.84", "Discount, Family (10 %): -4.00", "VAT 19 % 8.46"):
@@ -79,10 +78,9 @@ def test_a_long_invoice_has_its_head_and_number_on_each_page(paper: Any) -> None
 @pytest.mark.parametrize("language", ["en", "de"])
 def test_programs_that_read_aloud_find_title_language_and_structure(language: str) -> None:
     pdf = read(pdf_of("invoice", record(invoice(line("Consultation", "40.00"))), language))
-    root = pdf.trailer["/Root"]
-    assert isinstance(root, DictionaryObject)
+    root: Any = pdf.trailer["/Root"]
     assert root["/Lang"] == language
-    assert str(root["/MarkInfo"]["/Marked"]) == "True"  # type: ignore[index]  # a dictionary
+    assert str(root["/MarkInfo"]["/Marked"]) == "True"
     assert pdf.metadata is not None
     assert pdf.metadata.title == f"{'Rechnung' if language == 'de' else 'Invoice'} INV-2026-000012, Ana Rivera"
     kinds = set()
@@ -98,11 +96,12 @@ def test_programs_that_read_aloud_find_title_language_and_structure(language: st
 
     walk(root["/StructTreeRoot"])
     assert {"/H1", "/Table", "/TH", "/TD"} <= kinds
-    assert b"pdfuaid" in root["/Metadata"].get_data()  # type: ignore[attr-defined]  # a stream
+    assert b"pdfuaid" in root["/Metadata"].get_data()
 
 
 def test_all_fonts_are_inside() -> None:
-    fonts = [font.get_object() for page in read(pdf_of("prescription", record(MILD))).pages for font in page["/Resources"]["/Font"].values()]  # type: ignore[index]
+    resources: list[Any] = [page["/Resources"] for page in read(pdf_of("prescription", record(MILD))).pages]
+    fonts = [font.get_object() for each in resources for font in each["/Font"].values()]
     assert fonts
     for font in fonts:
         descriptor = font["/DescendantFonts"][0].get_object()["/FontDescriptor"]
@@ -136,8 +135,7 @@ def test_a_prescription_that_was_stopped_is_not_valid() -> None:
 
 
 def test_a_report_has_values_flags_ranges_and_earlier_values() -> None:
-    high = {"interpretation": [{"coding": [{"code": "HH"}]}]}
-    now = observation("Potassium", "6.10", "2026-11-29T08:00:00+01:00", **high)
+    now = observation("Potassium", "6.10", "2026-11-29T08:00:00+01:00", interpretation=[{"coding": [{"code": "HH"}]}])
     other = observation("Glucose", "140", "2026-11-29T08:00:00+01:00", "70", "99")
     earlier = [observation("Potassium", "4.2", "2026-03-01"), observation("Potassium", "3.9", "2025-12-24")]
     pdf = pdf_of("report", record(report(now, other), now, other, earlier=earlier))
