@@ -116,6 +116,8 @@ def output_of(outputs: list[str], words: str) -> str:
         ("why-denied", "\n200\n"),
         ("booking demo-patient", "Practitioner/demo-doctor is taken from 2031-03-03T"),
         ("Appointment?_id=$BOOKED", "An Appointment that is booked cannot become fulfilled"),
+        ("MedicationRequest/$SLIP", "%PDF-1.7"),
+        ("MedicationRequest/$SLIP", "\nprescription\nprescription, copy\n"),
         ("type=rest", '"code": "110153"'),
         ("access-report", "Patient/"),
         ("audit verify", " events hold, head "),

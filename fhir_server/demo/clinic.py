@@ -13,7 +13,7 @@ from .people import people
 from .places import places
 
 _CHUNK: Final = 400
-_VERSION: Final = 2
+_VERSION: Final = 3
 """Goes up when the demo clinic has something else in it."""
 
 
