@@ -16,6 +16,7 @@ from typing import Any, Final
 import flask_smorest
 from flask import Blueprint, Flask, Response
 
+from fhir_server.hl7v2.inbox import Inbox
 from fhir_server.interactions import Engine
 from fhir_server.messaging import Messenger
 from fhir_server.outcome import Outcome
@@ -23,7 +24,6 @@ from fhir_server.settings import Settings
 
 from . import audit, clients, hl7v2_outbound, messages, roles, server, sessions, users
 from .exchange import problem
-from .inbox import Inbox
 from .office import EXTENSION, Office, admit
 from .routes import METHODS, methods_here
 from .schemas import Problem

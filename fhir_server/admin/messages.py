@@ -13,16 +13,17 @@ from flask.views import MethodView
 
 from fhir_server import fhirjson
 from fhir_server.access.audit import Event
+from fhir_server.hl7v2.inbox import Json, Place
+from fhir_server.hl7v2.message import LIMIT
 from fhir_server.store.database import Connection
 
 from . import message_schemas as schemas
 from .exchange import Answer, act, act_apart, answered, check_match, cursor_of, done_by_caller, etag, paged, position
-from .inbox import Json, Place
 from .office import instant, office
 from .routes import Routes
 
-MAX_BODY: Final = 33 * 1024 * 1024
-"""Bytes of a body: a message may have 16 MiB, and an end of a line is two characters in JSON."""
+MAX_BODY: Final = 2 * LIMIT + 1024 * 1024
+"""Bytes of a body: an end of a line of a message is two characters in JSON."""
 _TYPE: Final = "hl7v2-message"
 _MOMENTS: Final = ("received", "settled", "replayed")
 

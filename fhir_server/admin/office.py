@@ -20,6 +20,7 @@ from fhir_server.access.idempotency import Idempotency
 from fhir_server.access.invitations import Invitations
 from fhir_server.access.policy import Policy
 from fhir_server.access.sign_in import SignIn
+from fhir_server.hl7v2.inbox import Inbox
 from fhir_server.hl7v2.outbound import Outbound
 from fhir_server.interactions import Engine
 from fhir_server.messaging import Messenger
@@ -27,8 +28,6 @@ from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
 from fhir_server.settings import Settings
 from fhir_server.store import Store
-
-from .inbox import Inbox
 
 EXTENSION: Final = "fhir_server.admin"
 

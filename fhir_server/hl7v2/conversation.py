@@ -14,12 +14,15 @@ from fhir_server.outcome import Outcome
 
 from .framing import Framer, Piece, block, is_header
 from .intake import Intake
+from .message import LIMIT
 from .processing import Peer
 
 CHUNK: Final = 64 * 1024
 _SMALL: Final = 256 * 1024
 _WAIT: Final = 4
 """Times `grace` that a large message waits for others to be done with."""
+_STRAYS: Final = 100
+"""Pieces that are no message, one after the other, after which a peer is taken for none: each costs a line in the log."""
 _log = logging.getLogger("fhir_server.mllp")
 
 
@@ -32,7 +35,7 @@ class Limits:
     of messages beyond 256 kB so many as `large` are held at once, the others wait. `stop` seconds are left to messages in hand at the end.
     """
 
-    message: int = 16 * 1024 * 1024
+    message: int = LIMIT
     grace: float = 30
     rate: int = 32 * 1024
     idle: float = 3600
@@ -67,6 +70,7 @@ class Conversation:
         self._came = 0
         self._reading: asyncio.Task[None] | None = None
         self._ending = False
+        self._strays = 0
 
     def end(self) -> None:
         """Has `run` come to its end once the block in hand is answered."""
@@ -93,7 +97,7 @@ class Conversation:
         if piece is not None:
             await self._handle(piece, answered=piece.kind in {"block", "long"})
             self._count_anew()
-            return True
+            return self._is_sane(piece)
         try:
             data = await self._read()
         except TimeoutError:
@@ -111,6 +115,14 @@ class Conversation:
         self._framer.conclude()
         while (piece := self._framer.take() or self._framer.close()) is not None:
             await self._handle(piece, answered=piece.kind == "block")
+        return False
+
+    def _is_sane(self, piece: Piece) -> bool:
+        """Whether to go on with a peer that has sent this."""
+        self._strays = self._strays + 1 if piece.kind == "stray" else 0
+        if self._strays < _STRAYS:
+            return True
+        _log.warning("a connection by MLLP is closed: it has sent %d pieces that are no message, one after the other", self._strays)
         return False
 
     async def _read(self) -> bytes:

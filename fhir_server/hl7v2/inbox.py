@@ -17,7 +17,7 @@ from fhir_server.store.trail import Event, clean
 from . import shown, stored
 from .intake import Intake
 from .mapping import Converter
-from .message import read
+from .message import LIMIT, read
 from .processing import State
 from .stored import LONGEST, Change, Stored
 from .unreadable import Unreadable
@@ -25,8 +25,6 @@ from .unreadable import Unreadable
 Json = dict[str, Any]
 Place = tuple[datetime, str]
 
-LIMIT: Final = 16 * 1024 * 1024
-"""Bytes of a message."""
 _WAITING: Final = ("received", "unmatched", "unmapped", "invalid", "failed")
 _EQUAL: Final = ("application", "facility", "control_id", "type", "event", "patient", "peer", "reused")
 _LISTED: Final = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -24,7 +26,9 @@ from .planning import PATIENT, Planned, Unmatched, plan
 from .processing import Hook, Process, Result, State, Work
 from .refusals import of_outcome
 
-_ATTEMPTS: Final = 8
+_ATTEMPTS: Final = 12
+_FIRST: Final = 0.005  # Seconds until the second attempt at the most; then twice as many each time,
+_LONGEST: Final = 0.3  # and no more than this.
 _NO_CODE: Final = "103"
 _LOST: Final = frozenset({"precondition", "multiple-matches"})
 _FORM: Final = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
@@ -48,10 +52,11 @@ def landing(engine: Engine, converter: Converter) -> Process:
             except Unmatched as unmatched:
                 return Result("AE", "unmatched", (unmatched.fault, *converted.faults), unhandled)
             except Outcome as outcome:
-                # Others have written the same in the meantime: look again.
-                if not _is_lost(outcome) or attempt == _ATTEMPTS - 1:
+                if not _is_lost(outcome):
                     raise
-        raise AssertionError
+                # Others have written the same in the meantime: look again, not all at the same moment.
+                time.sleep(random.uniform(0, min(_LONGEST, _FIRST * 2**attempt)))  # noqa: S311 - no secret
+        raise Outcome("conflict", "Others were faster each time", code="transient")
 
     return process
 
@@ -86,8 +91,9 @@ def _land(engine: Engine, converted: Converted, message: Message, work: Work, un
         refusal = of_outcome(outcome)
         faults = (*refusal.faults, *converted.faults)
         return Result("AE", "unmapped" if unmapped else refusal.state, faults, unhandled, planned.known)
-    ops = [*planned.ops.values(), *merge.moved(engine.store, work.grant, planned.merged)]
-    faults = (*converted.faults, *planned.faults)
+    moved = merge.moved(engine.store, work.grant, planned.merged)
+    ops = [*planned.ops.values(), *moved]
+    faults = (*converted.faults, *planned.faults, *merge.clashes(moved))
     state: State = "warning" if any(fault.severity == "W" for fault in faults) else "processed"
 
     result = Result("AA", state, faults, unhandled, planned.patient, tuple(planned.there))

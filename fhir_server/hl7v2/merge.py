@@ -7,14 +7,17 @@ https://www.hl7.eu/refactored/ch03.html (A40), https://hl7.org/fhir/R4/patient.h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from fhir_server import fhirjson
-from fhir_server.search import Grant
+from fhir_server.search import Grant, parse_date
 from fhir_server.store import Store, relink
+from fhir_server.store.claims import HOLDING, OVERBOOKED, overbooked
 from fhir_server.store.ops import Put, Version
 
+from .faults import Fault
 from .mapping import Made
 
 Json = dict[str, Any]
@@ -22,6 +25,9 @@ Json = dict[str, Any]
 _URN: Final = "urn:hl7v2:"
 _BEFORE: Final = frozenset({"Patient", "Provenance", "AuditEvent"})
 """Types that tell of what was: whom a patient was merged into, what was done to which record."""
+_BOOKED: Final = "Appointment"
+_WHY: Final = "Two records turned out to be of one patient, who was booked for this time in both"
+_UTC: Final = ZoneInfo("UTC")
 
 
 def survivor_of(made: Made) -> int | None:
@@ -61,7 +67,10 @@ def old_numbers(survivor: Sequence[Json], loser: Iterable[Json]) -> list[Json]:
 
 
 def moved(store: Store, grant: Grant, merged: Mapping[str, str]) -> list[Put]:
-    """What refers to patients who were merged, referring to those who stay; both by their ids."""
+    """What refers to patients who were merged, referring to those who stay; both by their ids.
+
+    Somebody who was booked twice for one time, once in each record, stays so: both appointments are kept, and the one that is moved is overbooked.
+    """
     found: dict[tuple[str, str], tuple[Version, Json]] = {}
     for loser, survivor in merged.items():
         with store.latest(grant) as db:
@@ -75,4 +84,38 @@ def moved(store: Store, grant: Grant, merged: Mapping[str, str]) -> list[Put]:
             after = relink(before, links)
             if after is not before:
                 found[version.type, version.id] = (version, after)
-    return [Put(body, version.id, if_match=str(version.version)) for version, body in found.values()]
+    puts = [Put(body, version.id, if_match=str(version.version)) for version, body in found.values()]
+    mine = [put for put in puts if put.resource["resourceType"] == _BOOKED and any(True for _ in _spans([put.resource]))]
+    if mine:
+        _overbook(mine, [body for survivor in set(merged.values()) for body in _booked(store, grant, survivor)])
+    return puts
+
+
+def clashes(ops: Iterable[Put]) -> list[Fault]:
+    """What is told of appointments that a merge has laid over others."""
+    over = sum(each.resource["resourceType"] == _BOOKED and overbooked(each.resource) == _WHY for each in ops)
+    text = f"The patient has {over} appointments at times of others, which stood in two records; see which are to stay"
+    return [Fault("205", text, severity="W", application="booked-twice")] if over else []
+
+
+def _booked(store: Store, grant: Grant, patient: str) -> list[Json]:
+    with store.latest(grant) as db:
+        return [fhirjson.loads(version.body) for version in db.referring("Patient", patient) if version.type == _BOOKED and version.body is not None]
+
+
+def _overbook(moving: Sequence[Put], there: Sequence[Json]) -> None:
+    """Marks those of the appointments that are moved which overlap one that is there, or one that is moved before."""
+    taken = list(_spans(there))
+    for put in moving:
+        for start, end in list(_spans([put.resource])):
+            if any(start < other_end and other_start < end for other_start, other_end in taken) and overbooked(put.resource) is None:
+                mark = {"url": OVERBOOKED, "valueString": _WHY}
+                put.resource = {**put.resource, "extension": [*put.resource.get("extension", ()), mark]}
+            taken.append((start, end))
+
+
+def _spans(appointments: Iterable[Json]) -> Iterator[tuple[Any, Any]]:
+    """From when to when each of them holds a time, those that hold none left out."""
+    for each in appointments:
+        if each.get("status") in HOLDING and "start" in each and "end" in each:
+            yield parse_date(each["start"], _UTC)[0], parse_date(each["end"], _UTC)[0]

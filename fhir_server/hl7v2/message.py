@@ -13,8 +13,12 @@ from .charset import decode
 from .escapes import undo
 from .unreadable import Unreadable
 
+LIMIT: Final = 16 * 1024 * 1024
+"""Bytes of a message, on whatever way it comes or goes."""
 _HEADERS: Final = frozenset({"MSH"})
 _NULL: Final = '""'
+_MOST: Final = 100_000
+"""Segments of a message, and repetitions in all of its fields: a million of the shortest would take 500 MB."""
 _NAMED: Final = 4  # Component, repetition, escape, subcomponent; a fifth, of 2.7, marks what was cut off.
 
 
@@ -30,31 +34,41 @@ class Separators(NamedTuple):
 
 @dataclass(slots=True)
 class Repetition:
-    """One repetition of a field."""
+    """One repetition of a field, or a component of one. `separator` is what stands between its components."""
 
     raw: str
+    separator: str
     _separators: Separators
     _codec: str
     _components: list[str] | None = None
-    _part: bool = False
+
+    @property
+    def components(self) -> list[str]:
+        """Its components as they stand."""
+        components = self._components
+        if components is None:
+            components = self._components = self.raw.split(self.separator)
+        return components
 
     def piece(self, number: int) -> str:
         """A component as it stands, counted from 1; empty where it is absent."""
         components = self._components
         if components is None:
-            components = self._components = self.raw.split(self._separators.subcomponent if self._part else self._separators.component)
+            components = self._components = self.raw.split(self.separator)
         return components[number - 1] if number <= len(components) else ""
 
     def component(self, number: int) -> str:
         """The first subcomponent of a component, counted from 1, its escapes undone; empty where it is absent."""
         text = self.piece(number)
-        if self._separators.subcomponent in text:
-            text = text.partition(self._separators.subcomponent)[0]
-        return undo(text, self._separators, self._codec) if self._separators.escape in text else text
+        separators = self._separators
+        if separators.subcomponent in text:
+            text = text.partition(separators.subcomponent)[0]
+        return undo(text, separators, self._codec) if separators.escape in text else text
 
     def whole(self, number: int) -> str:
         """A component as one text, what separates its subcomponents included: senders leave `&` in names as it is."""
-        return undo(self.piece(number), self._separators, self._codec)
+        text = self.piece(number)
+        return undo(text, self._separators, self._codec) if self._separators.escape in text else text
 
     def sub(self, number: int, part: int) -> str:
         """A subcomponent of a component, both counted from 1, its escapes undone; empty where it is absent."""
@@ -64,12 +78,7 @@ class Repetition:
     def part(self, number: int) -> Repetition:
         """A component as if it were a field of its own, with its subcomponents as components."""
         # Its escapes still mean the separators of the message: that of components stays one.
-        return Repetition(self.piece(number), self._separators, self._codec, _part=True)
-
-    @property
-    def identity(self) -> tuple[str, Separators, bool]:
-        """What makes it say what it says."""
-        return self.raw, self._separators, self._part
+        return Repetition(self.piece(number), self._separators.subcomponent, self._separators, self._codec)
 
     @property
     def is_null(self) -> bool:
@@ -101,18 +110,27 @@ class Segment:
 
     def repetitions(self, number: int) -> tuple[Repetition, ...]:
         """The repetitions of a field that say something, two quotes included; empty and blank ones between them are left out."""
-        if number >= len(self.fields) or not self.fields[number]:
-            return ()
         found = self._parsed.get(number)
         if found is None:
-            text = self.fields[number]
-            single = self.separators.repetition not in text or self._is_header_field(number)
-            texts = [text] if single else text.split(self.separators.repetition)
-            found = self._parsed[number] = tuple(Repetition(each, self.separators, self.codec) for each in texts if each and not each.isspace())
+            found = self._parsed[number] = self._parse(number)
         return found
+
+    def _parse(self, number: int) -> tuple[Repetition, ...]:
+        text = self.fields[number] if number < len(self.fields) else ""
+        if not text or text.isspace():
+            return ()
+        separators, codec = self.separators, self.codec
+        if separators.repetition not in text or self._is_header_field(number):
+            return (Repetition(text, separators.component, separators, codec),)
+        texts = text.split(separators.repetition)
+        return tuple(Repetition(each, separators.component, separators, codec) for each in texts if each and not each.isspace())
 
     def get(self, number: int) -> str:
         """The first component of the first repetition of a field, decoded; empty where it is absent."""
+        text = self.fields[number] if number < len(self.fields) else ""
+        if text.isalnum():
+            # Most say one thing, without any separator.
+            return text
         found = self.repetitions(number)
         return found[0].component(1) if found else ""
 
@@ -184,7 +202,8 @@ class Message:
 def read(raw: bytes) -> Message:
     """The message in some bytes: segments end with CR, LF or both. Costs about 1 µs a segment and what is read of it.
 
-    Raises Unreadable where there is no MSH with separators at the start, or the bytes are not of the character set that MSH-18 names.
+    Raises Unreadable where there is no MSH with separators at the start, the bytes are not of the character set that MSH-18 names, or there are more
+    than 100,000 segments or repetitions.
     """
     text, codec = decode(raw)
     body = text.lstrip("\r\n\0 \ufeff").rstrip("\r\n\0")
@@ -192,6 +211,8 @@ def read(raw: bytes) -> Message:
         raise Unreadable("The message does not begin with MSH")
     lines = [line for line in body.replace("\r\n", "\r").replace("\n", "\r").split("\r") if line.strip()]
     separators = separators_of(lines[0])
+    if len(lines) > _MOST or body.count(separators.repetition) > _MOST:
+        raise Unreadable(f"The message has more than {_MOST} segments or repetitions", code="104")
     counts: dict[str, int] = {}
     segments: list[Segment] = []
     for number, line in enumerate(lines, 1):

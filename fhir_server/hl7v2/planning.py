@@ -74,6 +74,7 @@ class _Plan:
         self._losers = {made.number: survivor for made in converted.made if (survivor := merge.survivor_of(made)) is not None}
         # What a merge makes of patients depends on what is there, and may have to be looked at again.
         self._made = [replace(made, resource=deepcopy(made.resource)) for made in converted.made] if self._losers else converted.made
+        self._numbers = {made.number: made for made in self._made}
         self._header = message.header
         self._grant = grant
         self._chosen = chosen
@@ -148,8 +149,10 @@ class _Plan:
         living = {each: pair for each, pair in others.items() if not merge.replaced_by(pair[1])}
         if len(living) > 1:
             raise Unmatched(Fault("204", "The identifiers belong to different patients", "MRG", field=1))
-        if found and not living:
-            # Merged before: into this one, or into somebody else.
+        if not found:
+            self._fresh(made, "")
+        if (found and not living) or self._ids.get(made.number) == identity:
+            # Merged before, into this one or into somebody else; or said to be the same as themselves.
             if others and identity not in self._survivor(next(iter(others.values()))[1]):
                 raise Unmatched(Fault("204", "The patient was merged into another one before", "MRG", field=1))
             self._gone.add(made.number)
@@ -158,8 +161,6 @@ class _Plan:
         for version, body in living.values():
             self._known(made, version, body)
             survivor.resource["link"] += merge.replaces(body)
-        if not living:
-            self._fresh(made, "")
         stated = [*survivor.resource.get("identifier", ()), *self._there.get(number, {}).get("identifier", ())]
         told = [*self._there.get(made.number, {}).get("identifier", ()), *made.resource.pop("identifier")]
         survivor.resource["identifier"] = [*survivor.resource.get("identifier", ()), *merge.old_numbers(stated, told)]
@@ -206,7 +207,7 @@ class _Plan:
         return f"{self._made_of(number).type}/{self._ids[number]}" if number in self._ids else ""
 
     def _made_of(self, number: int) -> Made:
-        return next(made for made in self._made if made.number == number)
+        return self._numbers[number]
 
     def _derived(self) -> None:
         """Gives an id to what has no number of its own, and looks whether it is there, under those too who were merged into the patient."""

@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException
 
 from fhir_server.access import Gate, may_send_messages
 from fhir_server.access.audit import BadTokens
+from fhir_server.hl7v2.message import LIMIT
 from fhir_server.interactions import Engine
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
@@ -28,7 +29,6 @@ from .render import Shape, fault_response, from_http_exception
 _TYPES: Final = frozenset({"application/hl7-v2", "x-application/hl7-v2+er7", "text/plain"})
 _CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin1"})
 """Character sets that are told from each other by the bytes; others are named in MSH-18, where the message is read."""
-_LIMIT: Final = 16 * 1024 * 1024
 
 
 class Receive(Protocol):
@@ -54,7 +54,7 @@ class _Messages:
         self._spec = engine.spec
         self._gate = Gate(engine.store, settings.jwt_secret)
         self._bad_tokens = BadTokens(engine.store)
-        self._limit = min(_LIMIT, settings.max_body)
+        self._limit = min(LIMIT, settings.max_body)
         self._receive = receive
         self._clock = clock
 

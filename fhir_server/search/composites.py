@@ -29,11 +29,13 @@ _RESOURCE: Final = "%resource."
 class _Element:
     """What the composites of one place need of the value there.
 
-    `parts` puts rows under the part's name, which no table has; `around` are names of parts that were found elsewhere in the resource before.
+    `parts` puts rows under the part's name, which no table has, and `walk` is the walk of it when it is complete; `around` are names of parts that
+    were found elsewhere in the resource before.
     `combinations` has the numbers of the parameters by table and parts, these in the order of the table's columns.
     """
 
     parts: Branch = field(default_factory=Branch)
+    walk: Leaf | None = None
     names: set[str] = field(default_factory=set)
     around: set[str] = field(default_factory=set)
     combinations: dict[tuple[str, tuple[str, ...]], list[int]] = field(default_factory=dict)
@@ -51,16 +53,19 @@ class _Element:
     def take(self, value: Any, out: Rows) -> None:
         """The leaf: adds the rows of one value."""
         found: Rows = {name: out[name] for name in self.around if name in out} if self.around else {}
-        self.parts.visit(value, found)
+        if self.walk is not None:
+            self.walk(value, found)
         if len(found) > 1:
             for (table, (first, *others)), pids in self.combinations.items():
                 combined: Sequence[Row] = found.get(first, ())
                 for name in others:
-                    rows = found.get(name, ())
+                    if name not in found:
+                        break
+                    rows = found[name]
                     if len(combined) * len(rows) > MAX_COMBINATIONS:
                         raise Outcome("too-costly", f"One element has more than {MAX_COMBINATIONS:,} combinations of codes and values to search by")
                     combined = [row + other for row in combined for other in rows]
-                if combined:
+                else:
                     out.setdefault(table, []).extend([(pid, *row) for row in combined for pid in pids])
 
 
@@ -80,6 +85,11 @@ class Composites:
         self._context = context
         self._known = known
         self._elements: dict[object, _Element] = {}
+
+    def close(self) -> None:
+        """Makes the leaves ready, after the last parameter."""
+        for element in self._elements.values():
+            element.walk = element.parts.walk()
 
     def lay(self, pid: int, param: SearchParam) -> str | None:
         """Lays one parameter into the tree; the reason why not, if it cannot be."""
@@ -130,12 +140,15 @@ class Composites:
             return False
         for place in found:
             place.branch.leaves.append(element.take)
+        element.walk, around, within = element.parts.walk(), outer.walk(), inner.walk()
+        assert around is not None
+        assert within is not None
 
         def leaf(resource: Any, out: Rows) -> None:
             read: Rows = {}
-            outer.visit(resource, read)
+            around(resource, read)
             if read:
-                inner.visit(resource, read)
+                within(resource, read)
                 out.setdefault(kind.TABLE, []).extend(read.get(kind.TABLE, ()))
 
         self._root.leaves.append(leaf)
@@ -153,7 +166,6 @@ class Composites:
                     if maker is not None:
                         place.branch.leaves.append(self._leaf(name, maker, place.points_to))
                         element.names.add(name)
-        _prune(tree)
         return name if name in element.names else None
 
     def _known_type(self, step: Step) -> Step:
@@ -166,17 +178,7 @@ class Composites:
         context = self._context
 
         def leaf(value: Any, out: Rows) -> None:
-            if points_to is None or references.points_to(value, points_to, context):
-                rows = list(maker(value))
-                if rows:
-                    out.setdefault(name, []).extend(rows)
+            if (points_to is None or references.points_to(value, points_to, context)) and (rows := maker(value)):
+                out.setdefault(name, []).extend(rows)
 
         return leaf
-
-
-def _prune(branch: Branch) -> bool:
-    """Whether anything is left to do at a branch; what leads nowhere is cut off, such as the other types of a choice."""
-    branch.children = {key: child for key, child in branch.children.items() if _prune(child)}
-    branch.firsts = {key: child for key, child in branch.firsts.items() if _prune(child)}
-    branch.whens = {key: child for key, child in branch.whens.items() if _prune(child)}
-    return bool(branch.leaves or branch.children or branch.firsts or branch.whens)

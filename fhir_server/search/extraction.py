@@ -5,7 +5,8 @@ Compiling a type costs about a millisecond; a resource of 1.5 kB then about 30 Â
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from operator import itemgetter
 from typing import Any, Final
 
 from fhir_server.fhirpath import Expression, FhirPathError
@@ -18,8 +19,8 @@ from .params import KINDS, SPECIAL, Context, Kind, Maker, Row, kind_of, words
 from .params import reference as references
 from .tree import Branch, Leaf, Place, Rows, places
 
-_Laid = dict[tuple[int, int, str, str | None], tuple[Place, Kind, list[int]]]
-"""Places by branch, kind, FHIR type and the type pointed to, each with the parameters that meet there."""
+_Laid = dict[tuple[int, int, str], tuple[Place, Kind, dict[str | None, list[int]]]]
+"""Places by branch, kind and FHIR type, each with the parameters that meet there by the type that they want references to point to."""
 
 Condition = Callable[[Any], bool | None]
 """Whether something is true of a resource; None where that cannot be said."""
@@ -27,8 +28,10 @@ Condition = Callable[[Any], bool | None]
 INDEX_VERSION: Final = 4
 """Goes up with every change of this package that gives a resource other rows than before: what is stored is then indexed anew."""
 
-_TABLES: Final = (*(kind.TABLE for kind in (*KINDS.values(), *SPECIAL.values())), words.TABLE)
+_ALWAYS: Final = (KINDS["date"].TABLE, KINDS["reference"].TABLE, KINDS["token"].TABLE)
 _ORDERED: Final[Mapping[str, Kind]] = {kind.TABLE: kind for kind in KINDS.values() if kind.ORDER is not None}
+_BOTH: Final = (True, True)
+_pid: Final = itemgetter(0)
 
 
 class Extractor:
@@ -54,7 +57,7 @@ class Extractor:
         self.failures: dict[str, str] = {}
         self.parts: dict[str, tuple[SearchParam, ...]] = {}
         self._context = context
-        self._root = Branch()
+        self._root = root = Branch()
         self._conditions: list[tuple[int, Condition]] = []
         self._main_date = main_date
         self._main_code = main_code
@@ -78,12 +81,15 @@ class Extractor:
         for place, kind, pids in leaves.values():
             maker = kind.maker(place.type, place.element, context)
             if maker is not None:
-                place.branch.leaves.append(_leaf(kind, maker, tuple(dict.fromkeys(pids)), place.points_to, context))
+                place.branch.leaves.append(_leaf(kind, maker, pids, context))
+        self._composites.close()
+        self._walk = root.walk()
+        self._tables = tuple(dict.fromkeys((*_ALWAYS, *(kind.TABLE for _, kind, _ in leaves.values()))))
 
     def _lay(self, resource_type: str, pid: int, param: SearchParam, leaves: _Laid) -> tuple[str, ...] | str:
         """Lays one parameter into the tree; the types it may point to, or the reason why it cannot be laid."""
         if param.code == words.CONTENT:
-            leaves[id(self._root), id(words), resource_type, None] = (Place(self._root, resource_type), words, [pid])
+            leaves[id(self._root), id(words), resource_type] = (Place(self._root, resource_type), words, {None: [pid]})
             return (resource_type,)
         if param.type == "composite":
             self.parts[param.code] = components(param, self._known)
@@ -105,7 +111,8 @@ class Extractor:
             for place in places(self._root, resource_type, steps, spec):
                 if kind.maker(place.type, place.element, self._context) is not None:
                     laid = True
-                    leaves.setdefault((id(place.branch), id(kind), place.type, place.points_to), (place, kind, []))[2].append(pid)
+                    met = leaves.setdefault((id(place.branch), id(kind), place.type), (place, kind, {}))[2]
+                    met.setdefault(place.points_to, []).append(pid)
                     targets.update((place.points_to,) if place.points_to else place.element.targets if place.element else ())
         if not laid:
             return "its expression leads to nothing that its type can hold"
@@ -118,22 +125,37 @@ class Extractor:
         for full text, which the container's has in it.
         """
         out = self._plain_rows(resource)
-        dates = [row[2] for row in out["sp_date"] if row[0] == self._main_date]
-        clinical = max(dates) if dates else None
-        patient = self._patient
-        codes = _array(row[1] for row in out["sp_token"] if row[0] == self._main_code)
-        out["sp_reference"] = [(*row, clinical, codes) if row[2] == patient else (*row, None, None) for row in out["sp_reference"]]
+        # Only the main parameters of the resource itself, since those of what it contains have negative numbers.
+        clinical, codes = self._main(out) if out["sp_reference"] else (None, None)
         for extractor, inner in contained:
             for table, rows in extractor._plain_rows(inner).items():  # noqa: SLF001 - another one of the same class
                 if table != words.TABLE:
-                    rest = (None, None) if table == "sp_reference" else ()
-                    out.setdefault(table, []).extend([(-row[0], *row[1:], *rest) for row in rows])
-        return {table: _finished(table, rows) for table, rows in out.items() if rows}
+                    out.setdefault(table, []).extend([(-row[0], *row[1:]) for row in rows])
+        found = {table: _finished(table, rows) for table, rows in out.items() if rows}
+        if pointing := found.get("sp_reference"):
+            found["sp_reference"] = self._with_main(pointing, clinical, codes)
+        return found
+
+    def _main(self, out: Rows) -> tuple[str | None, str | None]:
+        """The end of the latest main date, and the main codes as an array."""
+        main_date, main_code = self._main_date, self._main_code
+        dates = [row[2] for row in out["sp_date"] if row[0] == main_date]
+        codes = [row[1] for row in out["sp_token"] if row[0] == main_code]
+        return max(dates) if dates else None, _array(codes) if codes else None
+
+    def _with_main(self, rows: list[Row], clinical: str | None, codes: str | None) -> list[Row]:
+        """Rows of references, those of the resource itself to patients with its main date and its main codes."""
+        patient = self._patient
+        return [
+            (pid, identity, number, clinical, codes, low, high) if number == patient and pid > 0 else (pid, identity, number, None, None, low, high)
+            for pid, identity, number, low, high in rows
+        ]
 
     def _plain_rows(self, resource: Mapping[str, Any]) -> Rows:
         """Rows as their kinds make them."""
-        out: Rows = {table: [] for table in _TABLES}
-        self._root.visit(resource, out)
+        out: Rows = {table: [] for table in self._tables}
+        if self._walk is not None:
+            self._walk(resource, out)
         for pid, condition in self._conditions:
             if (holds := condition(resource)) is not None:
                 out["sp_token"].append((pid, "true" if holds else "false", ""))
@@ -159,63 +181,89 @@ def _condition(expression: Expression, *, stated: bool) -> Condition:
     return holds
 
 
-def _array(codes: Iterable[str]) -> str | None:
+def _array(codes: list[str]) -> str | None:
     """A PostgreSQL array literal; None for none."""
-    quoted = ['"' + code.replace("\\", "\\\\").replace('"', '\\"') + '"' for code in dict.fromkeys(codes) if code]
+    quoted = [_quoted(code) for code in dict.fromkeys(codes) if code]
     return "{" + ",".join(quoted) + "}" if quoted else None
 
 
-def _leaf(kind: Kind, maker: Maker, pids: tuple[int, ...], points_to: str | None, context: Context) -> Leaf:
-    table = kind.TABLE
-    if len(pids) == 1 and points_to is None:
-        only = pids[0]
+def _quoted(code: str) -> str:
+    if "\\" in code or '"' in code:
+        code = code.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{code}"'
 
-        def one(value: Any, out: Rows) -> None:
-            if rows := maker(value):
-                out[table].extend([(only, *row) for row in rows])
 
-        return one
-
-    def many(value: Any, out: Rows) -> None:
-        if rows := maker(value):
-            out[table].extend([(pid, *row) for row in rows for pid in pids])
-
-    if points_to is None:
-        return many
-    wanted, is_reference = context.types.get(points_to), kind is KINDS["reference"]
+def _leaf(kind: Kind, maker: Maker, pids: Mapping[str | None, list[int]], context: Context) -> Leaf:
+    """Rows for parameters of any target, and for those that want a type pointed to where the value does."""
+    anywhere = tuple(dict.fromkeys(pids.get(None, ())))
+    pointed = tuple((name, context.types.get(name), tuple(dict.fromkeys(its))) for name, its in pids.items() if name is not None)
+    if not pointed:
+        return _one(kind.TABLE, maker, anywhere[0]) if len(anywhere) == 1 else _many(kind.TABLE, maker, anywhere)
+    table, is_reference = kind.TABLE, kind is KINDS["reference"]
 
     def pointing(value: Any, out: Rows) -> None:
-        rows = tuple(maker(value))
+        rows = maker(value)
         if not rows:
             return
+        into = out[table]
+        for row in rows:
+            for pid in anywhere:
+                into.append((pid, *row))
         # A row with a type says it already; that spares 1 Âµs for most references.
         known = rows[0][1] if is_reference else references.ABSOLUTE
-        if known == wanted if known != references.ABSOLUTE else references.points_to(value, points_to, context):
-            out[table].extend([(pid, *row) for row in rows for pid in pids])
+        for name, wanted, numbers in pointed:
+            if known == wanted if known != references.ABSOLUTE else references.points_to(value, name, context):
+                for row in rows:
+                    for pid in numbers:
+                        into.append((pid, *row))
 
     return pointing
 
 
+# Loops and not comprehensions: for one row, as nearly always, these cost more than the row.
+def _one(table: str, maker: Maker, pid: int) -> Leaf:
+    def one(value: Any, out: Rows) -> None:
+        for row in maker(value):
+            out[table].append((pid, *row))
+
+    return one
+
+
+def _many(table: str, maker: Maker, pids: tuple[int, ...]) -> Leaf:
+    def many(value: Any, out: Rows) -> None:
+        for row in maker(value):
+            for pid in pids:
+                out[table].append((pid, *row))
+
+    return many
+
+
 def _finished(table: str, rows: list[Row]) -> list[Row]:
     """No two alike, and with marks on the least and the greatest of each parameter where the table has them."""
-    if len(rows) > 1:
-        rows = list(dict.fromkeys(rows))
     kind = _ORDERED.get(table)
+    if len(rows) == 1:
+        return rows if kind is None else [rows[0] + _BOTH]
+    rows = list(dict.fromkeys(rows))
     if kind is None:
         return rows
-    if len({row[0] for row in rows}) == len(rows):
-        return [(*row, True, True) for row in rows]
+    if len(set(map(_pid, rows))) == len(rows):
+        return [row + _BOTH for row in rows]
     by_pid: dict[int, list[Row]] = {}
     for row in rows:
         by_pid.setdefault(row[0], []).append(row)
-    return [marked for group in by_pid.values() for marked in _marked(group, kind)]
+    marked: list[Row] = []
+    for group in by_pid.values():
+        if len(group) == 1:
+            marked.append(group[0] + _BOTH)
+        else:
+            least, greatest = _extremes(group, kind)
+            marked += [(*row, row is least, row is greatest) for row in group]
+    return marked
 
 
-def _marked(group: list[Row], kind: Kind) -> Iterator[Row]:
-    if len(group) == 1:
-        yield *group[0], True, True
-        return
-    least = min(group, key=lambda row: (kind.ends(row[1:])[0], row))
-    greatest = max(group, key=lambda row: (kind.ends(row[1:])[1], row))
-    for row in group:
-        yield *row, row is least, row is greatest
+def _extremes(group: list[Row], kind: Kind) -> tuple[Row, Row]:
+    """The rows of one parameter that stand for it in ascending and in descending order."""
+    if kind.ORDER is not None and kind.ORDER[0] == kind.ORDER[1]:
+        # They sort by the text that is their first column.
+        return min(group), max(group)
+    return min(group, key=lambda row: (kind.ends(row[1:])[0], row)), max(group, key=lambda row: (kind.ends(row[1:])[1], row))

@@ -20,41 +20,66 @@ Leaf = Callable[[Any, Rows], None]
 
 @dataclass(slots=True)
 class Branch:
-    """What to do at one place of the JSON tree: `leaves` take the value there, the rest leads on."""
+    """What to do at one place of the JSON tree: `leaves` take the value there, the rest leads on. All of it is laid before `walk` is asked for."""
 
     leaves: list[Leaf] = field(default_factory=list)
     children: dict[str, Branch] = field(default_factory=dict)
     firsts: dict[str, Branch] = field(default_factory=dict)
     whens: dict[tuple[str, str], Branch] = field(default_factory=dict)
 
-    def visit(self, value: Any, out: Rows) -> None:
-        """Hands the value, and what lies below it, to the leaves that wait there."""
-        for leaf in self.leaves:
-            leaf(value, out)
-        if self.children:
-            find = self.children.get
-            for key, below in value.items():
-                if (child := find(key)) is not None:
-                    child.visit_each(below, out)
-        if self.firsts or self.whens:
-            self._visit_some(value, out)
+    def walk(self) -> Leaf | None:
+        """One function that hands a value, and what lies below it, to the leaves that wait there; None where none do.
 
-    def visit_each(self, value: Any, out: Rows) -> None:
-        """The same for every item of an array; null stands where a primitive has nothing but extensions."""
-        if type(value) is list:
-            for item in value:
-                if item is not None:
-                    self.visit(item, out)
-        else:
-            self.visit(value, out)
+        What is laid later it does not see. A function made once for what a branch has costs less than a method that looks for that at every value.
+        """
+        steps = [*self.leaves]
+        if children := {key: walk for key, child in self.children.items() if (walk := child.walk()) is not None}:
+            steps.append(_below(children))
+        steps += [_first(key, walk) for key, child in self.firsts.items() if (walk := child.walk()) is not None]
+        steps += [_when(*condition, walk) for condition, child in self.whens.items() if (walk := child.walk()) is not None]
+        return steps[0] if len(steps) == 1 else _each(tuple(steps)) if steps else None
 
-    def _visit_some(self, value: Any, out: Rows) -> None:
-        for key, child in self.firsts.items():
-            for item in value.get(key, ())[:1]:
-                child.visit(item, out)
-        for (key, expected), child in self.whens.items():
-            if value.get(key) == expected:
-                child.visit(value, out)
+
+def _below(children: dict[str, Leaf]) -> Leaf:
+    find = children.get
+
+    def below(value: Any, out: Rows) -> None:
+        for key, found in value.items():
+            if (child := find(key)) is None:
+                continue
+            if type(found) is list:
+                for item in found:
+                    # Null stands where a primitive has nothing but extensions.
+                    if item is not None:
+                        child(item, out)
+            else:
+                child(found, out)
+
+    return below
+
+
+def _first(key: str, child: Leaf) -> Leaf:
+    def first(value: Any, out: Rows) -> None:
+        for item in value.get(key, ())[:1]:
+            child(item, out)
+
+    return first
+
+
+def _when(key: str, expected: str, child: Leaf) -> Leaf:
+    def when(value: Any, out: Rows) -> None:
+        if value.get(key) == expected:
+            child(value, out)
+
+    return when
+
+
+def _each(steps: tuple[Leaf, ...]) -> Leaf:
+    def each(value: Any, out: Rows) -> None:
+        for step in steps:
+            step(value, out)
+
+    return each
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,4 +33,5 @@ def stamp(resource: Resource, identity: str, version: int, at: datetime) -> Reso
 
 def instant(at: datetime) -> str:
     """A time in UTC as a FHIR instant with milliseconds."""
-    return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
+    # Of `strftime` it would be three times as much; all of a transaction are asked for one by one.
+    return at.isoformat(timespec="milliseconds")[:23] + "Z"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from typing import Any, Final
 
 import msgspec
@@ -44,18 +45,24 @@ IndexRows = dict[str, list[Row]]
 COPY_FROM: Final = 3_000
 """Index rows in a chunk from which COPY is cheaper than JSON."""
 
-_COLUMNS: Final = {table.name: columns(table) for table in INDEX_TABLES}
+# SQLAlchemy's names are of a class of its own, which takes twice the time as a key.
+_COLUMNS: Final = {str(table.name): tuple(map(str, columns(table))) for table in INDEX_TABLES}
 _KEYS: Final = {name: (*names, "rid") for name, names in _COLUMNS.items()}
+_OBJECTS: Final[dict[str, Callable[..., msgspec.Struct]]] = {
+    name: msgspec.defstruct(name, [(key, Any) for key in keys], gc=False) for name, keys in _KEYS.items()
+}
+"""Rows as JSON has them: made and encoded in half the time of dictionaries."""
 _SYSTEMS: Final = {name: [at for at, column in enumerate(names) if column.endswith("system")] for name, names in _COLUMNS.items()}
 _encode: Final = msgspec.json.Encoder(decimal_format="number").encode
 
 
 def merge(parts: Iterable[tuple[Mapping[str, Sequence[Row]], int]]) -> IndexRows:
     """Rows of many resources by table, each with its resource number at the end."""
-    merged: IndexRows = {table.name: [] for table in INDEX_TABLES}
+    merged: IndexRows = {name: [] for name in _COLUMNS}
     for rows, rid in parts:
+        end = (rid,)
         for table, made in rows.items():
-            merged[table].extend([(*row, rid) for row in made])
+            merged[table] += [row + end for row in made]
     return merged
 
 
@@ -101,15 +108,15 @@ def write_rows(
         copy_rows(connection, dictionary, added)
 
 
-def as_json(dictionary: Dictionary, rows: IndexRows, tables: Sequence[Table] = INDEX_TABLES) -> list[list[dict[str, Any]]]:
+def as_json(dictionary: Dictionary, rows: IndexRows, tables: Sequence[Table] = INDEX_TABLES) -> list[list[msgspec.Struct]]:
     """Merged rows as objects by column, for each of the index tables in its turn."""
     numbered = _numbered(dictionary, rows)
-    return [[dict(zip(_KEYS[table.name], row, strict=True)) for row in numbered.get(table.name, ())] for table in tables]
+    return [list(starmap(_OBJECTS[table.name], numbered.get(table.name, ()))) for table in tables]
 
 
 def _numbered(dictionary: Dictionary, rows: IndexRows) -> IndexRows:
     """The rows with the numbers of their code systems in place of the URLs."""
-    coded = {table: (_SYSTEMS[table], made) for table, made in rows.items() if _SYSTEMS[table]}
+    coded = {table: (_SYSTEMS[table], made) for table, made in rows.items() if made and _SYSTEMS[table]}
     known = dictionary.systems({row[at] for places, made in coded.values() for row in made for at in places})
     numbered = dict(rows)
     for table, (places, made) in coded.items():

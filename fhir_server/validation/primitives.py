@@ -36,6 +36,7 @@ _find_control = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]").search
 _find_space = re.compile(r"\s", re.ASCII).search
 _match_code = re.compile(r"\S+(?:\s\S+)*", re.ASCII).fullmatch
 _SHORTEST_LAST_DAY = "28"
+_LAST_DAYS = {f"{month:02}": "30" if month in (4, 6, 9, 11) else "31" for month in range(1, 13) if month != 2}  # noqa: PLR2004 - February
 
 
 def _not_text(value: Any, what: str) -> Faults | None:
@@ -104,7 +105,8 @@ def _by_calendar(matches: Callable[[str], object], what: str) -> Check:
 
 
 def _is_day(value: str) -> bool:
-    return int(value[8:10]) <= monthrange(int(value[:4]), int(value[5:7]))[1]
+    last = _LAST_DAYS.get(value[5:7])
+    return value[8:10] <= last if last else int(value[8:10]) <= monthrange(int(value[:4]), 2)[1]
 
 
 def _boolean(value: Any, _scope: Scope) -> Faults | None:

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 from fhir_server.spec import Spec
 
-from .faults import Check, Fault, Faults, Scope, fault, place, shown
+from .faults import MAX_DEPTH, Check, Fault, Faults, Scope, fault, place, shown
 
 _ID = r"[A-Za-z0-9\-.]{1,64}"
 _match_id = re.compile(_ID).fullmatch
+_match_versioned = re.compile(rf"{_ID}(?:/_history/{_ID})?").fullmatch
 _match_local = re.compile(rf"([A-Za-z]+)/{_ID}(?:/_history/{_ID})?").fullmatch
 _match_conditional = re.compile(r"([A-Za-z]+)\?\S+").fullmatch
 _find_typed = re.compile(rf"/([A-Za-z]+)/{_ID}(?:/_history/{_ID})?$").search
@@ -36,6 +37,8 @@ def reference_check(spec: Spec, targets: tuple[str, ...], structure: Check) -> C
     allowed = _Allowed(every, types, " or ".join(sorted(targets)))
 
     def check(value: Any, scope: Scope) -> Faults | None:
+        if type(value) is dict and len(value) == 1 and scope.depth < MAX_DEPTH and _is_plain(value.get("reference"), types):
+            return None
         faults = structure(value, scope)
         if type(value) is not dict:
             return faults
@@ -52,6 +55,14 @@ def reference_check(spec: Spec, targets: tuple[str, ...], structure: Check) -> C
         return faults if found is None else place(faults, "", found)
 
     return check
+
+
+def _is_plain(reference: object, types: frozenset[str]) -> bool:
+    """Whether it is a type that is allowed and an id, perhaps with a version, and so as right as any text can be."""
+    if type(reference) is not str:
+        return False
+    head, _, tail = reference.partition("/")
+    return head in types and _match_versioned(tail) is not None
 
 
 def _written(reference: str, value: dict[str, Any], scope: Scope, allowed: _Allowed) -> Faults | None:

@@ -8,12 +8,15 @@ Every check here is a closure over what one TypeDef says. An object costs about 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from fhir_server.spec import Element, TypeDef
 
 from .faults import MAX_DEPTH, MAX_FAULTS, Check, Fault, Faults, Scope, fault, kind, place, shown
 from .invariants import Rule, obeyed
+
+_MOST_KNOWN: Final = 8192
+_LONGEST_KNOWN: Final = 400
 
 
 def object_check(  # noqa: C901 - one closure, see the figures above
@@ -29,6 +32,7 @@ def object_check(  # noqa: C901 - one closure, see the figures above
     groups = _choices(definition)
     required_choices = tuple((name, keys) for name, keys, needed in groups if needed)
     exclusive = tuple((name, keys) for name, keys, _ in groups)
+    chosen = frozenset[str]().union(*(keys for _, keys in exclusive))
     # With at most this many properties no two can be of one choice, if none that is required is missing.
     apart = len(required) + len(required_choices) + (definition.kind == "resource") + (not required_choices)
     check_of = table.get
@@ -54,7 +58,7 @@ def object_check(  # noqa: C901 - one closure, see the figures above
         for key in required:
             if key not in value and "_" + key not in value:
                 faults = place(faults, f".{key}", fault("required", f"{definition.name}.{key} is required"))
-        if exclusive and (faults is not None or len(value) > apart):
+        if exclusive and (faults is not None or len(value) > apart) and len(chosen.intersection(value)) > 1:
             for name, keys in exclusive:
                 if len(keys.intersection(value)) > 1:
                     faults = _refuse_two(faults, name, keys, value)
@@ -81,6 +85,42 @@ def object_check(  # noqa: C901 - one closure, see the figures above
         return place(None, f".{element.name}", found) if found else None
 
     return check
+
+
+def concept_check(structure: Check) -> Check:
+    """The check of a CodeableConcept, given that of its structure: the same code comes again and again, and takes 0.5 µs instead of 4 µs then.
+
+    What is remembered is a text and one Coding of nothing but short strings, which no rule and nothing around them can make wrong.
+    """
+    known: set[tuple[object, ...]] = set()
+
+    def check(value: Any, scope: Scope) -> Faults | None:
+        if type(value) is not dict or scope.depth > MAX_DEPTH - 2:
+            return structure(value, scope)
+        codings, text = value.get("coding"), value.get("text")
+        if type(codings) is not list or len(codings) != 1 or type(codings[0]) is not dict or len(value) != (1 if text is None else 2):
+            return structure(value, scope)
+        key = (text, *codings[0].items())
+        try:
+            if key in known:
+                return None
+        except TypeError:
+            # An extension; what has one is looked at each time.
+            return structure(value, scope)
+        faults = structure(value, scope)
+        if faults is None and _is_short(text, codings[0]):
+            if len(known) >= _MOST_KNOWN:
+                known.clear()
+            known.add(key)
+        return faults
+
+    return check
+
+
+def _is_short(text: str | None, coding: Mapping[str, Any]) -> bool:
+    # A number or a boolean would be the same key as another one that is wrong in its place: 1, 1.0 and true.
+    parts = [*coding.values(), text or ""]
+    return all(type(part) is str for part in parts) and sum(map(len, parts)) <= _LONGEST_KNOWN
 
 
 def repeated(item_check: Check, element: Element) -> Check:

@@ -21,7 +21,7 @@ from .invariants import Rule, rules
 from .narrative import check_xhtml
 from .primitives import PRIMITIVES, element_id
 from .references import reference_check
-from .structure import object_check, repeated, ruled
+from .structure import concept_check, object_check, repeated, ruled
 
 
 class Validator:
@@ -110,6 +110,8 @@ class Validator:
         own: list[Rule] = []
         sibling = _nothing if definition.kind == "primitive" else self._compile(self._spec.types["string"], memo)
         check = object_check(definition, table, single, sibling, own)
+        if definition.name == "CodeableConcept":
+            check = concept_check(check)
         memo[definition.name] = check
         if definition.kind == "resource":
             table["resourceType"] = _nothing

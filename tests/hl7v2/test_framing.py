@@ -104,3 +104,11 @@ def test_no_byte_is_lost_whatever_comes(parts: list[bytes], width: int) -> None:
     marks = bytes.maketrans(b"", b"")
     assert kept.translate(marks, b"\x0b\x1c\r\n\0") == stream.translate(marks, b"\x0b\x1c\r\n\0")
     assert pieces(stream, limit=100_000) == found
+
+
+@pytest.mark.parametrize("flood", [b"\x0b" * 1_000_000, b"\x0b    " * 200_000, b"\x0bMSH" * 200_000], ids=["marks", "marks and blanks", "beginnings"])
+def test_a_flood_of_beginnings_costs_no_more_than_its_bytes(flood: bytes) -> None:
+    framer = Framer(16 * 1024 * 1024)
+    framer.feed(flood + block(b"MSH|1"))
+    pieces = list(iter(framer.take, None))
+    assert pieces[-1] == Piece("block", b"MSH|1")

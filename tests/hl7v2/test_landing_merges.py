@@ -174,3 +174,33 @@ def test_two_merges_at_once_do_not_lose_anybody(lab: Lab) -> None:
         assert len({patient(lab, number)["id"] for number in (stays, one, other)}) == 1
         assert len(results(lab, stays)) == 3
         assert len(patient(lab, stays)["link"]) == 2
+
+
+def test_who_is_booked_in_both_records_for_one_time_keeps_both_and_it_is_said(lab: Lab) -> None:
+    stays, goes = fresh(), fresh()
+    booked: list[str] = []
+    for number, start in ((stays, "202702030900"), (goes, "202702030915"), (goes, "202702031100")):
+        filler = fresh()
+        booked.append(filler)
+        header = "MSH|^~\\&|APP|LAB1|CLINIC|C1|20260102101500+0100||SIU^S12^SIU_S12|{id}|P|2.5.1"
+        lab.ok(f"{header}\nSCH||{filler}|||||CHECKUP^^HL70276||30|min|^^^{start}\nPID|1||{number}^^^HOSP^MR||Doe^Jane||19800101|F")
+    (ack,) = lab.send(merge(stays, goes))
+    assert "\rMSA|AA|" in ack
+    assert "205^Duplicate key identifier^HL70357|W|booked-twice" in ack
+    survivor = patient(lab, stays)
+    found = {number: lab.one(f"Appointment?identifier={number}&patient=Patient/{survivor['id']}") for number in booked}
+    assert [each["status"] for each in found.values()] == ["booked"] * 3
+    assert [any(mark["url"].endswith("/overbooked") for mark in each.get("extension", ())) for each in found.values()] == [False, True, False]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_whoever_is_merged_with_themselves_stays_who_they_are(lab: Lab, *, is_known: bool) -> None:
+    number = fresh()
+    if is_known:
+        lab.ok(oru(number, fresh(), "2345-7|95|F"))
+    lab.ok(merge(number, number))
+    lab.ok(oru(number, fresh(), "2345-7|70|F"))
+    found = patient(lab, number)
+    assert "link" not in found
+    assert found.get("active") is not False
+    assert found["identifier"][0]["value"] == number

@@ -5,15 +5,19 @@ from __future__ import annotations
 import base64
 import json
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from fhir_server.hl7v2.stored import Change
 from fhir_server.interactions import Exchange, dispatch
 from fhir_server.search import SYSTEM
 from fhir_server.settings import CANON
+from fhir_server.store.trail import Event
 
 from .conftest import Lab
 
 Json = dict[str, Any]
+ADMINISTRATOR = Event("message", "an administrator")
 
 
 def fresh() -> str:
@@ -92,6 +96,22 @@ def test_an_order_of_a_drug_is_refused_and_nothing_is_stored(lab: Lab) -> None:
     assert not lab.ask(f"Patient?identifier={CANON}/sid/authority/HOSP|{number}")
 
 
+def test_results_of_one_order_that_come_at_once_are_all_taken_or_to_be_sent_again(lab: Lab) -> None:
+    number, placer = fresh(), fresh()
+    assert sent(lab, "ORM^O01", number, f"ORC|NW|{placer}^OE", "OBR|1|||GLU^Glucose^L") == "AA"
+
+    def send(part: int) -> str:
+        report = f"OBR|1|{placer}^OE|{part}{placer}^LAB|GLU^Glucose^L{'|' * 18}20260102101500+0100|||F"
+        return sent(lab, "ORU^R01", number, report, f"OBX|1|NM|{part}^Glucose^LN||95|mg/dL|||||F")
+
+    with ThreadPoolExecutor(8) as pool:
+        codes = list(pool.map(send, range(24)))
+    states = [row["state"] for row in lab.stored("convert_from(raw, 'UTF8') LIKE %s AND code <> 'AA'", f"%{placer}^LAB%")]
+    assert states == ["failed"] * (24 - codes.count("AA")), "whoever was not fast enough sends again; nothing is wrong with the message"
+    assert codes.count("AA") >= 12
+    assert len(lab.ask(f"Observation?patient.identifier={number}&_count=50")) == codes.count("AA")
+
+
 def test_a_preliminary_result_leaves_its_order_open(lab: Lab) -> None:
     number, placer = fresh(), fresh()
     assert sent(lab, "ORU^R01", number, *result(placer, "P")) == "AA"
@@ -123,6 +143,32 @@ def test_an_appointment_is_booked_moved_and_cancelled_by_its_number(lab: Lab) ->
     cancelled = appointment(lab, filler)
     assert (cancelled["status"], len(cancelled["participant"])) == ("cancelled", 3), "who was to come is still to be seen"
     assert cancelled["meta"]["versionId"] == "3"
+
+
+def test_a_time_that_is_taken_waits_in_the_inbox_until_it_is_free(lab: Lab) -> None:
+    number, other, first, second, doctor = fresh(), fresh(), fresh(), fresh(), fresh()
+    assert booking(lab, "S12", number, first, who=doctor) == "AA"
+    assert booking(lab, "S12", other, second, "202701050915", who=doctor) == "AE"
+    (row,) = lab.stored("convert_from(raw, 'UTF8') LIKE %s", f"%|{second}|%")
+    assert (row["state"], row["code"]) == ("invalid", "AE")
+    assert b"205^Duplicate key identifier" in bytes(row["ack"])
+    assert b"Doe" not in bytes(row["ack"])
+    assert lab.ask(f"Appointment?identifier={second}") == []
+    assert lab.ask(f"Patient?identifier={CANON}/sid/authority/HOSP|{other}") == [], "nothing of the message is stored"
+    assert lab.intake.replay(row["id"], ADMINISTRATOR).code == "AE", "it is taken still"
+    assert booking(lab, "S15", number, first) == "AA"
+    assert lab.intake.replay(row["id"], ADMINISTRATOR).code == "AA"
+    assert appointment(lab, second)["status"] == "booked"
+
+
+def test_a_time_that_is_taken_is_corrected_to_one_that_is_free(lab: Lab) -> None:
+    number, other, first, second, doctor = fresh(), fresh(), fresh(), fresh(), fresh()
+    assert booking(lab, "S12", number, first, who=doctor) == "AA"
+    assert booking(lab, "S12", other, second, who=doctor) == "AE"
+    (row,) = lab.stored("convert_from(raw, 'UTF8') LIKE %s", f"%|{second}|%")
+    corrected = bytes(row["raw"]).replace(b"202701050900", b"202701050930")
+    assert lab.intake.replay(row["id"], ADMINISTRATOR, Change(corrected)).code == "AA"
+    assert appointment(lab, second)["start"] == "2027-01-05T09:30:00+01:00"
 
 
 def test_who_did_not_come_is_said(lab: Lab) -> None:

@@ -185,6 +185,15 @@ def test_what_is_no_message_is_refused_and_the_connection_goes_on(port: int) -> 
         assert client.ask(oru(fresh(), fresh())) == "AA"
 
 
+def test_whoever_sends_nothing_but_noise_is_let_go(port: int) -> None:
+    with Client(port) as client:
+        client.send(b"noise\x1c\r" * 99 + block(oru(fresh(), fresh())) + b"noise\x1c\r" * 99)
+        assert code(client.answer()) == "AA"
+        assert client.ask(oru(fresh(), fresh())) == "AA"
+        client.send(b"noise\x1c\r" * 100)
+        assert client.is_closed()
+
+
 def test_both_answers_of_enhanced_mode_come_on_the_same_connection(port: int) -> None:
     with Client(port) as client:
         assert client.ask(oru(fresh(), fresh(), modes="AL|AL")) == "CA"

@@ -305,3 +305,35 @@ def test_without_invariants_only_the_structure_counts() -> None:
     resource = {**OBSERVATION, "valueBoolean": True, "dataAbsentReason": {"text": "?"}}
     assert faults(resource) == {("invariant", "Observation")}
     assert Validator(r4(), invariants=False).check(resource) == []
+
+
+RIGHT: dict[str, Any] = {"coding": [{"system": "http://s.example", "code": "1", "userSelected": True}], "text": "one"}
+
+
+@pytest.mark.parametrize(
+    "concept",
+    [
+        {"coding": [{"system": "http://s.example", "code": 1}]},
+        {"coding": [{"system": "http://s.example", "code": "1"}], "text": None},
+        {"coding": [{"system": "http://s.example", "code": "1", "userSelected": 1}], "text": "one"},
+        {"coding": [{"system": "http://s.example", "code": "1"}], "text": "one", "texts": "one"},
+        {"coding": [{"system": "http://s.example", "code": "1", "extension": [{}]}]},
+        {"coding": [["system", "code"]], "text": "one"},
+        {"coding": {"system": "http://s.example", "code": "1"}},
+    ],
+)
+def test_a_code_that_was_right_does_not_make_right_what_only_looks_like_it(concept: dict[str, Any]) -> None:
+    validator = Validator(r4())
+    for good in (
+        RIGHT,
+        {"coding": [{"system": "http://s.example", "code": "1"}]},
+        {"coding": [{"system": "http://s.example", "code": "1"}], "text": "one"},
+    ):
+        assert validator.check({"resourceType": "Patient", "maritalStatus": good}) == []
+    for _ in range(2):
+        assert validator.check({"resourceType": "Patient", "maritalStatus": concept})
+
+
+@pytest.mark.parametrize(("day", "right"), [("04-30", True), ("04-31", False), ("12-31", True), ("02-29", False), ("02-28", True)])
+def test_months_end_when_they_do(day: str, right: bool) -> None:  # noqa: FBT001 - a parameter
+    assert (Validator(r4()).check({"resourceType": "Patient", "birthDate": f"2023-{day}"}) == []) is right

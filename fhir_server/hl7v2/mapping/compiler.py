@@ -5,21 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, Final
 
-from fhir_server.hl7v2.message import Repetition, Segment, Separators
+from fhir_server.hl7v2.message import Repetition, Segment
 from fhir_server.spec import Spec
 
 from .context import Context
-from .fields import Field, ValueView, View, is_field, parse_choice, parse_condition, parse_field
+from .fields import Field, Test, Text, View, is_field, parse_choice, parse_condition, parse_field, text_at, values_at
 from .functions import FUNCTIONS
+from .memory import Convert, remembered
 from .paths import Json, Path, Places, Step, parse_path
+from .puts import put_unless, putting, spreading
 from .rows import MappingFault, Row
 from .tables import Table
 from .values import PRIMITIVES, number
 
-Convert = Callable[[Repetition, Context], Any]
-Rule = Callable[[View, Json, Places, Context], None]
+Rule = Callable[[Any, Json, Places, Context], None]
+"""Of a segment's map it is given a View, of a data type's a Repetition; then what is made, and the places and the message that it is made in."""
 _Choice = tuple[Field, tuple[str, ...]]
 
 
@@ -30,10 +33,9 @@ _NULL: Final = '""'
 _UNLESS: Final = "?"
 
 _REMEMBERED: Final = frozenset({"CWE", "CE", "CNE"})
-"""Data types whose values come again and again, and say nothing of a patient."""
-_MOST: Final = 2_000
-_SHORT: Final = 200
-
+"""Data types whose values come again and again, and say nothing of a patient: a laboratory has a few hundred codes and units."""
+_REPEATED: Final = frozenset({"EI", "XCN"})
+"""Data types whose values are said several times in one message: numbers of orders, and who ordered."""
 _PLACE: Final = re.compile(r"\{([^{}]+)\}")
 
 
@@ -47,63 +49,45 @@ class Map:
 
     name: str
     type: str
-    own: list[tuple[int, list[Rule]]] = field(default_factory=list)
+    own: list[list[Rule]] = field(default_factory=lambda: [[]])
     others: list[Rule] = field(default_factory=list)
-    remembers: bool = False
-    _known: dict[tuple[str, Separators, bool, str], Json] = field(default_factory=dict, repr=False)
 
     def apply(self, segment: Segment, view: View, into: Json, places: Places, context: Context) -> None:
         """Puts what a segment says into an element."""
-        fields = segment.fields
-        most = len(fields)
-        for place, rules in self.own:
-            if place < most and fields[place]:
+        for text, rules in zip(segment.fields, self.own, strict=False):
+            if text:
                 for rule in rules:
                     rule(view, into, places, context)
         for rule in self.others:
             rule(view, into, places, context)
 
     def value(self, value: Repetition, context: Context) -> Json | None:
-        """What a field's repetition is in FHIR; None where nothing comes of it. Codes and units are remembered: a laboratory has a few hundred."""
-        if not self.remembers:
-            return self._value(value, context) or None
-        key = (*value.identity, context.facility)
-        if known := self._known.get(key):
-            copied: Json = _copy(known)
-            return copied
-        faults = len(context.faults)
-        made = self._value(value, context)
-        if made and len(context.faults) == faults and len(value.raw) <= _SHORT:
-            if len(self._known) >= _MOST:
-                self._known.clear()
-            self._known[key] = _copy(made)
-        return made or None
-
-    def _value(self, value: Repetition, context: Context) -> Json:
+        """What a field's repetition is in FHIR; None where nothing comes of it."""
         made: Json = {}
-        view, places = ValueView(value), Places()
-        for place, rules in self.own:
-            if place == 0 or value.piece(place):
+        places = Places()
+        for rule in self.own[0]:
+            rule(value, made, places, context)
+        for text, rules in zip(value.components, islice(self.own, 1, None), strict=False):
+            if text:
                 for rule in rules:
-                    rule(view, made, places, context)
+                    rule(value, made, places, context)
         for rule in self.others:
-            rule(view, made, places, context)
+            rule(value, made, places, context)
         places.finish()
-        return made
+        return made or None
 
     def add(self, source: Field | None, choice: _Choice | None, rule: Rule) -> None:
         """Adds a rule about a field or component, or about none of this map's own; one of a choice is only asked where the choice is met."""
         rules = self.others
         if source is not None and source.segment == self.name.partition("[")[0]:
             place = source.number or source.component or 0
-            own = dict(self.own)
-            rules = own.setdefault(place, [])
-            self.own = sorted(own.items(), key=lambda each: each[0])
+            self.own += [[] for _ in range(place + 1 - len(self.own))]
+            rules = self.own[place]
         if choice is None:
             rules.append(rule)
             return
         if not rules or not isinstance(rules[-1], _Chosen) or rules[-1].on != choice[0]:
-            rules.append(_Chosen(choice[0]))
+            rules.append(_Chosen(choice[0], text_at(choice[0])))
         chosen = rules[-1]
         assert isinstance(chosen, _Chosen)
         for value in choice[1]:
@@ -115,10 +99,11 @@ class _Chosen:
     """Rules that follow each other and depend on what the same field is: OBX-5 has twenty by OBX-2, of which one or two count."""
 
     on: Field
+    text: Text
     rules: dict[str, list[Rule]] = field(default_factory=dict)
 
-    def __call__(self, view: View, into: Json, places: Places, context: Context) -> None:
-        for rule in self.rules.get(view.text(self.on), ()):
+    def __call__(self, view: Any, into: Json, places: Places, context: Context) -> None:
+        for rule in self.rules.get(self.text(view), ()):
             rule(view, into, places, context)
 
 
@@ -129,6 +114,7 @@ class Compiler:
         """Compiles against the specification's types."""
         self._spec = spec
         self._tables = tables
+        self._remembered: dict[tuple[str, str], Convert] = {}
         self.maps: dict[str, Map] = {}
 
     def add(self, files: Mapping[str, Sequence[Row]]) -> None:
@@ -142,7 +128,7 @@ class Compiler:
                 raise MappingFault(
                     "the file's name has to be a segment or data type, a dash and a type of FHIR", file=rows[0].file if rows else f"{stem}.csv"
                 )
-            self.maps[name] = Map(name, base, remembers=head in _REMEMBERED)
+            self.maps[name] = Map(name, base)
         for stem, rows in files.items():
             head, _, rest = stem.partition("-")
             self._fill(self.maps[f"{head}[{rest}]"], rows)
@@ -169,36 +155,38 @@ class Compiler:
         for choice, rule in constants:
             made.add(None, choice, rule)
 
-    def _valued(self, row: Row, path: Path, condition: Callable[[View], bool] | None) -> Rule:
+    def _valued(self, row: Row, path: Path, condition: Test | None) -> Rule:
         source = parse_field(row["from"], row)
+        values_of, number = values_at(source), source.number
         convert = self._converter(row, path)
         if path.is_lines:
             return _lines(source, condition, convert, path)
         default = self._literal(row, path, row["value"]) if row["value"] and "=" not in row["value"] else None
-        steps, keys, is_there, told_apart = path.steps, path.keys, path.is_there, _told_apart(path, row)
+        steps, is_there, put = path.steps, path.is_there, putting(path.steps)
+        told_apart = _told_apart(path, row)
         is_single = not any(step.many for step in steps)
-        is_doubtful = keys == (_STATUS,) and default == _UNKNOWN
+        fallback = _fallback(path, default) if default is not None else None
+        # Of a component two quotes say nothing of the resource.
+        nulls = (path.keys,) if number else ()
 
-        def rule(view: View, into: Json, places: Places, context: Context) -> None:
-            values = view.values(source)
+        def rule(view: Any, into: Json, places: Places, context: Context) -> None:
+            values = values_of(view)
             # Most fields of most segments are empty, and to see that is cheaper than any condition.
-            if (not values and default is None) or (condition is not None and not condition(view)):
+            if (not values and fallback is None) or (condition is not None and not condition(view)):
                 return
-            context.field = source.number or context.field
+            if number:
+                context.field = number
             count = 0
             for value in values:
-                if value.is_null:
-                    # Of a component it says nothing of the resource.
-                    context.nulls.update((keys,) if source.number else ())
+                if value.raw == _NULL:
+                    context.nulls.update(nulls)
                 elif not (is_there and places.there(into, steps, count) is None) and (converted := convert(value, context)) is not None:
-                    _put(into, places, told_apart(view), count, converted)
+                    (put if told_apart is None else putting(told_apart(view)))(into, places, count, converted)
                     count += 1
                     if is_single:
                         break
-            if count == 0 and default is not None:
-                _put(into, places, steps, 0, default)
-                if is_doubtful:
-                    context.warn("101", f"Nothing that is known says what the {_STATUS} is; '{default}' is taken")
+            if count == 0 and fallback is not None:
+                fallback(into, places, context)
 
         return rule
 
@@ -207,18 +195,16 @@ class Compiler:
             raise MappingFault("a row needs a field or a value", row)
         follows = frozenset(number for number, step in enumerate(path.steps) if (step.key, step.tag) in valued)
         if row["value"] == _NULL:
-            return lambda _view, _into, _places, context: context.nulls.add(path.keys)
+            keys = path.keys
+            return lambda _view, _into, _places, context: context.nulls.add(keys)
         if "{" in row["value"]:
             return _template(row, path)
         value = self._literal(row, path, row["value"].removeprefix(_UNLESS))
-        told_apart = _told_apart(path, row)
         if row["value"].startswith(_UNLESS):
-            return lambda view, into, places, _context: _put_unless(into, places, told_apart(view), value)
-
-        def rule(_view: View, into: Json, places: Places, _context: Context) -> None:
-            _put_everywhere(into, places, path.steps, 0, follows, value)
-
-        return rule
+            steps, told_apart = path.steps, _told_apart(path, row)
+            return lambda view, into, places, _context: put_unless(into, places, told_apart(view) if told_apart is not None else steps, value)
+        spread = spreading(path.steps, follows, value)
+        return lambda _view, into, places, _context: spread(into, places)
 
     def _converter(self, row: Row, path: Path) -> Convert:
         """How a field's repetition becomes what stands at the path's end."""
@@ -237,7 +223,7 @@ class Compiler:
             finish = table.concept if type_ == "CodeableConcept" else table.coding if type_ == "Coding" else None
             if finish is None:
                 raise MappingFault(f"a table has no use for a {type_}", row)
-            return _finished(convert, finish)
+            return self._shared(name, table.name, _finished(convert, finish))
         if path.type == "Reference" and type_ != "Reference":
             return _referred(convert, type_)
         # A part of a type may come into the whole: `CWE[Quantity]` adds a unit to a value.
@@ -254,7 +240,14 @@ class Compiler:
         known = self.maps.get(name)
         if known is None:
             raise MappingFault(f"there is no map '{name}'", row)
-        return known.type, known.value
+        return known.type, self._shared(name, "", known.value)
+
+    def _shared(self, name: str, table: str, convert: Convert) -> Convert:
+        """The same closure for all rows that convert by the same map and table, so that what one has seen is remembered for all."""
+        head = name.partition("[")[0]
+        if head not in _REMEMBERED and head not in _REPEATED:
+            return convert
+        return self._remembered.setdefault((name, table), remembered(convert, lasts=head in _REMEMBERED))
 
     def _table(self, row: Row) -> Table | None:
         if not row["table"]:
@@ -306,15 +299,28 @@ def _choice(row: Row) -> tuple[_Choice | None, str]:
     return (None, row["if"]) if found is None else (found[:2], found[2])
 
 
-def _lines(source: Field, condition: Callable[[View], bool] | None, convert: Convert, path: Path) -> Rule:
-    """Each value is another line of one text; nothing is an empty line."""
-    last, encoded = path.steps[-1], path.type == "base64Binary"
+def _fallback(path: Path, default: Any) -> Callable[[Json, Places, Context], None]:
+    """Puts what is taken where nothing comes of a field, and says so where that is the status."""
+    put = putting(path.steps)
+    is_doubtful = path.keys == (_STATUS,) and default == _UNKNOWN
 
-    def rule(view: View, into: Json, places: Places, context: Context) -> None:
+    def fallback(into: Json, places: Places, context: Context) -> None:
+        put(into, places, 0, default)
+        if is_doubtful:
+            context.warn("101", f"Nothing that is known says what the {_STATUS} is; '{default}' is taken")
+
+    return fallback
+
+
+def _lines(source: Field, condition: Test | None, convert: Convert, path: Path) -> Rule:
+    """Each value is another line of one text; nothing is an empty line."""
+    last, encoded, values_of = path.steps[-1], path.type == "base64Binary", values_at(source)
+
+    def rule(view: Any, into: Json, places: Places, context: Context) -> None:
         if condition is not None and not condition(view):
             return
         context.field = source.number or context.field
-        lines = [convert(value, context) or "" for value in view.values(source) if not value.is_null] or [""]
+        lines = [convert(value, context) or "" for value in values_of(view) if not value.is_null] or [""]
         here = into
         if not any(lines) and not places.has_lines(last.key):
             return
@@ -326,14 +332,8 @@ def _lines(source: Field, condition: Callable[[View], bool] | None, convert: Con
     return rule
 
 
-def _copy(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _copy(inner) for name, inner in value.items()}
-    return [_copy(inner) for inner in value] if isinstance(value, list) else value
-
-
-def _guarded(condition: Callable[[View], bool], rule: Rule) -> Rule:
-    def guarded(view: View, into: Json, places: Places, context: Context) -> None:
+def _guarded(condition: Test, rule: Rule) -> Rule:
+    def guarded(view: Any, into: Json, places: Places, context: Context) -> None:
         if condition(view):
             rule(view, into, places, context)
 
@@ -364,63 +364,24 @@ def _referred(convert: Convert, type_: str) -> Convert:
     return referred
 
 
-def _told_apart(path: Path, row: Row) -> Callable[[View], Sequence[Step]]:
-    """The steps of a path, where a field that stands as a word is what stands in it."""
-    fields = {place: parse_field(step.tag, row) for place, step in enumerate(path.steps) if step.tag is not None and is_field(step.tag)}
-    steps = path.steps
-    if not fields:
-        return lambda _view: steps
-    return lambda view: [replace(step, tag=view.text(fields[place])) if place in fields else step for place, step in enumerate(steps)]
+def _told_apart(path: Path, row: Row) -> Callable[[Any], Sequence[Step]] | None:
+    """The steps of a path where a field stands as a word, by what stands in the field; None where there is no such word."""
+    texts = {place: text_at(parse_field(step.tag, row)) for place, step in enumerate(path.steps) if step.tag is not None and is_field(step.tag)}
+    if not texts:
+        return None
+    return lambda view: [replace(step, tag=texts[place](view)) if place in texts else step for place, step in enumerate(path.steps)]
 
 
 def _template(row: Row, path: Path) -> Rule:
     """A text with fields in braces, which is there where any of them says something."""
     parts = _PLACE.split(row["value"])
-    fields = {number: parse_field(part, row) for number, part in enumerate(parts) if number % 2}
+    fields = {number: text_at(parse_field(part, row)) for number, part in enumerate(parts) if number % 2}
+    put = putting(path.steps)
 
-    def rule(view: View, into: Json, places: Places, _context: Context) -> None:
-        texts = {number: view.text(field) for number, field in fields.items()}
+    def rule(view: Any, into: Json, places: Places, _context: Context) -> None:
+        texts = {number: text(view) for number, text in fields.items()}
         if any(texts.values()):
             made = "".join(texts.get(number, part) for number, part in enumerate(parts))
-            _put(into, places, path.steps, 0, " ".join(made.split()))
+            put(into, places, 0, " ".join(made.split()))
 
     return rule
-
-
-def _put(into: Json, places: Places, steps: Sequence[Step], number: int, value: Any) -> None:
-    if not steps:
-        into.update(value)
-        return
-    here, last = into, steps[-1]
-    for step in steps[:-1]:
-        here = places.element(here, step, number)
-    if last.many:
-        if last.tag is not None:
-            places.element(here, last, number).update(value)
-        else:
-            here.setdefault(last.key, []).append(value)
-    elif isinstance(value, dict):
-        here.setdefault(last.key, {}).update(value)
-    else:
-        here[last.key] = value
-
-
-def _put_unless(into: Json, places: Places, steps: Sequence[Step], value: Any) -> None:
-    """Where nothing is yet; what comes later takes its place."""
-    here = into
-    for step in steps[:-1]:
-        here = places.element(here, step, 0)
-    here.setdefault(steps[-1].key, [value] if steps[-1].many else value)
-
-
-def _put_everywhere(into: Json, places: Places, steps: Sequence[Step], depth: int, follows: frozenset[int], value: Any) -> None:
-    """A constant: in every element that a word has come to stand for, and else in the one that the path names."""
-    step = steps[depth]
-    if depth == len(steps) - 1:
-        if step.many:
-            into.setdefault(step.key, []).append(value)
-        else:
-            into[step.key] = value
-        return
-    for nth in places.repetitions(into, step) if depth in follows else (0,):
-        _put_everywhere(places.element(into, step, nth), places, steps, depth + 1, follows, value)

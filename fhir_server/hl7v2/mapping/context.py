@@ -8,30 +8,35 @@ from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
 from fhir_server.hl7v2.faults import Fault
-from fhir_server.hl7v2.message import Header, Segment
+from fhir_server.hl7v2.message import Segment
 
 Json = dict[str, Any]
 _LATEST: Final = 20
+_MOST: Final = 1_000
+"""Faults that are told of one message, but for those for which it is refused."""
 
 
 @dataclass(slots=True)
 class Context:
     """One message on its way to FHIR.
 
-    `facility` is who sends: the facility, else the application. `zone` places times without an offset. `make` takes a resource that a value
-    describes, a Practitioner for one, and gives the reference to it.
+    `facility` is who sends: the facility, else the application; `dialect` is how they write: separators and character set. `zone` places times
+    without an offset. `make` takes a resource that a value describes, a Practitioner for one, and gives the reference to it.
     `segment` and `field` say where the conversion is, for what `warn` reports; `nulls` are the elements of the present resource which the message
-    says to be without a value.
+    says to be without a value. `reports` counts what was reported, told before or not;
+    `known` are values that were converted before.
     """
 
-    header: Header
     facility: str
+    dialect: str
     zone: ZoneInfo
     make: Callable[[Json], Json]
     faults: list[Fault] = field(default_factory=list)
     nulls: set[tuple[str, ...]] = field(default_factory=set)
+    known: dict[tuple[object, ...], Any] = field(default_factory=dict)
     segment: Segment | None = None
     field: int | None = None
+    reports: int = 0
 
     def warn(self, code: str, text: str) -> None:
         """Reports what could not be taken over at the present place; the message goes on without it."""
@@ -46,6 +51,7 @@ class Context:
         self._report(code, text, "I")
 
     def _report(self, code: str, text: str, severity: Literal["E", "W", "I"]) -> None:
+        self.reports += 1
         segment = self.segment
         fault = Fault(
             code=code,
@@ -55,6 +61,8 @@ class Context:
             field=self.field or None,
             severity=severity,
         )
+        if len(self.faults) >= _MOST and severity != "E":
+            return
         # A field that several elements are made of is at fault once.
         if fault not in self.faults[-_LATEST:]:
             self.faults.append(fault)

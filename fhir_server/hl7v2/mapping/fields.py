@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
-from fhir_server.hl7v2.message import Repetition, Segment
+from fhir_server.hl7v2.message import Repetition, Segment, Separators
 
 from .rows import MappingFault, Row
 
-_FIELD: Final = re.compile(r"([A-Z][A-Z0-9]{2})-(\d{1,2})(?:\.(\d{1,2}))?(?:\.(\d{1,2}))?")
-_COMPONENT: Final = re.compile(r"([A-Z][A-Z0-9]{1,2})(?:\.(\d{1,2})(?:\.(\d{1,2}))?)?")
-_NUMERIC: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
+_FIELD: Final = re.compile(r"([A-Z][A-Z0-9]{2})-([1-9]\d?)(?:\.([1-9]\d?))?(?:\.([1-9]\d?))?")
+_COMPONENT: Final = re.compile(r"([A-Z][A-Z0-9]{1,2})(?:\.([1-9]\d?)(?:\.([1-9]\d?))?)?")
+_NUMERIC: Final = re.compile(r"[+-]?(\d+(?:\.\d*)?|\.\d+)", re.ASCII)
+_NULL: Final = '""'
 _CLAUSE: Final = re.compile(r"(\S+) (valued|not valued|repeats|single|numeric|not numeric|present|absent|(?:=|!=|in|not in) (\S+))")
 
 
@@ -30,19 +31,6 @@ class Field(NamedTuple):
     sub: int | None = None
 
 
-class View(Protocol):
-    """What the rows of a map look at."""
-
-    def values(self, field: Field) -> tuple[Repetition, ...]:
-        """The repetitions of a field that say something, each cut down to the component that the place names."""
-
-    def text(self, field: Field) -> str:
-        """The first text at a place, empty where there is none."""
-
-    def has(self, name: str) -> bool:
-        """Whether there is a segment of a name beside or below the one at hand."""
-
-
 class Surroundings(Protocol):
     """What is around a segment: the group of its message that it is in."""
 
@@ -53,77 +41,71 @@ class Surroundings(Protocol):
         """Whether there is a segment of a name in the group, or in those in it."""
 
 
-class SegmentView:
-    """A segment, and the segments around it by their names."""
+class View(dict[str, Segment]):
+    """What the rows of a segment's map look at: the segment, and those around it, by name; an empty one where there is none."""
 
-    __slots__ = ("_around", "_segment")
+    __slots__ = ("_around",)
 
     def __init__(self, segment: Segment, around: Surroundings) -> None:
         """Looks at the segment."""
-        self._segment = segment
+        self[segment.name] = segment
         self._around = around
 
     def has(self, name: str) -> bool:
-        """See View."""
+        """Whether there is a segment of a name beside or below the one at hand."""
         return self._around.has(name)
 
-    def _of(self, field: Field) -> Segment | None:
-        return self._segment if field.segment == self._segment.name else self._around.nearest(field.segment)
+    def __missing__(self, name: str) -> Segment:
+        """The nearest segment of another name."""
+        found = self[name] = self._around.nearest(name) or _ABSENT
+        return found
 
-    def values(self, field: Field) -> tuple[Repetition, ...]:
-        """See View."""
-        segment = self._of(field)
-        if segment is None:
+
+_ABSENT: Final = Segment("", 0, 0, [], Separators("|", "^", "~", "\\", "&"), "ascii")
+
+Values = Callable[[Any], tuple[Repetition, ...]]
+Text = Callable[[Any], str]
+Test = Callable[[Any], bool]
+"""These are given a View where the place is one of a segment, and a Repetition where it is one of a data type: rows of one map name either."""
+
+
+def values_at(field: Field) -> Values:
+    """Gives the repetitions at a place that say something, each cut down to the component that the place names."""
+    name, number, component, sub = field
+    if not number:
+        return _part(component, sub) if component is not None else lambda value: (value,) if value.raw else ()
+    if component is None:
+        return lambda view: view[name].repetitions(number)
+    return lambda view: tuple(each.part(component) for each in view[name].repetitions(number) if each.piece(component))
+
+
+def _part(component: int, sub: int | None) -> Values:
+    def values(value: Repetition) -> tuple[Repetition, ...]:
+        text = value.piece(component)
+        if not text or text.isspace():
             return ()
-        found = segment.repetitions(field.number)
-        if field.component is None or not found:
-            return found
-        return tuple(each.part(field.component) for each in found if each.piece(field.component))
-
-    def text(self, field: Field) -> str:
-        """See View."""
-        segment = self._of(field)
-        if segment is None:
-            return ""
-        if field.component is None:
-            return segment.first(field.number)
-        found = segment.repetitions(field.number)
-        if not found or found[0].is_null:
-            return ""
-        if field.sub is not None:
-            return found[0].sub(field.component, field.sub)
-        return found[0].component(field.component)
-
-
-class ValueView:
-    """A repetition of a field, or a component of one, that a data type's map is given."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: Repetition) -> None:
-        """Looks at the value."""
-        self._value = value
-
-    def has(self, name: str) -> bool:  # noqa: ARG002 - of its face
-        """See View: there are no segments in a value."""
-        return False
-
-    def values(self, field: Field) -> tuple[Repetition, ...]:
-        """See View."""
-        if field.component is None:
-            return (self._value,) if self._value.raw else ()
-        if not self._value.piece(field.component).strip():
-            return ()
-        part = self._value.part(field.component)
-        if field.sub is not None:
-            part = part.part(field.sub)
+        part = value.part(component) if sub is None else value.part(component).part(sub)
         return (part,) if part.raw else ()
 
-    def text(self, field: Field) -> str:
-        """See View."""
-        if field.sub is not None:
-            return self._value.sub(field.component or 1, field.sub)
-        return self._value.component(field.component or 1)
+    return values
+
+
+def text_at(field: Field) -> Text:
+    """Gives the first text at a place, empty where there is none."""
+    name, number, component, sub = field
+    if not number:
+        first = component or 1
+        return lambda value: value.component(first) if sub is None else value.sub(first, sub)
+    if component is None:
+        return lambda view: view[name].first(number)
+
+    def text(view: View) -> str:
+        found = view[name].repetitions(number)
+        if not found or found[0].is_null:
+            return ""
+        return found[0].component(component) if sub is None else found[0].sub(component, sub)
+
+    return text
 
 
 def is_field(text: str) -> bool:
@@ -133,11 +115,13 @@ def is_field(text: str) -> bool:
 
 def parse_field(text: str, row: Row) -> Field:
     """The place that a cell names. Raises MappingFault."""
-    if match := _FIELD.fullmatch(text):
+    of_value = row.kind == "datatype"
+    if not of_value and (match := _FIELD.fullmatch(text)):
         return Field(match[1], int(match[2]), int(match[3]) if match[3] else None, int(match[4]) if match[4] else None)
-    if match := _COMPONENT.fullmatch(text):
+    if of_value and (match := _COMPONENT.fullmatch(text)):
         return Field(match[1], 0, int(match[2]) if match[2] else None, int(match[3]) if match[3] else None)
-    raise MappingFault(f"'{text}' is no field (as OBX-5 or OBX-5.2), no component (as CX.4) and no data type (as CX, for all of it)", row)
+    wanted = "component (as CX.4) and no data type (as CX, for all of it)" if of_value else "field (as OBX-5 or OBX-5.2)"
+    raise MappingFault(f"'{text}' is no {wanted}", row)
 
 
 def parse_choice(text: str, row: Row) -> tuple[Field, tuple[str, ...], str] | None:
@@ -149,7 +133,7 @@ def parse_choice(text: str, row: Row) -> tuple[Field, tuple[str, ...], str] | No
     return parse_field(match[1], row), tuple(match[3].split("|")), rest
 
 
-def parse_condition(text: str, row: Row) -> Callable[[View], bool] | None:
+def parse_condition(text: str, row: Row) -> Test | None:
     """The test that a cell asks for, None for an empty one. Raises MappingFault."""
     if not text:
         return None
@@ -163,33 +147,54 @@ def parse_condition(text: str, row: Row) -> Callable[[View], bool] | None:
     return lambda view: first(view) and all(test(view) for test in others)
 
 
-def _clause(text: str, row: Row) -> Callable[[View], bool]:
+def _clause(text: str, row: Row) -> Test:
     match = _CLAUSE.fullmatch(text)
     if match is None:
         raise MappingFault(f"'{text}' is no condition, as 'OBX-2 = NM', 'OBX-2 in ST|TX', 'OBX-8 valued' and 'OBX-5 repeats' are", row)
     if match[2] in {"present", "absent"}:
+        if row.kind == "datatype":
+            raise MappingFault("there are no segments in a data type", row)
         name, wanted_there = match[1], match[2] == "present"
         return lambda view: view.has(name) is wanted_there
     field = parse_field(match[1], row)
     if match[3] is None:
         return _counted(field, match[2])
-    wanted = frozenset(match[3].split("|"))
+    said, wanted = text_at(field), frozenset(match[3].split("|"))
     if match[2].startswith(("!=", "not in")):
-        return lambda view: view.text(field) not in wanted
-    return lambda view: view.text(field) in wanted
+        return lambda view: said(view) not in wanted
+    return lambda view: said(view) in wanted
 
 
-def _counted(field: Field, word: str) -> Callable[[View], bool]:
+def _counted(field: Field, word: str) -> Test:
+    text, values, is_valued = text_at(field), values_at(field), _is_valued(field)
     match word:
         case "valued":
-            return lambda view: any(not each.is_null for each in view.values(field))
+            return is_valued
         case "not valued":
-            return lambda view: all(each.is_null for each in view.values(field))
+            return lambda view: not is_valued(view)
         case "numeric":
-            return lambda view: _NUMERIC.fullmatch(view.text(field).strip()) is not None
+            return lambda view: _NUMERIC.fullmatch(text(view).strip()) is not None
         case "not numeric":
-            return lambda view: _NUMERIC.fullmatch(view.text(field).strip()) is None
+            return lambda view: _NUMERIC.fullmatch(text(view).strip()) is None
         case "repeats":
-            return lambda view: len(view.values(field)) > 1
+            return lambda view: len(values(view)) > 1
         case _:
-            return lambda view: len(view.values(field)) <= 1
+            return lambda view: len(values(view)) <= 1
+
+
+def _is_valued(field: Field) -> Test:
+    """Whether there is a value, which two quotes are not."""
+    values, component = values_at(field), field.component
+    if not field.number and component is not None and field.sub is None:
+
+        def is_valued_part(value: Repetition) -> bool:
+            text = value.piece(component)
+            return text not in {"", _NULL} and not text.isspace()
+
+        return is_valued_part
+
+    def is_valued(view: Any) -> bool:
+        found = values(view)
+        return bool(found) and (found[0].raw != _NULL or any(not each.is_null for each in found))
+
+    return is_valued

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
 
 from fhir_server.hl7v2.message import Repetition
@@ -20,8 +21,12 @@ from .values import authority, number, parse_time
 Json = dict[str, Any]
 Function = Callable[[Repetition, Context, Mapping[str, Table]], Any]
 
-_RANGE: Final = re.compile(r"\s*(-?[\d.]+)\s*(?:-|–|to|\.\.)\s*(-?[\d.]+)\s*")
-_BOUND: Final = re.compile(r"\s*(<=?|>=?|≤|≥)\s*(-?[\d.]+)\s*")
+# What is bounded cannot be tried in more ways than there are digits; `1..1..` without an end took minutes.
+_DIGITS: Final = r"(-?(?:\d{1,20}(?:\.\d{0,20})?|\.\d{1,20}))"
+_RANGE: Final = re.compile(rf"{_DIGITS}\s*(?:-|–|to|\.\.)\s*{_DIGITS}\s*", re.ASCII)
+_BOUND: Final = re.compile(rf"(<=?|>=?|≤|≥)\s*{_DIGITS}\s*", re.ASCII)
+_SHORT: Final = 80
+"""Characters that a range of numbers may have."""
 _MAGIC: Final[Mapping[str, bytes]] = {
     "application/pdf": b"%PDF",
     "image/png": b"\x89PNG",
@@ -77,10 +82,9 @@ def _authority(component: int | None) -> Function:
     """The system of identifiers that an HD gives out: the value itself, one component of it, or for an EI what stands behind its first."""
 
     def system(value: Repetition, context: Context, tables: Mapping[str, Table]) -> str:
-        known = tables["authority"].targets
         hd, first = (value, 2) if component is None else (value if component == 0 else value.part(component), 1)
-        namespace, universal, kind = (hd.component(first + place).strip() for place in range(3))
-        return authority(namespace, universal, kind, {code: target.code for code, target in known.items()}, context.facility)
+        namespace, universal, kind = hd.component(first).strip(), hd.component(first + 1).strip(), hd.component(first + 2).strip()
+        return authority(namespace, universal, kind, tables["authority"].codes, context.facility)
 
     return system
 
@@ -114,16 +118,21 @@ def _reference_range(value: Repetition, context: Context, _tables: Mapping[str, 
     for unit in context.segment.repetitions(6)[:1] if context.segment is not None else ():
         for word in (unit.component(1), unit.component(2)):
             bare = bare.removesuffix(word) if word and not word[-1].isdigit() else bare
-    found: Json = {}
-    if match := _RANGE.fullmatch(bare):
+    found: Json = {name: {"value": bound} for name, bound in _bounds(bare)} if len(bare) <= _SHORT else {}
+    found["text"] = text
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _bounds(text: str) -> tuple[tuple[str, Any], ...]:
+    """The numbers of a range by the names of its elements; none where it is no range of numbers."""
+    if match := _RANGE.fullmatch(text):
         low, high = number(match[1]), number(match[2])
-        if low is not None and high is not None and low <= high:
-            found = {"low": {"value": low}, "high": {"value": high}}
-    elif match := _BOUND.fullmatch(bare):
+        return (("low", low), ("high", high)) if low is not None and high is not None and low <= high else ()
+    if match := _BOUND.fullmatch(text):
         bound = number(match[2])
-        if bound is not None:
-            found = {"high" if match[1][0] in "<≤" else "low": {"value": bound}}
-    return {**found, "text": text}
+        return (("high" if match[1][0] in "<≤" else "low", bound),) if bound is not None else ()
+    return ()
 
 
 def _attachment(value: Repetition, context: Context, _tables: Mapping[str, Table]) -> Json | None:
@@ -244,7 +253,7 @@ def _location(value: Repetition, context: Context, tables: Mapping[str, Table]) 
     if not named:
         return {"resourceType": "Location", "name": described} if described else None
     facility = value.part(4)
-    known = {code: target.code for code, target in tables["authority"].targets.items()}
+    known = tables["authority"].codes
     system = authority(facility.component(1).strip(), facility.component(2).strip(), facility.component(3).strip(), known, context.facility)
     inner = [name for name, code in named if code != "si"] or [named[0][0]]
     return {

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from fhir_server.spec import Spec
@@ -33,11 +33,12 @@ class Step:
     tag: str | None
     url: str | None
     there: bool = False
+    word: str = field(init=False)
+    """What tells the element apart: the word, or else the URL."""
 
-    @property
-    def word(self) -> str:
-        """What tells the element apart."""
-        return self.tag or self.url or ""
+    def __post_init__(self) -> None:
+        """Works out the word once."""
+        object.__setattr__(self, "word", self.tag or self.url or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +87,13 @@ class Places:
         if not step.many:
             single: Json = container.setdefault(step.key, {})
             return single
-        elements: list[Json] = container.setdefault(step.key, [])
-        known = self._known.setdefault((id(elements), step.word), {})
+        elements: list[Json] | None = container.get(step.key)
+        if elements is None:
+            elements = container[step.key] = []
+        place = (id(elements), step.word)
+        known = self._known.get(place)
+        if known is None:
+            known = self._known[place] = {}
         found = known.get(number)
         if found is None:
             found = known[number] = {"url": step.url} if step.url is not None else {}
@@ -118,16 +124,19 @@ class Places:
 
     def finish(self) -> None:
         """Puts the texts where their lines belong; one that has nothing but blanks comes to nothing."""
+        if not self._texts:
+            return
         for (_, key), (container, encoded, lines) in self._texts.items():
             text = "\n".join(lines).strip("\n").rstrip()
             if text:
                 container[key] = base64.b64encode(text.encode()).decode() if encoded else text
         self._texts.clear()
 
-    def repetitions(self, container: Json, step: Step) -> tuple[int, ...]:
-        """The numbers of the elements that a step means so far."""
+    def elements(self, container: Json, step: Step) -> Iterable[Json]:
+        """The elements that a step means so far."""
         elements = container.get(step.key)
-        return tuple(self._known.get((id(elements), step.word), ())) if elements is not None else ()
+        known = self._known.get((id(elements), step.word)) if elements is not None else None
+        return known.values() if known is not None else ()
 
 
 def parse_path(text: str, base: str, spec: Spec, row: Row) -> Path:

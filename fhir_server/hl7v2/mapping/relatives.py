@@ -22,9 +22,9 @@ _NUMBERS: Final = ((29, 1, 2), (50, 1, 0), (54, 1, 2))
 """Fields of OBR that say which order the parent is: the field, and its components for the placer's number and the filler's."""
 
 
-def relatives(root: Group) -> Iterator[tuple[Segment, Segment]]:
-    """Pairs of OBX: a result, and the parent in the same message that it belongs to. Costs nothing where no OBR names a parent."""
-    orders = [(group, segment) for group, segment in root.walk() if segment.name == "OBR"]
+def relatives(placed: Sequence[tuple[Group, Segment]]) -> Iterator[tuple[Segment, Segment]]:
+    """Of all segments with their groups the pairs of OBX: a result, and the parent that it belongs to. Costs nothing where no OBR names a parent."""
+    orders = [(group, segment) for group, segment in placed if segment.name == "OBR"]
     if not any(order.get(_RESULT) for _, order in orders):
         return
     by_number: dict[tuple[str, str], list[Segment]] = defaultdict(list)

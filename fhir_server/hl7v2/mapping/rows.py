@@ -30,6 +30,7 @@ class MappingFault(Exception):  # noqa: N818 - said of a file, as a fault of it
 class Row:
     """One row: where it stands, its name in the official map or here, and its cells by column, without blanks around them."""
 
+    kind: Kind
     file: str
     line: int
     name: str
@@ -70,7 +71,8 @@ def _read(kind: Kind, path: Path, folder: Path) -> Iterator[Row]:
             raise MappingFault(
                 f"there are {len(cells)} cells, and {len(columns)} columns; put quotes around a cell with a comma", file=f"{name}:{lines.line_num}"
             )
-        row = Row(name, lines.line_num, cells[0].strip(), dict(zip(columns, [cell.strip() for cell in cells] + [""] * len(columns), strict=False)))
+        stripped = [cell.strip() for cell in cells] + [""] * len(columns)
+        row = Row(kind, name, lines.line_num, cells[0].strip(), dict(zip(columns, stripped, strict=False)))
         if not row.name or row.name in seen:
             raise MappingFault(f"the row '{row.name}' is there twice" if row.name else "the row has no name", row)
         seen.add(row.name)

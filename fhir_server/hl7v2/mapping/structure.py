@@ -12,6 +12,7 @@ from typing import Final
 
 from fhir_server.hl7v2.message import Segment
 
+from .made import Made
 from .rows import MappingFault, Row
 
 _REPEATS: Final = "*"
@@ -27,22 +28,22 @@ class Shape:
     members: list[str] = field(default_factory=list)
     groups: dict[str, Shape] = field(default_factory=dict)
     repeating: set[str] = field(default_factory=set)
+    places: dict[str, int] = field(default_factory=dict)
+    """Where in the order a segment or group stands."""
+    below: dict[str, tuple[Shape, ...]] = field(default_factory=dict)
+    """By segment the groups from here down to the one that has it; the nearest in the order where there are several."""
+    leads: set[str] = field(default_factory=set)
+    """Segments of `below` that all groups on the way to them begin with."""
 
-    def place(self, member: str) -> int:
-        """Where in the order a segment or group stands."""
-        return self.members.index(member)
-
-    def below(self, segment: str) -> list[Shape]:
-        """The groups from here down to the one that has a segment; empty where none has. The nearest in the order comes first."""
-        for member in self.members:
-            group = self.groups.get(member)
-            if group is None:
-                continue
-            if segment in group.members and segment not in group.groups:
-                return [group]
-            if found := group.below(segment):
-                return [group, *found]
-        return []
+    def index(self) -> None:
+        """Works out what `arrange` looks up, once all members are there."""
+        self.places = {member: place for place, member in enumerate(self.members)}
+        for group in sorted(self.groups.values(), key=lambda each: self.places[each.name]):
+            group.index()
+            ways: dict[str, tuple[Shape, ...]] = {segment: (group,) for segment in group.members if segment not in group.groups}
+            ways |= {segment: (group, *way) for segment, way in group.below.items() if segment not in ways}
+            self.below |= {segment: way for segment, way in ways.items() if segment not in self.below}
+        self.leads = {segment for segment, way in self.below.items() if all(shape.members[0] in {segment, *shape.groups} for shape in way)}
 
 
 @dataclass(slots=True)
@@ -56,20 +57,49 @@ class Group:
     order: list[Segment | Group] = field(default_factory=list)
     unforeseen: list[Segment] = field(default_factory=list)
     last: int = -1
+    latest: dict[str, Segment] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
+    """Of the segments in this group, and of those in the groups in it."""
+    opened: set[str] = field(default_factory=set)
+    """The names of the groups in it."""
+    made: dict[str, Made] = field(default_factory=dict)
+    """What its segments have become, by label the last one."""
+    below: dict[str, dict[str, Made]] = field(default_factory=dict)
+    """The same of the groups in it: by label, and by the name of the group straight in this one."""
+
+    def open(self, shape: Shape) -> Group:
+        """Another group in this one."""
+        group = Group(shape, self)
+        self.inner.append(group)
+        self.order.append(group)
+        self.opened.add(shape.name)
+        self.last = self.shape.places[shape.name]
+        return group
+
+    def take(self, segment: Segment) -> None:
+        """Takes a segment of the structure as the last one so far."""
+        name = segment.name
+        self.segments.append(segment)
+        self.order.append(segment)
+        self.latest[name] = segment
+        self.last = max(self.last, self.shape.places[name])
+        around: Group | None = self
+        while around is not None and name not in around.names:
+            around.names.add(name)
+            around = around.parent
 
     def nearest(self, name: str) -> Segment | None:
         """The last segment of a name in this group, or in those around it."""
         group: Group | None = self
         while group is not None:
-            for segment in reversed(group.segments):
-                if segment.name == name:
-                    return segment
+            if name in group.latest:
+                return group.latest[name]
             group = group.parent
         return None
 
     def has(self, name: str) -> bool:
         """Whether a segment of a name is in this group, or in those in it."""
-        return any(segment.name == name for segment in self.segments) or any(group.has(name) for group in self.inner)
+        return name in self.names
 
     def walk(self) -> Iterator[tuple[Group, Segment]]:
         """All segments with the groups they are in, in the message's order."""
@@ -98,6 +128,7 @@ def parse_shape(rows: Sequence[Row]) -> Shape:
             here.members.append(name)
         if segment.endswith(_REPEATS):
             here.repeating.add(name)
+    root.index()
     return root
 
 
@@ -112,39 +143,29 @@ def arrange(shape: Shape, segments: Sequence[Segment]) -> Group:
             continue
         at, opened = found
         for deeper in opened:
-            group = Group(deeper, at)
-            at.inner.append(group)
-            at.order.append(group)
-            at.last = at.shape.place(deeper.name)
-            at = group
-        at.segments.append(segment)
-        at.order.append(segment)
-        at.last = max(at.last, at.shape.place(segment.name))
+            at = at.open(deeper)
+        at.take(segment)
         here = at
     return root
 
 
-def _find(here: Group, name: str, *, strict: bool) -> tuple[Group, list[Shape]] | None:
+def _find(here: Group, name: str, *, strict: bool) -> tuple[Group, Sequence[Shape]] | None:
     """The group to go on in, and those to open in it; `strict` keeps the order of the structure."""
     group: Group | None = here
     while group is not None:
         shape = group.shape
-        if name in shape.members and name not in shape.groups:
-            taken = name not in shape.repeating and any(each.name == name for each in group.segments)
-            if not taken and (not strict or shape.place(name) >= group.last):
-                return group, []
+        if name in shape.places and name not in shape.groups:
+            taken = name not in shape.repeating and name in group.latest
+            if not taken and (not strict or shape.places[name] >= group.last):
+                return group, ()
             if group.parent is not None and strict and (taken or name == shape.members[0]):
-                return group.parent, [shape]
-        opened = shape.below(name)
-        if opened and _may_open(group, opened, name) and (not strict or shape.place(opened[0].name) >= group.last):
+                return group.parent, (shape,)
+        opened = shape.below.get(name)
+        # A group's first segment opens another one; any other opens only the first, whose own are not there.
+        if opened and (name in shape.leads or opened[0].name not in group.opened) and (not strict or shape.places[opened[0].name] >= group.last):
             return group, opened
         group = group.parent
     return None
-
-
-def _may_open(group: Group, opened: Sequence[Shape], name: str) -> bool:
-    """A group's first segment opens another one; any other opens only the first, whose own are not there."""
-    return all(shape.members[0] in {name, *shape.groups} for shape in opened) or all(each.shape is not opened[0] for each in group.inner)
 
 
 def unforeseen(group: Group) -> Iterator[Segment]:

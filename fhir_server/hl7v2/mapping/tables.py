@@ -30,7 +30,7 @@ class Target:
 
 
 class Table:
-    """One table. `system` is that of the codes as HL7 v2 has them, None for tables that it has no number for."""
+    """One table. `system` is that of the codes as HL7 v2 has them, None for tables that it has no number for; `codes` are FHIR's by them."""
 
     def __init__(self, name: str, rows: Sequence[Row]) -> None:
         """Reads its rows; the code `*` stands for all that are not there. Raises MappingFault."""
@@ -42,6 +42,7 @@ class Table:
             if not row["code"] or row["code"] in self._targets:
                 raise MappingFault("a row needs a code of its own", row)
             self._targets[row["code"]] = Target(row["to"], row["system"], row["display"])
+        self.codes = {code: target.code for code, target in self._targets.items()}
         self._folded = {code.casefold(): target for code, target in reversed(self._targets.items())}
 
     @property
@@ -56,6 +57,8 @@ class Table:
 
     def code(self, code: str, context: Context) -> str | None:
         """The code in FHIR; reports one that is not in the table."""
+        if known := self.codes.get(code):
+            return known
         found = self.find(code)
         if found is None:
             if code not in self._targets:

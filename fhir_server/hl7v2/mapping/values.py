@@ -21,21 +21,22 @@ from .context import Context
 
 Primitive = Callable[[Repetition, Context], Any]
 
-_TIME: Final = re.compile(r"(\d{4})(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:\.(\d{1,6})\d*)?)?)?)?)?)?([+-]\d{4})?")
-_CLOCK: Final = re.compile(r"(\d\d)(\d\d)?(\d\d)?(?:\.(\d{1,6})\d*)?(?:[+-]\d{4})?")
-_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
-_WHOLE: Final = re.compile(r"[+-]?\d{1,10}")
+_TIME: Final = re.compile(r"(\d{4})(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:\.(\d{1,6})\d*)?)?)?)?)?)?([+-]\d{4})?", re.ASCII)
+_CLOCK: Final = re.compile(r"(\d\d)(\d\d)?(\d\d)?(?:\.(\d{1,6})\d*)?(?:[+-]\d{4})?", re.ASCII)
+_NUMBER: Final = re.compile(r"(?:\+|(-))?(?=\.?\d)0*+(\d*)(?:\.(\d*))?", re.ASCII)
+_PLAIN: Final = 15
+_WHOLE: Final = re.compile(r"[+-]?\d{1,10}", re.ASCII)
 _TEXT: Final = re.compile(r"\S")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/\s]*={0,2}\s*")
 _OID: Final = re.compile(r"[0-2](\.(0|[1-9]\d*))+")
+_DOTTED: Final = re.compile(r"\d+(\.\d+)+")
 _URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")
 _MINUTES_A_DAY: Final = 24 * 60
 _COMPONENTS: Final = 30
 
 
 def _string(value: Repetition, _: Context) -> str | None:
-    text = value.whole(1).strip()
-    return text or None
+    return value.whole(1).strip() or None
 
 
 def _text(value: Repetition, _: Context) -> str | None:
@@ -61,7 +62,10 @@ def _spoken(value: Repetition, _: Context) -> str | None:
 
 
 def _code(value: Repetition, context: Context) -> str | None:
-    text = " ".join(value.component(1).split())
+    text = value.component(1)
+    if text.isalnum():
+        return text
+    text = " ".join(text.split())
     if not text and value.raw:
         context.warn("103", "The code is empty")
     return text or None
@@ -94,11 +98,14 @@ def parse_time(text: str, zone: ZoneInfo) -> tuple[str, int] | None:
 
 
 def _date_time(value: Repetition, context: Context) -> str | None:
-    text = value.component(1)
-    found = parse_time(text, context.zone) if text.strip() else None
-    if found is None and text.strip():
+    text = value.component(1).strip()
+    if not text:
+        return None
+    found = parse_time(text, context.zone)
+    if found is None:
         context.warn("102", "The time cannot be read")
-    return found[0] if found is not None else None
+        return None
+    return found[0]
 
 
 def _date(value: Repetition, context: Context) -> str | None:
@@ -133,14 +140,15 @@ def _clock(value: Repetition, context: Context) -> str | None:
 
 def number(text: str) -> Any:
     """A JSON number of a numeric text, with its digits as they stand; None for what is no number."""
-    stripped = text.strip()
-    if not _NUMBER.fullmatch(stripped):
+    match = _NUMBER.fullmatch(text.strip())
+    if match is None:
         return None
-    sign = "-" if stripped[0] == "-" else ""
-    whole, point, fraction = stripped.lstrip("+-").partition(".")
-    digits = sign + (whole.lstrip("0") or "0")
+    sign, whole, fraction = match.groups()
+    digits = f"{sign or ''}{whole or '0'}"
+    if not fraction and len(digits) <= _PLAIN:
+        return int(digits)
     try:
-        found = fhirjson.Number(f"{digits}.{fraction}" if point and fraction else digits)
+        found = fhirjson.Number(f"{digits}.{fraction}" if fraction else digits)
     except ValueError:
         return None
     return found if fraction else int(digits)
@@ -197,7 +205,7 @@ def authority(namespace: str, universal: str, kind: str, known: Mapping[str, str
     for name in (namespace, universal):
         if name in known:
             return known[name]
-    if kind in {"ISO", "OID"} or _OID.fullmatch(universal):
+    if _OID.fullmatch(universal) or (kind in {"ISO", "OID"} and _DOTTED.fullmatch(universal)):
         return f"urn:oid:{universal}"
     if kind in {"UUID", "GUID"} and universal:
         return f"urn:uuid:{universal.lower()}"

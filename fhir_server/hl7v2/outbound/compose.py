@@ -13,6 +13,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from fhir_server.fhirjson import loads
+from fhir_server.hl7v2.message import LIMIT
 from fhir_server.store.ops import Version
 
 from . import results
@@ -22,7 +23,6 @@ from .peers import CHARSETS, Peer
 from .values import Json, Scene, time
 from .writer import has, segment
 
-MAX_BYTES: Final = 16 * 1024 * 1024
 _STRUCTURES: Final = {"A28": "ADT_A05", "A31": "ADT_A05", "A40": "ADT_A39", "O01": "ORM_O01", "O21": "OML_O21", "R01": "ORU_R01"}
 _KINDS: Final = {"S": "SIU", "A": "ADT", "R": "ORU"}
 _REASONS: Final = {"S12": "NEW", "S13": "RESCHEDULED", "S14": "MODIFIED", "S15": "CANCELLED", "S17": "DELETED", "S26": "NOSHOW"}
@@ -69,7 +69,7 @@ class Composer:
             segments = list(makers[kind](resource, patient, scene, variables))
         text = "".join(f"{each}\r" for each in [self._header(scene, kind, trigger, control_id, at), *segments])
         message = text.encode(CHARSETS[peer.charset], "replace")
-        if len(message) > MAX_BYTES:
+        if len(message) > LIMIT:
             raise Unsendable("the message would have more than 16 MB")
         return Made(f"{kind}^{trigger}", message, patient.get("id"))
 

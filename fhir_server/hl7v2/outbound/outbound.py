@@ -36,6 +36,10 @@ from .peers import Peer
 UNANSWERED: Final = 20
 """So often a message is sent and not answered until it is dead, lest it hold up for ever what is behind it. A peer that is away costs nothing."""
 
+DOUBTFUL: Final = 4
+"""Peers that have failed and are tried at the same time in one process: half of a worker's threads are always left to those that answer."""
+_LATER: Final = 5.0  # Seconds until one more is tried.
+
 _LOCK: Final = 0x46484959
 _FIRST: Final = 2.0  # Seconds until the second try; then twice as long each time,
 _LONGEST: Final = 300.0  # and no longer than this.
@@ -55,6 +59,7 @@ class Outbound:
         self._store = store
         self._settings = settings
         self._leaving = leaving or threading.Event()
+        self._doubtful = threading.Semaphore(DOUBTFUL)
 
     @cached_property
     def _composer(self) -> Composer:
@@ -93,6 +98,8 @@ class Outbound:
                 delivery = deliveries.first(connection, identity)
                 if peer is None or peer.disabled is not None or delivery is None:
                     break
+                if line is None and peer.failures and not self._is_tried(stack):
+                    return _LATER
                 try:
                     line = line or stack.enter_context(Line(peer, self._settings, self._leaving.is_set))
                     self._exchange(connection, line, delivery)
@@ -102,6 +109,13 @@ class Outbound:
                     # Who leaves has not waited for long: that tells nothing of the peer.
                     return None if self._leaving.is_set() else self._in_vain(connection, peer, delivery, str(error))
         return None
+
+    def _is_tried(self, stack: ExitStack) -> bool:
+        """Whether a peer that has failed may be tried now: each that hangs takes a thread for as long as its answer may take."""
+        if not self._doubtful.acquire(blocking=False):
+            return False
+        stack.callback(self._doubtful.release)
+        return True
 
     def due(self) -> list[str]:
         """The ids of peers that something waits for that can be sent now."""

@@ -9,7 +9,7 @@ do, and PostgreSQL reads them as they are.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -54,18 +54,18 @@ def maker(fhir_type: str, element: Element | None, context: Context) -> Maker | 
     return (lambda value: (span(value, zone),)) if fhir_type in {"date", "dateTime", "instant"} else None
 
 
-def _period(value: dict[str, Any], zone: ZoneInfo) -> Iterator[Row]:
+def _period(value: dict[str, Any], zone: ZoneInfo) -> tuple[Row, ...]:
     start, end = value.get("start"), value.get("end")
-    if start is not None or end is not None:
-        yield span(start, zone)[0] if start else MINUS_INFINITY, span(end, zone)[1] if end else INFINITY
+    if start is None and end is None:
+        return ()
+    return ((span(start, zone)[0] if start else MINUS_INFINITY, span(end, zone)[1] if end else INFINITY),)
 
 
-def _timing(value: dict[str, Any], zone: ZoneInfo) -> Iterator[Row]:
+def _timing(value: dict[str, Any], zone: ZoneInfo) -> tuple[Row, ...]:
     """Only the outer limits of a schedule count; bounds that are a duration say nothing of when that is."""
-    spans = [span(event, zone) for event in value.get("event", ()) if event]
+    spans: list[Row] = [span(event, zone) for event in value.get("event", ()) if event]
     spans += _period(value.get("repeat", {}).get("boundsPeriod", {}), zone)
-    if spans:
-        yield min(lo for lo, _ in spans), max(hi for _, hi in spans)
+    return ((min(lo for lo, _ in spans), max(hi for _, hi in spans)),) if spans else ()
 
 
 # A resource repeats its dates, and so do the resources of a bundle.

@@ -69,27 +69,28 @@ def derived(param: SearchParam) -> Iterator[SearchParam]:
         yield from (replace(param, code=f"{param.code}:{modifier}") for modifier, kind in DERIVED.items() if kind.base == param.type)
 
 
-def _texts(*texts: Any) -> tuple[Row, ...]:
-    return tuple([string.row(text) for text in texts if text])
-
-
 def _coding_text(value: dict[str, Any]) -> tuple[Row, ...]:
-    return _texts(value.get("display"))
+    text = value.get("display")
+    return (string.row(text),) if text else ()
 
 
-def _concept_text(value: dict[str, Any]) -> tuple[Row, ...]:
-    return _texts(value.get("text"), *[coding.get("display") for coding in value.get("coding", ())])
+def _concept_text(value: dict[str, Any]) -> list[Row]:
+    rows = [string.row(value["text"])] if "text" in value else []
+    if "coding" in value:
+        rows += [string.row(coding["display"]) for coding in value["coding"] if "display" in coding]
+    return rows
 
 
 def _identifier_text(value: dict[str, Any]) -> tuple[Row, ...]:
-    return _texts(value["type"].get("text")) if "type" in value else ()
+    text = value["type"].get("text") if "type" in value else None
+    return (string.row(text),) if text else ()
 
 
-def _of_type(value: dict[str, Any]) -> Iterator[Row]:
-    if "value" in value and "type" in value:
-        for coding in value["type"].get("coding", ()):
-            if "code" in coding:
-                yield _typed(coding["code"], value["value"]), coding.get("system", "")
+def _of_type(value: dict[str, Any]) -> list[Row]:
+    if "value" not in value or "type" not in value:
+        return []
+    codings = value["type"].get("coding", ())
+    return [(_typed(coding["code"], value["value"]), coding.get("system", "")) for coding in codings if "code" in coding]
 
 
 def _typed(code: str, value: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol
@@ -13,7 +13,7 @@ from fhir_server.search.statement import Statement
 from fhir_server.spec import Element, Spec
 
 Row = tuple[Any, ...]
-Maker = Callable[[Any], Iterable[Row]]
+Maker = Callable[[Any], Sequence[Row]]
 """Rows of one JSON value of a known FHIR type."""
 
 _LONG: Final = 200

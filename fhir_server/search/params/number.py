@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import decimal
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
@@ -58,10 +58,11 @@ def _point(value: Any) -> tuple[Row, ...]:
     return ((exact, exact),)
 
 
-def _range(value: dict[str, Any]) -> Iterator[Row]:
+def _range(value: dict[str, Any]) -> tuple[Row, ...]:
     low, high = value.get("low", {}).get("value"), value.get("high", {}).get("value")
-    if low is not None or high is not None:
-        yield MINUS_INFINITY if low is None else canonical(low), INFINITY if high is None else canonical(high)
+    if low is None and high is None:
+        return ()
+    return ((MINUS_INFINITY if low is None else canonical(low), INFINITY if high is None else canonical(high)),)
 
 
 def parse(text: str, modifier: str | None, targets: tuple[str, ...], context: Context) -> Bounds:

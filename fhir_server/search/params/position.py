@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
@@ -51,11 +51,11 @@ def maker(fhir_type: str, element: Element | None, context: Context) -> Maker | 
     return _position if fhir_type == "Location.position" else None
 
 
-def _position(value: dict[str, Any]) -> Iterator[Row]:
-    if "latitude" in value and "longitude" in value:
-        latitude, longitude = float(value["latitude"]), float(value["longitude"])
-        if abs(latitude) <= _POLE and abs(longitude) <= 2 * _DATE_LINE:
-            yield latitude, _around(longitude)
+def _position(value: dict[str, Any]) -> tuple[Row, ...]:
+    if "latitude" not in value or "longitude" not in value:
+        return ()
+    latitude, longitude = float(value["latitude"]), float(value["longitude"])
+    return ((latitude, _around(longitude)),) if abs(latitude) <= _POLE and abs(longitude) <= 2 * _DATE_LINE else ()
 
 
 def _around(longitude: float) -> float:

@@ -7,7 +7,7 @@ A row holds its numbers as they stand and, for UCUM units, also in base units wi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -27,6 +27,8 @@ ORDER: Final = ("lo", "hi", "numeric")
 UCUM: Final = "http://unitsofmeasure.org"
 _CURRENCY: Final = "urn:iso:std:iso:4217"
 _NO_MEASURE: Final = (None, None, None)
+_SHORT: Final = 200
+"""Characters of a unit that is kept with what becomes of it."""
 
 
 class Measure(NamedTuple):
@@ -65,33 +67,44 @@ def _in_base_units(amount: Any, unit: dict[str, Any]) -> tuple[str, str] | None:
     return _converted(amount, code) if len(code) <= ucum.MAX_CODE else None
 
 
-# The same value is asked for by every parameter that has it as a part, and many resources have the same.
-@lru_cache(maxsize=8192)
 def _converted(amount: Any, code: str) -> tuple[str, str] | None:
     found = ucum.canonical(Decimal(amount), code)
     return found and (found[0], number.canonical(found[1]))
 
 
-def _quantity(value: dict[str, Any]) -> Iterator[Row]:
-    if "value" in value:
-        exact, comparator = number.canonical(value["value"]), value.get("comparator")
-        found = _in_base_units(value["value"], value)
-        dimension, amount = (None, None) if found is None else found
-        if comparator is None:
-            yield exact, exact, *_unit(value), dimension, amount, amount
-            return
-        below, above = comparator.startswith("<"), comparator.startswith(">")
-        lo, hi = number.MINUS_INFINITY if below else exact, number.INFINITY if above else exact
-        ends = (None, None) if amount is None else (number.MINUS_INFINITY if below else amount, number.INFINITY if above else amount)
-        yield lo, hi, *_unit(value), dimension, *ends
+def _quantity(value: dict[str, Any]) -> tuple[Row, ...]:
+    if "value" not in value:
+        return ()
+    amount, comparator = value["value"], value.get("comparator")
+    system, code, unit = value.get("system", ""), value.get("code", ""), value.get("unit", "")
+    made = _known if len(system) + len(code) + len(unit) <= _SHORT else _made
+    return made(amount, comparator, system, code, unit)
 
 
-def _range(value: dict[str, Any]) -> Iterator[Row]:
+def _made(amount: Any, comparator: str | None, system: str, code: str, unit: str) -> tuple[Row, ...]:
+    exact = number.canonical(amount)
+    found = _in_base_units(amount, {"system": system, "code": code, "unit": unit})
+    dimension, base = (None, None) if found is None else found
+    unit_columns = system, capped(code), capped(unit)
+    if comparator is None:
+        return ((exact, exact, *unit_columns, dimension, base, base),)
+    below, above = comparator.startswith("<"), comparator.startswith(">")
+    lo, hi = number.MINUS_INFINITY if below else exact, number.INFINITY if above else exact
+    ends = (None, None) if base is None else (number.MINUS_INFINITY if below else base, number.INFINITY if above else base)
+    return ((lo, hi, *unit_columns, dimension, *ends),)
+
+
+# Every parameter that has it as a part asks for the same value, and many resources have the same.
+_known: Final = lru_cache(maxsize=8192)(_made)
+
+
+def _range(value: dict[str, Any]) -> tuple[Row, ...]:
     low, high = value.get("low", {}), value.get("high", {})
-    if "value" in low or "value" in high:
-        lo = number.canonical(low["value"]) if "value" in low else number.MINUS_INFINITY
-        hi = number.canonical(high["value"]) if "value" in high else number.INFINITY
-        yield lo, hi, *_unit(low if "value" in low else high), *_between(low, high)
+    if "value" not in low and "value" not in high:
+        return ()
+    lo = number.canonical(low["value"]) if "value" in low else number.MINUS_INFINITY
+    hi = number.canonical(high["value"]) if "value" in high else number.INFINITY
+    return ((lo, hi, *_unit(low if "value" in low else high), *_between(low, high)),)
 
 
 def _between(low: dict[str, Any], high: dict[str, Any]) -> Row:
@@ -106,25 +119,27 @@ def _between(low: dict[str, Any], high: dict[str, Any]) -> Row:
 _OPEN: Final = (number.MINUS_INFINITY, number.INFINITY)
 
 
-def _money(value: dict[str, Any]) -> Iterator[Row]:
-    if "value" in value:
-        exact, currency = number.canonical(value["value"]), value.get("currency", "")
-        yield exact, exact, _CURRENCY if currency else "", currency, currency, *_NO_MEASURE
+def _money(value: dict[str, Any]) -> tuple[Row, ...]:
+    if "value" not in value:
+        return ()
+    exact, currency = number.canonical(value["value"]), value.get("currency", "")
+    return ((exact, exact, _CURRENCY if currency else "", currency, currency, *_NO_MEASURE),)
 
 
-def _samples(value: dict[str, Any]) -> Iterator[Row]:
+def _samples(value: dict[str, Any]) -> tuple[Row, ...]:
     """From the least to the greatest sample; the letters E, U and L stand for errors and for values beyond the device's limits."""
     samples = [sample for sample in value.get("data", "").split(" ") if sample and sample not in "EUL"]
     origin = value.get("origin", {})
     try:
         ends = [Number(end) for end in (min(samples, key=float), max(samples, key=float))] if samples else []
     except (ValueError, ArithmeticError):
-        return
-    if ends and all(end.is_finite() for end in ends):
-        factor, zero = Decimal(value.get("factor", 1)), Decimal(origin.get("value", 0))
-        scaled = sorted(number.EXACT.fma(end, factor, zero) for end in ends)
-        lo, hi = ({**origin, "value": end} for end in scaled)
-        yield number.canonical(scaled[0]), number.canonical(scaled[1]), *_unit(origin), *_between(lo, hi)
+        return ()
+    if not ends or not all(end.is_finite() for end in ends):
+        return ()
+    factor, zero = Decimal(value.get("factor", 1)), Decimal(origin.get("value", 0))
+    scaled = sorted(number.EXACT.fma(end, factor, zero) for end in ends)
+    lo, hi = ({**origin, "value": end} for end in scaled)
+    return ((number.canonical(scaled[0]), number.canonical(scaled[1]), *_unit(origin), *_between(lo, hi)),)
 
 
 def parse(text: str, modifier: str | None, targets: tuple[str, ...], context: Context) -> Amount:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from fhir_server.search.statement import Statement, any_of, equals
@@ -30,6 +30,7 @@ ORDER: Final = ("id", "id", 'text COLLATE "C"')
 ABSOLUTE: Final = 0
 """The type of rows that hold a URL."""
 _LOCAL: Final = re.compile(r"([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?", re.ASCII)
+_is_id: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII).fullmatch
 _VERSION: Final = "/_history/"
 _TYPE_IN_URL: Final = re.compile(r".*/([A-Z][A-Za-z]+)/[A-Za-z0-9\-.]{1,64}", re.ASCII)
 
@@ -47,9 +48,14 @@ def maker(fhir_type: str, element: Element | None, context: Context) -> Maker | 
     """Rows (id, type number)."""
     del element
     if fhir_type == "Reference":
+        number_of = context.types.get
 
         def reference(value: dict[str, Any]) -> tuple[Row, ...]:
             text: str = value.get("reference", "")
+            name, _, identity = text.partition("/")
+            # Nearly all are a type and an id, which this proves in a third of the time.
+            if (number := number_of(name)) is not None and _is_id(identity):
+                return ((identity, number),)
             if text.startswith("#"):
                 # To a contained resource, or with nothing behind it to the container.
                 return ((capped(text), ABSOLUTE),) if len(text) > 1 else ()
@@ -61,12 +67,11 @@ def maker(fhir_type: str, element: Element | None, context: Context) -> Maker | 
         return reference
     if fhir_type in {"canonical", "uri", "url"}:
 
-        def canonical(value: str) -> Iterator[Row]:
+        def canonical(value: str) -> tuple[Row, ...]:
             found = locate(value.partition("#")[0], context)
-            if found is not None:
-                yield found
-                if found[1] == ABSOLUTE and "|" in value:
-                    yield capped(value.partition("|")[0]), ABSOLUTE
+            if found is None:
+                return ()
+            return (found, (capped(value.partition("|")[0]), ABSOLUTE)) if found[1] == ABSOLUTE and "|" in value else (found,)
 
         return canonical
     return _inline(context) if fhir_type == "Resource" else None
@@ -75,10 +80,9 @@ def maker(fhir_type: str, element: Element | None, context: Context) -> Maker | 
 def _inline(context: Context) -> Maker:
     """Rows of a resource that stands in place of a reference, as in a Bundle."""
 
-    def inline(value: dict[str, Any]) -> Iterator[Row]:
+    def inline(value: dict[str, Any]) -> tuple[Row, ...]:
         number = context.types.get(value.get("resourceType", ""))
-        if number is not None and "id" in value:
-            yield value["id"], number
+        return ((value["id"], number),) if number is not None and "id" in value else ()
 
     return inline
 

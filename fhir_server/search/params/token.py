@@ -22,6 +22,9 @@ TABLE: Final = "sp_token"
 MODIFIERS: Final = frozenset({"not"})
 ORDER: Final = ("code", "code", 'text COLLATE "C"')
 
+_SHORT: Final = 50
+"""ASCII characters of a code that an index holds as it is."""
+
 
 class Token(NamedTuple):
     """`code` None is any code of the system but those in `but`; `system` None is any system, empty is none."""
@@ -33,14 +36,15 @@ class Token(NamedTuple):
 
 def folded(code: str) -> str:
     """The code as it is stored. The specification leaves case to the code system and asks for tolerance where that is unknown."""
-    return capped(code.lower())
+    # The usual short ones spare the way through `capped`; another alphabet's letters may become more when they are lowered.
+    return code.lower() if len(code) <= _SHORT and code.isascii() else capped(code.lower())
 
 
 def maker(fhir_type: str, element: Element | None, context: Context) -> Maker | None:
     """Rows (code, system URL or empty)."""
     if fhir_type == "code":
-        systems = _systems(element, context)
-        return lambda value: ((folded(value), systems.get(value, "")),)
+        listed = {code: ((folded(code), system),) for code, system in _systems(element, context).items()}
+        return lambda value: listed.get(value) or _plain(value)
     return _MAKERS.get(fhir_type)
 
 
@@ -58,7 +62,10 @@ def _coding(value: dict[str, Any]) -> tuple[Row, ...]:
 
 
 def _concept(value: dict[str, Any]) -> list[Row]:
-    return [row for coding in value.get("coding", ()) for row in _coding(coding)]
+    rows: list[Row] = []
+    for coding in value.get("coding", ()):
+        rows += _coding(coding)
+    return rows
 
 
 def _identifier(value: dict[str, Any]) -> tuple[Row, ...]:

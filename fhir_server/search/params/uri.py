@@ -6,7 +6,7 @@ https://hl7.org/fhir/R4/search.html#uri
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from fhir_server.search.statement import Statement, any_of, equals
@@ -43,11 +43,9 @@ def _plain(value: str) -> tuple[Row, ...]:
     return ((capped(value),),)
 
 
-def _canonical(value: str) -> Iterator[Row]:
+def _canonical(value: str) -> tuple[Row, ...]:
     # Who asks for a canonical URL without version means any version.
-    yield (capped(value),)
-    if "|" in value:
-        yield (capped(value.partition("|")[0]),)
+    return ((capped(value),), (capped(value.partition("|")[0]),)) if "|" in value else ((capped(value),),)
 
 
 def parse(text: str, modifier: str | None, targets: tuple[str, ...], context: Context) -> Address:

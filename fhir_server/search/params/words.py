@@ -76,11 +76,12 @@ def maker(fhir_type: str, element: Element | None, context: Context) -> Maker | 
         texts: list[str] = []
         _collect(resource, properties, texts)
         words = _words(texts)
-        div = resource.get("text", {}).get("div") if "text" in resource else None
-        told = _words([_plain(div)]) if div else {}
-        # A word without a position would pass for one of any weight.
-        listed = [f"'{word}':1A" for word in told]
-        listed += [f"'{word}':1" for word in words if word not in told][: _MOST_WORDS - len(told)]
+        div = resource["text"].get("div") if "text" in resource else None
+        if not div:
+            return ((f"{head} {' '.join(words)}",),) if words else ()
+        told = _words([_plain(div)])
+        listed = [word + "A" for word in told]
+        listed += [word for word in words if word not in told][: _MOST_WORDS - len(told)]
         return ((" ".join((head, *listed)),),) if listed else ()
 
     return row
@@ -89,7 +90,12 @@ def maker(fhir_type: str, element: Element | None, context: Context) -> Maker | 
 def _collect(value: Mapping[str, Any], properties: frozenset[str], texts: list[str]) -> None:
     for key, below in value.items():
         kind = type(below)
-        if kind is dict:
+        if kind is str:
+            if key in properties:
+                texts.append(below)
+            elif key == "div":
+                texts.append(_plain(below))
+        elif kind is dict:
             _collect(below, properties, texts)
         elif kind is list:
             for item in below:
@@ -97,11 +103,6 @@ def _collect(value: Mapping[str, Any], properties: frozenset[str], texts: list[s
                     _collect(item, properties, texts)
                 elif type(item) is str and key in properties:
                     texts.append(item)
-        elif kind is str:
-            if key in properties:
-                texts.append(below)
-            elif key == "div":
-                texts.append(_plain(below))
 
 
 def _plain(div: str) -> str:
@@ -110,7 +111,7 @@ def _plain(div: str) -> str:
 
 
 def _words(texts: list[str]) -> dict[str, None]:
-    """The different words of texts, in their order."""
+    """The different words of texts in their order, each as a tsvector has it."""
     if sum(map(len, texts)) > _MOST_READ:
         texts = _read(texts)
     found = dict.fromkeys(chain.from_iterable([_known(text) if len(text) <= _SHORT else _split(text) for text in texts]))
@@ -128,7 +129,8 @@ def _read(texts: list[str]) -> list[str]:
 
 
 def _split(text: str) -> list[str]:
-    return [] if _NO_TEXT.match(text) else [word[:_LONGEST] for word in _WORD.findall(folded(text))]
+    # A word without a position would pass for one of any weight.
+    return [] if _NO_TEXT.match(text) else [f"'{word[:_LONGEST]}':1" for word in _WORD.findall(folded(text))]
 
 
 # Displays and units come again and again: 6 µs of 15 for a resource.

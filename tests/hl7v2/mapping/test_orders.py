@@ -116,8 +116,8 @@ def test_results_from_before_are_no_orders(converter: Converter) -> None:
 
 
 def test_what_is_of_no_use_for_an_order_is_reported(converter: Converter) -> None:
-    converted = convert(converter, "OML^O21^OML_O21", "IN1|1|PLAN", "GT1|1||Doe^Jo", "ORC|NW|P1", OBR)
-    assert [segment.name for segment in converted.unhandled] == ["IN1", "GT1"]
+    converted = convert(converter, "OML^O21^OML_O21", "PD1|||A practice", "ORC|NW|P1", OBR, "BLG|D")
+    assert [segment.name for segment in converted.unhandled] == ["PD1", "BLG"]
     assert only(converted, "ServiceRequest")["status"] == "active"
 
 

@@ -11,8 +11,10 @@ import pytest
 
 from fhir_server import fhirjson
 from fhir_server.hl7v2.mapping import FILLED, KNOWN, Converter
+from fhir_server.hl7v2.message import read
+from fhir_server.settings import CANON
 
-from .samples import Json, convert, of_type, only, target
+from .samples import PID, ZONE, Json, convert, of_type, only, target
 
 OBR = "OBR|1|P1^OE|F1^LAB|GLU^Glucose^L|||20260102090000+0100|||||||||||||||20260102101500+0100||LAB|F"
 PDF = base64.b64encode(b"%PDF-1.4 a report").decode()
@@ -29,6 +31,7 @@ def plain(value: object) -> object:
         ("NM", "-3", "%", {"valueQuantity": {"value": -3, "unit": "%"}}),
         ("NM", ">10", "mg", {"valueString": ">10"}),
         ("NM", "neg", "", {"valueString": "neg"}),
+        ("NM", "\u0663.\u0665", "", {"valueString": "\u0663.\u0665"}),
         ("SN", "^182", "mg/dl", {"valueQuantity": {"value": 182, "unit": "mg/dl"}}),
         ("SN", ">=^10", "U", {"valueQuantity": {"comparator": ">=", "value": 10, "unit": "U"}}),
         ("SN", "=^10", "U", {"valueQuantity": {"value": 10, "unit": "U"}}),
@@ -156,7 +159,7 @@ def test_results_of_one_code_stay_apart(converter: Converter) -> None:
     ],
 )
 def test_each_status_of_a_result(converter: Converter, code: str, status: str) -> None:
-    result = only(convert(converter, "ORU^R01", OBR, f"OBX|1|NM|1^A^L||5||||||{code}"), "Observation")
+    result = only(convert(converter, "ORU^R01", OBR, f"OBX|1|NM|1^A^L||{'' if code in 'XN' else '5'}||||||{code}"), "Observation")
     assert result["status"] == status
     assert ("dataAbsentReason" in result) == (code in "XN")
 
@@ -378,3 +381,51 @@ def test_reports_that_all_name_a_parent_take_time_by_their_number(converter: Con
     segments = [OBR, "OBX|1|ST|600-7^Bacteria^LN||x||||||F"] + [child, "OBX|1|ST|600-7^B^LN||R||||||F"] * 800
     converted = convert(converter, "ORU^R01", *segments)
     assert sum("derivedFrom" in each for each in of_type(converted, "Observation")) == 800
+
+
+@pytest.mark.parametrize(("limits", "expected"), [("70-110", (70, 110)), ("70. - 110.", (70, 110)), (".5–1.5", (0.5, 1.5)), ("1..2", (1, 2))])  # noqa: RUF001
+def test_a_range_is_two_numbers(converter: Converter, limits: str, expected: tuple[float, float]) -> None:
+    found = convert(converter, "ORU^R01^ORU_R01", "OBR|1||F1|GLU^x^L", f"OBX|1|NM|1^G^LN||90|mg/dL|{limits}||||F")
+    (told,) = only(found, "Observation")["referenceRange"]
+    assert tuple(float(str(told[side]["value"])) for side in ("low", "high")) == expected
+
+
+def test_a_result_that_was_called_off_keeps_the_value_that_it_has_all_the_same(converter: Converter) -> None:
+    with_value, without = of_type(
+        convert(converter, "ORU^R01^ORU_R01", "OBR|1||F1|GLU^x^L", "OBX|1|NM|1^G^LN||90|mg|||||X", "OBX|2|NM|2^G^LN||||||||X"), "Observation"
+    )
+    assert (with_value["status"], without["status"]) == ("cancelled", "cancelled")
+    assert "dataAbsentReason" not in with_value
+    assert without["dataAbsentReason"]["coding"][0]["code"] == "not-performed"
+
+
+def test_when_a_result_was_analysed_is_told(converter: Converter) -> None:
+    found = convert(converter, "ORU^R01^ORU_R01", "OBR|1||F1|GLU^x^L", "OBX|1|NM|1^G^LN||90||||||F|||20260102|||||20260103101500+0100")
+    (told,) = only(found, "Observation")["extension"]
+    assert told == {"url": "http://hl7.org/fhir/StructureDefinition/observation-analysis-date-time", "valueDateTime": "2026-01-03T10:15:00+01:00"}
+
+
+def test_blanks_stand_for_characters_that_no_text_may_have(converter: Converter) -> None:
+    found = convert(converter, "ORU^R01^ORU_R01", "OBR|1||F1|GLU^x^L", "OBX|1|ST|1^G^LN||no\x0cgrowth\x00 \x01||||||F")
+    assert only(found, "Observation")["valueString"] == "no growth"
+
+
+def test_an_authority_whose_oid_is_none_goes_by_its_name(converter: Converter) -> None:
+    order = only(convert(converter, "ORM^O01^ORM_O01", "ORC|NW|P1^LAB1^1.2. x^ISO", "OBR|1|P1^LAB1^1.2. x^ISO||GLU^x^L"), "ServiceRequest")
+    assert [each["system"] for each in order["identifier"]] == [f"{CANON}/sid/authority/LAB1"]
+
+
+def test_a_unit_that_is_at_fault_is_reported_each_time_that_it_comes(converter: Converter) -> None:
+    line = "OBX|1|NM|1^A^L||5|&x^y^UCUM|1-9||||F"
+    first, second = (convert(converter, "ORU^R01", OBR, line).faults for _ in range(2))
+    assert [(fault.code, fault.field) for fault in first] == [("103", 6)]
+    assert second == first
+
+
+def test_the_same_bytes_of_a_code_mean_what_the_character_set_of_their_message_says(converter: Converter) -> None:
+    def name(charset: str) -> object:
+        head = f"MSH|^~\\&|APP|LAB1|CLINIC|C1|20260102101500+0100||ORU^R01|M1|P|2.5.1||||||{charset}"
+        raw = f"{head}\r{PID}\r{OBR}\rOBX|1|NM|1^\\XE4\\^L||5|||||||F".encode()
+        return only(converter.convert(read(raw), ZONE), "Observation")["code"]["coding"][0]["display"]
+
+    assert (name("8859/1"), name("8859/5")) == ("\u00e4", "\u0444")

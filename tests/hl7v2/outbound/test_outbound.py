@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from fhir_server.hl7v2.message import Message
 from fhir_server.hl7v2.origin import origin
 from fhir_server.hl7v2.outbound import Outbound, deliveries, peers
-from fhir_server.hl7v2.outbound.outbound import UNANSWERED
+from fhir_server.hl7v2.outbound.outbound import DOUBTFUL, UNANSWERED
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM
 from fhir_server.store.database import scalar
@@ -245,6 +245,27 @@ def test_who_is_to_end_waits_for_an_answer_for_seconds_only(house: House, listen
     thread.join()
     assert time.monotonic() - started < 4
     assert house.rows("state, unanswered") == [("waiting", 0)]
+
+
+def test_peers_that_hang_leave_threads_to_those_that_answer(house: House, listen: Listen) -> None:
+    hanging, well = listen(lambda *_: 20.0), listen()
+    stuck = [house.peer(hanging.port, name=f"Stuck {number}", seconds=20) for number in range(DOUBTFUL + 1)]
+    answers = house.peer(well.port, name="Well")
+    house.put({**APPOINTMENT, "id": "one"})
+    house.hear()
+    with house.store.database.connection() as connection:
+        connection.execute("UPDATE hl7v2_peer SET failures = 1 WHERE name LIKE 'Stuck%'")
+    threads = [threading.Thread(target=house.outbound.deliver, args=(peer.id,)) for peer in stuck[:DOUBTFUL]]
+    for thread in threads:
+        thread.start()
+    while len(hanging.got) < DOUBTFUL:
+        time.sleep(0.02)
+    assert house.outbound.deliver(stuck[DOUBTFUL].id) == 5, "one more of them is not tried before another has been given up"
+    assert house.outbound.deliver(answers.id) is None
+    assert (len(hanging.got), well.events()) == (DOUBTFUL, ["SIU^S12"])
+    house.leaving.set()
+    for thread in threads:
+        thread.join()
 
 
 def test_a_change_that_no_message_can_be_made_of_is_dead_until_it_can(house: House, listen: Listen) -> None:
