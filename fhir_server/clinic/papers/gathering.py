@@ -32,11 +32,15 @@ class Gathered:
     """What a paper is made of: its Record, and the versions that went in by type and id.
 
     `essence` are those that make it another paper when they change: not the patient who has moved, but the results of a report.
+    `unseen` are those that would have gone in, if they are there, and that the grant does not show; `is_narrow` says that it lets nobody search for
+    what belongs on it.
     """
 
     record: Record
     versions: dict[Place, Version] = field(default_factory=dict)
     essence: tuple[str, ...] = ()
+    unseen: frozenset[Place] = frozenset()
+    is_narrow: bool = False
 
     @property
     def key(self) -> str:
@@ -54,6 +58,8 @@ class Gatherer:
         self._grant = grant
         self.known: dict[str, Resource] = {}
         self.versions: dict[Place, Version] = {}
+        self._unseen: set[Place] = set()
+        self._is_narrow = False
 
     def main(self, name: str, identity: str) -> Resource:
         """The resource that the paper is of. Raises Outcome `not-found` where the caller may not see it, `gone` where it was deleted."""
@@ -72,6 +78,7 @@ class Gatherer:
             raise Outcome("too-costly", f"A paper is made of {MAX_FOLLOWED:,} resources at the most")
         for version in self._db.read_many(sorted(set(places.values()))):
             self._take(version)
+        self._unseen |= set(places.values()) - set(self.versions)
         for text, place in places.items():
             if place in self.versions:
                 self.known[text] = fhirjson.loads(self.versions[place].body or b"{}")
@@ -80,6 +87,7 @@ class Gatherer:
     def search(self, name: str, *conditions: tuple[str, str]) -> list[Resource]:
         """The resources that match, MAX_FOUND at the most; none where the caller may not search for the type."""
         if not self._grant.allows(name, "s"):
+            self._is_narrow = True
             return []
         query = replace(self._registry.parse(name, list(conditions), strict=True), count=MAX_FOUND)
         rows = self._db.select(compile_search(query, self._registry, self._grant, None, self._db.sources))[:MAX_FOUND]
@@ -90,7 +98,8 @@ class Gatherer:
     def gathered(self, main: Resource, essence: Iterable[Resource], **beside: Sequence[Resource]) -> Gathered:
         """All of it."""
         marks = tuple(f"{each['resourceType']}/{each['id']}/{each['meta']['versionId']}" for each in essence)
-        return Gathered(Record(main, self.known, beside, self._clinic(main)), self.versions, marks)
+        record = Record(main, self.known, beside, self._clinic(main))
+        return Gathered(record, self.versions, marks, frozenset(self._unseen), self._is_narrow)
 
     def _take(self, version: Version) -> Resource:
         self.versions[version.type, version.id] = version

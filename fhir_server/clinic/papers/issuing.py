@@ -86,6 +86,9 @@ def give(store: Store, act: Act, wanted: Wanted, *, keep: bool = True) -> Given:
                 return Given(_bytes_of(store, kept.copy), version, is_copy=True)
             look = Look(kept.at, paper, copy=True, link=_link(wanted, kept.code))
             return Given(_printed(wanted, record, wording, look), version, is_copy=True)
+        if not _is_whole(store, act, gathered):
+            # Whoever sees a part of it prints no first one, which others would be given copies of.
+            return Given(_printed(wanted, record, wording, Look(store.clock(), paper, copy=True)), version, is_copy=True)
         code, at = secrets.token_urlsafe(12), store.clock().replace(microsecond=0)
         looks = [Look(at, paper, copy=copy, link=_link(wanted, code)) for copy in (False, True)]
         first, again = (_printed(wanted, record, wording, look) for look in looks)
@@ -227,6 +230,14 @@ def _covers(store: Store, act: Act, kept: _Kept) -> bool:
     with store.snapshot(act.grant) as db:
         seen = {(version.type, version.id) for version in db.read_many(kept.made_of)}
     return seen == set(kept.made_of)
+
+
+def _is_whole(store: Store, act: Act, gathered: Gathered) -> bool:
+    """Whether the caller sees all that belongs on the paper."""
+    if gathered.is_narrow or any(act.grant.hidden_of(name) for name, _ in gathered.versions):
+        return False
+    with store.latest(SYSTEM) as db:
+        return not db.read_many(sorted(gathered.unseen))
 
 
 def _bytes_of(store: Store, identity: str) -> bytes:

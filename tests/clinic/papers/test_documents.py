@@ -6,13 +6,14 @@ import base64
 import hashlib
 import io
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pypdf import PdfReader
 
 from tests.clinic.visit.test_release import as_role, report_of
-from tests.interactions.conftest import Fhir, unique
+from tests.interactions.conftest import Fhir, token, unique
 
 Json = dict[str, Any]
 CANON = "https://clinic-fhir.example.org"
@@ -221,14 +222,14 @@ def test_a_slip_has_all_medicines_of_its_group(fhir: Fhir, patient: str) -> None
 
 
 def test_a_visit_its_token_and_an_appointment_have_papers(fhir: Fhir, patient: str) -> None:
-    token = {"system": f"{CANON}/sid/queue-token", "value": "R-017"}
+    number = {"system": f"{CANON}/sid/queue-token", "value": "R-017"}
     visit = fhir.post(
         "Encounter",
         {
             "resourceType": "Encounter",
             "status": "finished",
             "class": {"code": "AMB"},
-            "identifier": [token],
+            "identifier": [number],
             "subject": {"reference": f"Patient/{patient}"},
             "reasonCode": [{"text": "Cough"}],
         },
@@ -316,6 +317,19 @@ def test_a_code_tells_of_a_prescription_that_was_stopped(fhir: Fhir, patient: st
 @pytest.mark.parametrize("code", ["A" * 16, "x", "A" * 1_000, "%00" * 16, "..%2f..%2fetc"])
 def test_a_code_that_was_made_up_leads_nowhere(fhir: Fhir, code: str) -> None:
     assert fhir.app.test_client(use_cookies=False).get(f"/paper/{code}").status_code == 404
+
+
+def test_who_sees_a_part_prints_no_first_paper(fhir: Fhir, patient: str) -> None:
+    invoice = invoice_of(fhir, patient)
+    app = replace(fhir, token=token(scope="system/Invoice.rs system/Organization.rs"))
+    theirs = text_of(printed(app, f"Invoice/{invoice}/$document"))
+    assert "Rivera" not in theirs
+    assert "COPY" in theirs.upper()
+    assert papers_of(fhir, f"Invoice/{invoice}") == []
+    whole = text_of(printed(as_role(fhir, "staff"), f"Invoice/{invoice}/$document"))
+    assert "Rivera" in whole
+    assert "KOPIE" not in whole.upper()
+    assert "Rivera" not in text_of(printed(app, f"Invoice/{invoice}/$document"))
 
 
 @pytest.mark.parametrize("query", ["paper=a5", "kind=token", "language=" + "x" * 40, "other=1"])
