@@ -130,6 +130,7 @@ def output_of(outputs: list[str], words: str) -> str:
         ("/\\$issue", '"total":1'),
         ("/\\$credit", "stays as it is; it is corrected by $credit"),
         ("/\\$credit", "-000001 -11.9\n"),
+        ("MedicationRequest/$SLIP", "%PDF-1.7\nprescription\nprescription, copy\n"),
         ("type=rest", '"code": "110153"'),
         ("access-report", "Patient/"),
         ("audit verify", " events hold, head "),

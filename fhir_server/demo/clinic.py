@@ -16,7 +16,7 @@ from .places import places
 from .today import Today
 
 _CHUNK: Final = 400
-_VERSION: Final = 2
+_VERSION: Final = 3
 """Goes up when the demo clinic has something else in it."""
 
 

@@ -44,7 +44,16 @@ _ROOMS: Final = (("demo-location", 4), ("demo-harbour", 2))
 
 def places() -> list[Json]:
     """All of it, as resources in an order in which each refers to those before it."""
-    organization = {"resourceType": "Organization", "id": "demo-clinic", "active": True, "name": "Demo Clinic"}
+    tax = {"type": {"coding": [{"system": f"{_THO}/v2-0203", "code": "TAX"}]}, "value": "00 000 00000"}
+    organization = {
+        "resourceType": "Organization",
+        "id": "demo-clinic",
+        "identifier": [tax],
+        "active": True,
+        "name": "Demo Clinic",
+        "telecom": [{"system": "phone", "value": "+12025550100"}, {"system": "email", "value": "desk@demo.example"}],
+        "address": [{"line": ["12 Garden Street"], "city": "Portwell"}],
+    }
     return [organization, *_locations(), *(resource for doctor in DOCTORS for resource in _doctor(doctor))]
 
 
@@ -85,6 +94,7 @@ def _doctor(doctor: Doctor) -> list[Json]:
         "active": True,
         "name": [{"family": doctor.family, "given": [doctor.given], "prefix": ["Dr."]}],
         "gender": doctor.gender,
+        "qualification": [{"identifier": [{"value": f"DEMO-{DOCTORS.index(doctor) + 1:04}"}], "code": {"text": doctor.specialty}}],
     }
     role = {
         "resourceType": "PractitionerRole",

@@ -10,7 +10,7 @@ from fhir_server.interactions.search_parameters import status
 from fhir_server.outcome import Outcome
 from fhir_server.settings import CANON
 
-from . import billing, code_system, queue, value_set, visit
+from . import billing, code_system, document, queue, value_set, visit
 from .access_report import access_report
 from .everything import everything
 from .graphql import graphql
@@ -38,6 +38,7 @@ _OPERATIONS: Final = {
     ("Observation", "lastn"): reading(_R4, "Observation-lastn", lastn, frozenset({"type"})),
     ("Observation", "stats"): reading(_R4, "Observation-stats", stats, frozenset({"type"})),
     ("CodeSystem", "subsumes"): reading(_R4, "CodeSystem-subsumes", code_system.subsumes),
+    **document.OPERATIONS,
     **visit.OPERATIONS,
     **SCHEDULING,
     **queue.OPERATIONS,

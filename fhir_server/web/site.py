@@ -26,6 +26,7 @@ from .joining import Joining
 from .live import Live
 from .own_account import OwnAccount
 from .pages import Pages, stylesheet
+from .paper import PaperView
 from .registering import Registering
 from .stopping import Stopping
 from .views import Kit
@@ -50,7 +51,9 @@ def blueprint(engine: Engine, settings: Settings, messenger: Messenger, live: Li
     web.register_blueprint(auth_blueprint(engine, settings, sign_in, registering, clock))
     boards = Boards(engine, settings, kit, live, clock)
     web.register_blueprint(boards.for_programs())
-    web.register_blueprint(_pages_blueprint(kit, (Entrance(kit), Joining(kit, registering), OwnAccount(kit), boards, Stopping(kit, engine.store))))
+    store = engine.store
+    views = (Entrance(kit), Joining(kit, registering), OwnAccount(kit), boards, Stopping(kit, store), PaperView(kit, store))
+    web.register_blueprint(_pages_blueprint(kit, views))
     return web
 
 

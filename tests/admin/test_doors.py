@@ -9,8 +9,7 @@ import jwt
 import pytest
 
 from fhir_server.access import ROLES
-from fhir_server.access.roles import RELEASED
-from fhir_server.access.roles import Role
+from fhir_server.access.roles import RELEASED, Role
 from tests.web.conftest import NO_OBJECTS, SECRET, Clinic
 
 from .conftest import ADDRESSES, BASE, Desk, problem, token_of

@@ -43,6 +43,9 @@ def hold_release(store: Store, act: Act, report: str, *, held: bool, reason: str
             wanted = {pair for resource in layer for pair in _brought(resource, store.registry)} - set(found)
             layer = [content(version) for version in db.read_many(sorted(wanted))]
             found |= {(resource["resourceType"], resource["id"]): resource for resource in layer}
+        # Papers that were given out of it name it.
+        papers = [version for version in db.referring("DiagnosticReport", report) if version.type == "DocumentReference"]
+        found |= {(version.type, version.id): content(version) for version in papers}
         return [Patch(name, lambda resource: _labelled(resource, held=held), identity) for name, identity in found]
 
     return carry_out(store, replace(act, reason=reason), prepare)
