@@ -10,6 +10,7 @@ from fhir_server.store import Store
 from fhir_server.store.ops import Put
 from fhir_server.store.outbox import listen
 
+from .bills import TEMPLATE, bill
 from .history import allergies, persons, resources, visits
 from .people import people
 from .places import places
@@ -26,11 +27,14 @@ def open_clinic(store: Store) -> None:
     today = store.clock().astimezone(zone).date()
     patients = people(today)
     everybody = persons(patients)
-    history = [resource for visit in visits(everybody, today, zone) for resource in resources(visit)]
+    before = list(visits(everybody, today, zone))
+    history = [resource for visit in before for resource in resources(visit)]
     with store.database.connection() as connection, connection.transaction():
         # So that Slots are made of the doctors' hours as soon as a worker runs.
         listen(connection, publishing.CONSUMER, publishing.TYPES)
-    _write(store, "the clinic", [*places(), *patients, *allergies(everybody), *history])
+    _write(store, "the clinic", [*places(), TEMPLATE, *patients, *allergies(everybody), *history])
+    if not store.transact([], SYSTEM, once=f"demo {_VERSION} bills".encode()).repeated:
+        bill(store, before)
     day = Today(everybody, store.clock(), zone)
     _write(store, f"the day {today}", list(day.resources()))
     if not store.transact([], SYSTEM, once=f"demo {_VERSION} the queue of {today}".encode()).repeated:

@@ -39,6 +39,7 @@ def test_a_clinic_that_is_at_work(fresh_database: Callable[[], str], now: dateti
         assert (found["Patient"], found["Organization"]) == (200, 1)
         assert found["Encounter"] > 250
         assert found["DiagnosticReport"] > 100
+        assert found["Invoice"] == 8
         for location in ("demo-location", "demo-harbour"):
             shown = fhirjson.loads(board(store.by(lambda: now), SYSTEM, location))
             entries = [{part["name"]: part for part in entry["part"]} for entry in shown["parameter"] if entry["name"] == "entry"]
