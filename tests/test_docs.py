@@ -130,6 +130,7 @@ def output_of(outputs: list[str], words: str) -> str:
         ("/\\$issue", '"total":1'),
         ("/\\$credit", "stays as it is; it is corrected by $credit"),
         ("/\\$credit", "-000001 -11.9\n"),
+        ("/\\$pay", "83.3 paid, 16.7 change\nbalanced\n"),
         ("MedicationRequest/$SLIP", "%PDF-1.7\nprescription\nprescription, copy\n"),
         ("type=rest", '"code": "110153"'),
         ("access-report", "Patient/"),

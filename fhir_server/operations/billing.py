@@ -77,7 +77,7 @@ def credit(engine: Engine, exchange: Exchange) -> Reply:
         raise Outcome("parameter", "Name an amount or lines, not both")
     wanted = billing.Wanted(amount, currency, lines, rebill=inputs.flag("rebill"))
     reason = inputs.needed("reason", inputs.text("reason"))
-    return once(engine, exchange, "credit", lambda act: billing.credit(engine.store, _for(act, reason), identity, wanted), first_written(201))
+    return once(engine, exchange, "credit", lambda act: billing.credit(engine.store, acting_for(act, reason), identity, wanted), first_written(201))
 
 
 def discount(engine: Engine, exchange: Exchange) -> Reply:
@@ -135,10 +135,10 @@ def _adjusted(engine: Engine, exchange: Exchange, kind: Kind) -> Reply:
 
     def run(act: Act) -> Commit:
         made.clear()
-        return billing.adjust(engine.store, _for(act, reason), kind, identity, asked, Decimal(engine.approval_limit), made.append)
+        return billing.adjust(engine.store, acting_for(act, reason), kind, identity, asked, Decimal(engine.approval_limit), made.append)
 
     def answer(commit: Commit) -> Reply:
-        return first_written(200)(commit) if commit.written else _waiting(made[-1])
+        return first_written(200)(commit) if commit.written else waits(made[-1])
 
     return once(engine, exchange, kind, run, answer)
 
@@ -156,7 +156,8 @@ def _decided(engine: Engine, exchange: Exchange, name: str) -> Reply:
     return once(engine, exchange, name, run, answer)
 
 
-def _waiting(request: Request) -> Reply:
+def waits(request: Request) -> Reply:
+    """202 and Parameters: what waits for a second person."""
     parts = [
         {"name": "request", "valueString": request.id},
         {"name": "state", "valueCode": request.state},
@@ -165,7 +166,8 @@ def _waiting(request: Request) -> Reply:
     return Reply(202, fhirjson.dumps({"resourceType": "Parameters", "parameter": parts}))
 
 
-def _for(act: Act, reason: str) -> Act:
+def acting_for(act: Act, reason: str) -> Act:
+    """The act for a reason."""
     return Act(act.name, act.grant, act.request_id, act.address, act.beside, reason)
 
 
