@@ -37,6 +37,8 @@ FAST = {
     "shared_buffers": "128MB",
     "max_wal_size": "1GB",
     "autovacuum": "off",
+    # Each of some hundred servers that tests have open at a time has a few.
+    "max_connections": "500",
 }
 
 # Runs until it is told to stop or the test run's first process is gone: longer than the worker that asked first.

@@ -47,10 +47,8 @@ def _person(number: int, chance: Random, today: date, women: list[str], men: lis
         "identifier": [{"system": MRN, "value": f"P-{1000 + number}"}],
         "active": True,
         "name": [{"use": "official", "family": family, "given": [given]}],
-        "telecom": [
-            {"system": "phone", "use": "mobile", "value": f"+120255502{number:03}"},
-            {"system": "email", "value": f"{given}.{family}.{number}@demo.example".lower()},
-        ],
+        # No address: nobody would get what is sent there.
+        "telecom": [{"system": "phone", "use": "mobile", "value": f"+120255502{number:03}"}],
         "gender": "female" if is_woman else "male",
         "birthDate": (today - timedelta(days=age)).isoformat(),
         "address": [{"line": [street], "city": "Portwell", "postalCode": f"10{chance.randint(100, 999)}"}],
