@@ -62,7 +62,7 @@ def create_app(settings: Settings) -> Flask:
 
 
 def build_app(engine: Engine, settings: Settings) -> Flask:
-    """The application over an engine; its store is in `app.extensions`, for whoever ends the process to close."""
+    """The application over an engine; its store, and who watches boards, are in `app.extensions`, for whoever ends the process to close."""
     app = Flask(__name__, static_folder=None)
     app.extensions["store"] = engine.store
     # An address with two slashes means nothing; it is not redirected to one that does.
@@ -72,7 +72,8 @@ def build_app(engine: Engine, settings: Settings) -> Flask:
     app.register_blueprint(blueprint(engine, settings, messenger, elsewhere=web.elsewhere(settings)))
     intake, inbox = open_inbox(engine, settings)
     app.register_blueprint(messages(engine, settings, intake.answer))
-    app.register_blueprint(web.blueprint(engine, settings, messenger))
+    live = app.extensions["live"] = web.Live(engine.store)
+    app.register_blueprint(web.blueprint(engine, settings, messenger, live))
     app.register_blueprint(oauth.blueprint(engine, settings))
     admin.register(app, engine, settings, messenger, inbox)
     app.add_url_rule("/health/live", "live", lambda: {"status": "pass"})

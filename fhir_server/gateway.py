@@ -27,6 +27,11 @@ RATE: Final = 32 * 1024
 HELD: Final = 4
 """Bodies of the largest size whose bytes one process holds while they are on their way: as many as its threads would."""
 
+STREAM: Final = "fhir_server.stream"
+"""Where the environment has what takes the Line of an answer that goes on."""
+MAX_LINE: Final = 2 * 1024 * 1024
+"""Bytes of one answer that goes on: Granian keeps what a slow reader has not taken, and does not tell how much that is."""
+
 _TICK: Final = 1.0
 _FIXED: Final = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH"}
 _CONSTANT: Final[dict[str, Any]] = {
@@ -61,16 +66,28 @@ class Gateway:
 
     A request with a body is put to the application twice: first without the body, which is enough to refuse it (no token, no such address, too
     large); where the application reads from `wsgi.input`, that try ends with BodyAwaited, the body is fetched, and the request is put anew. So an
-    application does nothing that must be done once before it has read the body. Answers are sent whole.
+    application does nothing that must be done once before it has read the body. Answers are sent whole, but for those that go on.
+
+    An answer to which the application has put what takes its Line, at STREAM in the environment, goes on after it was sent: no thread waits for it.
 
     A body that takes longer than GRACE and RATE allow makes `wsgi.input` raise Outcome `timeout` (408), one that finds no room `unavailable` (503).
     """
 
     def __init__(
-        self, application: Wsgi, max_body: int, clock: Callable[[], float] = time.monotonic, *, close: Callable[[], None] = lambda: None
+        self,
+        application: Wsgi,
+        max_body: int,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        close: Callable[[], None] = lambda: None,
+        stop: Callable[[], None] = lambda: None,
     ) -> None:
-        """`max_body` is in bytes; of a longer body one byte more is read, which tells the application. `close` ends what the application holds."""
+        """`max_body` is in bytes; of a longer body one byte more is read, which tells the application.
+
+        `stop` ends the answers that go on, when the process is to stop; `close` what the application holds, when all is answered.
+        """
         self.close = close
+        self.stop = stop
         self._application = application
         self._max_body = max_body
         self._room = HELD * (max_body + 1)
@@ -154,7 +171,41 @@ class Gateway:
             close = getattr(result, "close", None)
             if close is not None:
                 close()
-        protocol.response_bytes(int(status[:3]), [*headers, ("Connection", "close")] if last else headers, body)
+        goes_on = environ.get(STREAM)
+        if goes_on is None or not status.startswith("200"):
+            protocol.response_bytes(int(status[:3]), [*headers, ("Connection", "close")] if last else headers, body)
+            return
+        line = Line(protocol.response_stream(200, [(name, value) for name, value in headers if name.lower() != "content-length"]))
+        line.send(body)
+        goes_on(line)
+
+
+class Line:
+    """An answer that goes on. Whoever has it sends when there is something to tell, and waits for nobody."""
+
+    def __init__(self, transport: Any) -> None:
+        """Sends by Granian's stream."""
+        self._transport = transport
+        self._sent = 0
+
+    def send(self, data: bytes) -> bool:
+        """Sends; False where nobody reads any more, or so much was sent that the answer has to end: it may all be waiting for a slow reader."""
+        transport = self._transport
+        self._sent += len(data)
+        if transport is None or self._sent > MAX_LINE:
+            self.close()
+            return False
+        try:
+            # Granian keeps it for the connection and returns at once; what it returns is nothing to wait for.
+            transport.send_bytes(data)
+        except Exception:  # noqa: BLE001 - whatever it is, nobody is there any more
+            self.close()
+            return False
+        return True
+
+    def close(self) -> None:
+        """Ends the answer, as Granian does when nobody has the stream any more."""
+        self._transport = None
 
 
 class _Reading:

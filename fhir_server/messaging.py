@@ -12,10 +12,12 @@ import ssl
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from email.message import EmailMessage
+from email.policy import EmailPolicy
 from email.utils import formatdate, make_msgid
 from functools import cache
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from fhir_server.outcome import Outcome
@@ -27,6 +29,23 @@ _WAITING: Final = 100  # Messages that may be on their way in one process.
 _FROM: Final = "fhir-server@localhost"
 
 _log = logging.getLogger("fhir_server.messaging")
+
+
+class _Policy(EmailPolicy):
+    """The usual rules, but that headers about lists, which hold addresses of the web, stay on one line: folded, these would be encoded."""
+
+    def fold(self, name: str, value: Any) -> str:
+        if name.lower().startswith("list-"):
+            return f"{name}: {value}{self.linesep}"
+        return str(super().fold(name, value))
+
+    def fold_binary(self, name: str, value: Any) -> bytes:
+        if name.lower().startswith("list-"):
+            return self.fold(name, value).encode("ascii")
+        return bytes(super().fold_binary(name, value))
+
+
+_POLICY: Final = _Policy()
 
 
 class Messenger:
@@ -81,6 +100,31 @@ class Messenger:
 
 
 def send_mail(url: str, to: str, subject: str, text: str) -> None:
+    """Sends one mail of plain text; see `deliver`."""
+    deliver(url, mail_of(sender_of(url), to, subject, text))
+
+
+def sender_of(url: str) -> str:
+    """Whom mails are from: `from` in the URL, else the account of the mail server where that is an address."""
+    parts = urlsplit(url)
+    account = unquote(parts.username or "")
+    return parse_qs(parts.query).get("from", [account if "@" in account else _FROM])[0]
+
+
+def mail_of(sender: str, to: str, subject: str, text: str, *, identity: str | None = None) -> EmailMessage:
+    """A mail of plain text, to which parts and headers may be added; an `identity` is its Message-ID. Raises ValueError for bad addresses."""
+    message = EmailMessage(_POLICY)
+    message["From"] = sender
+    message["To"] = to
+    message["Subject"] = subject
+    message["Date"] = formatdate()
+    message["Message-ID"] = identity or make_msgid(domain="fhir-server.local")
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(text)
+    return message
+
+
+def deliver(url: str, message: EmailMessage) -> None:
     """Sends one mail by `smtp://user:password@host:port?from=address` (STARTTLS where the server has it) or `smtps://`.
 
     Raises OSError, smtplib.SMTPException or ValueError where it cannot be sent, after ten seconds without an answer at the latest.
@@ -88,19 +132,11 @@ def send_mail(url: str, to: str, subject: str, text: str) -> None:
     """
     parts = urlsplit(url)
     host = parts.hostname or "localhost"
-    message = EmailMessage()
-    message["From"] = parse_qs(parts.query).get("from", [unquote(parts.username or "") if "@" in unquote(parts.username or "") else _FROM])[0]
-    message["To"] = to
-    message["Subject"] = subject
-    message["Date"] = formatdate()
-    message["Message-ID"] = make_msgid(domain="fhir-server.local")
-    message["Auto-Submitted"] = "auto-generated"
-    message.set_content(text)
     if parts.scheme == "smtps":
         client: smtplib.SMTP = smtplib.SMTP_SSL(host, parts.port or 465, timeout=_SECONDS, context=_trusted())
     else:
         client = smtplib.SMTP(host, parts.port or 25, timeout=_SECONDS)
-    with client:
+    try:
         secure = parts.scheme == "smtps" or host in ("localhost", "127.0.0.1", "::1")
         if parts.scheme == "smtp":
             client.ehlo()
@@ -112,6 +148,12 @@ def send_mail(url: str, to: str, subject: str, text: str) -> None:
                 raise smtplib.SMTPException("the server offers no TLS, and the password is not sent without")
             client.login(unquote(parts.username), unquote(parts.password or ""))
         client.send_message(message)
+    except BaseException:
+        client.close()
+        raise
+    # What becomes of the farewell changes nothing: the mail is taken.
+    with suppress(OSError, smtplib.SMTPException):
+        client.quit()
 
 
 @cache

@@ -40,7 +40,8 @@ class Settings:
     """Everything that can be set; the name in the environment is the field's in capitals. `repr` leaves the secrets out.
 
     `data` is the data directory. `database_url` is None until the embedded server has started. `clinic_timezone` places dates without a zone.
-    `max_body_mb` is in MiB, `hold_seconds` in seconds, `auth_address_limit` in failed sign-ins per address and 15 minutes.
+    `approval_limit` is how much of an invoice, in its currency, one person alone may take off or write off. `max_body_mb` is in MiB, `hold_seconds`
+    in seconds, `auth_address_limit` in failed sign-ins per address and 15 minutes.
     """
 
     data: Path
@@ -54,6 +55,7 @@ class Settings:
     reference_integrity: bool = False
     metrics_token: str | None = field(default=None, repr=False)
     currency: str = "EUR"
+    approval_limit: int = 50
     hold_seconds: int = 300
     auth_address_limit: int = 100
     log_level: str = "info"
@@ -280,6 +282,7 @@ _READERS: Final[dict[str, Callable[[str], Any]]] = {
     "REFERENCE_INTEGRITY": _switch,
     "METRICS_TOKEN": _text,
     "CURRENCY": _currency,
+    "APPROVAL_LIMIT": _number(0, 100_000_000),
     "HOLD_SECONDS": _number(1, 86_400),
     "AUTH_ADDRESS_LIMIT": _number(1, 1_000_000),
     "LOG_LEVEL": _one_of(*_LOG_LEVELS),

@@ -20,16 +20,22 @@ PLACE: Final = "{to}"
 """Where the URL of a service has the number of whoever gets the message."""
 _SECONDS: Final = 10
 _OWN: Final = ("http", "https")
+_FOR_GOOD: Final = frozenset({400, 404, 410, 413, 415, 422})  # Others are about the account, or pass.
 _GENERAL: Final = frozenset({"form", "forms", "json", "jsons", "xml", "xmls"})  # Any gateway's own address; the number is where the URL puts it.
 _TARGETS: Final = ("targets", "target_phones", "phone")  # Where Apprise's services keep whom they send to.
 _LOCAL: Final = 7  # Digits that a service leaves of a number, the country's and others aside.
 _EXAMPLES: Final = ("+4917012345678", "+15555550100", "+61491570006")  # Some services know the numbers of their own country only.
 
 
+class Refused(ValueError):  # noqa: N818 - said of a message
+    """The gateway has looked at the message and will not take it, however often it is asked."""
+
+
 def send_sms(url: str, to: str, text: str) -> None:
     """Sends an SMS: to an own gateway a POST of `{"to", "text"}`, with Basic authentication where the URL has an account, to a service what it wants.
 
-    Raises OSError, http.client.HTTPException or ValueError where the gateway does not take it; none of them tells number, text or URL.
+    Raises OSError, http.client.HTTPException or ValueError where the gateway does not take it, Refused where it never will; none of them tells
+    number, text or URL.
     Each step of the conversation has ten seconds.
     """
     if urlsplit(url).scheme in _OWN:
@@ -74,6 +80,8 @@ def _post(url: str, to: str, text: str) -> None:
         connection.request("POST", target, json.dumps({"to": to, "text": text}), headers)
         answer = connection.getresponse()
         answer.read(4096)
+        if answer.status in _FOR_GOOD:
+            raise Refused(f"the gateway answered {answer.status}")
         if answer.status >= http.client.BAD_REQUEST:
             raise ValueError(f"the gateway answered {answer.status}")
     finally:

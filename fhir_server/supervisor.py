@@ -149,7 +149,13 @@ def work(
     """
     threads, idle, backpressure, _tasks, http_mode, http1, http2, websockets, static, _log, tls, _scope, metrics = rest
     stop, stopped = set_sync_signals(), threading.Event()  # type: ignore[no-untyped-call]
-    stop.add_cb(stopped.set)
+
+    def leave() -> None:
+        # What goes on for ever would be waited for.
+        gateway.stop()
+        stopped.set()
+
+    stop.add_cb(leave)
     threading.Thread(target=gateway.watch, daemon=True).start()
     options = (threads, idle, backpressure, http_mode, http1, http2, websockets, static, *tls, metrics)
     worker = RSGIWorker(number, listener, ipc, runtime_threads, runtime_blocking, *options)
@@ -185,7 +191,8 @@ def load(settings: Settings, start: Start) -> Gateway:
             start.failed.set()
             os.kill(os.getppid(), signal.SIGTERM)
         raise SystemExit(1) from None
-    return Gateway(application, settings.max_body, close=application.extensions["store"].close)
+    extensions = application.extensions
+    return Gateway(application, settings.max_body, close=extensions["store"].close, stop=extensions["live"].close)
 
 
 def _together(calls: Iterable[Callable[[], None]]) -> None:

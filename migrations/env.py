@@ -4,6 +4,9 @@ from alembic import context
 from sqlalchemy import NullPool, create_engine
 
 import fhir_server.access.tables
+import fhir_server.clinic.billing.tables
+import fhir_server.clinic.messages.tables
+import fhir_server.clinic.scheduling.tables
 import fhir_server.hl7v2.outbound.tables
 import fhir_server.hl7v2.tables  # noqa: F401 - the tables of all are part of the metadata once they are there
 from fhir_server.store.tables import metadata

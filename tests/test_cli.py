@@ -246,6 +246,20 @@ def test_a_token_is_for_somebody_who_may_sign_in(running: Running, tmp_path: Pat
     assert call("token", "--user", "nobody@clinic", "--data", tmp_path / "new").returncode == 1
 
 
+def test_the_token_of_a_board_goes_with_its_location_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    assert token(tmp_path / "data", "--scope", "board", "--location", "l1")
+    for options in (
+        ("--scope", "board"),
+        ("--location", "l1"),
+        ("--scope", "board", "--location", "a/b"),
+        ("--scope", "board system/*.rs", "--location", "l1"),
+        ("--scope", "board", "--location", "l1", "--role", "admin"),
+    ):
+        done = call("token", *options, "--data", tmp_path / "data")
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), options
+
+
 def test_check_finds_the_running_server_and_shows_no_secret(running: Running) -> None:
     done = call("check", "--data", running.data, environ={"METRICS_TOKEN": "hidden-1", "SMTP_URL": "smtp://u:hidden-2@127.0.0.1:1"})
     assert done.returncode == 1

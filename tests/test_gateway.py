@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fhir_server.gateway import GRACE, HELD, RATE, DirectLoop, Gateway
+from fhir_server.gateway import GRACE, HELD, MAX_LINE, RATE, STREAM, DirectLoop, Gateway, Line
 from fhir_server.outcome import Outcome
 
 LOOP = DirectLoop()
@@ -228,3 +228,64 @@ def test_what_fails_is_answered(door: Door) -> None:
 def test_a_header_that_cannot_be_read_counts_as_sent(door: Door) -> None:
     door.request(authorization="x", if_match="é")
     assert door.seen[0]["HTTP_IF_MATCH"] == ""
+
+
+class Transport:
+    """Granian's stream: keeps what it is given until the reader has gone."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.has_reader = True
+
+    def send_bytes(self, data: bytes) -> None:
+        if not self.has_reader:
+            raise RuntimeError
+        self.sent.append(data)
+
+
+class Streaming(Protocol):
+    """A way back that may go on."""
+
+    def response_stream(self, status: int, headers: list[tuple[str, str]]) -> Transport:
+        self.answers.append((status, dict(headers), b""))
+        self.transport = Transport()
+        return self.transport
+
+
+def test_an_answer_that_goes_on_is_handed_over_and_holds_no_thread() -> None:
+    lines: list[Line] = []
+
+    def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        environ[STREAM] = lines.append
+        start_response(environ["QUERY_STRING"], [("Content-Length", "5"), ("X-Kept", "yes")])
+        return [b"first"]
+
+    def request(status: str) -> Streaming:
+        protocol = Streaming()
+        scope = SimpleNamespace(
+            headers=Headers(), method="GET", path="/", query_string=status, server="", client="", scheme="http", http_version="1.1"
+        )
+        scope.authority = "localhost"
+        Gateway(application, 1_000)(SimpleNamespace(proto=protocol, scope=scope))
+        return protocol
+
+    assert request("503 No").answers == [(503, {"Content-Length": "5", "X-Kept": "yes"}, b"first")]
+    assert lines == []
+    protocol = request("200 OK")
+    (line,) = lines
+    assert protocol.answers == [(200, {"X-Kept": "yes"}, b"")]
+    assert line.send(b"second")
+    assert protocol.transport.sent == [b"first", b"second"]
+    assert not line.send(b"x" * MAX_LINE), "what nobody takes is not kept without end"
+    assert not line.send(b"third")
+
+
+def test_whoever_has_gone_is_told_nothing_more() -> None:
+    transport = Transport()
+    line = Line(transport)
+    transport.has_reader = False
+    assert not line.send(b"x")
+    transport.has_reader = True
+    assert not line.send(b"x")
+    line.close()
+    assert transport.sent == []

@@ -7,7 +7,7 @@ from typing import Final
 
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant, Statement
-from fhir_server.store import Store
+from fhir_server.store import Store, consents
 from fhir_server.store.database import Frequent
 from fhir_server.store.standing import Standing
 
@@ -67,6 +67,14 @@ class Gate:
             return presumed if known in {generation, None} else self._limited(grant, generation, now)
 
         return presumed, Standing(_NO_SESSION if session is None else Statement(_OPEN, (session, now, now)), known, settle)
+
+    def limited(self, grant: Grant, now: float) -> Grant:
+        """A grant with what Consents and the policy take away from it at `now` (seconds since 1970). One statement, for those it is about."""
+        if not is_restricted(grant):
+            return grant
+        with self._store.database.connection() as connection:
+            generation = consents.generation(connection)
+        return self._limited(grant, generation, now)
 
     def _limited(self, grant: Grant, generation: int, now: float) -> Grant:
         found = self._restrictions.denials(grant, generation, now)

@@ -40,17 +40,46 @@ class Idempotency:
         `request` is all that the answer depends on. To be called in a transaction that `work` writes in too: of two at once the second waits for the
         first, and whoever raises keeps nothing. Raises Outcome `business-rule` for a key that another request was made with.
         """
-        name, asked = self._vault.digest("idempotency key", caller, key), self._vault.digest("idempotent request", request)
+        if self.begin(connection, caller, key, request, now):
+            text = work()
+            self.keep(connection, caller, key, text)
+            return text, False
+        found = self.given(connection, caller, key, request, now)
+        if found is None:
+            raise _under_way()
+        return found, True
+
+    def begin(self, connection: Connection, caller: str, key: str, request: str, now: datetime) -> bool:
+        """Takes a key in the caller's transaction, which waits for another that has it; whether it was still to be had."""
+        name, asked = self._names(caller, key, request)
         connection.execute("DELETE FROM idempotency WHERE key = %s AND at < %s", (name, now - KEPT))
         taken = "INSERT INTO idempotency (key, request, at) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING RETURNING 1"
-        if connection.execute(taken, (name, asked, now)).fetchone() is not None:
-            text = work()
-            connection.execute("UPDATE idempotency SET answer = %s WHERE key = %s", (self._vault.seal(text, name.hex()), name))
-            return text, False
-        row = connection.execute("SELECT request, answer FROM idempotency WHERE key = %s", (name,)).fetchone()
-        kept = self._vault.open(row[1], name.hex()) if row is not None else None
-        if row is None or kept is None:
-            raise Outcome("conflict", "The same request is under way; try again", headers={"Retry-After": "1"})
+        return connection.execute(taken, (name, asked, now)).fetchone() is not None
+
+    def keep(self, connection: Connection, caller: str, key: str, text: str) -> None:
+        """Keeps the answer under a key that was taken in the same transaction."""
+        name, _ = self._names(caller, key, "")
+        connection.execute("UPDATE idempotency SET answer = %s WHERE key = %s", (self._vault.seal(text, name.hex()), name))
+
+    def given(self, connection: Connection, caller: str, key: str, request: str, now: datetime) -> str | None:
+        """The answer that was given under a key within a day; None where there was none.
+
+        Raises Outcome `business-rule` for a key that another request was made with, `conflict` where the same is under way.
+        """
+        name, asked = self._names(caller, key, request)
+        row = connection.execute("SELECT request, answer FROM idempotency WHERE key = %s AND at >= %s", (name, now - KEPT)).fetchone()
+        if row is None:
+            return None
+        kept = self._vault.open(row[1], name.hex())
+        if kept is None:
+            raise _under_way()
         if not hmac.compare_digest(bytes(row[0]), asked):
             raise Outcome("business-rule", "This Idempotency-Key was used for another request; take a new one")
-        return kept, True
+        return kept
+
+    def _names(self, caller: str, key: str, request: str) -> tuple[bytes, bytes]:
+        return self._vault.digest("idempotency key", caller, key), self._vault.digest("idempotent request", request)
+
+
+def _under_way() -> Outcome:
+    return Outcome("conflict", "The same request is under way; try again", headers={"Retry-After": "1"})

@@ -18,6 +18,10 @@ Consenting = Literal["permit", "deny"]
 CONSENTING: Final[tuple[Consenting, ...]] = get_args(Consenting)
 """Whether a patient's clinical record is open as the roles say unless a Consent forbids it, or closed unless a Consent permits it."""
 
+Reaching = Literal["public", "any"]
+REACHING: Final[tuple[Reaching, ...]] = get_args(Reaching)
+"""Where notifications of Subscriptions may go: to addresses of the internet, or to those of this network and this machine too."""
+
 
 class Policy:
     """The decisions of one database. What nobody has decided has a default: admins register apps, and records are open unless forbidden."""
@@ -49,6 +53,29 @@ class Policy:
                 self.set_registration(value, by, undecided=undecided, connection=own)
         else:
             _decide(connection, "registration", value, by, undecided=undecided)
+
+    def subscriptions(self, connection: Connection | None = None) -> Reaching:
+        """Where notifications of Subscriptions may go, as the caller's transaction sees it where its `connection` is given."""
+        decided = self._decided("subscriptions", connection)
+        return next((each for each in REACHING if each == decided), "public")
+
+    def set_subscriptions(self, value: str, by: str, *, undecided: bool = False, connection: Connection | None = None) -> None:
+        """Decides that; as `set_registration`. Raises Outcome `invalid` for a value that there is not."""
+        if value not in REACHING:
+            raise Outcome("invalid", f"Subscriptions is {', '.join(REACHING)}")
+        if connection is None:
+            with self._store.database.connection() as own, own.transaction():
+                _decide(own, "subscriptions", value, by, undecided=undecided)
+        else:
+            _decide(connection, "subscriptions", value, by, undecided=undecided)
+
+    def messages(self, connection: Connection) -> str | None:
+        """How people are told of their appointments, as a JSON text that `clinic.messages` reads; None where nobody has decided."""
+        return self._decided("messages", connection)
+
+    def set_messages(self, text: str, by: str, connection: Connection) -> None:
+        """Decides that, within the caller's transaction; `by` is a login."""
+        _decide(connection, "messages", text, by)
 
     def set_consent(self, value: str, by: str, connection: Connection) -> None:
         """Decides what holds for records whose patients have said nothing, from the commit of the caller's transaction on; `by` is a login.

@@ -1,6 +1,6 @@
 """What each role may do where no scope narrows it, as data: permissions by group of resource types, and what of a type they are held to.
 
-An admin reads it by the admin API. What a role may do besides, by the clinic's operations, is those operations' own.
+An admin reads it by the admin API. What a role may do besides, by the clinic's operations, is in ACTS.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Final, Literal, get_args
 
 from fhir_server.search import Grant, Scope
 from fhir_server.search.grant import ALL
+from fhir_server.settings import CANON
 from fhir_server.spec import r4
 
 from .scopes import MESSAGES
@@ -37,8 +38,14 @@ AUDIT: Final = "AuditEvent"
 AT_THE_DESK: Final = "Encounter ServiceRequest Flag"
 """What staff need to see of the clinical record."""
 
-RELEASED: Final = "status=final,amended,corrected"
+HELD: Final = {"system": f"{CANON}/CodeSystem/release", "code": "held"}
+"""The security label of what a doctor holds back from its patient."""
+_NOT_HELD: Final = f"_security:not={HELD['system']}|{HELD['code']}"
+RELEASED: Final = f"status=final,amended,corrected&{_NOT_HELD}"
 """Results that their patient may see."""
+RESULTS: Final = frozenset({"DiagnosticReport", "Observation"})
+DOCUMENTS: Final = frozenset({"DocumentReference", "Media"})
+"""What results bring besides, which is held back with them."""
 NOTES: Final = frozenset({"text", "note", "diagnosis", "reasonReference", "supportingInfo", "contained"})
 """Clinical notes in what staff need to see, with what is contained: that may be the condition which is the reason."""
 OWN_DETAILS: Final = frozenset({"telecom", "address", "contact", "communication", "photo"})
@@ -91,16 +98,38 @@ RULES: Final[dict[Role, tuple[Rule, ...]]] = {
     ),
     # All of it within the patient's own compartment.
     "patient": (
-        Rule(" ".join(name for name in CLINICAL.split() if name not in {"DiagnosticReport", "Observation"}), "rs"),
-        Rule("DiagnosticReport Observation", "rs", (RELEASED,)),
+        Rule(" ".join(name for name in CLINICAL.split() if name not in RESULTS | DOCUMENTS), "rs"),
+        Rule(" ".join(sorted(RESULTS)), "rs", (RELEASED,)),
+        Rule(" ".join(sorted(DOCUMENTS)), "rs", (_NOT_HELD,)),
         Rule(DIRECTORY, "rs"),
         Rule(PERSONAL, "rs"),
         Rule("Patient", "u", editable=OWN_DETAILS),
         Rule(SCHEDULING, "rs"),
         Rule(" ".join(name for name in BILLING.split() if name != "Invoice"), "rs"),
-        Rule("Invoice", "rs", ("status:not=draft",)),
+        # A cancelled one may have been a draft until then, without a number.
+        Rule("Invoice", "rs", ("status=issued,balanced", f"status=cancelled&identifier={CANON}/sid/invoice-number|")),
     ),
 }
+
+ACTS: Final[dict[Role, tuple[Rule, ...]]] = {
+    "admin": (Rule("Appointment Encounter Account ChargeItem Invoice PaymentReconciliation", "cu"),),
+    "doctor": (
+        Rule("Appointment Encounter ChargeItem", "cu"),
+        Rule("DiagnosticReport", "u"),
+    ),
+    "staff": (Rule("Appointment Encounter Account ChargeItem Invoice PaymentReconciliation", "cu"),),
+    # Of their own: an operation looks whose it is.
+    "patient": (Rule("Appointment", "cu"), Rule("Invoice", "u")),
+}
+"""What each role may do by the clinic's operations alone: these keep rules of their own that a plain write could not be held to."""
+
+
+def role_acts(role: Role, patient: str | None = None) -> tuple[Scope, ...]:
+    """What the operations may do for a role; those of `patient` for that patient, and none without."""
+    bound = patient if role == "patient" else None
+    if role == "patient" and patient is None:
+        return ()
+    return tuple(Scope(name, frozenset(rule.permissions), "", bound) for rule in ACTS[role] for name in rule.types.split())
 
 
 def role_scopes(role: Role, user: str | None = None, patient: str | None = None) -> tuple[Scope, ...]:

@@ -27,6 +27,8 @@ BESIDES: Final = frozenset({"openid", "fhirUser", "profile", "launch", "launch/p
 """Scopes that open no resources: what an app is told, and how long it may go on."""
 MESSAGES: Final = "hl7v2"
 """The scope that lets a sender hand in messages of HL7 v2, and opens nothing else."""
+BOARD: Final = "board"
+"""The scope that opens the board of one queue, which the token names, and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +50,9 @@ def parse_scopes(text: str, patient: str | None = None) -> Scopes:
     for part in text.split():
         if part in BESIDES:
             continue
-        if part == MESSAGES:
+        if part in {MESSAGES, BOARD}:
             levels.add("system")
-            resources.append(Scope(MESSAGES, frozenset()))
+            resources.append(Scope(part, frozenset()))
             continue
         level, scope = _parsed(part)
         levels.add(level)

@@ -70,8 +70,18 @@ account: Final = Table(
     _flag("notify_email", "true"),
     _flag("notify_sms"),
     CheckConstraint("state IN ('invited', 'active', 'locked', 'disabled')", name="account_state"),
+    Index("account_patient", "patient", postgresql_where=text("patient IS NOT NULL")),
 )
 """Accounts are never deleted: what they did refers to them."""
+
+message_refusal: Final = Table(
+    "message_refusal",
+    metadata,
+    _text("patient", primary_key=True),
+    _text("channel", primary_key=True),
+    _moment("at"),
+)
+"""Who has stopped messages by the link in one of them; whoever has an account decides there."""
 
 challenge: Final = Table(
     "challenge",
@@ -285,6 +295,7 @@ __all__ = [
     "idempotency",
     "initial_token",
     "launch",
+    "message_refusal",
     "policy",
     "refresh_token",
     "session",

@@ -17,8 +17,8 @@ import jwt
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
 
-from .roles import ROLES, Role, editable, hidden, role_scopes
-from .scopes import Scopes, narrow, parse_scopes
+from .roles import ROLES, Role, editable, hidden, role_acts, role_scopes
+from .scopes import BOARD, Scopes, narrow, parse_scopes
 
 ISSUER: Final = "urn:fhir-server"
 AUDIENCE: Final = "urn:fhir-server:fhir"
@@ -66,6 +66,8 @@ def issue(
     if patient is not None and not _ID.fullmatch(patient):
         raise Outcome("parameter", f"'{patient[:80]}' is not the id of a patient")
     scopes = parse_scopes(scope or "", patient)
+    if BOARD in (scope or "").split():
+        raise Outcome("parameter", "The scope board goes with the id of a location, and with nothing else")
     _refuse_contradictions(role, patient, scopes)
     claims: dict[str, Any] = {
         "iss": ISSUER,
@@ -82,6 +84,18 @@ def issue(
     if fhir_user is not None:
         claims["fhirUser"] = fhir_user
     return jwt.encode(claims, secret, algorithm=_ALGORITHM)
+
+
+def issue_board(secret: str, location: str, *, ttl: int, now: float) -> str:
+    """A signed token that opens the board of a Location's queue and nothing else, for `ttl` seconds from `now` (seconds since 1970).
+
+    Raises Outcome `parameter` for what is no id.
+    """
+    if not _ID.fullmatch(location):
+        raise Outcome("parameter", f"'{location[:80]}' is not the id of a location")
+    times = {"iat": int(now), "exp": int(now) + ttl}
+    named = {"sub": f"board/{location}", "jti": secrets.token_urlsafe(16), "roles": [], "scope": BOARD, "location": location}
+    return jwt.encode({"iss": ISSUER, "aud": AUDIENCE, **named, **times}, secret, algorithm=_ALGORITHM)
 
 
 def issue_session(secret: str, person: Person, *, session: str, ttl: int, now: float) -> str:
@@ -228,20 +242,26 @@ def _grant(claims: dict[str, Any]) -> Grant:
         # Only to people themselves is all open that is open to their roles; an app has what its scopes say, and nothing without any.
         whole = not claims["scope"] and "client_id" not in claims
         scopes = open_to_roles if whole else narrow(open_to_roles, asked.resources)
+        acts_of_roles = tuple(scope for role in roles for scope in role_acts(role, own))
+        acts = acts_of_roles if whole else narrow(acts_of_roles, asked.resources)
     else:
         # Without a role, what is held to a patient is that patient's own app.
-        held = narrow(role_scopes("patient", None, patient), (scope for scope in asked.resources if scope.patient is not None))
-        scopes = (*held, *(scope for scope in asked.resources if scope.patient is None))
+        held = tuple(scope for scope in asked.resources if scope.patient is not None)
+        free = tuple(scope for scope in asked.resources if scope.patient is None)
+        scopes = (*narrow(role_scopes("patient", None, patient), held), *free)
+        acts = (*narrow(role_acts("patient", patient), held), *free)
     return Grant(
         claims["sub"],
         frozenset(roles),
         scopes,
         editable=editable(roles or (["patient"] if "system" not in asked.levels else [])),
         hidden=hidden(roles),
+        acts=acts,
         account=_optional(claims, "account"),
         session=_optional(claims, "sid"),
         client=_optional(claims, "client_id"),
         user=user,
+        board=_optional(claims, "location") if claims["scope"] == BOARD and not roles else None,
     )
 
 

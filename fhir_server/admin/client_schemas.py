@@ -7,7 +7,7 @@ from typing import Any, Final
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from fhir_server.access.apps.registration import AUTH_METHODS, GRANT_TYPES
-from fhir_server.access.policy import CONSENTING, REGISTRATION
+from fhir_server.access.policy import CONSENTING, REACHING, REGISTRATION
 
 from .schemas import Page, Strict, Switch, moment, shown
 
@@ -109,11 +109,17 @@ def _consent(**options: Any) -> fields.String:
     return fields.String(validate=validate.OneOf(CONSENTING), metadata={"description": told}, **options)
 
 
+def _subscriptions(**options: Any) -> fields.String:
+    told = "Where notifications of Subscriptions may go: to addresses of the internet (`public`), or to this network and this machine too (`any`)."
+    return fields.String(validate=validate.OneOf(REACHING), metadata={"description": told}, **options)
+
+
 class Policy(Schema):
     """What administrators decide while the server runs."""
 
     registration = _registration(required=True)
     consent = _consent(required=True)
+    subscriptions = _subscriptions(required=True)
 
 
 class PolicyChanges(Strict):
@@ -121,8 +127,9 @@ class PolicyChanges(Strict):
 
     registration = _registration()
     consent = _consent()
+    subscriptions = _subscriptions()
 
     @validates_schema
     def _check(self, data: dict[str, Any], **_: Any) -> None:
         if not data:
-            raise ValidationError("One of registration and consent is needed.")
+            raise ValidationError("One of registration, consent and subscriptions is needed.")

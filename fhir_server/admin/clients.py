@@ -177,6 +177,8 @@ class Policy(MethodView):
             check_match(_policy(connection))
             if "registration" in given:
                 policy.set_registration(given["registration"], by, connection=connection)
+            if "subscriptions" in given:
+                policy.set_subscriptions(given["subscriptions"], by, connection=connection)
             if "consent" in given:
                 policy.set_consent(given["consent"], by, connection)
             body = _policy(connection)
@@ -187,7 +189,8 @@ class Policy(MethodView):
 
 def _policy(connection: Connection) -> dict[str, Any]:
     policy = office().policy
-    return {"registration": policy.registration(connection), "consent": policy.consent(connection)}
+    shown = {"registration": policy.registration(connection), "consent": policy.consent(connection)}
+    return shown | {"subscriptions": policy.subscriptions(connection)}
 
 
 def _locked(connection: Connection, identity: str, *, check: bool = True) -> Client:

@@ -20,6 +20,8 @@ from fhir_server.access.idempotency import Idempotency
 from fhir_server.access.invitations import Invitations
 from fhir_server.access.policy import Policy
 from fhir_server.access.sign_in import SignIn
+from fhir_server.clinic.messages import Messages
+from fhir_server.clinic.subscriptions import Subscriptions
 from fhir_server.hl7v2.inbox import Inbox
 from fhir_server.hl7v2.outbound import Outbound
 from fhir_server.interactions import Engine
@@ -50,6 +52,8 @@ class Office:
     is_alive: Callable[[str, float], bool]
     inbox: Inbox
     outbound: Outbound
+    messages: Messages
+    subscriptions: Subscriptions
 
     @classmethod
     def of(cls, engine: Engine, settings: Settings, messenger: Messenger, inbox: Inbox, clock: Callable[[], float] = time.time) -> Office:
@@ -70,6 +74,8 @@ class Office:
             partial(is_alive, engine.store),
             inbox,
             Outbound(engine.store, settings),
+            Messages(engine.store, settings),
+            Subscriptions(engine, settings),
         )
 
     def now(self) -> datetime:

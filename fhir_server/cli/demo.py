@@ -12,6 +12,7 @@ from fhir_server.access.accounts import Accounts, NewAccount
 from fhir_server.access.passwords import random_password
 from fhir_server.access.policy import Policy
 from fhir_server.access.vault import Vault
+from fhir_server.demo import open_clinic
 from fhir_server.search import SYSTEM
 from fhir_server.settings import Settings, SetupError
 from fhir_server.store import Store
@@ -20,29 +21,10 @@ from fhir_server.store.ops import Put
 FILE: Final = "demo-accounts.json"
 _FIELDS: Final = ("role", "login", "password", "email", "phone")
 _PRACTITIONERS: Final = {"doctor": "demo-doctor", "staff": "demo-staff"}
-_ONCE: Final = b"demo clinic 1"
+_ONCE: Final = b"demo people 2"
 
 PEOPLE: Final[tuple[dict[str, Any], ...]] = (
-    {"resourceType": "Organization", "id": "demo-clinic", "active": True, "name": "Demo Clinic"},
-    {
-        "resourceType": "Location",
-        "id": "demo-location",
-        "status": "active",
-        "name": "Consulting rooms",
-        "mode": "instance",
-        "managingOrganization": {"reference": "Organization/demo-clinic"},
-    },
-    {"resourceType": "Practitioner", "id": "demo-doctor", "active": True, "name": [{"family": "Adeyemi", "given": ["Ifeoma"], "prefix": ["Dr."]}]},
     {"resourceType": "Practitioner", "id": "demo-staff", "active": True, "name": [{"family": "Brandt", "given": ["Jonas"]}]},
-    {
-        "resourceType": "PractitionerRole",
-        "id": "demo-doctor",
-        "active": True,
-        "practitioner": {"reference": "Practitioner/demo-doctor"},
-        "organization": {"reference": "Organization/demo-clinic"},
-        "location": [{"reference": "Location/demo-location"}],
-        "code": [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/practitioner-role", "code": "doctor"}]}],
-    },
     {
         "resourceType": "Patient",
         "id": "demo-patient",
@@ -53,6 +35,7 @@ PEOPLE: Final[tuple[dict[str, Any], ...]] = (
         "telecom": [{"system": "email", "value": "patient@demo.example"}],
     },
 )
+"""Who signs in, besides the first doctor of the clinic."""
 
 
 def prepare(store: Store, settings: Settings) -> list[dict[str, str]]:
@@ -60,6 +43,7 @@ def prepare(store: Store, settings: Settings) -> list[dict[str, str]]:
 
     An account whose password the directory has lost gets another one. Raises SetupError where the file cannot be used, Outcome as the store.
     """
+    open_clinic(store)
     store.transact([Put(resource, resource["id"]) for resource in PEOPLE], SYSTEM, once=_ONCE)
     path = settings.data / FILE
     known = {each["login"]: each for each in _read(path)}
@@ -89,7 +73,9 @@ def prepare(store: Store, settings: Settings) -> list[dict[str, str]]:
         elif new.login not in known:
             accounts.set_password(account, new.password, now)
     # Apps are tried out here; an admin's own decision stays.
-    Policy(store).set_registration("open", "demo", undecided=True)
+    policy = Policy(store)
+    policy.set_registration("open", "demo", undecided=True)
+    policy.set_subscriptions("any", "demo", undecided=True)
     return listed
 
 

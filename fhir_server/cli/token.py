@@ -27,14 +27,15 @@ _TEN_YEARS = 10 * 366 * 24 * 3600
 )
 @click.option("--patient", metavar="ID", help="The patient that the role patient or a patient/ scope is bound to.")
 @click.option("--scope", metavar="S", help="SMART scopes, separated by blanks, as 'system/*.cruds'; they narrow a role.")
+@click.option("--location", metavar="ID", help="The location whose board of the queue the scope board opens, and nothing else.")
 @click.option("--ttl", type=click.IntRange(1, _TEN_YEARS), metavar="SECONDS", default=3600, show_default=True, help="How long it is good.")
 @data_option
-def token(role: str | None, user: str | None, patient: str | None, scope: str | None, ttl: int, data: Path) -> None:
+def token(*, role: str | None, user: str | None, patient: str | None, scope: str | None, location: str | None, ttl: int, data: Path) -> None:
     """Print one bearer token and nothing else.
 
     It is good for the server that runs, or will run, on the same data directory, or with the same JWT_SECRET.
     """
-    from fhir_server.access import ROLES, issue
+    from fhir_server.access import ROLES, issue, issue_board
 
     known = data.exists()
     settings = settings_of(data)
@@ -47,11 +48,20 @@ def token(role: str | None, user: str | None, patient: str | None, scope: str | 
     if account is not None and chosen == "patient" and patient is None:
         patient = account.patient
     fhir_user = account.fhir_user if account is not None else None
-    made = issue(settings.jwt_secret, role=chosen, user=user, patient=patient, scope=scope, ttl=ttl, now=time.time(), fhir_user=fhir_user)
+    if location is not None:
+        _check_board(scope, role or user or patient)
+        made = issue_board(settings.jwt_secret, location, ttl=ttl, now=time.time())
+    else:
+        made = issue(settings.jwt_secret, role=chosen, user=user, patient=patient, scope=scope, ttl=ttl, now=time.time(), fhir_user=fhir_user)
     if not known and settings.data.exists():
         # A slip in --data would otherwise show only as a token that no server takes.
         click.echo(f"fhir-server: {data} was not there; the token is good for a server that will run on it", err=True)
     click.echo(made)
+
+
+def _check_board(scope: str | None, others: str | None) -> None:
+    if scope != "board" or others is not None:
+        raise SetupError("--location goes with --scope board, and with nothing else")
 
 
 def _check(login: str, account: Account | None, *, named: bool) -> None:

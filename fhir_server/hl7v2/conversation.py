@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final
 
-from fhir_server.outcome import Outcome
-
 from .framing import Framer, Piece, block, is_header
-from .intake import Intake
+from .grouping import Grouping
+from .intake import Delivery
 from .message import LIMIT
 from .processing import Peer
 
@@ -31,7 +28,7 @@ class Limits:
     """What peers may use of this process.
 
     `message` is in bytes. A message may take `grace` seconds, and a second more for each `rate` bytes that have come. A connection may be idle for
-    `idle` seconds, and leave its answers unread for `unread`. `per_address` and `in_all` count connections; `workers` messages are processed at once;
+    `idle` seconds, and leave its answers unread for `unread`. `per_address` and `in_all` count connections; `workers` threads process messages;
     of messages beyond 256 kB so many as `large` are held at once, the others wait. `stop` seconds are left to messages in hand at the end.
     """
 
@@ -50,19 +47,13 @@ class Limits:
 
 
 class Conversation:
-    """Reads blocks, has them processed by a pool of threads, writes the answers. A peer holds up nobody but itself."""
+    """Reads blocks, has them processed with those of others, writes the answers. A peer holds up nobody but itself."""
 
     def __init__(
-        self,
-        intake: Intake,
-        peer: Peer,
-        streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
-        pool: Executor,
-        limits: Limits,
-        large: asyncio.Semaphore,
+        self, grouping: Grouping, peer: Peer, streams: tuple[asyncio.StreamReader, asyncio.StreamWriter], limits: Limits, large: asyncio.Semaphore
     ) -> None:
         """Takes a connection that was let in."""
-        self._intake, self._peer, self._pool, self._limits, self._large = intake, peer, pool, limits, large
+        self._grouping, self._peer, self._limits, self._large = grouping, peer, limits, large
         self._reader, self._writer = streams
         self._framer = Framer(limits.message)
         self._is_large = False
@@ -177,36 +168,17 @@ class Conversation:
         def answer(ack: bytes) -> None:
             loop.call_soon_threadsafe(self._send, ack)
 
+        delivery = Delivery(piece.raw, self._peer, answer if answered else _unanswered)
         if piece.kind == "block" and piece.raw.strip():
-            await loop.run_in_executor(self._pool, self._guarded, piece.raw, lambda: self._intake.receive(piece.raw, self._peer, answer), answer)
+            await self._grouping.take(delivery)
         elif piece.kind != "block" and (is_header(piece.raw) or b"MSH" in piece.raw or piece.kind != "stray"):
             _log.warning("%d bytes by MLLP are no whole message (%s); they are stored", len(piece.raw), piece.kind)
-            work = self._part(piece, answer if answered else _unanswered)
-            await loop.run_in_executor(self._pool, self._guarded, piece.raw, work, answer if answered else _unanswered)
+            await self._grouping.take_part(delivery, long=piece.kind == "long")
         else:
             _log.warning("%d bytes by MLLP are no message and were passed over", len(piece.raw))
         # What a peer does not read waits in its own buffers, and then it waits itself.
         async with asyncio.timeout(self._limits.unread):
             await self._writer.drain()
-
-    def _part(self, piece: Piece, answer: Callable[[bytes], None]) -> Callable[[], None]:
-        def work() -> None:
-            ack = self._intake.receive_part(piece.raw, self._peer, long=piece.kind == "long")
-            if ack:
-                answer(ack)
-
-        return work
-
-    def _guarded(self, raw: bytes, work: Callable[[], None], answer: Callable[[bytes], None]) -> None:
-        """Runs in a thread of the pool."""
-        try:
-            work()
-        except Outcome as outcome:
-            _log.warning("a message cannot be stored now: %s", outcome.category)
-            answer(self._intake.away(raw))
-        except Exception as error:  # noqa: BLE001 - the connection goes on
-            _log.error("a message could not be taken", exc_info=error)
-            answer(self._intake.away(raw))
 
     def _send(self, ack: bytes) -> None:
         if not self._writer.is_closing():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -13,8 +12,6 @@ from fhir_server.interactions import Engine
 from fhir_server.outcome import Outcome
 from fhir_server.settings import CANON
 from fhir_server.store import instant
-from fhir_server.store.database import Connection
-from fhir_server.store.ops import Commit, Op
 
 from . import merge
 from .faults import Fault
@@ -22,8 +19,8 @@ from .grammar import check
 from .mapping import Converted, Converter
 from .merging import Json
 from .message import Message, Segment
-from .planning import PATIENT, Planned, Unmatched, plan
-from .processing import Hook, Process, Result, State, Work
+from .planning import PATIENT, Unmatched, plan
+from .processing import Again, Process, Result, State, Steps, Work, Write
 from .refusals import of_outcome
 
 _ATTEMPTS: Final = 12
@@ -35,9 +32,9 @@ _FORM: Final = "http://terminology.hl7.org/CodeSystem/provenance-participant-typ
 
 
 def landing(engine: Engine, converter: Converter) -> Process:
-    """What the intake has messages processed by: two statements that look, and one transaction. Tries again where others write the same."""
+    """What the intake has messages processed by: two looks, and one transaction. Tries again where others write the same."""
 
-    def process(message: Message, work: Work) -> Result:
+    def process(message: Message, work: Work) -> Steps:
         if converter.structure_of(message) is None:
             event = Fault("200" if not message.header.type else "201", "This kind of message is not taken", "MSH", field=9)
             return Result("AR", "rejected", (event,))
@@ -46,17 +43,21 @@ def landing(engine: Engine, converter: Converter) -> Process:
         unhandled = tuple(map(_named, converted.unhandled))
         if refused:
             return Result("AE", "invalid", tuple(converted.faults), unhandled)
-        for attempt in range(_ATTEMPTS):
+        lost = 0
+        while True:
             try:
-                return _land(engine, converted, message, work, unhandled)
+                return (yield from _land(engine, converted, message, work, unhandled))
             except Unmatched as unmatched:
                 return Result("AE", "unmatched", (unmatched.fault, *converted.faults), unhandled)
+            except Again:
+                # Each time one at least of those before this one has come to its end.
+                continue
             except Outcome as outcome:
-                if not _is_lost(outcome):
+                lost += 1
+                if not _is_lost(outcome) or lost == _ATTEMPTS:
                     raise
                 # Others have written the same in the meantime: look again, not all at the same moment.
-                time.sleep(random.uniform(0, min(_LONGEST, _FIRST * 2**attempt)))  # noqa: S311 - no secret
-        raise Outcome("conflict", "Others were faster each time", code="transient")
+                time.sleep(random.uniform(0, min(_LONGEST, _FIRST * 2**lost)))  # noqa: S311 - no secret
 
     return process
 
@@ -80,8 +81,8 @@ def understood(converter: Converter, message: Message, zone: ZoneInfo) -> Conver
     return converted
 
 
-def _land(engine: Engine, converted: Converted, message: Message, work: Work, unhandled: tuple[str, ...]) -> Result:
-    planned = plan(engine, converted, message, work.grant, work.patient)
+def _land(engine: Engine, converted: Converted, message: Message, work: Work, unhandled: tuple[str, ...]) -> Steps:
+    planned = yield from plan(engine.page_key, converted, message, work.patient)
     try:
         for op in planned.ops.values():
             engine.validator.require(op.resource)
@@ -97,35 +98,15 @@ def _land(engine: Engine, converted: Converted, message: Message, work: Work, un
     state: State = "warning" if any(fault.severity == "W" for fault in faults) else "processed"
 
     result = Result("AA", state, faults, unhandled, planned.patient, tuple(planned.there))
+    provenance = _provenance(message, work)
     if ops:
-        _write(engine, ops, message, work, _kept(engine, planned, work.keep(lambda _: result)))
+        # A patient who has changed since may have been merged into another.
+        seen = [(PATIENT, identity, version) for identity, version in planned.seen.items()]
+        yield Write(ops, provenance, seen, result, merges=bool(planned.merged))
     while planned.merged and (ops := [*merge.moved(engine.store, work.grant, planned.merged)]):
         # Committed by others at the same moment; whoever comes later finds the patient merged.
-        _write(engine, ops, message, work, None)
+        yield Write(ops, provenance, merges=True)
     return result
-
-
-def _write(engine: Engine, ops: Sequence[Op], message: Message, work: Work, beside: Hook | None) -> None:
-    engine.store.transact(
-        ops,
-        work.grant,
-        request_id=work.peer.request_id or work.id,
-        address=work.peer.address,
-        provenance=_provenance(message, work),
-        beside=beside,
-    )
-
-
-def _kept(engine: Engine, planned: Planned, keep: Hook) -> Hook:
-    """The hook that keeps the result, and raises Outcome `conflict` where a patient has changed since: they may have been merged into another."""
-
-    def beside(connection: Connection, commit: Commit) -> None:
-        for identity, version in planned.seen.items():
-            if not engine.store.stays(connection, PATIENT, identity, version):
-                raise Outcome("conflict", "The patient was changed at the same moment", code="transient")
-        keep(connection, commit)
-
-    return beside
 
 
 def _named(segment: Segment) -> str:

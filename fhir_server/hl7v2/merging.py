@@ -42,6 +42,7 @@ _KEPT: Final = frozenset({"identifier", "link"})
 """Elements that no message takes away: by them somebody is found."""
 _PERIOD_END: Final = ("period", "end")
 _UNDER_WAY: Final = frozenset({"planned", "in-progress"})
+_BEGUN: Final = frozenset({"arrived", "triaged", "in-progress", "onleave"})
 _NO_CLASS: Final = "UNK"
 _ENDED: Final = frozenset({"completed", "revoked", "entered-in-error"})
 _WAITING: Final = frozenset({"draft", "active", "on-hold", "unknown"})
@@ -210,7 +211,9 @@ def _stays(name: str, there: Json, told: Json, nulls: Collection[tuple[str, ...]
     if type_ == "Appointment":
         return name == "participant" and told.get("status") in _CALLED_OFF
     if type_ == "Encounter" and name == "status":
-        return after == "unknown" or (before == "finished" and after in _UNDER_WAY and _PERIOD_END not in nulls)
+        # A visit may be announced once more when it has begun.
+        is_late = (after == "planned" and before in _BEGUN) or (before == "finished" and after in _UNDER_WAY and _PERIOD_END not in nulls)
+        return after == "unknown" or is_late
     if type_ == "Encounter" and name == "class":
         return bool(after.get("code") == _NO_CLASS)
     return name == "clinicalStatus" and type_ in {"AllergyIntolerance", "Condition"} and _codes(after) == ["active"]

@@ -24,6 +24,7 @@ from prometheus_client import Gauge
 from fhir_server.outcome import Outcome
 
 from .conversation import CHUNK, Conversation, Limits
+from .grouping import Grouping
 from .intake import Intake
 from .peers import Peers
 from .processing import Peer
@@ -46,6 +47,7 @@ class Listener:
         self._limits = limits or Limits()
         self._large = asyncio.Semaphore(self._limits.large)
         self._pool = ThreadPoolExecutor(self._limits.workers, thread_name_prefix="mllp")
+        self._grouping = Grouping(intake, self._pool, self._limits.workers)
         self._counts: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._conversations: set[Conversation] = set()
@@ -84,6 +86,7 @@ class Listener:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+        await self._grouping.close()
         self._pool.shutdown(wait=not late, cancel_futures=True)
         return not late
 
@@ -136,7 +139,7 @@ class Listener:
             if name is None:
                 self._grumble(f"a connection by MLLP from {host} is refused: it is not among MLLP_ALLOW")
                 return
-            conversation = Conversation(self._intake, Peer("mllp", name, host), (reader, writer), self._pool, self._limits, self._large)
+            conversation = Conversation(self._grouping, Peer("mllp", name, host), (reader, writer), self._limits, self._large)
             self._conversations.add(conversation)
             try:
                 await conversation.run()

@@ -7,15 +7,14 @@ patient; results by order, code and place, which make the id under which they st
 from __future__ import annotations
 
 import hashlib
+import re
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from fhir_server import fhirjson
-from fhir_server.interactions import Engine
-from fhir_server.search import Grant
 from fhir_server.store.ops import Put, Version
 
 from . import merge
@@ -23,11 +22,16 @@ from .faults import Fault
 from .mapping import BY_IDENTIFIER, FILLED, KNOWN, MENTIONED, Converted, Made
 from .merging import Json, filled, is_older, merged, same
 from .message import Message
+from .processing import Found, Look
 
 PATIENT: Final = "Patient"
 _WEAK: Final = frozenset({"SS", "DL", "SB"})
 """Kinds of identifiers that tell nothing of who somebody is here, where there are others."""
 _OF_PATIENT: Final = ("subject", "patient", "beneficiary")
+_OWN: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
+"""An id that this server has given."""
+T = TypeVar("T")
+_Looking = Generator[Look, Found, T]
 
 
 class Unmatched(Exception):  # noqa: N818 - what is said of the message
@@ -58,54 +62,59 @@ class Planned:
     there: list[str] = field(default_factory=list)
 
 
-def plan(engine: Engine, converted: Converted, message: Message, grant: Grant, chosen: str | None = None) -> Planned:
+def plan(secret: bytes, converted: Converted, message: Message, chosen: str | None = None) -> _Looking[Planned]:
     """What a message changes in the record as it is now, about the patient who was `chosen` for it if there is one.
 
-    Raises Unmatched, and Outcome `unavailable`.
+    Yields what it wants to see, twice for nearly all messages. Ids of new resources are made with the `secret`. Raises Unmatched.
     """
-    return _Plan(engine, converted, message, grant, chosen).run()
+    return _Plan(secret, converted, message, chosen).run()
+
+
+def identifiers(resource: Json) -> list[tuple[str, str]]:
+    """The identifiers of a resource that have a system and a value, as pairs of these."""
+    return [(each["system"], each["value"]) for each in _stated(resource)]
 
 
 class _Plan:
     """One look at the record for one message."""
 
-    def __init__(self, engine: Engine, converted: Converted, message: Message, grant: Grant, chosen: str | None) -> None:
-        self._engine = engine
+    def __init__(self, secret: bytes, converted: Converted, message: Message, chosen: str | None) -> None:
+        self._secret = secret
         self._losers = {made.number: survivor for made in converted.made if (survivor := merge.survivor_of(made)) is not None}
         # What a merge makes of patients depends on what is there, and may have to be looked at again.
         self._made = [replace(made, resource=deepcopy(made.resource)) for made in converted.made] if self._losers else converted.made
-        self._numbers = {made.number: made for made in self._made}
+        self._by_number = {made.number: made for made in self._made}
         self._header = message.header
-        self._grant = grant
         self._chosen = chosen
         self._planned = Planned()
         self._there: dict[int, Json] = {}
         self._versions: dict[int, Version] = {}
         self._ids: dict[int, str] = {}
         self._gone: set[int] = set()
+        self._perhaps_ours: list[Made] = []
 
-    def run(self) -> Planned:
+    def run(self) -> _Looking[Planned]:
         if not any(made.type == PATIENT for made in self._made):
             raise Unmatched(Fault("101", "The message names no patient", "PID"))
-        with self._engine.store.latest(self._grant) as db:
-            by_number = _found(db.identified, self._made)
+        by_number = yield from _found(self._made)
         merge.apart(self._losers, by_number)
         for made in self._made:
             if made.type == PATIENT and made.key in BY_IDENTIFIER:
                 look = self._patient if made.number not in self._losers else self._loser
-                look(made, by_number.get(made.number, []))
+                yield from look(made, by_number.get(made.number, []))
         for made in self._made:
             if made.type != PATIENT and made.key in BY_IDENTIFIER:
                 self._numbered(made, by_number.get(made.number, []))
-        self._derived()
+        yield from self._ours()
+        yield from self._derived()
         for made in self._made:
             if made.number not in self._gone:
                 self._write(made)
         return self._planned
 
-    def _patient(self, made: Made, found: Sequence[Version]) -> None:
+    def _patient(self, made: Made, found: Sequence[Version]) -> _Looking[None]:
         if made.label == PATIENT and self._chosen is not None:
-            self._link(made, found, self._chosen)
+            yield from self._link(made, found, self._chosen)
             return
         if not _identifiers(made.resource):
             raise Unmatched(Fault("204", "The patient has no identifier, and is never told by the name", "PID", field=3))
@@ -113,7 +122,7 @@ class _Plan:
         if len(living) > 1:
             raise Unmatched(Fault("204", "The identifiers belong to different patients", "PID", field=3))
         if not living and found:
-            living = self._survivor(_body(found[0]))
+            living = yield from _survivor(_body(found[0]))
         if made.label == PATIENT and self._planned.patient is None:
             self._planned.patient = self._planned.known = next(iter(living), None)
         for version, body in living.values():
@@ -123,11 +132,11 @@ class _Plan:
         if made.label == PATIENT:
             self._planned.patient = self._planned.patient or self._ids[made.number]
 
-    def _link(self, made: Made, found: Sequence[Version], chosen: str) -> None:
+    def _link(self, made: Made, found: Sequence[Version], chosen: str) -> _Looking[None]:
         """Takes the patient whom somebody has chosen; of the message's identifiers those are added that have an authority and are nobody else's."""
         if sum(each.label == PATIENT for each in self._made) > 1:
             raise Unmatched(Fault("204", "It is about several patients, so that none can be chosen for it", "PID", field=3))
-        living, there = _living(found), self._survivor({"id": chosen})
+        living, there = _living(found), (yield from _survivor({"id": chosen}))
         if not there:
             raise Unmatched(Fault("204", "The patient who was chosen for it is not there any more", "PID", field=3))
         ((identity, (version, body)),) = there.items()
@@ -139,10 +148,10 @@ class _Plan:
         self._planned.patient = self._planned.known = identity
         self._known(made, version, body)
 
-    def _loser(self, made: Made, found: Sequence[Version]) -> None:
+    def _loser(self, made: Made, found: Sequence[Version]) -> _Looking[None]:
         """One whom the message says to be the same as another in it."""
         number = self._losers[made.number]
-        survivor, identity = self._made_of(number), self._ids[number]
+        survivor, identity = self._by_number[number], self._ids[number]
         if not _identifiers(made.resource):
             raise Unmatched(Fault("204", "The patient who is merged has no identifier", "MRG", field=1))
         others = {version.id: (version, _body(version)) for version in found if version.id != identity}
@@ -153,7 +162,7 @@ class _Plan:
             self._fresh(made, "")
         if (found and not living) or self._ids.get(made.number) == identity:
             # Merged before, into this one or into somebody else; or said to be the same as themselves.
-            if others and identity not in self._survivor(next(iter(others.values()))[1]):
+            if others and identity not in (yield from _survivor(next(iter(others.values()))[1])):
                 raise Unmatched(Fault("204", "The patient was merged into another one before", "MRG", field=1))
             self._gone.add(made.number)
             survivor.resource["link"] = [link for link in survivor.resource["link"] if link["other"]["reference"] != made.urn]
@@ -166,22 +175,6 @@ class _Plan:
         survivor.resource["identifier"] = [*survivor.resource.get("identifier", ()), *merge.old_numbers(stated, told)]
         self._planned.merged[self._ids[made.number]] = identity
 
-    def _survivor(self, body: Json) -> dict[str, tuple[Version, Json]]:
-        """Whom a patient was merged into, through as many merges as there were."""
-        seen: set[str] = set()
-        while True:
-            identity = merge.replaced_by(body).removeprefix("Patient/") or str(body.get("id", ""))
-            if not identity or identity in seen:
-                return {}
-            seen.add(identity)
-            with self._engine.store.latest(self._grant) as db:
-                version = db.read(PATIENT, identity)
-            if version is None or version.body is None:
-                return {}
-            body = _body(version)
-            if not merge.replaced_by(body):
-                return {identity: (version, body)}
-
     def _numbered(self, made: Made, found: Sequence[Version]) -> None:
         patient = self._patient_of(made)
         mine = [(version, body) for version in found if _belongs(body := _body(version), patient)]
@@ -191,6 +184,18 @@ class _Plan:
             self._gone.add(made.number)
         else:
             self._fresh(made, patient or "")
+        if not mine and any(_OWN.fullmatch(value) for _, value in _identifiers(made.resource)):
+            self._perhaps_ours.append(made)
+
+    def _ours(self) -> _Looking[None]:
+        """Finds what has gone out from here under its own id, for want of another number: such an order comes back with its results."""
+        pairs = [(made.type, value) for made in self._perhaps_ours for _, value in _identifiers(made.resource) if _OWN.fullmatch(value)]
+        for version in (yield Look(references=pairs)).versions if pairs else ():
+            for made in self._perhaps_ours:
+                is_it = made.type == version.type and version.id in {value for _, value in _identifiers(made.resource)}
+                if is_it and _belongs(body := _body(version), self._patient_of(made)):
+                    self._gone.discard(made.number)
+                    self._known(made, version, body)
 
     def _patient_of(self, made: Made) -> str | None:
         """The reference to the patient whom a resource is about, None for one that is about nobody."""
@@ -204,12 +209,9 @@ class _Plan:
         if not reference.startswith("urn:hl7v2:"):
             return reference
         number = int(reference.removeprefix("urn:hl7v2:"))
-        return f"{self._made_of(number).type}/{self._ids[number]}" if number in self._ids else ""
+        return f"{self._by_number[number].type}/{self._ids[number]}" if number in self._ids else ""
 
-    def _made_of(self, number: int) -> Made:
-        return self._numbers[number]
-
-    def _derived(self) -> None:
+    def _derived(self) -> _Looking[None]:
         """Gives an id to what has no number of its own, and looks whether it is there, under those too who were merged into the patient."""
         counts: dict[tuple[str, ...], int] = {}
         wanted: dict[tuple[str, str], Made] = {}
@@ -226,9 +228,9 @@ class _Plan:
                 self._ids.setdefault(made.number, identity)
                 wanted[made.type, identity] = made
         if wanted:
-            with self._engine.store.latest(self._grant) as db:
-                for version in db.read_many(list(wanted)):
-                    self._known(wanted[version.type, version.id], version, _body(version))
+            seen = yield Look(references=list(wanted))
+            for version in seen.versions:
+                self._known(wanted[version.type, version.id], version, _body(version))
 
     def _merged_into(self, patient: str) -> list[str]:
         """References to those who were merged into a patient of the message."""
@@ -244,7 +246,7 @@ class _Plan:
         """An id that all who make the same at this moment choose, so that one of them does; nobody can tell a number from it."""
         numbers = [f"{system}|{value}" for system, value in _identifiers(made.resource)]
         if numbers:
-            self._ids[made.number] = _id(self._engine.page_key.hex(), made.type, patient, numbers[0])
+            self._ids[made.number] = _id(self._secret.hex(), made.type, patient, numbers[0])
 
     def _write(self, made: Made) -> None:
         told = self._linked(made.resource)
@@ -278,31 +280,30 @@ class _Plan:
 
     def _numbers_of(self, reference: str) -> Json:
         """A reference by number to what a message mentions and is not in the record."""
-        made = self._made_of(int(reference.removeprefix("urn:hl7v2:")))
+        made = self._by_number[int(reference.removeprefix("urn:hl7v2:"))]
         stated = made.resource.get("identifier") or [made.resource.get("masterIdentifier")]
         return {"type": made.type, "identifier": stated[0]} if stated[0] else {}
 
     def _linked(self, value: Any) -> Any:
         """The resource with ids of the record in its references; a reference to what is not there says by its number what it would be."""
-        if isinstance(value, dict):
-            found = {}
-            for name, inner in value.items():
-                if name == "reference" and isinstance(inner, str):
-                    if target := self._resolved(inner):
-                        found[name] = target
-                    else:
-                        found.update(self._numbers_of(inner))
-                else:
-                    kept = self._linked(inner)
-                    if kept not in ({}, []):
-                        found[name] = kept
-            return found
         if isinstance(value, list):
-            return [kept for inner in value if (kept := self._linked(inner)) not in ({}, [])]
-        return value
+            members = [self._linked(inner) if isinstance(inner, (dict, list)) else inner for inner in value]
+            return [kept for kept in members if kept or not isinstance(kept, (dict, list))]
+        found = {}
+        for name, inner in value.items():
+            if isinstance(inner, (dict, list)):
+                if kept := self._linked(inner):
+                    found[name] = kept
+            elif name != "reference":
+                found[name] = inner
+            elif target := self._resolved(inner):
+                found[name] = target
+            else:
+                found.update(self._numbers_of(inner))
+        return found
 
 
-def _found(identified: Callable[[Sequence[tuple[str, str, str]]], Iterable[tuple[int, Version]]], made: Sequence[Made]) -> dict[int, list[Version]]:
+def _found(made: Sequence[Made]) -> _Looking[dict[int, list[Version]]]:
     """The resources that have some identifier of each that is searched by them, by its number, each once."""
     sought: list[tuple[str, str, str]] = []
     owners: list[int] = []
@@ -312,17 +313,39 @@ def _found(identified: Callable[[Sequence[tuple[str, str, str]]], Iterable[tuple
                 sought.append((each.type, system, value))
                 owners.append(each.number)
     found: dict[int, dict[str, Version]] = {}
-    for place, version in identified(sought):
+    for place, version in (yield Look(sought)).identified:
         found.setdefault(owners[place], {})[version.id] = version
     return {number: list(versions.values()) for number, versions in found.items()}
 
 
+def _survivor(body: Json) -> _Looking[dict[str, tuple[Version, Json]]]:
+    """Whom a patient was merged into, through as many merges as there were."""
+    seen: set[str] = set()
+    while True:
+        identity = merge.replaced_by(body).removeprefix("Patient/") or str(body.get("id", ""))
+        if not identity or identity in seen:
+            return {}
+        seen.add(identity)
+        found = yield Look(references=[(PATIENT, identity)])
+        if not found.versions:
+            return {}
+        (version,) = found.versions
+        body = _body(version)
+        if not merge.replaced_by(body):
+            return {identity: (version, body)}
+
+
 def _identifiers(resource: Json) -> list[tuple[str, str]]:
-    stated = [resource["masterIdentifier"]] if "masterIdentifier" in resource else []
-    stated += [each for each in resource.get("identifier", ()) if isinstance(each, dict)]
-    whole = [each for each in stated if each.get("value") and each.get("system")]
+    """Those that tell what or who it is."""
+    whole = _stated(resource)
     strong = [each for each in whole if not _WEAK & {coding.get("code") for coding in each.get("type", {}).get("coding", ())}]
     return [(each["system"], each["value"]) for each in strong or whole]
+
+
+def _stated(resource: Json) -> list[Json]:
+    stated = [resource["masterIdentifier"]] if "masterIdentifier" in resource else []
+    stated += [each for each in resource.get("identifier", ()) if isinstance(each, dict)]
+    return [each for each in stated if each.get("value") and each.get("system")]
 
 
 def _living(found: Iterable[Version]) -> dict[str, tuple[Version, Json]]:

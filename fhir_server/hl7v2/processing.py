@@ -1,15 +1,18 @@
-"""What makes FHIR of a message, as the intake sees it: a function that is given the message and a Work, and says what came of it."""
+"""What makes FHIR of a message, as the intake sees it: steps that look at the record and write to it, and in the end say what came of the message.
+
+A message does not look and write itself, but yields what it wants to look at and to write, and is sent what was found: so messages that are processed
+at the same moment look by one statement and write in one transaction (`together`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
 from fhir_server.search import Grant
-from fhir_server.store.database import Connection
-from fhir_server.store.ops import Commit
+from fhir_server.store.ops import Put, Resource, Version
 
 from .faults import Fault
 from .message import Message
@@ -55,29 +58,60 @@ class Result:
     written: tuple[str, ...] = ()
 
 
-Hook = Callable[[Connection, Commit], None]
-Keep = Callable[[Callable[[Commit], Result]], Hook]
-
-
 @dataclass(frozen=True, slots=True)
 class Work:
     """What a message is processed under.
 
-    `id` is that of the stored message, `received` when it came first, `grant` whom it is written for. `keep` makes of a result, which may depend on
-    what was written, the `beside` of the one `Store.transact` that writes: with it the stored message and its acknowledgement are committed together
-    with the resources, or not at all. What it raises is not to be caught. `patient` is the id of the one whom an administrator has chosen for it.
+    `id` is that of the stored message, `received` when it came first, `grant` whom it is written for. `patient` is the id of the one whom an
+    administrator has chosen for it.
     """
 
     id: str
     received: datetime
     peer: Peer
     grant: Grant
-    keep: Keep
     patient: str | None = None
 
 
-Process = Callable[[Message, Work], Result]
-"""Makes FHIR of a message: by one `store.transact(…, work.grant, beside=work.keep(…))` at the most.
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a message wants to see of the record: resources by identifier (type, system, value), and by reference (type, id)."""
 
-The result that it gives back is stored where nothing was kept, as when nothing was to be written. Raises Outcome for what it is told by the store.
+    identifiers: Sequence[tuple[str, str, str]] = ()
+    references: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What there is of it: current versions, each with the place of its identifier, and by their references."""
+
+    identified: Sequence[tuple[int, Version]] = ()
+    versions: Sequence[Version] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """What a message writes, in one transaction, with its `provenance`; `seen` are versions that must not have changed, as those of a `Unit`.
+
+    With a `result` the stored message and its acknowledgement are committed in the same transaction, or nothing is. One that `merges` patients writes
+    also what nothing else may change any more.
+    """
+
+    ops: Sequence[Put]
+    provenance: Resource
+    seen: Sequence[tuple[str, str, int]] = ()
+    result: Result | None = None
+    merges: bool = False
+
+
+Steps = Generator[Look | Write, Found, Result]
+Process = Callable[[Message, Work], Steps]
+"""Makes FHIR of a message, in steps. A Look is sent a Found, a Write, once it is committed, one with nothing in it.
+
+The result that it gives back is stored where nothing was kept, as when nothing was to be written. What a step raises comes out of its `yield`: an
+Outcome of the store, and Again where the record has changed by another message since it was looked at, and all has to begin with another look.
 """
+
+
+class Again(Exception):  # noqa: N818 - an event, not a fault
+    """A message that goes before this one has written what this one has looked at."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from fhir_server import fhirjson
+from fhir_server.access.idempotency import Idempotency
+from fhir_server.access.vault import Vault
 from fhir_server.outcome import Outcome
 from fhir_server.search import Query, Registry
 from fhir_server.settings import Settings
@@ -16,7 +18,7 @@ from fhir_server.spec import Spec, r4
 from fhir_server.store import Store
 from fhir_server.validation import Validator
 
-from . import search_parameters
+from . import bill_templates, search_parameters, subscriptions
 
 MAX_VALUES: Final = 2_000_000
 """Values in a body, as its commas and opening brackets count them. 64 MB of patient records have 1.8 million; of a hostile body 20 million, which
@@ -25,19 +27,30 @@ took 2 GB of memory."""
 
 @dataclass(frozen=True)
 class Engine:
-    """The record, the rules of the specification, the key that signs page links, and what operations there are."""
+    """The record, the rules of the specification, the key that signs page links, answers that are given again, what seals secrets, and operations.
+
+    A time is held for `hold_seconds`. `currency` is that of amounts that name none, `approval_limit` how much one person alone may take off an
+    invoice.
+    """
 
     spec: Spec
     store: Store
     validator: Validator
     page_key: bytes
+    idempotency: Idempotency
+    vault: Vault
     operations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    hold_seconds: int = 300
+    currency: str = "EUR"
+    approval_limit: int = 50
 
     @classmethod
     def build(cls, store: Store, settings: Settings, operations: Mapping[str, Mapping[str, str]] | None = None) -> Engine:
         """An engine over a store; nothing is compiled until it is used. `operations` are the URLs of operations by type and name."""
         key = hashlib.blake2b(settings.jwt_secret.encode(), person=b"page-links").digest()
-        return cls(r4(), store, Validator(r4()), key, operations or {})
+        vault = Vault.of(settings)
+        made = cls(r4(), store, Validator(r4()), key, Idempotency(vault), vault, operations or {})
+        return replace(made, hold_seconds=settings.hold_seconds, currency=settings.currency, approval_limit=settings.approval_limit)
 
     @property
     def registry(self) -> Registry:
@@ -71,6 +84,10 @@ class Engine:
         self.validator.require(resource)
         if resource_type == "SearchParameter":
             search_parameters.require(resource, self.registry)
+        if resource_type == "ChargeItemDefinition":
+            bill_templates.require(resource, self.spec)
+        if resource_type == "Subscription":
+            return subscriptions.concealed(resource, self.vault)
         return dict(resource)
 
 

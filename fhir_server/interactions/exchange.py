@@ -25,6 +25,7 @@ class Exchange:
     The preconditions are those of https://hl7.org/fhir/R4/http.html: `if_match` a version id, `if_none_match` version ids or `*`.
     `address` is where the request comes from, `provenance` the JSON of the header X-Provenance.
     `standing` is what the grant stands on where that is still to be asked, which a plain read does.
+    `method` is that of HTTP and `key` the Idempotency-Key of an operation.
     `returning` is what `Prefer: return` asks for: interactions heed it in the entries of a Bundle, the way in does for a single answer.
     """
 
@@ -47,6 +48,8 @@ class Exchange:
     address: str = ""
     provenance: bytes | None = None
     standing: Standing | None = None
+    key: str | None = None
+    method: str = "POST"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class Reply:
     `body` is the JSON of a resource or Bundle, None where there is nothing to say (204, 304). `type`, `id`, `version` and `last_modified`
     name the version that was read or written, for ETag, Last-Modified and Location; they are None for Bundles.
     `issues` are notices that `Prefer: return=OperationOutcome` shows. `content_type` is that of a body which is no resource, and so has no XML.
+    `headers` are sent besides.
     """
 
     status: int
@@ -66,3 +70,4 @@ class Reply:
     last_modified: datetime | None = None
     issues: tuple[Issue, ...] = field(default=())
     content_type: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()

@@ -20,6 +20,16 @@ QUEUE: Final = "fhir-server"
 SCHEDULE: Final = {
     "hl7v2.sweep": 10.0,
     "hl7v2.upkeep": 3600.0,
+    "scheduling.holds": 20.0,
+    "scheduling.no-shows": 300.0,
+    "scheduling.roll": 900.0,
+    "scheduling.waiting": 30.0,
+    "queue.watch": 20.0,
+    "queue.close": 900.0,
+    "messages.sweep": 10.0,
+    "messages.upkeep": 3600.0,
+    "subscriptions.sweep": 10.0,
+    "subscriptions.upkeep": 3600.0,
 }
 """What is done again and again, by the name of its task, and every so many seconds."""
 

@@ -11,13 +11,22 @@ from celery import Celery, signals
 from celery.exceptions import SecurityWarning
 
 from fhir_server import process
+from fhir_server.clinic import messages as people
+from fhir_server.clinic import subscriptions
+from fhir_server.clinic.billing import triggers
+from fhir_server.clinic.scheduling import publishing
 from fhir_server.hl7v2.outbound import CONSUMER, Outbound
+from fhir_server.interactions import Engine
 from fhir_server.outcome import Outcome
 from fhir_server.settings import Settings
 from fhir_server.store import Store
 
+from . import scheduling
 from .application import RETRIES, application
 from .broker import reach
+from .hooks import define_subscriptions
+from .people import define_messages
+from .queue import define_queue
 from .relay import Relay
 
 THREADS: Final = 8
@@ -36,14 +45,27 @@ def run_worker(settings: Settings, ready: Callable[[str], None]) -> None:
     reach(settings)
     # It is said to whoever runs as root, because of pickled tasks; these are JSON.
     warnings.simplefilter("ignore", SecurityWarning)
-    # One more than tasks, for the relay.
-    store = Store.of(settings, connections=THREADS + 1)
+    # A task holds one, and looks at the record by another; so does the relay.
+    store = Store.of(settings, connections=2 * THREADS + 2)
     leaving = threading.Event()
     try:
         app = application(settings)
         outbound = Outbound(store, settings, leaving)
         define(app, outbound)
-        relay = Relay(store, {CONSUMER: outbound.hear}, lambda name, identity: app.send_task(name, (identity,)))
+        scheduling.define_scheduling(app, store)
+        define_queue(app, store, settings.clinic_timezone)
+        messages = people.Messages(store, settings, leaving)
+        define_messages(app, messages)
+        hooks = subscriptions.Subscriptions(Engine.build(store, settings), settings, leaving)
+        define_subscriptions(app, hooks)
+        heard = {
+            CONSUMER: outbound.hear,
+            publishing.CONSUMER: scheduling.hear,
+            people.CONSUMER: messages.hear,
+            subscriptions.CONSUMER: hooks.hear,
+            triggers.CONSUMER: triggers.Charging(store, settings.currency).hear,
+        }
+        relay = Relay(store, heard, lambda name, identity: app.send_task(name, (identity,)))
 
         @signals.worker_shutting_down.connect(weak=False)
         def leave(**_: Any) -> None:

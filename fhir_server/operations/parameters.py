@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from fhir_server import fhirjson
 from fhir_server.interactions import Engine, Exchange, Reply
 from fhir_server.outcome import Outcome
+from fhir_server.search.params.date import parse_date
+from fhir_server.search.params.reference import ABSOLUTE, locate
 
 MAX_NUMBER: Final = 1_000_000_000
 _DECIMAL: Final = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
 
 Json = dict[str, Any]
+_T = TypeVar("_T")
 
 
 class Inputs:
@@ -60,6 +64,10 @@ class Inputs:
             raise Outcome("parameter", f"The parameter '{name}' stands twice")
         self._values[name] = value
 
+    def has(self, name: str) -> bool:
+        """Whether a parameter is given."""
+        return name in self._values
+
     def text(self, name: str) -> str | None:
         """A string of any kind. Raises Outcome `parameter` for another type."""
         value = self._values.get(name)
@@ -70,8 +78,10 @@ class Inputs:
     def number(self, name: str) -> int | None:
         """A whole number that is not negative. Raises Outcome `parameter` for anything else."""
         value = self._values.get(name)
-        if value is None:
-            return None
+        return None if value is None else self._whole(name, value)
+
+    @staticmethod
+    def _whole(name: str, value: Any) -> int:
         if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= len(str(MAX_NUMBER)):
             value = int(value)
         if type(value) is not int or not 0 <= value <= MAX_NUMBER:
@@ -82,9 +92,17 @@ class Inputs:
         """Those values of a repeated parameter that are texts."""
         return [value for value in self._several[name] if isinstance(value, str)]
 
+    def numbers(self, name: str) -> list[int]:
+        """The values of a repeated parameter, each as `number` has one. Raises Outcome `parameter` for anything else."""
+        return [self._whole(name, value) for value in self._several[name]]
+
     def objects(self, name: str) -> list[Json]:
         """Those values of a repeated parameter that have elements."""
         return [value for value in self._several[name] if isinstance(value, dict)]
+
+    def value(self, name: str) -> Any:
+        """A value of any type; None where it is not given."""
+        return self._values.get(name)
 
     def flag(self, name: str) -> bool:
         """A boolean, false where it is not given. Raises Outcome `parameter` for anything else."""
@@ -104,11 +122,87 @@ class Inputs:
             raise Outcome("parameter", f"The parameter '{name}' is a number such as 1.5, not '{str(value)[:80]}'", code="value")
         return None if value is None else Decimal(value)
 
+    def money(self, name: str) -> tuple[Decimal, str] | None:
+        """An amount and its currency: a Money, or a plain number in the clinic's currency. Raises Outcome `parameter` for anything else."""
+        value = self._values.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            amount = self.decimal(name)
+            assert amount is not None
+            return amount, self._engine.currency
+        amount = value.get("value")
+        if isinstance(amount, bool) or not isinstance(amount, int | Decimal):
+            raise Outcome("parameter", f"The parameter '{name}' is an amount of money with a value", code="value")
+        return Decimal(amount), str(value.get("currency", self._engine.currency))
+
+    def quantity(self, name: str) -> Decimal | None:
+        """A number, or the value of a Quantity. Raises Outcome `parameter` for anything else."""
+        value = self._values.get(name)
+        if not isinstance(value, dict):
+            return self.decimal(name)
+        number = value.get("value")
+        if isinstance(number, bool) or not isinstance(number, int | Decimal):
+            raise Outcome("parameter", f"The parameter '{name}' is a number, or a Quantity with a value", code="value")
+        return Decimal(number)
+
     def object(self, name: str) -> Json | None:
         """A value with elements, such as a Coding. Raises Outcome `parameter` for a text: it cannot come in the query."""
         value = self._values.get(name)
         if value is not None and not isinstance(value, dict):
             raise Outcome("parameter", f"The parameter '{name}' has elements: send it in a Parameters resource")
+        return value
+
+    def reference(self, name: str, *types: str) -> str | None:
+        """A reference to a resource of this server of one of some types, as `Patient/7`; from an element or, in the query, from a text.
+
+        Raises Outcome `parameter` for anything else.
+        """
+        value = self._values.get(name)
+        return None if value is None else self._referred(name, value, types)
+
+    def references(self, name: str, *types: str) -> list[str]:
+        """The same of a parameter that may be repeated; several may stand in one text, with commas."""
+        listed = [part for text in self.texts(name) for part in text.split(",") if part] + self.objects(name)
+        return [self._referred(name, value, types) for value in listed]
+
+    def codes(self, name: str) -> list[str]:
+        """The codes of a parameter that may be repeated, as `code` or `system|code`: texts, which may have several with commas, Codings and concepts.
+
+        Raises Outcome `parameter` for a value that has none.
+        """
+        found = [part.removeprefix("|") for text in self.texts(name) for part in text.split(",") if part.strip("|")]
+        for value in self.objects(name):
+            codings = [each for each in value.get("coding", [value]) if isinstance(each.get("code"), str)]
+            if not codings:
+                raise Outcome("parameter", f"The parameter '{name}' is a code such as system|code", code="value")
+            found += [f"{each['system']}|{each['code']}" if "system" in each else each["code"] for each in codings]
+        return found
+
+    def _referred(self, name: str, value: Any, types: tuple[str, ...]) -> str:
+        text = value.get("reference") if isinstance(value, dict) else value
+        found = locate(text, self._engine.registry.context) if isinstance(text, str) and text and not text.startswith("#") else None
+        if found is None or found[1] == ABSOLUTE or (kind := self._engine.registry.type_name(found[1])) not in types:
+            raise Outcome("parameter", f"The parameter '{name}' is a reference such as {types[0]}/7", code="value")
+        return f"{kind}/{found[0]}"
+
+    def moment(self, name: str) -> datetime | None:
+        """A time with its zone; a date, or a time without a zone, is one of the clinic's, and a date its beginning.
+
+        Raises Outcome `parameter` for anything else.
+        """
+        text = self.text(name)
+        if text is None:
+            return None
+        try:
+            return parse_date(text, self._engine.registry.zone)[0]
+        except (ValueError, OverflowError):
+            raise Outcome("parameter", f"The parameter '{name}' is a time such as 2026-01-02T09:00:00+01:00", code="value") from None
+
+    def needed(self, name: str, value: _T | None) -> _T:
+        """A value that has to be there. Raises Outcome `parameter` where it is not."""
+        if value is None:
+            raise Outcome("parameter", f"The parameter '{name}' is needed", code="required")
         return value
 
     def resource(self, name: str, kind: str) -> Json | None:

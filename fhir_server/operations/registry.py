@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from fhir_server.interactions import Engine, Exchange, Reply
 from fhir_server.interactions.observed import observed
@@ -12,52 +10,40 @@ from fhir_server.interactions.search_parameters import status
 from fhir_server.outcome import Outcome
 from fhir_server.settings import CANON
 
-from . import code_system, value_set
+from . import billing, code_system, document, payments, queue, value_set, visit
 from .access_report import access_report
 from .everything import everything
 from .graphql import graphql
 from .lastn import lastn
+from .operation import Level, reading
+from .scheduling import OPERATIONS as SCHEDULING
 from .stats import stats
 from .validate import validate
 from .why_denied import why_denied
 
-Level = Literal["system", "type", "instance"]
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One operation: its definition's URL, the levels it works at, whether it changes anything, and what does it."""
-
-    definition: str
-    levels: frozenset[Level]
-    affects_state: bool
-    run: Callable[[Engine, Exchange], Reply]
-
-
 _R4: Final = "http://hl7.org/fhir"
-_BOTH: Final[frozenset[Level]] = frozenset({"type", "instance"})
-
-
-def _reading(base: str, definition: str, run: Callable[[Engine, Exchange], Reply], levels: frozenset[Level] = _BOTH) -> Operation:
-    return Operation(f"{base}/OperationDefinition/{definition}", levels, affects_state=False, run=run)
-
-
 _OPERATIONS: Final = {
-    ("", "why-denied"): _reading(CANON, "why-denied", why_denied, frozenset({"system"})),
-    ("", "graphql"): _reading(_R4, "Resource-graphql", graphql, frozenset({"system"})),
-    ("Resource", "graphql"): _reading(_R4, "Resource-graphql", graphql, frozenset({"instance"})),
-    ("Resource", "validate"): _reading(_R4, "Resource-validate", validate),
-    ("SearchParameter", "status"): _reading(CANON, "SearchParameter-status", lambda engine, exchange: status(engine.store, exchange)),
-    ("ValueSet", "expand"): _reading(_R4, "ValueSet-expand", value_set.expand),
-    ("ValueSet", "validate-code"): _reading(_R4, "ValueSet-validate-code", value_set.validate_code),
-    ("CodeSystem", "lookup"): _reading(_R4, "CodeSystem-lookup", code_system.lookup, frozenset({"type"})),
-    ("CodeSystem", "validate-code"): _reading(_R4, "CodeSystem-validate-code", code_system.validate_code),
-    ("Patient", "access-report"): _reading(CANON, "Patient-access-report", access_report, frozenset({"instance"})),
-    ("Patient", "everything"): _reading(_R4, "Patient-everything", everything),
-    ("Encounter", "everything"): _reading(_R4, "Encounter-everything", everything, frozenset({"instance"})),
-    ("Observation", "lastn"): _reading(_R4, "Observation-lastn", lastn, frozenset({"type"})),
-    ("Observation", "stats"): _reading(_R4, "Observation-stats", stats, frozenset({"type"})),
-    ("CodeSystem", "subsumes"): _reading(_R4, "CodeSystem-subsumes", code_system.subsumes),
+    ("", "why-denied"): reading(CANON, "why-denied", why_denied, frozenset({"system"})),
+    ("", "graphql"): reading(_R4, "Resource-graphql", graphql, frozenset({"system"})),
+    ("Resource", "graphql"): reading(_R4, "Resource-graphql", graphql, frozenset({"instance"})),
+    ("Resource", "validate"): reading(_R4, "Resource-validate", validate),
+    ("SearchParameter", "status"): reading(CANON, "SearchParameter-status", lambda engine, exchange: status(engine.store, exchange)),
+    ("ValueSet", "expand"): reading(_R4, "ValueSet-expand", value_set.expand),
+    ("ValueSet", "validate-code"): reading(_R4, "ValueSet-validate-code", value_set.validate_code),
+    ("CodeSystem", "lookup"): reading(_R4, "CodeSystem-lookup", code_system.lookup, frozenset({"type"})),
+    ("CodeSystem", "validate-code"): reading(_R4, "CodeSystem-validate-code", code_system.validate_code),
+    ("Patient", "access-report"): reading(CANON, "Patient-access-report", access_report, frozenset({"instance"})),
+    ("Patient", "everything"): reading(_R4, "Patient-everything", everything),
+    ("Encounter", "everything"): reading(_R4, "Encounter-everything", everything, frozenset({"instance"})),
+    ("Observation", "lastn"): reading(_R4, "Observation-lastn", lastn, frozenset({"type"})),
+    ("Observation", "stats"): reading(_R4, "Observation-stats", stats, frozenset({"type"})),
+    ("CodeSystem", "subsumes"): reading(_R4, "CodeSystem-subsumes", code_system.subsumes),
+    **document.OPERATIONS,
+    **visit.OPERATIONS,
+    **SCHEDULING,
+    **queue.OPERATIONS,
+    **billing.OPERATIONS,
+    **payments.OPERATIONS,
 }
 """By resource type, `Resource` for all, empty for the whole system, and name."""
 
@@ -78,4 +64,6 @@ def dispatch_operation(engine: Engine, level: Level, exchange: Exchange, name: s
     operation = _OPERATIONS.get((exchange.type or "", name)) or _OPERATIONS.get(("Resource", name))
     if operation is None or level not in operation.levels:
         raise Outcome("not-found", f"There is no operation ${name} on this {level}", code="not-supported")
+    if operation.affects_state and exchange.method != "POST":
+        raise Outcome("method", f"${name} changes something: send it by POST", headers={"Allow": "POST"})
     return observed(engine, exchange, lambda: operation.run(engine, exchange), name)

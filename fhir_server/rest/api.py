@@ -21,6 +21,7 @@ from fhir_server.access.alarm import Alarm
 from fhir_server.access.apps import issuer_of, smart_configuration
 from fhir_server.access.audit import BadTokens
 from fhir_server.access.desk import Desk
+from fhir_server.access.idempotency import check_key
 from fhir_server.interactions import Engine, Exchange, dispatch
 from fhir_server.interactions.engine import parse_parameters
 from fhir_server.interactions.exchange import Interaction
@@ -45,6 +46,7 @@ ACTION: Final = "fhir_server.action"
 _SHAPE: Final = "fhir_server.shape"
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _ANYBODY: Final = Grant("anonymous", frozenset(), ())
+_PDF: Final = "application/pdf"
 _BODIES: Final = frozenset({"create", "update", "patch", "bundle"})
 
 _T = TypeVar("_T")
@@ -104,7 +106,7 @@ class _Api:
         params = parse_parameters(environ["QUERY_STRING"]) if environ.get("QUERY_STRING") else []
         if target.form:
             params += read_form(environ, self._limit)
-        shape = environ[_SHAPE] = _shape(environ, params)
+        shape = environ[_SHAPE] = _shape(environ, params, prints=target.operation == "document")
         exchange = self._exchange(environ, action, target, grant, standing, params)
         if grant.break_glass:
             self._alarm.ring(grant, address=environ.get("REMOTE_ADDR", ""), request_id=environ.get(REQUEST_ID, ""))
@@ -174,6 +176,8 @@ class _Api:
             # WSGI hands headers over as Latin-1.
             environ["HTTP_X_PROVENANCE"].encode("latin-1", "replace") if "HTTP_X_PROVENANCE" in environ else None,
             standing,
+            check_key(environ["HTTP_IDEMPOTENCY_KEY"]) if action == "operation" and "HTTP_IDEMPOTENCY_KEY" in environ else None,
+            environ["REQUEST_METHOD"],
         )
 
     def unrouted(self, elsewhere: Callable[[HTTPException], Response | HTTPException], error: HTTPException) -> Response | HTTPException:
@@ -217,7 +221,8 @@ def unexpected(error: Exception, request_id: str) -> Outcome:
     return Outcome("internal", f"Something went wrong here; the server's log tells what, under the request id {request_id}")
 
 
-def _shape(environ: dict[str, Any], params: list[tuple[str, str]]) -> Shape:
+def _shape(environ: dict[str, Any], params: list[tuple[str, str]], *, prints: bool = False) -> Shape:
+    """How an answer is written; to what `prints`, a caller who wants PDF alone is welcome, and is told of faults in JSON."""
     asked = pretty = None
     for name, value in params:
         if name == "_format" and asked is None:
@@ -225,4 +230,7 @@ def _shape(environ: dict[str, Any], params: list[tuple[str, str]]) -> Shape:
         elif name == "_pretty":
             pretty = value
     gzip = accepts_gzip(environ["HTTP_ACCEPT_ENCODING"]) if "HTTP_ACCEPT_ENCODING" in environ else False
-    return Shape(response_format(environ.get("HTTP_ACCEPT", ""), asked), pretty == "true", gzip)
+    accept = environ.get("HTTP_ACCEPT", "")
+    if prints and (asked or accept).startswith(_PDF):
+        return Shape("json", pretty == "true")
+    return Shape(response_format(accept, asked), pretty == "true", gzip)

@@ -79,7 +79,7 @@ def reply_response(spec: Spec, reply: Reply, shape: Shape, exchange: Exchange) -
     status, body, action = reply.status, reply.body, exchange.interaction
     if exchange.returning is not None and action in _WRITES:
         status, body = _as_preferred(reply, exchange.returning)
-    headers = list(_COMMON)
+    headers = [*_COMMON, *reply.headers]
     if reply.version is not None:
         headers.append(("ETag", f'W/"{reply.version}"'))
     if reply.last_modified is not None:

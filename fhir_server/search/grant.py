@@ -70,8 +70,10 @@ class Grant:
 
     `actor` names them in the audit trail. `denials` take away from what the scopes open; of the types in `editable` an update may change the named
     elements only; of those in `hidden` the named elements are not shown, nor searched by.
+    `acts` are what the clinic's operations may do for them, which the plain doors do not.
     `account`, `session` and `client` are the ids of the account that has signed in, of its session, and of the app that it has let in; `user` is who
     the account is in FHIR, as `Practitioner/7`. Each is None where there is none. `break_glass` is the reason for which consent was passed over.
+    `board` is the id of the Location whose queue's board is open to them, where that is all that is.
     """
 
     actor: str
@@ -80,11 +82,13 @@ class Grant:
     denials: tuple[Denial, ...] = ()
     editable: tuple[tuple[str, frozenset[str]], ...] = ()
     hidden: tuple[tuple[str, frozenset[str]], ...] = ()
+    acts: tuple[Scope, ...] = ()
     account: str | None = None
     session: str | None = None
     client: str | None = None
     user: str | None = None
     break_glass: str = ""
+    board: str | None = None
     # Asked again and again of the same grant, which a token gives for as long as it is good.
     _known: dict[tuple[str, str], tuple[Way, ...]] = field(default_factory=dict, init=False, compare=False, repr=False)
     _allowed: dict[tuple[str, str], bool] = field(default_factory=dict, init=False, compare=False, repr=False)
@@ -121,6 +125,10 @@ class Grant:
             found = self._known[key] = (_OPEN,) if _OPEN in wide else tuple(sorted(wide, key=repr))
         return found
 
+    def may_act(self, resource_type: str, permission: Permission) -> tuple[Way, ...]:
+        """The ways in which the clinic's operations may create or update instances for the caller; none where they may not."""
+        return tuple(sorted({Way(scope.patient, scope.query) for scope in self.acts if scope.opens(resource_type, permission)}, key=repr))
+
     def denials_of(self, resource_type: str) -> tuple[Denial, ...]:
         """What is denied of a type."""
         return tuple(denial for denial in self.denials if resource_type in denial.types)
@@ -147,5 +155,5 @@ class Grant:
         return bool(self.denials) or any(scope.query or scope.patient is not None for scope in self.scopes)
 
 
-SYSTEM = Grant("system", frozenset({"admin"}), (Scope("*", ALL),))
+SYSTEM = Grant("system", frozenset({"admin"}), (Scope("*", ALL),), acts=(Scope("*", ALL),))
 """The server itself: migrations, loading by the operator, jobs."""

@@ -75,8 +75,8 @@ class Sealer:
     def __init__(self, database: Database) -> None:
         """Works on a session of this database."""
         self._database = database
-        # The highest id that was seen, and the transaction that was the next one then: when all before it are over, no event up to the id is to come,
-        # since whoever takes an id has a transaction by then.
+        # The highest id that was seen, and a transaction that began after that: when all before it are over, no event up to the id is to come, since
+        # whoever takes an id has a transaction by then.
         self._mark: tuple[int, int] | None = None
 
     def seal(self) -> bool:
@@ -99,8 +99,9 @@ class Sealer:
                 entries.append((number, row[0], settled, head))
             connection.execute(_ADD, tuple(map(list, zip(*entries, strict=True))))
             if self._mark is None:
-                upcoming = scalar(connection, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
-                self._mark = (rows[-1][0], upcoming)
+                # Our own came with the entries, so that of whoever had an id when the events were read is lower. The end of a snapshot would not do:
+                # it is that of the last transaction that is over, and some that still run are beyond it.
+                self._mark = (rows[-1][0], scalar(connection, "SELECT pg_current_xact_id()::text::bigint"))
             return len(rows) == BATCH
 
 

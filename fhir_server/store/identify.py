@@ -5,7 +5,7 @@ https://hl7.org/fhir/R4/http.html#trules
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from fhir_server.outcome import Outcome
@@ -54,7 +54,6 @@ def identify(writer: Writer, connection: Connection, plan: Plan, ops: Sequence[O
     _refuse_same_condition([query for n, query in criteria if isinstance(ops[n], (Create, Put)) and not matches[n]])
     for number, op in enumerate(ops):
         _identify_one(writer, plan, number, op, matches.get(number))
-    _refuse_twice(plan.targets)
 
 
 def _takes_all(op: Op) -> bool:
@@ -116,7 +115,8 @@ def _identify_one(writer: Writer, plan: Plan, number: int, op: Op, match: list[M
         _link(plan, op.link, name, identity)
 
 
-def _refuse_twice(targets: list[Target]) -> None:
+def refuse_twice(targets: Iterable[Target]) -> None:
+    """Raises Outcome `parameter` where one resource would be written more than once."""
     seen: set[tuple[str, str]] = set()
     for target in targets:
         if target.method == "F":

@@ -32,9 +32,39 @@ MOVES: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "fulfilled": (),
         "cancelled": (),
         "entered-in-error": (),
-    }
+    },
+    # Of those who stand in a queue less is allowed; see `queue_follow`.
+    "Encounter": {
+        "planned": ("arrived", "triaged", "in-progress", "onleave", "finished", "cancelled", "entered-in-error"),
+        "arrived": ("triaged", "in-progress", "onleave", "finished", "cancelled", "entered-in-error"),
+        "triaged": ("in-progress", "onleave", "finished", "cancelled", "entered-in-error"),
+        "in-progress": ("onleave", "finished", "cancelled", "entered-in-error"),
+        "onleave": ("in-progress", "finished", "cancelled", "entered-in-error"),
+        "finished": ("entered-in-error",),
+        "cancelled": ("entered-in-error",),
+        "entered-in-error": (),
+    },
+    "ChargeItemDefinition": {"draft": ("active", "retired"), "active": ("retired",), "retired": ()},
+    "ChargeItem": {
+        "planned": ("billable", "not-billable", "aborted", "entered-in-error"),
+        "billable": ("planned", "billed", "not-billable", "aborted", "entered-in-error"),
+        "not-billable": ("billable", "aborted", "entered-in-error"),
+        "billed": ("billable",),
+        "aborted": ("entered-in-error",),
+        "entered-in-error": (),
+    },
+    "Invoice": {
+        # Of nothing there is nothing to be paid.
+        "draft": ("issued", "balanced", "cancelled", "entered-in-error"),
+        "issued": ("balanced", "cancelled"),
+        "balanced": ("issued", "cancelled"),
+        "cancelled": (),
+        "entered-in-error": (),
+    },
 }
-"""By type and status, those that may come next; a status without any is final."""
+"""By type and status, those that may come next; a status without any is final, and one that is not here, as `unknown`, says nothing."""
+
+_AGAIN: Final = frozenset({"planned", "arrived", "in-progress"})
 
 
 def check(targets: Iterable[Target], grant: Grant, at: datetime, zone: ZoneInfo) -> None:
@@ -50,6 +80,8 @@ def check(targets: Iterable[Target], grant: Grant, at: datetime, zone: ZoneInfo)
         before, after = old.get("status"), new.get("status")
         if before == after or before not in moves:
             continue
+        if target.type == "Encounter" and _is_taken_back(old, new, grant):
+            continue
         if after not in moves[before]:
             raise Outcome("business-rule", _refusal(target.type, before, after, moves[before]), expression=f"{target.type}.status")
         if before == "noshow":
@@ -59,6 +91,12 @@ def check(targets: Iterable[Target], grant: Grant, at: datetime, zone: ZoneInfo)
 def _refusal(name: str, before: str, after: Any, open_to_it: tuple[str, ...]) -> str:
     said = f"may become {' or '.join(open_to_it)}" if open_to_it else "stays so; make a new one"
     return f"{'An' if name[0] in 'AEIOU' else 'A'} {name} that is {before} cannot become {after}: it {said}"
+
+
+def _is_taken_back(old: Resource, new: Resource, grant: Grant) -> bool:
+    """Whether a message tells that a visit is not over after all, or is another one under its number: the system that sends it keeps the visits."""
+    is_hospital = "admin" in grant.roles and any(scope.type == "*" and scope.patient is None for scope in grant.scopes)
+    return is_hospital and old.get("status") in {"finished", "cancelled"} and new.get("status") in _AGAIN
 
 
 def _late(old: Resource, grant: Grant, at: datetime, zone: ZoneInfo) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
@@ -28,7 +28,7 @@ from fhir_server.outcome import Issue, Outcome
 from fhir_server.search import Grant, Registry
 from fhir_server.search.params.reference import ABSOLUTE, locate
 
-from .claims import EVER, HOLDING, LOOKED_UP, Claim, claims, overbooked, room
+from .claims import EVER, HOLDING, LOOKED_UP, Claim, claims, moment, overbooked, room
 from .database import Connection
 from .lifecycle import is_of_the_desk
 from .ops import Create, Op, Resource
@@ -80,6 +80,14 @@ class Clash(NamedTuple):
     hi: datetime
 
 
+class Span(NamedTuple):
+    """A time of an actor that an appointment has taken, given back, or holds in another way than before."""
+
+    actor: str
+    lo: datetime
+    hi: datetime
+
+
 class _Busy(NamedTuple):
     lane: int
     lo: datetime
@@ -111,20 +119,26 @@ def concerns(ops: Iterable[Op]) -> bool:
     return any(resource.get("status") in HOLDING or "extension" in resource for resource in created)
 
 
-def follow(connection: Connection, registry: Registry, targets: Sequence[Target], grant: Grant, at: datetime) -> None:
-    """Brings the rows to what the appointments say that a transaction has written.
+def follow(
+    connection: Connection, registry: Registry, targets: Sequence[Target], grant: Grant, at: datetime, besides: Collection[str] = ()
+) -> list[Span]:
+    """Brings the rows to what the appointments say that a transaction has written; the times that may be held otherwise now.
 
-    Two statements, up to four more where there were rows before, something has to be looked up, or is in the way; none without appointments.
+    Locks the actors `besides`, too. Two statements, up to four more where there were rows before, something has to be looked up, or is in the way;
+    none without appointments.
     Raises Outcome `conflict`, which names the times but not whose they are, where somebody or something is held already, `forbidden` where the caller
     may not overbook, and `invalid` where the reason for it is missing.
     """
     written = [target for target in targets if target.type == "Appointment"]
+    bringing = _Bringing(connection, registry, at, besides)
     if not written:
-        return
+        bringing.lock(())
+        return []
     beyond = {target.rid for target in written if target.resource is not None and _may_go_beyond(target, target.resource, grant)}
     asked = {target.rid: target.resource for target in written}
     is_new = all(target.current is None for target in written)
-    _Bringing(connection, registry, at).bring(asked, beyond, is_new=is_new, refuse=True)
+    moved = {target.rid for target in written if target.current is not None and _has_moved(target)}
+    return bringing.bring(asked, beyond, is_new=is_new, refuse=True, moved=moved)
 
 
 def renew(connection: Connection, registry: Registry, at: datetime, written: Mapping[int, Resource | None] | None = None) -> None:
@@ -175,25 +189,48 @@ def _may_go_beyond(target: Target, resource: Resource, grant: Grant) -> bool:
     return False
 
 
+def _has_moved(target: Target) -> bool:
+    """Whether an appointment's status is another one, so that its time may be held in another way."""
+    if target.resource is None or target.current is None or target.current.body is None:
+        return True
+    return bool(fhirjson.loads(target.current.body.encode()).get("status") != target.resource.get("status"))
+
+
+def looked_up(connection: Connection, registry: Registry, asked: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Resource]:
+    """The current resources of these types and ids that there are. One statement; none for nobody."""
+    listed = list(asked)
+    if not listed:
+        return {}
+    types, ids = zip(*((registry.types[name], identity) for name, identity in listed), strict=True)
+    rows = connection.execute(_LOOK_UP, (list(types), list(ids))).fetchall()
+    return {(registry.type_name(number), identity): fhirjson.loads(body.encode()) for number, identity, body in rows}
+
+
 class _Bringing:
     """Rows brought to what appointments say, over a connection that is in a transaction."""
 
-    def __init__(self, connection: Connection, registry: Registry, at: datetime) -> None:
+    def __init__(self, connection: Connection, registry: Registry, at: datetime, besides: Collection[str] = ()) -> None:
         self._connection = connection
         self._registry = registry
         self._at = at
+        self._besides = frozenset(besides)
+        self._over: list[Span] = []
         self._has_all = False
 
-    def bring(self, written: Mapping[int, Resource | None], beyond: set[int], *, is_new: bool, refuse: bool) -> None:
-        """See `follow` and `renew`; `is_new` says that there are no rows yet."""
+    def bring(
+        self, written: Mapping[int, Resource | None], beyond: set[int], *, is_new: bool, refuse: bool, moved: Collection[int] = ()
+    ) -> list[Span]:
+        """See `follow` and `renew`; `is_new` says that there are no rows yet, and `moved` which appointments hold otherwise what they keep."""
         wanted = self._known({rid: list(claims(resource, self._registry, self._at)) for rid, resource in written.items() if resource is not None})
         there = set() if is_new else set(self._connection.execute(_THERE, (list(written),)).fetchall())
         kept = {_row(rid, claim) for rid, claim in wanted} & there
         new = [_Asked(rid, claim, rid in beyond) for rid, claim in wanted if _row(rid, claim) not in kept]
         gone = [(rid, actor) for rid, actor, *_ in there - kept]
+        spans = [Span(actor, lo, hi) for rid, actor, lo, hi, _ in there - kept] + [Span(one.claim.actor, one.claim.lo, one.claim.hi) for one in new]
+        spans += [Span(claim.actor, claim.lo, claim.hi) for rid, claim in wanted if rid in moved and _row(rid, claim) in kept]
+        self.lock({span.actor for span in spans})
         if not new and not gone:
-            return
-        self._lock({actor for _, actor in gone} | {each.claim.actor for each in new})
+            return spans
         self._remove(gone)
         # As nearly all times are free, rows are made as if this one were, and made again where it is not.
         rows, issues = self._placed(new, {})
@@ -203,11 +240,12 @@ class _Bringing:
             raise Outcome("conflict", issues=issues[:_MAX_TOLD])
         if busy:
             self._add(rows, in_any_case=True)
+        return spans + self._over
 
     def _known(self, found: Mapping[int, list[Claim]]) -> list[tuple[int, Claim]]:
         """The claims that hold something, one for each actor of an appointment, with the room that there is."""
         asked = {(claim.type, claim.id) for each in found.values() for claim in each if claim.type in LOOKED_UP}
-        resources = self._looked_up(asked) if asked else {}
+        resources = looked_up(self._connection, self._registry, asked)
         known: dict[tuple[int, str], Claim] = {}
         for rid, each in found.items():
             for claim in each:
@@ -215,11 +253,6 @@ class _Bringing:
                 if settled is not None:
                     known.setdefault((rid, settled.actor), settled)
         return [(rid, claim) for (rid, _), claim in known.items()]
-
-    def _looked_up(self, asked: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Resource]:
-        types, ids = zip(*((self._registry.types[name], identity) for name, identity in asked), strict=True)
-        rows = self._connection.execute(_LOOK_UP, (list(types), list(ids))).fetchall()
-        return {(self._registry.type_name(number), identity): fhirjson.loads(body.encode()) for number, identity, body in rows}
 
     def _settled(self, claim: Claim, resource: Resource | None) -> Claim | None:
         if claim.type == "PractitionerRole":
@@ -232,6 +265,8 @@ class _Bringing:
         if resource is None:
             return claim if claim.type == "Slot" else None
         space = room(resource)
+        if claim.type == "Slot" and (part := _part(claim, resource)) is not None:
+            claim = replace(claim, lo=part[0], hi=part[1])
         return None if space is None else replace(claim, room=space)
 
     def lock_all(self) -> None:
@@ -239,9 +274,10 @@ class _Bringing:
         self._connection.execute("SELECT pg_advisory_xact_lock(%s)", (_ALL,))
         self._has_all = True
 
-    def _lock(self, actors: Iterable[str]) -> None:
-        keys = sorted(map(_key, actors))
-        if self._has_all:
+    def lock(self, actors: Iterable[str]) -> None:
+        """Locks actors, in one order for everybody, until the transaction ends."""
+        keys = sorted(map(_key, self._besides.union(actors)))
+        if self._has_all or not keys:
             return
         if len(keys) > _MAX_LOCKS:
             # The others lock this first: none of them can be in the way here and wait for an actor of ours.
@@ -261,6 +297,7 @@ class _Bringing:
         for rid, actor, _, lane, lo, hi, is_over in found:
             busy.setdefault((rid, actor), []).extend([] if is_over else [_Busy(lane, lo, hi)])
         self._remove({(holder, actor) for _, actor, holder, *_, is_over in found if is_over})
+        self._over += [Span(actor, lo, hi) for _, actor, _, _, lo, hi, is_over in found if is_over]
         return busy
 
     def _remove(self, gone: Iterable[tuple[int, str]]) -> None:
@@ -296,17 +333,26 @@ class _Bringing:
         return f"{claim.named} is taken from {lo.isoformat(timespec='seconds')} to {hi.isoformat(timespec='seconds')}"
 
 
+def _part(claim: Claim, slot: Resource) -> tuple[datetime, datetime] | None:
+    """The time of an appointment that takes a part of a slot only: the rest of it is left to others. None for one that fills it."""
+    lo, hi = moment(slot.get("start")), moment(slot.get("end"))
+    within = claim.within
+    if within is None or lo is None or hi is None or not (lo <= within[0] and within[1] <= hi) or within == (lo, hi):
+        return None
+    return within
+
+
 def _full(claim: Claim, others: Iterable[_Busy]) -> tuple[datetime, datetime] | None:
     """The first time within a claim at which there is no room for it."""
     # Whoever ends at a moment is gone before another begins.
     steps = sorted(step for each in others for step in ((max(each.lo, claim.lo), 1), (min(each.hi, claim.hi), -1)))
     count, since = 0, None
-    for moment, step in steps:
+    for when, step in steps:
         count += step
         if since is None and count >= claim.room:
-            since = moment
+            since = when
         elif since is not None and count < claim.room:
-            return since, moment
+            return since, when
     return None
 
 

@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 import psycopg
+from psycopg import sql
 
 from fhir_server.settings import NETWORK
 
@@ -94,9 +95,10 @@ def waiting(connection: Connection) -> dict[str, int]:
 class Bell:
     """Rings when something was written that somebody listens to. Has a session of its own; for one thread."""
 
-    def __init__(self, url: str) -> None:
-        """Connects when first waited for."""
+    def __init__(self, url: str, channel: str = "outbox") -> None:
+        """Connects when first waited for; `channel` is the name under which it is rung."""
         self._url = url
+        self._channel = channel
         self._connection: psycopg.Connection[Any] | None = None
 
     def wait(self, seconds: float) -> bool:
@@ -106,8 +108,8 @@ class Bell:
         """
         try:
             if self._connection is None:
-                self._connection = psycopg.connect(self._url, autocommit=True, application_name="fhir-server outbox", **NETWORK)
-                self._connection.execute("LISTEN outbox")
+                self._connection = psycopg.connect(self._url, autocommit=True, application_name=f"fhir-server {self._channel}", **NETWORK)
+                self._connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
                 # What was committed before is not told of.
                 return True
             return any(True for _ in self._connection.notifies(timeout=seconds, stop_after=1))

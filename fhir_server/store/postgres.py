@@ -50,7 +50,7 @@ _CONFIG: Final[dict[str, str]] = {
     "effective_cache_size": "1GB",
     "work_mem": "16MB",
     "maintenance_work_mem": "128MB",
-    "max_connections": "100",
+    "max_connections": "200",
     "max_wal_size": "4GB",
     "wal_compression": "pglz",  # The wheel is built without lz4 and zstd.
     "random_page_cost": "1.1",

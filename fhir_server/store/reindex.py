@@ -23,7 +23,7 @@ from psycopg import errors
 from fhir_server import fhirjson
 from fhir_server.outcome import Outcome
 
-from . import jobs, occupancy
+from . import jobs, occupancy, slots
 from .database import Connection, Database, scalar
 from .dictionary import Dictionary
 from .index import Row, copy_rows, merge
@@ -328,6 +328,8 @@ class Reindexer:
                 renewed = {rid: read[rid][1] if there else None for rid, there in same.items()}
                 booked = {rid: resource for rid, resource in renewed.items() if resource is None or resource["resourceType"] == "Appointment"}
                 occupancy.renew(connection, writer.registry, writer.clock(), booked)
+                timed = {rid: (resource["resourceType"], resource["id"], resource) for rid, resource in renewed.items() if resource is not None}
+                slots.renew(connection, writer.registry, timed)
         return same
 
     def _fits(self, connection: Connection, writer: Writer) -> bool:

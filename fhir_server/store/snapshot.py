@@ -69,6 +69,26 @@ class Snapshot:
         self._grant = grant
         self._sources: Sources = CURRENT
 
+    def seen_by(self, grant: Grant) -> Snapshot:
+        """The same view of the record, to another grant."""
+        return Snapshot(self._connection, self._registry, self._dictionary, grant)
+
+    @property
+    def connection(self) -> Connection:
+        """What the view looks through: for rows beside the record, which no grant is asked about."""
+        return self._connection
+
+    def open_ids(self, resource_type: str, identities: Sequence[str]) -> frozenset[str]:
+        """Those of some ids whose current resources this grant may read. No statement where all or none of the type is open."""
+        if not identities or not self._grant.allows(resource_type, "r"):
+            return frozenset()
+        allowed = granted(self._grant, self._registry, (resource_type,), "r", self._sources)
+        if allowed.text == "TRUE":
+            return frozenset(identities)
+        statement = f"SELECT r.id FROM resource r WHERE r.type = %s AND r.id = ANY(%s) AND NOT r.deleted AND {allowed.text}"
+        found = self._connection.execute(statement, (self._dictionary.types[resource_type], list(identities), *allowed.params))
+        return frozenset(identity for (identity,) in found)
+
     def moment(self) -> str:
         """What this view sees, as a text that `rewind` takes."""
         return moments.now(self._connection)
@@ -121,6 +141,23 @@ class Snapshot:
             (self._dictionary.types[resource_type], identity, version, *allowed.params),
         ).fetchone()
         return self._version(row) if row else None
+
+    def versions(self, wanted: Sequence[tuple[str, str, int]]) -> dict[tuple[str, str, int], Version]:
+        """Those of some versions (type, id, number) that there are, deletions included. One statement; for callers to whom all is open.
+
+        Raises Outcome `forbidden` for others.
+        """
+        known = [each for each in wanted if each[0] in self._dictionary.types]
+        for name in {name for name, _, _ in known}:
+            if self._allowed(name, "r").text != "TRUE":
+                raise Outcome("forbidden", f"The token does not allow to read all of {name}")
+        columns = ([self._dictionary.types[name] for name, _, _ in known], [each[1] for each in known], [each[2] for each in known])
+        statement = (
+            f"SELECT {_VERSION} FROM unnest(%s::smallint[], %s::text[], %s::int[]) AS k(type, id, version)"
+            " JOIN resource r ON r.type = k.type AND r.id = k.id JOIN resource_version v ON v.rid = r.rid AND v.version = k.version"
+        )
+        found = map(self._version, self._connection.execute(statement, columns).fetchall())
+        return {(each.type, each.id, each.version): each for each in found}
 
     def read_many(self, references: Sequence[tuple[str, str]]) -> list[Version]:
         """The current, undeleted versions of those references that exist and that this grant may see.
@@ -175,6 +212,18 @@ class Snapshot:
             raise Outcome("forbidden", "The token does not allow to look for all that refers to a resource")
         pids = sorted({param.pid for found in params.values() for param in found})
         return [self._version(row) for row in self._connection.execute(_REFERRING, (pids, identity, self._dictionary.types[resource_type]))]
+
+    def of_patient(self, resource_type: str, patient: str) -> list[Version]:
+        """The current resources of a type that this grant may see and whose parameter `patient` refers to a patient, by id. One statement."""
+        allowed = self._allowed(resource_type, "s")
+        pid = self._registry.supported_params(resource_type)["patient"].pid
+        statement = (
+            f"SELECT {_VERSION} FROM {_CURRENT} WHERE NOT r.deleted AND r.type = %s AND {allowed.text}"
+            " AND r.rid IN (SELECT s.rid FROM sp_reference s WHERE s.pid = %s AND s.id = %s AND s.type = %s) ORDER BY r.rid"
+        )
+        types = self._dictionary.types
+        values = (types[resource_type], *allowed.params, pid, patient, types["Patient"])
+        return [self._version(row) for row in self._connection.execute(statement, values)]
 
     def history(self, scope: HistoryScope, count: int) -> tuple[list[tuple[int, Version]], bool]:
         """Up to `count` versions with their numbers, newest first, and whether there are more. Never counts, never skips rows by OFFSET."""

@@ -66,8 +66,8 @@ def covering(rows: Mapping[str, Collection[object]]) -> tuple[Table, ...]:
 def write(tables: tuple[Table, ...], *, heard: bool = False) -> str:
     """Writes resources with their rows in some index tables; with `heard`, a row in the outbox for each that somebody listens to, and wakes them.
 
-    Arguments: the versions, the transaction (an empty list after the first chunk), who writes, the rows of each of the tables, and what `index.Fit`
-    knows. Each version leaves an event in the audit trail.
+    Arguments: the versions, the transactions that they belong to (an empty list after the first chunk), who writes in each of these, the rows of each
+    of the tables, and what `index.Fit` knows. Each version leaves an event in the audit trail.
 
     Divides by zero, and so writes nothing, where the index rows that are there were made under other settings, or with other search parameters, or
     where others listen than the process knows of. Who has waited for a rebuild sees what it has recorded: PostgreSQL takes a statement's locks before
@@ -98,7 +98,7 @@ a AS (
         type, resource, version, patients)
     SELECT w.at, w.kind, w.action, 0, g.actor, g.account, g.fhir_user, g.roles, g.client, g.session, g.purpose, g.address, g.request_id,
         w.name, w.id, w.version, w.patients
-    FROM w CROSS JOIN json_to_record(%s::json) AS g({WHO}){{returning}}),
+    FROM w JOIN json_to_recordset(%s::json) AS g(txn bigint, {WHO}) USING (txn){{returning}}),
 v AS (
     INSERT INTO resource_version (rid, type, version, method, at, txn, body)
     SELECT rid, type, version, method, at, txn, body FROM w RETURNING vid, rid),
@@ -134,6 +134,13 @@ inner join the row would be missing, as if there were no such resource.
 
 LOCK_TO_DELETE: Final = _LOCK.format("UPDATE")
 """The same where some are to be deleted: excludes those who refer to them too, which a mere update need not wait for (see EXISTING)."""
+
+STAYING: Final = """
+SELECT r.rid FROM unnest(%s::smallint[], %s::text[], %s::int[]) AS x(type, id, version)
+JOIN resource r ON r.type = x.type AND r.id = x.id AND r.version = x.version AND NOT r.deleted
+ORDER BY r.type, r.id FOR SHARE OF r
+"""
+"""Which resources are of these versions, and keeps them so until the transaction ends."""
 
 BODIES: Final = "SELECT v.vid, v.body FROM resource_version v WHERE v.vid = ANY(%s::bigint[])"
 

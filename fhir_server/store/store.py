@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
@@ -22,7 +23,7 @@ from .ids import new_id
 from .index import Fit, Stale
 from .jobs import Job, ask
 from .migrate import newest_revision
-from .ops import Commit, Lookup, Op, Resource
+from .ops import Commit, Lookup, Ops, Resource, Unit
 from .plan import Writer
 from .rebuild import Progress, differences, fingerprint, recorded, renew
 from .recorder import Recorder
@@ -46,8 +47,17 @@ def utc_now() -> datetime:
 class Store:
     """One PostgreSQL database and what is needed to read and write FHIR in it. Safe to share between threads, not between processes."""
 
-    def __init__(self, url: str, *, zone: ZoneInfo, bases: Sequence[str] = (), connections: int = 8, referential_integrity: bool = False) -> None:
-        """Connects to a migrated database.
+    def __init__(
+        self,
+        url: str,
+        *,
+        zone: ZoneInfo,
+        bases: Sequence[str] = (),
+        connections: int = 8,
+        referential_integrity: bool = False,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        """Connects to a migrated database, whose versions `clock` stamps.
 
         `zone` is the clinic's, for dates without one; `bases` are this server's public FHIR bases, under which absolute references are local, as
         they are under every address that the database has recorded (see `fit`).
@@ -73,7 +83,7 @@ class Store:
             raise
         addresses = there[1] if there is not None else []
         fit = Fit(self._fingerprint, len(addresses), known.generation, known.listening)
-        self._writer = Writer(self._database, self._registry(known, addresses), self._dictionary, known, fit, utc_now, new_id, referential_integrity)
+        self._writer = Writer(self._database, self._registry(known, addresses), self._dictionary, known, fit, clock, new_id, referential_integrity)
         self._recorder = Recorder(Database(url, connections=1))
         self._reindexer = Reindexer(Database(url, connections=1), self._numbers, self._dictionary, self.refreshed)
 
@@ -287,7 +297,7 @@ class Store:
 
     def transact(  # noqa: PLR0913 - the one door for every writer
         self,
-        ops: Sequence[Op],
+        ops: Ops,
         grant: Grant,
         *,
         request_id: str = "",
@@ -297,31 +307,49 @@ class Store:
         address: str = "",
         provenance: Resource | None = None,
         beside: Callable[[Connection, Commit], None] | None = None,
+        operation: str = "",
     ) -> Commit:
         """Does all ops in one database transaction or none; durable when it returns.
 
+        Ops that depend on what is there are a function that is given the transaction's connection, to look and to lock, and what the grant shows of
+        the record in it; it is called again when the transaction is.
         `lookups` are the conditional references in the resources, resolved in the same transaction. With `once`, a second call with the same key
         does nothing and says so. `then` reads what was written before it is committed; if it raises, nothing is. `beside` is the last before the
         commit: given the connection and what will have been done, it may write rows of its own, which stand or fall with the resources. Each version
         that is written leaves an event in the audit trail, in the same transaction, with the request's id and the caller's `address`. A `provenance`,
-        valid but for its targets, is created for all that is written; an amendment has one made for it.
+        valid but for its targets, is created for all that is written; an amendment has one made for it. An `operation` of the server's own is named
+        that keeps the rules of bills by itself, which plain writes are held to.
         Raises Outcome: `precondition` and `multiple-matches` (412), `forbidden`, `not-found` and `gone` (patch), `conflict` (409),
         `parameter` (two ops on one identity), `method` (AuditEvent), `unavailable`.
         A transaction that loses against another is run again, up to six times.
         """
+        unit = Unit(ops, grant, request_id, address, provenance, operation=operation)
+        hook = None if beside is None else lambda connection, commits: beside(connection, commits[0])
+        return self._transact((unit,), Extras(lookups, once, then, hook))[0]
+
+    def transact_all(self, units: Sequence[Unit], beside: Callable[[Connection, Sequence[Commit]], None]) -> list[Commit]:
+        """Does all ops of all units in one database transaction or none; one Commit for each, durable when it returns.
+
+        Each unit is held to its grant as if it were alone, and none may name what another one writes, by a condition or as `seen`. `beside` is as for
+        `transact`, given all that will have been done. Raises as `transact`, whichever unit it is that is refused; Outcome `conflict` also where what
+        one has `seen` has changed. The number of statements is that of one unit.
+        """
+        return self._transact(units, Extras(beside=beside))
+
+    def _transact(self, units: Sequence[Unit], extras: Extras) -> list[Commit]:
         for _ in range(_ATTEMPTS):
             try:
-                commit = transact(self._writer, ops, grant, Extras(request_id, lookups, once, then, address, provenance, beside))
+                commits = transact(self._writer, units, extras)
             except Stale:
                 self.check_fit()
                 self._learn()
                 continue
-            if defines_parameters(ops):
+            if any(not callable(unit.ops) and defines_parameters(unit.ops) for unit in units):
                 # What is committed is committed, whether or not it can be looked at now.
                 with suppress(Outcome):
                     self.refreshed()
                 self._reindexer.wake()
-            return commit
+            return commits
         raise _restless()
 
     def is_there(self, connection: Connection, resource_type: str, identity: str) -> bool:
@@ -329,10 +357,11 @@ class Store:
         statement = "SELECT 1 FROM resource WHERE type = %s AND id = %s AND NOT deleted"
         return scalar(connection, statement, self._dictionary.types[resource_type], identity) is not None
 
-    def stays(self, connection: Connection, resource_type: str, identity: str, version: int) -> bool:
-        """Whether a resource is of this version still; if so, it stays so until the transaction of the caller's connection ends."""
-        statement = "SELECT 1 FROM resource WHERE type = %s AND id = %s AND version = %s AND NOT deleted FOR SHARE"
-        return scalar(connection, statement, self._dictionary.types[resource_type], identity, version) is not None
+    def by(self, clock: Callable[[], datetime]) -> Store:
+        """The same store by another clock, which stamps what is written; for a few writes while this one is open."""
+        other = copy(self)
+        other._writer = replace(self._writer, clock=clock)  # noqa: SLF001 - its own
+        return other
 
     @property
     def clock(self) -> Callable[[], datetime]:

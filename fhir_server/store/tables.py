@@ -13,6 +13,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    ForeignKey,
     Identity,
     Index,
     Integer,
@@ -26,6 +27,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, TSTZRANGE, ExcludeConstraint
 
 from fhir_server.search.tables import metadata
+
+from .queue_tables import queue_counter, queue_entry, queue_event, queue_setting
 
 INDEX_TABLES: Final = tuple(table for name, table in sorted(metadata.tables.items()) if name.startswith("sp_"))
 """The search tables that hold index rows, in one order for every statement."""
@@ -161,6 +164,44 @@ occupancy: Final = Table(
 )
 """What appointments hold when; no two rows of an actor overlap in one lane. See `occupancy`."""
 
+slot_time: Final = Table(
+    "slot_time",
+    metadata,
+    Column("rid", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", Text(collation="C"), nullable=False, unique=True),
+    Column("schedule", Text(collation="C"), nullable=False),
+    Column("during", TSTZRANGE, nullable=False),
+    Column("status", Text(collation="C"), nullable=False),
+    # For how many appointments there is room that name it.
+    Column("room", Integer),
+    Column("services", ARRAY(Text(collation="C")), nullable=False),
+    # Its status follows the appointments.
+    Column("kept", Boolean, nullable=False),
+    Index("slot_time_when", "schedule", "during", postgresql_using="gist"),
+)
+"""The Slots. See `slots`."""
+
+schedule_time: Final = Table(
+    "schedule_time",
+    metadata,
+    Column("id", Text(collation="C"), primary_key=True),
+    Column("active", Boolean, nullable=False),
+    Column("services", ARRAY(Text(collation="C")), nullable=False),
+)
+"""The Schedules, with what is done in them."""
+
+schedule_actor: Final = Table(
+    "schedule_actor",
+    metadata,
+    Column("schedule", Text(collation="C"), primary_key=True),
+    # As in `occupancy`; a role is the person in it, too, and where and for what they are there.
+    Column("actor", Text(collation="C"), primary_key=True),
+    # For how many at a time there is room; none where it is not held.
+    Column("room", Integer),
+    Index("schedule_actor_whose", "actor", "schedule"),
+)
+"""Whose time a Schedule is about."""
+
 audit_event: Final = Table(
     "audit_event",
     metadata,
@@ -242,6 +283,48 @@ reindex_job: Final = Table(
 )
 """Reindexing that was asked for from outside; see `jobs`."""
 
+subscription: Final = Table(
+    "subscription",
+    metadata,
+    Column("id", Text(collation="C"), primary_key=True),
+    # Who has written it last, as JSON: what it tells of is what is open to them.
+    Column("holder", Text(collation="C"), nullable=False),
+    Column("state", Text(collation="C"), nullable=False),
+    # What its criteria are about, once they are known to be right.
+    Column("type", Text(collation="C")),
+    # What its notifications are signed with, sealed.
+    Column("secret", BYTEA),
+    # Tries in a row that came to nothing, why the last did, and when the next one is.
+    Column("failures", Integer, nullable=False, server_default=text("0")),
+    Column("fault", Text(collation="C")),
+    Column("due", DateTime(timezone=True)),
+    # When it is to be turned off.
+    Column("ends", DateTime(timezone=True)),
+    CheckConstraint("state IN ('new', 'active', 'error', 'off')", name="subscription_state"),
+    Index("subscription_type", "type", postgresql_where=text("state = 'active'")),
+)
+"""What the server keeps of each Subscription besides the resource."""
+
+subscription_delivery: Final = Table(
+    "subscription_delivery",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("subscription", Text(collation="C"), ForeignKey("subscription.id", ondelete="CASCADE"), nullable=False),
+    Column("type", Text(collation="C"), nullable=False),
+    Column("resource", Text(collation="C"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("state", Text(collation="C"), nullable=False),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("created", DateTime(timezone=True), nullable=False),
+    Column("ended", DateTime(timezone=True)),
+    Column("fault", Text(collation="C")),
+    CheckConstraint("state IN ('waiting', 'delivered', 'dead')", name="subscription_delivery_state"),
+    UniqueConstraint("subscription", "type", "resource", "version"),
+    Index("subscription_delivery_waiting", "subscription", "id", postgresql_where=text("state = 'waiting'")),
+    Index("subscription_delivery_ended", "ended", postgresql_where=text("ended IS NOT NULL")),
+)
+"""Notifications, in the order in which each subscriber gets them, and for a while those that it has taken."""
+
 outbox_listener: Final = Table(
     "outbox_listener",
     metadata,
@@ -266,12 +349,38 @@ outbox: Final = Table(
 )
 """Changes that a consumer has still to hear of, written by the transactions that made them. See `outbox`."""
 
+billed: Final = Table(
+    "billed",
+    metadata,
+    Column("charge", Text(collation="C"), primary_key=True),
+    Column("rid", BigInteger, nullable=False),
+    Index("billed_rid", "rid"),
+)
+"""Which invoice each ChargeItem, by id, is on: no more than one. See `bills`."""
+
+billing_template: Final = Table(
+    "billing_template",
+    metadata,
+    Column("rid", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", Text(collation="C"), nullable=False),
+    Column("url", Text(collation="C"), nullable=False),
+    Column("version", Text(collation="C"), nullable=False),
+    Column("active", Boolean, nullable=False),
+    # What makes the server apply it, and the templates that it is a part of.
+    Column("events", ARRAY(Text(collation="C")), nullable=False),
+    Column("whole", ARRAY(Text(collation="C")), nullable=False),
+    UniqueConstraint("url", "version"),
+)
+"""The ChargeItemDefinitions that are active, or were. See `bills`."""
+
 __all__ = [
     "BLOCK",
     "INDEX_TABLES",
     "audit_anchor",
     "audit_chain",
     "audit_event",
+    "billed",
+    "billing_template",
     "consent_generation",
     "consent_permit",
     "consent_rule",
@@ -281,11 +390,18 @@ __all__ = [
     "once",
     "outbox",
     "outbox_listener",
+    "queue_counter",
+    "queue_entry",
+    "queue_event",
+    "queue_setting",
     "reindex_job",
     "resource",
     "resource_rid",
     "resource_version",
+    "schedule_actor",
+    "schedule_time",
     "search_generation",
+    "slot_time",
     "transaction",
     "transaction_txn",
 ]

@@ -2,7 +2,8 @@
 
 from .browser import Browser
 from .forms import FormGuard
+from .live import Live
 from .pages import Pages
 from .site import blueprint, elsewhere
 
-__all__ = ["Browser", "FormGuard", "Pages", "blueprint", "elsewhere"]
+__all__ = ["Browser", "FormGuard", "Live", "Pages", "blueprint", "elsewhere"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
@@ -17,27 +17,43 @@ from fhir_server.outcome import Outcome
 from fhir_server.settings import Settings
 
 from .auth import auth_blueprint
+from .boards import Boards
 from .browser import Browser
 from .entrance import Entrance
 from .exchange import problem
 from .forms import Cookies, FormGuard
 from .joining import Joining
+from .live import Live
 from .own_account import OwnAccount
 from .pages import Pages, stylesheet
+from .paper import PaperView
 from .registering import Registering
+from .stopping import Stopping
 from .views import Kit
 
-_FOR_PROGRAMS: Final = ("/.well-known/", "/auth/", "/health/", "/hl7v2/", "/metrics/", "/oauth/")
+
+class _Views(Protocol):
+    def add_to(self, routes: Blueprint) -> None: ...
 
 
-def blueprint(engine: Engine, settings: Settings, messenger: Messenger, clock: Callable[[], float] = time.time) -> Blueprint:
-    """Everything below `/auth`, and the pages. `messenger` sends their mail and SMS; `clock` gives seconds since 1970."""
+_FOR_PROGRAMS: Final = ("/.well-known/", "/auth/", "/health/", "/hl7v2/", "/metrics/", "/oauth/", "/queue/")
+
+
+def blueprint(engine: Engine, settings: Settings, messenger: Messenger, live: Live, clock: Callable[[], float] = time.time) -> Blueprint:
+    """Everything below `/auth`, the boards of queues, and the pages.
+
+    `messenger` sends their mail and SMS, `live` tells those who watch boards; `clock` gives seconds since 1970.
+    """
     sign_in = SignIn(engine.store, settings, messenger, lambda: datetime.fromtimestamp(clock(), UTC))
     registering = Registering(engine, settings, sign_in.desk)
     kit = Kit(Pages(settings), FormGuard(settings), Browser(engine.store, settings, clock), Cookies(settings), sign_in)
     web = Blueprint("web", __name__)
     web.register_blueprint(auth_blueprint(engine, settings, sign_in, registering, clock))
-    web.register_blueprint(_pages_blueprint(kit, registering))
+    boards = Boards(engine, settings, kit, live, clock)
+    web.register_blueprint(boards.for_programs())
+    store = engine.store
+    views = (Entrance(kit), Joining(kit, registering), OwnAccount(kit), boards, Stopping(kit, store), PaperView(kit, store))
+    web.register_blueprint(_pages_blueprint(kit, views))
     return web
 
 
@@ -51,12 +67,12 @@ def elsewhere(settings: Settings) -> Callable[[HTTPException], Response]:
     return answer
 
 
-def _pages_blueprint(kit: Kit, registering: Registering) -> Blueprint:
+def _pages_blueprint(kit: Kit, parts: Sequence[_Views]) -> Blueprint:
     routes = Blueprint("pages", __name__)
     routes.register_error_handler(Exception, kit.pages.fault)
     routes.add_url_rule("/", "home", lambda: kit.page("home.html"))
     routes.add_url_rule("/pages/<name>.css", "style", _style)
-    for views in (Entrance(kit), Joining(kit, registering), OwnAccount(kit)):
+    for views in parts:
         views.add_to(routes)
     return routes
 

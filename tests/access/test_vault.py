@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from argon2 import PasswordHasher
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,7 +50,8 @@ def test_digests_tell_where_parts_end_and_which_secret_made_them() -> None:
     assert VAULT.digest("ab", "c") in found
 
 
-def test_passwords_are_argon2id_and_salted() -> None:
+def test_passwords_are_argon2id_and_salted(hasher: PasswordHasher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passwords, "_HASHER", hasher)
     kept = passwords.hashed("correct horse")
     assert kept.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
     assert kept != passwords.hashed("correct horse")

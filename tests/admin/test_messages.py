@@ -17,7 +17,7 @@ import pytest
 from fhir_server.hl7v2.intake import Intake
 from fhir_server.hl7v2.landing import landing
 from fhir_server.hl7v2.message import Message
-from fhir_server.hl7v2.processing import Result, Work
+from fhir_server.hl7v2.processing import Steps, Work
 from fhir_server.hl7v2.service import open_converter
 from fhir_server.hl7v2.stored import prune
 from fhir_server.interactions import Exchange, dispatch
@@ -399,9 +399,9 @@ def test_a_correction_that_comes_while_a_message_is_replayed_is_not_taken_for_pr
     text = oru(control, f"{fresh()}^^^HOSP^MR")
     process = landing(engine, open_converter(post.clinic.settings))
 
-    def slow(message: Message, work: Work) -> Result:
+    def slow(message: Message, work: Work) -> Steps:
         assert post.desk("PATCH", f"/hl7v2/messages/{waiting['id']}", {"message": text}).status_code == 200
-        return process(message, work)
+        return (yield from process(message, work))
 
     with pytest.raises(Outcome) as raised:
         Intake(engine.store, slow).replay(waiting["id"], Event("message", "an administrator"))

@@ -135,6 +135,22 @@ def test_an_event_that_commits_late_is_sealed_all_the_same(trail: Trail) -> None
     assert trail.sql("SELECT seq FROM audit_chain WHERE event = (SELECT id FROM audit_event WHERE actor = 'late')") == [(13,)]
 
 
+def test_who_began_after_the_last_that_is_over_is_waited_for_too(trail: Trail) -> None:
+    sealer = Sealer(trail.store.database)
+    with psycopg.connect(trail.url) as early, psycopg.connect(trail.url) as late:
+        early.execute("SELECT pg_current_xact_id()")
+        append(late, [Event("read", "late")])
+        append(early, [Event("read", "early")])
+        early.commit()
+        sealer.seal()
+        written(trail, 1)
+        sealer.seal()
+        late.commit()
+    trail.seal()
+    found = trail.verify()
+    assert (found.entries, found.unsealed, found.fault) == (3, 0, None)
+
+
 def test_sealers_and_writers_at_once_leave_one_chain(trail: Trail) -> None:
     stop = threading.Event()
 

@@ -15,7 +15,7 @@ import pytest
 from fhir_server.hl7v2.intake import Intake
 from fhir_server.hl7v2.landing import landing
 from fhir_server.hl7v2.mapping import Converter
-from fhir_server.hl7v2.processing import Peer
+from fhir_server.hl7v2.processing import Peer, Process
 from fhir_server.interactions import Engine, Exchange, dispatch
 from fhir_server.search import SYSTEM
 from fhir_server.settings import Settings
@@ -32,6 +32,7 @@ class Lab:
     """Sends messages to an intake and looks at what has come of them."""
 
     engine: Engine
+    process: Process
     intake: Intake
 
     @property
@@ -81,5 +82,6 @@ def converter() -> Converter:
 def lab(fresh_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory, converter: Converter) -> Iterator[Lab]:
     store = Store(fresh_database(), zone=ZoneInfo("Europe/Berlin"), connections=8)
     engine = Engine.build(store, Settings(data=tmp_path_factory.mktemp("lab"), jwt_secret="x" * 32))
-    yield Lab(engine, Intake(store, landing(engine, converter)))
+    process = landing(engine, converter)
+    yield Lab(engine, process, Intake(store, process))
     store.close()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import pytest
 from fhir_server.hl7v2.framing import block
 
 from .test_intake import fresh, oru
-from .test_mllp import Authority, Client, client_context, code
+from .test_mllp import Authority, Client, client_context, code, eventually
 
 PROGRAM = Path(sys.executable).with_name("fhir-server")
 SECRET = "a secret that only the tests know of"
@@ -101,6 +102,38 @@ def test_what_was_not_acknowledged_before_a_kill_is_done_once_when_it_is_repeate
     with listener(url, tmp_path) as (_, port), Client(port) as client:
         assert client.ask(left[-1][0]) == "AA"
     for _, control, number in left:
+        assert [state for state, _, _ in rows(url, control)] == ["processed"]
+        assert versions(url, number) == 1
+
+
+def test_what_many_peers_were_told_before_a_kill_is_there_and_the_rest_is_done_once(url: str, tmp_path: Path) -> None:
+    """Eight peers keep the listener busy, so that it is killed within transactions of several messages."""
+    told: list[list[tuple[str, str]]] = [[] for _ in range(8)]
+    left: list[tuple[bytes, str, str]] = []
+
+    def send(port: int, mine: list[tuple[str, str]]) -> None:
+        with Client(port) as client:
+            while True:
+                control, number = fresh(), fresh()
+                try:
+                    answer = client.ask(oru(control, number))
+                except OSError:
+                    answer = ""
+                if answer != "AA":
+                    left.append((oru(control, number), control, number))
+                    return
+                mine.append((control, number))
+
+    with listener(url, tmp_path) as (process, port), ThreadPoolExecutor(8) as pool:
+        peers = [pool.submit(send, port, mine) for mine in told]
+        eventually(lambda: sum(map(len, told)) > 40, 30)
+        process.kill()
+        for peer in peers:
+            peer.result(30)
+    assert len(left) == 8
+    with listener(url, tmp_path) as (_, port), Client(port) as client:
+        assert [client.ask(raw) for raw, _, _ in left] == ["AA"] * 8
+    for control, number in [*(each for mine in told for each in mine), *((control, number) for _, control, number in left)]:
         assert [state for state, _, _ in rows(url, control)] == ["processed"]
         assert versions(url, number) == 1
 

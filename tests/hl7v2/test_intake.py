@@ -6,7 +6,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -16,18 +16,18 @@ import psycopg
 import pytest
 
 from fhir_server.hl7v2 import intake as intake_module
+from fhir_server.hl7v2 import stored
 from fhir_server.hl7v2.faults import Fault
 from fhir_server.hl7v2.intake import Intake
 from fhir_server.hl7v2.landing import landing
 from fhir_server.hl7v2.mapping import Converter
 from fhir_server.hl7v2.message import Message
-from fhir_server.hl7v2.processing import Peer, Process, Result, Work
+from fhir_server.hl7v2.processing import Look, Peer, Process, Result, Steps, Work
 from fhir_server.hl7v2.stored import Change
 from fhir_server.interactions import Engine
 from fhir_server.outcome import Category, Outcome
 from fhir_server.settings import Settings
 from fhir_server.store import Store
-from fhir_server.store.ops import Create
 from fhir_server.store.trail import Event
 
 from .conftest import Lab
@@ -241,14 +241,14 @@ def test_two_messages_in_one_block_are_two(lab: Lab) -> None:
     assert [f"|{control}\r".encode() in ack for control, ack in zip((first, second), acks, strict=True)] == [True, True]
 
 
-def failing(error: Exception, times: int, then: Process) -> Process:
+def failing(error: BaseException, times: int, then: Process) -> Process:
     left = [times]
 
-    def process(message: Message, work: Work) -> Result:
+    def process(message: Message, work: Work) -> Steps:
         if left[0] > 0:
             left[0] -= 1
             raise error
-        return then(message, work)
+        return (yield from then(message, work))
 
     return process
 
@@ -257,7 +257,7 @@ def failing(error: Exception, times: int, then: Process) -> Process:
 @pytest.mark.parametrize("modes", ["", "AL|AL"])
 def test_a_fault_of_ours_is_told_as_passing_and_the_same_message_goes_well_later(lab: Lab, error: Exception, modes: str) -> None:
     control, number = fresh(), fresh()
-    intake = Intake(lab.store, failing(error, 1, lab.intake._process))
+    intake = Intake(lab.store, failing(error, 1, lab.process))
     raw = oru(control, number, modes=modes)
     acks = take(intake, raw)
     assert codes(acks) == (["CA", "AE"] if modes else ["AE"])
@@ -277,7 +277,7 @@ def test_a_fault_of_ours_is_told_as_passing_and_the_same_message_goes_well_later
 )
 def test_what_the_store_refuses_is_told_without_what_it_says(lab: Lab, category: Category, state: str) -> None:
     control = fresh()
-    intake = Intake(lab.store, failing(Outcome(category, "Jane Doe's value", expression="Patient.birthDate"), 1, lab.intake._process))
+    intake = Intake(lab.store, failing(Outcome(category, "Jane Doe's value", expression="Patient.birthDate"), 1, lab.process))
     raw = oru(control, fresh())
     (ack,) = take(intake, raw)
     assert codes([ack]) == ["AE"]
@@ -288,21 +288,18 @@ def test_what_the_store_refuses_is_told_without_what_it_says(lab: Lab, category:
     assert take(intake, raw) == [ack]
 
 
-def test_what_fails_at_the_commit_leaves_neither_resources_nor_an_answer_of_success(lab: Lab) -> None:
+def test_what_fails_at_the_commit_leaves_neither_resources_nor_an_answer_of_success(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     control, number = fresh(), fresh()
+    keep, broken = stored.keep, [ConnectionError()]
 
-    def process(message: Message, work: Work) -> Result:
-        kept = work.keep(lambda _: Result("AA", "processed"))
+    def fail(connection: psycopg.Connection[tuple[object, ...]], settled: Sequence[stored.Settlement]) -> set[str]:
+        kept = keep(connection, settled)
+        if broken:
+            raise broken.pop()
+        return kept
 
-        def beside(connection: psycopg.Connection[tuple[object, ...]], commit: object) -> None:
-            kept(connection, commit)  # type: ignore[arg-type]  # A Commit.
-            raise ConnectionError
-
-        patient = {"resourceType": "Patient", "identifier": [{"value": number}]}
-        lab.store.transact([Create(patient)], work.grant, beside=beside)
-        raise AssertionError
-
-    assert codes(take(Intake(lab.store, process), oru(control, number))) == ["AE"]
+    monkeypatch.setattr(stored, "keep", fail)
+    assert codes(take(lab.intake, oru(control, number))) == ["AE"]
     (row,) = lab.stored("control_id = %s", control)
     assert (row["state"], row["written"]) == ("failed", [])
     assert lab.ask(f"Patient?identifier={number}") == []
@@ -340,11 +337,11 @@ def test_of_two_administrators_one_replays(lab: Lab) -> None:
     control, number = fresh(), fresh()
     take(lab.intake, oru(control, ""))
     (row,) = lab.stored("control_id = %s", control)
-    others = Intake(lab.store, lab.intake._process)
+    others = Intake(lab.store, lab.process)
 
-    def process(message: Message, work: Work) -> Result:
+    def process(message: Message, work: Work) -> Steps:
         others.replay(row["id"], ADMINISTRATOR, Change(oru(control, number)))
-        return lab.intake._process(message, work)
+        return (yield from lab.process(message, work))
 
     with pytest.raises(Outcome) as raised:
         Intake(lab.store, process).replay(row["id"], ADMINISTRATOR, Change(oru(control, number, name="Roe^Jane")))
@@ -358,9 +355,7 @@ def test_what_was_accepted_before_a_crash_is_processed_after_it(lab: Lab, monkey
     class Killed(BaseException):
         pass
 
-    def process(message: Message, work: Work) -> Result:
-        raise Killed
-
+    process = failing(Killed(), 1, lab.process)
     acks: list[bytes] = []
     with pytest.raises(Killed):
         Intake(lab.store, process).receive(oru(control, number, modes="AL|NE"), MLLP, acks.append)
@@ -416,7 +411,12 @@ def test_texts_that_postgresql_does_not_take_are_stored(lab: Lab) -> None:
 def test_faults_with_a_nul_are_stored(lab: Lab) -> None:
     control = fresh()
     result = Result("AE", "invalid", (Fault("102", "a\0b"),), ("Z\0",))
-    take(Intake(lab.store, lambda _message, _work: result), oru(control, fresh()))
+
+    def process(_message: Message, _work: Work) -> Steps:
+        yield Look()
+        return result
+
+    take(Intake(lab.store, process), oru(control, fresh()))
     (row,) = lab.stored("control_id = %s", control)
     assert row["faults"][0]["text"] == "a\N{REPLACEMENT CHARACTER}b"
 

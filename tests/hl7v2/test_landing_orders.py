@@ -43,6 +43,24 @@ def result(placer: str, status: str = "F") -> tuple[str, str]:
     )
 
 
+def test_an_order_that_went_out_under_its_own_id_meets_its_result(lab: Lab) -> None:
+    number = fresh()
+    assert sent(lab, "ORU^R01", number, *result(fresh())) == "AA"
+    patient = lab.one(f"Patient?identifier={CANON}/sid/authority/HOSP|{number}")
+    order = {"resourceType": "ServiceRequest", "status": "active", "intent": "order", "code": {"text": "Glucose, please"}}
+    orders = []
+    for subject in (patient["id"], "somebody-else"):
+        body = order | {"subject": {"reference": f"Patient/{subject}"}}
+        reply = dispatch(lab.engine, Exchange("create", SYSTEM, "http://localhost/fhir", type="ServiceRequest", body=body))
+        orders.append(str(reply.id))
+    assert [sent(lab, "ORU^R01", number, *result(each)) for each in orders] == ["AA", "AA"]
+    report = lab.one(f"DiagnosticReport?based-on=ServiceRequest/{orders[0]}")
+    assert report["subject"] == {"reference": f"Patient/{patient['id']}"}
+    assert lab.one(f"ServiceRequest?_id={orders[0]}")["code"]["text"] == "Glucose, please"
+    # A number that happens to be the id of somebody else's order is a number like any other.
+    assert "identifier" not in lab.one(f"ServiceRequest?_id={orders[1]}")
+
+
 def test_an_order_made_here_meets_its_result_and_is_done(lab: Lab) -> None:
     number, placer = fresh(), fresh()
     assert sent(lab, "ORU^R01", number, *result(fresh())) == "AA"

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -33,7 +33,7 @@ from fhir_server.hl7v2.intake import Intake
 from fhir_server.hl7v2.message import Message
 from fhir_server.hl7v2.mllp import Listener
 from fhir_server.hl7v2.peers import Peers, tls_context
-from fhir_server.hl7v2.processing import Process, Result, Work
+from fhir_server.hl7v2.processing import Process, Steps, Work
 from fhir_server.settings import Settings, SetupError
 
 from .conftest import DATA, Lab
@@ -350,16 +350,16 @@ def test_large_messages_take_turns(lab: Lab) -> None:
 
 
 def slow(seconds: float, then: Process) -> Process:
-    def process(message: Message, work: Work) -> Result:
+    def process(message: Message, work: Work) -> Steps:
         time.sleep(seconds)
-        return then(message, work)
+        return (yield from then(message, work))
 
     return process
 
 
 def test_a_stop_answers_what_is_in_hand_and_takes_no_more(lab: Lab) -> None:
     control, later = fresh(), fresh()
-    with listening(Intake(lab.store, slow(1.0, lab.intake._process))) as (port, stop), Client(port) as client, Client(port) as idle:
+    with listening(Intake(lab.store, slow(1.0, lab.process))) as (port, stop), Client(port) as client, Client(port) as idle:
         client.send(block(oru(control, fresh())) + block(oru(later, fresh())))
         time.sleep(0.4)
         assert stop()
@@ -373,13 +373,35 @@ def test_a_stop_answers_what_is_in_hand_and_takes_no_more(lab: Lab) -> None:
 
 
 def test_a_stop_does_not_wait_for_ever(lab: Lab) -> None:
-    with listening(Intake(lab.store, slow(1.5, lab.intake._process)), Limits(stop=0.3)) as (port, stop), Client(port) as client:
+    with listening(Intake(lab.store, slow(1.5, lab.process)), Limits(stop=0.3)) as (port, stop), Client(port) as client:
         client.send(block(oru(fresh(), fresh())))
         time.sleep(0.2)
         assert not stop()
         assert client.is_closed()
         # The thread ends later, and in a process of its own never.
         time.sleep(2)
+
+
+def test_messages_that_are_held_up_hold_no_others_up(lab: Lab) -> None:
+    held, free = {fresh() for _ in range(3)}, threading.Event()
+    in_hand: list[str] = []
+
+    def process(message: Message, work: Work) -> Steps:
+        if message.header.control_id in held:
+            in_hand.append(message.header.control_id)
+            free.wait(20)
+        return (yield from lab.process(message, work))
+
+    with listening(Intake(lab.store, process)) as (port, _), ExitStack() as clients:
+        waiting = [clients.enter_context(Client(port)) for _ in held]
+        for number, (client, control) in enumerate(zip(waiting, held, strict=True), 1):
+            client.send(block(oru(control, fresh())))
+            eventually(lambda number=number: len(in_hand) == number)  # type: ignore[misc]  # This turn's.
+        with Client(port) as client:
+            assert client.ask(oru(fresh(), fresh())) == "AA"
+        assert not free.is_set()
+        free.set()
+        assert [code(client.answer()) for client in waiting] == ["AA"] * 3
 
 
 def test_strangers_are_let_go_before_they_are_heard(lab: Lab) -> None:

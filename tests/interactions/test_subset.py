@@ -158,7 +158,7 @@ def test_a_subset_adds_nothing_but_the_tag_and_changes_nothing_in_place(data: st
 
 def _within(part: Any, whole: Any) -> bool:
     if isinstance(part, dict):
-        return all(key in whole and _within(value, whole[key]) for key, value in part.items())
+        return isinstance(whole, dict) and all(key in whole and _within(value, whole[key]) for key, value in part.items())
     if isinstance(part, list):
         return all(any(_within(child, other) for other in whole) for child in part)
     return bool(part == whole)

@@ -17,10 +17,10 @@ from fhir_server.hl7v2.message import Message
 from fhir_server.jobs import broker
 from fhir_server.jobs.application import SCHEDULE, application
 from fhir_server.settings import Settings, SetupError
-from tests.hl7v2.outbound.conftest import House, Listener, ack, house, listen
+from tests.hl7v2.outbound.conftest import House, Listener, ack, filled, house, listen
 from tests.hl7v2.outbound.world import APPOINTMENT, PATIENT
 
-__all__ = ["house", "listen"]
+__all__ = ["filled", "house", "listen"]
 
 PROGRAM = Path(sys.executable).with_name("fhir-server")
 Start = Callable[..., "subprocess.Popen[bytes]"]

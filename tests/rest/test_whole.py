@@ -25,6 +25,8 @@ def client(database_url: str, tmp_path: Path) -> Iterator[FlaskClient]:
     app.extensions["store"].close()
     # A process that serves collects less often, and never what it began with; this one goes on with other tests.
     gc.unfreeze()
+    gc.collect()
+    gc.freeze()
     gc.set_threshold(*thresholds)
 
 

@@ -126,3 +126,20 @@ def test_what_a_caller_may_not_see_tells_nothing_of_its_status(store: Store) -> 
             store.transact([Put({**today(store, after, "Patient/another"), "id": identity}, identity)], others)
         told.add((caught.value.category, str(caught.value)))
     assert len(told) == 1
+
+
+@pytest.mark.parametrize(("before", "after", "is_allowed"), [
+    ("planned", "in-progress", True), ("arrived", "finished", True), ("in-progress", "onleave", True), ("onleave", "in-progress", True),
+    ("in-progress", "cancelled", True), ("finished", "entered-in-error", True), ("unknown", "arrived", True),
+    ("finished", "in-progress", False), ("cancelled", "arrived", False), ("in-progress", "triaged", False), ("entered-in-error", "finished", False),
+])  # fmt: skip
+def test_visits_go_forward_and_what_is_over_stays_over(store: Store, before: str, after: str, is_allowed: bool) -> None:  # noqa: FBT001
+    version = store.transact([Create({"resourceType": "Encounter", "status": before, "class": {"code": "AMB"}})], NARROW).written[0].version
+    assert version is not None
+    patch = Patch("Encounter", lambda old: {**old, "status": after}, version.id)
+    if is_allowed:
+        store.transact([patch], NARROW)
+        return
+    with pytest.raises(Outcome, match=f"An Encounter that is {before} cannot become {after}") as caught:
+        store.transact([patch], NARROW)
+    assert caught.value.status == 422

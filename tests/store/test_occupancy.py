@@ -409,7 +409,8 @@ def test_whatever_is_written_nobody_is_held_twice(own: Store, steps: list[list[t
     own.rebuild(lambda _done, _total: None)
     _agrees(own, stored)
     own.reindex(lambda _done, _total: None, resource_type="Appointment")
-    assert [row[:1] + row[2:] for row in held(own)] == [row[:1] + row[2:] for row in before]
+    # Whoever is overbooked may have got another lane.
+    assert sorted(row[:1] + row[2:] for row in held(own)) == sorted(row[:1] + row[2:] for row in before)
     assert clashing(own) == [] or any("extension" in body for body in stored.values())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from threading import Thread
 
 import pytest
@@ -10,7 +11,7 @@ from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM
 from fhir_server.store import Store
 from fhir_server.store.database import Connection
-from fhir_server.store.ops import Commit, Create, Delete, Op, Put
+from fhir_server.store.ops import Commit, Create, Delete, Op, Put, Unit
 
 
 def patient(store: Store) -> str:
@@ -42,24 +43,24 @@ def test_what_refers_to_a_resource_is_found_by_any_of_its_elements(store: Store)
     assert found == {(each.type, each.id) for each in made[:2] if each is not None}
 
 
+def basic(text: str) -> Create:
+    return Create({"resourceType": "Basic", "code": {"text": text}})
+
+
 def test_a_resource_that_was_seen_stays_until_the_transaction_ends(store: Store) -> None:
     identity = patient(store)
     later = Thread(target=lambda: store.transact([Put({"resourceType": "Patient", "id": identity, "active": False}, identity)], SYSTEM))
-    seen: list[bool] = []
+    waits: list[bool] = []
 
-    def beside(connection: Connection, _: Commit) -> None:
-        seen.append(store.stays(connection, "Patient", identity, 1))
+    def beside(_connection: Connection, _commits: Sequence[Commit]) -> None:
         later.start()
         later.join(0.3)
-        seen.append(later.is_alive())
+        waits.append(later.is_alive())
 
-    store.transact([Create({"resourceType": "Basic", "code": {"text": "x"}})], SYSTEM, beside=beside)
+    unit = Unit([basic("x")], SYSTEM, seen=[("Patient", identity, 1)])
+    store.transact_all([unit], beside)
     later.join()
-    assert seen == [True, True]
-
-    def refuse(connection: Connection, _: Commit) -> None:
-        if not store.stays(connection, "Patient", identity, 1):
-            raise Outcome("conflict", "changed")
-
-    with pytest.raises(Outcome, match="changed"):
-        store.transact([Create({"resourceType": "Basic", "code": {"text": "y"}})], SYSTEM, beside=refuse)
+    assert waits == [True]
+    with pytest.raises(Outcome, match="changed") as raised:
+        store.transact_all([unit], lambda _connection, _commits: None)
+    assert (raised.value.category, raised.value.issues[0].code) == ("conflict", "transient")

@@ -187,7 +187,8 @@ def outside() -> Iterator[Outside]:
 def make_clinic(fresh_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory, outside: Outside) -> Iterator[Callable[..., Clinic]]:
     """Clinics over one database; each stands for a process of its own."""
     url = fresh_database()
-    stores = []
+    stores: list[Store] = []
+    lives: list[web.Live] = []
 
     def make(**options: Any) -> Clinic:
         store = Store(url, zone=ZoneInfo("UTC"), connections=8)
@@ -199,13 +200,17 @@ def make_clinic(fresh_database: Callable[[], str], tmp_path_factory: pytest.Temp
         app = Flask(__name__, static_folder=None)
         messenger = Messenger(settings)
         app.register_blueprint(rest.blueprint(engine, settings, messenger, clock, web.elsewhere(settings)))
-        app.register_blueprint(web.blueprint(engine, settings, messenger, clock))
+        live = app.extensions["live"] = web.Live(store)
+        lives.append(live)
+        app.register_blueprint(web.blueprint(engine, settings, messenger, live, clock))
         intake, inbox = open_inbox(engine, settings)
         app.register_blueprint(rest.messages(engine, settings, intake.answer, clock))
         admin.register(app, engine, settings, messenger, inbox, clock)
         return Clinic(app, store, settings, clock, SignIn(store, settings, messenger, clock.now), outside, engine, url)
 
     yield make
+    for live in lives:
+        live.close()
     for store in stores:
         store.close()
 

@@ -23,6 +23,8 @@ Json = dict[str, Any]
 @pytest.fixture
 def during(clinic: Clinic) -> Callable[[Callable[[], object]], list[Json]]:
     def events(work: Callable[[], object]) -> list[Json]:
+        # What was noted before is of no concern.
+        clinic.store.flush_notes()
         with clinic.store.database.connection() as connection:
             [(mark,)] = connection.execute("SELECT coalesce(max(id), 0) FROM audit_event").fetchall()
         work()

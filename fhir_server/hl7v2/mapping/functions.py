@@ -23,7 +23,7 @@ Function = Callable[[Repetition, Context, Mapping[str, Table]], Any]
 
 # What is bounded cannot be tried in more ways than there are digits; `1..1..` without an end took minutes.
 _DIGITS: Final = r"(-?(?:\d{1,20}(?:\.\d{0,20})?|\.\d{1,20}))"
-_RANGE: Final = re.compile(rf"{_DIGITS}\s*(?:-|–|to|\.\.)\s*{_DIGITS}\s*", re.ASCII)  # noqa: RUF001 - the dash that printed ranges have
+_RANGE: Final = re.compile(rf"{_DIGITS}\s*(?:-|–|to|\.\.)\s*{_DIGITS}\s*", re.ASCII)
 _BOUND: Final = re.compile(rf"(<=?|>=?|≤|≥)\s*{_DIGITS}\s*", re.ASCII)
 _SHORT: Final = 80
 """Characters that a range of numbers may have."""

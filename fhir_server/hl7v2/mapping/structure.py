@@ -67,6 +67,14 @@ class Group:
     below: dict[str, dict[str, Made]] = field(default_factory=dict)
     """The same of the groups in it: by label, and by the name of the group straight in this one."""
 
+    def fall_apart(self) -> None:
+        """Forgets the groups in it, and they what is in them, once nobody needs them any more."""
+        for inner in self.inner:
+            inner.fall_apart()
+            inner.parent = None
+        self.inner.clear()
+        self.order.clear()
+
     def open(self, shape: Shape) -> Group:
         """Another group in this one."""
         group = Group(shape, self)

@@ -105,7 +105,7 @@ def test_a_field_that_repeats_is_components_in_its_order(converter: Converter) -
     [
         ("70-110", "mg/dL", 70, 110),
         ("13 to 18", "g/mL^grams per milliliter^UCUM", 13, 18),
-        ("3.5 – 5.0 mmol/L", "mmol/L", 3.5, 5.0),  # noqa: RUF001 - as labs print it
+        ("3.5 – 5.0 mmol/L", "mmol/L", 3.5, 5.0),
         ("<5", "U", None, 5),
         (">=60", "U", 60, None),
         ("70_105", "mg/dL", None, None),
@@ -383,7 +383,7 @@ def test_reports_that_all_name_a_parent_take_time_by_their_number(converter: Con
     assert sum("derivedFrom" in each for each in of_type(converted, "Observation")) == 800
 
 
-@pytest.mark.parametrize(("limits", "expected"), [("70-110", (70, 110)), ("70. - 110.", (70, 110)), (".5–1.5", (0.5, 1.5)), ("1..2", (1, 2))])  # noqa: RUF001
+@pytest.mark.parametrize(("limits", "expected"), [("70-110", (70, 110)), ("70. - 110.", (70, 110)), (".5–1.5", (0.5, 1.5)), ("1..2", (1, 2))])
 def test_a_range_is_two_numbers(converter: Converter, limits: str, expected: tuple[float, float]) -> None:
     found = convert(converter, "ORU^R01^ORU_R01", "OBR|1||F1|GLU^x^L", f"OBX|1|NM|1^G^LN||90|mg/dL|{limits}||||F")
     (told,) = only(found, "Observation")["referenceRange"]

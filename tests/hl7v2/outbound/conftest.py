@@ -160,9 +160,17 @@ class House:
             connection.execute(statement)
 
 
-@pytest.fixture
-def house(fresh_database: Callable[[], str], tmp_path: Path) -> Iterator[House]:
-    made = House(fresh_database(), tmp_path)
+@pytest.fixture(scope="module")
+def filled(fresh_database: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A database with the clinic's resources, to be cloned."""
+    made = House(fresh_database(), tmp_path_factory.mktemp("filled"))
     made.fill()
+    made.store.close()
+    return made.url
+
+
+@pytest.fixture
+def house(fresh_database: Callable[..., str], filled: str, tmp_path: Path) -> Iterator[House]:
+    made = House(fresh_database(like=filled), tmp_path)
     yield made
     made.store.close()

@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from fhir_server.hl7v2.message import Message
 from fhir_server.hl7v2.origin import origin
-from fhir_server.hl7v2.outbound import Outbound, deliveries, peers
+from fhir_server.hl7v2.outbound import CONSUMER, Outbound, deliveries, peers
 from fhir_server.hl7v2.outbound.outbound import DOUBTFUL, UNANSWERED
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM
@@ -93,8 +93,8 @@ def test_without_a_peer_that_wants_it_a_change_leaves_nothing(house: House) -> N
         peers.disable(connection, peer.id, "tests", house.store.clock())
     house.put({**APPOINTMENT, "id": "new"})
     with house.store.database.connection() as connection:
-        assert scalar(connection, "SELECT count(*) FROM outbox") == 0
-        assert scalar(connection, "SELECT count(*) FROM outbox_listener") == 0
+        assert scalar(connection, "SELECT count(*) FROM outbox WHERE consumer = %s", CONSUMER) == 0
+        assert scalar(connection, "SELECT count(*) FROM outbox_listener WHERE consumer = %s", CONSUMER) == 0
         assert scalar(connection, "SELECT count(*) FROM audit_event WHERE type = 'hl7v2-peer'") == 2
 
 

@@ -1,0 +1,101 @@
+"""`/subscriptions` and `/subscription-deliveries`: how it goes with Subscriptions, what they are signed with, and their notifications."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from flask import Response
+
+from fhir_server.access.audit import Event
+from fhir_server.clinic.subscriptions import rows
+from fhir_server.clinic.subscriptions.rows import Delivery, Subscribed
+from fhir_server.outcome import Outcome
+from fhir_server.store.database import Connection
+from fhir_server.store.subscribers import holder_of
+
+from . import subscription_schemas as schemas
+from .exchange import Answer, act, paged, position
+from .office import instant, office
+from .routes import Routes
+from .server_schemas import Listing
+
+routes: Final = Routes("subscriptions", "FHIR Subscriptions: how it goes with each, and the notifications on their way.")
+
+_NUMBER: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
+_DELIVERY: Final = ("id", "subscription", "type", "resource", "version", "state", "attempts", "fault")
+
+
+@routes.route("/subscriptions")
+@routes.arguments(Listing, location="query")
+@routes.response(200, schemas.Subscriptions)
+def subscriptions(asked: dict[str, Any]) -> Response:
+    """List Subscriptions
+
+    How it goes with each; what it asks for is in the FHIR resource.
+    """
+    after = position(asked)
+    with office().store.database.connection() as connection:
+        found = rows.page(connection, str(after[0]) if after else None, asked["limit"] + 1)
+        counts = rows.counts(connection, [each.id for each in found])
+    return paged(asked, found, lambda row: (row.id,), lambda row: _shown(row, counts.get(row.id, (0, 0))))
+
+
+@routes.route("/subscriptions/<identity>/rotate-secret", methods=["POST"])
+@routes.response(200, schemas.SubscriptionSecret)
+@routes.idempotent
+def rotate(identity: str) -> Response:
+    """Give a Subscription another secret
+
+    That its notifications are signed with, where the subscriber has brought none. The one before is void at once.
+    """
+
+    def work(connection: Connection) -> Answer:
+        secret = office().subscriptions.rotate_secret(connection, identity)
+        return Answer({"secret": secret}, event=Event("client-change", type="Subscription", resource=identity, detail="another secret"))
+
+    return act(work)
+
+
+@routes.route("/subscription-deliveries")
+@routes.arguments(schemas.NotificationsQuery, location="query")
+@routes.response(200, schemas.SubscriptionDeliveries)
+def deliveries(asked: dict[str, Any]) -> Response:
+    """List notifications of Subscriptions
+
+    The newest first; `state=dead` for those that were not taken.
+    """
+    after = position(asked)
+    wanted = {name: value for name, value in asked.items() if name not in ("limit", "cursor")}
+    with office().store.database.connection() as connection:
+        found = rows.deliveries(connection, wanted, int(str(after[0])) if after else None, asked["limit"] + 1)
+    return paged(asked, found, lambda row: (str(row.id),), _told)
+
+
+@routes.route("/subscription-deliveries/<identity>/replay", methods=["POST"])
+@routes.response(200, schemas.SubscriptionDelivery)
+@routes.idempotent
+def replay(identity: str) -> Response:
+    """Send a notification of a Subscription again
+
+    One that was delivered too. It waits in its old place, and leaves as soon as the Subscription is active. 409 for one that waits.
+    """
+
+    def work(connection: Connection) -> Answer:
+        if not _NUMBER.fullmatch(identity):
+            raise Outcome("not-found", "There is no such notification")
+        found = rows.replay(connection, int(identity))
+        return Answer(_told(found), event=Event("operation", type="subscription-delivery", resource=identity, detail="sent again"))
+
+    return act(work)
+
+
+def _shown(row: Subscribed, counts: tuple[int, int]) -> dict[str, Any]:
+    holder = holder_of(row.holder)
+    told = {name: getattr(row, name) for name in ("id", "state", "type", "failures", "fault")}
+    moments = {name: instant(getattr(row, name)) for name in ("due", "ends")}
+    return told | moments | {"holder": holder.actor, "client": holder.client, "waiting": counts[0], "dead": counts[1]}
+
+
+def _told(row: Delivery) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in _DELIVERY} | {name: instant(getattr(row, name)) for name in ("created", "ended")}

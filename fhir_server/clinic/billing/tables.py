@@ -1,0 +1,72 @@
+"""The tables of billing, in the MetaData that the migrations must equal. What an Invoice says of its balance is made of the ledger's rows."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, CheckConstraint, Column, DateTime, Identity, Index, Integer, Numeric, Table, Text, UniqueConstraint, text
+
+from fhir_server.store.tables import metadata
+
+
+def _text(name: str, *, nullable: bool = False, **options: Any) -> Column[str]:
+    return Column(name, Text(collation="C"), nullable=nullable, **options)
+
+
+def _moment(name: str, *, nullable: bool = False) -> Column[Any]:
+    return Column(name, DateTime(timezone=True), nullable=nullable)
+
+
+ledger_entry: Final = Table(
+    "ledger_entry",
+    metadata,
+    Column("number", BigInteger, Identity(), primary_key=True),
+    _text("invoice"),
+    _text("kind"),
+    # As it counts in what is due: a charge adds, a payment takes away.
+    Column("amount", Numeric, nullable=False),
+    _text("currency"),
+    # What it was written for, as `PaymentReconciliation/7`: of a kind once for an invoice.
+    _text("cause", nullable=True),
+    _moment("at"),
+    Column("actor", Text, nullable=False),
+    UniqueConstraint("invoice", "kind", "cause"),
+    CheckConstraint("kind IN ('charge', 'payment', 'credit', 'refund', 'write-off', 'rounding')", name="ledger_entry_kind"),
+)
+"""What adds to what is due of an invoice, by id, and what takes from it; rows are only ever added."""
+
+invoice_series: Final = Table(
+    "invoice_series",
+    metadata,
+    # The reference to the Organization, empty where there is none.
+    _text("issuer", primary_key=True),
+    _text("kind", primary_key=True),
+    Column("year", Integer, primary_key=True, autoincrement=False),
+    _text("series"),
+    Column("next", BigInteger, nullable=False),
+    # The date of the last number.
+    _moment("last"),
+    UniqueConstraint("series", "year"),
+)
+"""The next number of each series. A row is locked by the transaction that takes a number, until it ends."""
+
+billing_request: Final = Table(
+    "billing_request",
+    metadata,
+    _text("id", primary_key=True),
+    _text("kind"),
+    _text("invoice"),
+    Column("amount", Numeric, nullable=False),
+    _text("currency"),
+    Column("reason", Text, nullable=False),
+    _text("state"),
+    _moment("asked"),
+    Column("asked_by", Text, nullable=False),
+    _moment("decided", nullable=True),
+    Column("decided_by", Text),
+    CheckConstraint("kind IN ('discount', 'write-off', 'refund')", name="billing_request_kind"),
+    CheckConstraint("state IN ('waiting', 'approved', 'rejected')", name="billing_request_state"),
+    Index("billing_request_waiting", "asked", "id", postgresql_where=text("state = 'waiting'")),
+    Index("billing_request_invoice", "invoice"),
+)
+"""What a second person decides about."""

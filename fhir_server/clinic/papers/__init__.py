@@ -1,0 +1,6 @@
+"""Papers of the record: gathered as the caller sees it, printed, the first one of each kept, and known again by its code."""
+
+from .issuing import Given, Wanted, give
+from .verifying import Verified, verify
+
+__all__ = ["Given", "Verified", "Wanted", "give", "verify"]

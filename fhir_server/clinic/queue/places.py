@@ -1,0 +1,54 @@
+"""What a queue has to know of places: whose day it is there, which minutes count, who works there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from fhir_server.clinic.acting import Act, content, visible
+from fhir_server.outcome import Outcome
+from fhir_server.search import SYSTEM, compile_matching
+from fhir_server.store import Snapshot, Store, queue
+from fhir_server.store.database import Connection
+
+from .order import DEFAULTS, Limits
+
+_ZONE: Final = "http://hl7.org/fhir/StructureDefinition/timezone"
+_MOST: Final = 50
+_ROLES: Final = "PractitionerRole"
+
+Json = dict[str, Any]
+
+
+def day_at(location: Mapping[str, Any], now: datetime, zone: ZoneInfo) -> date:
+    """The date at a Location, by its own time zone or else the clinic's."""
+    named = next((each.get("valueCode") for each in location.get("extension", ()) if each.get("url") == _ZONE), None)
+    with contextlib.suppress(OSError, ValueError, LookupError):
+        zone = ZoneInfo(named) if named else zone
+    return now.astimezone(zone).date()
+
+
+def limits_at(connection: Connection, location: str) -> dict[str, Limits]:
+    """Targets and maxima of a Location's queue by zone."""
+    own = {zone: Limits(*minutes) for zone, minutes in queue.limits(connection, location).items()}
+    return {**DEFAULTS, **own}
+
+
+def open_place(db: Snapshot, act: Act, identity: str) -> Json:
+    """A Location at which somebody may queue. Raises Outcome `not-found`, `gone`, and `business-rule` for one that is not in use."""
+    found = content(visible(db, act, "Location", identity))
+    if found.get("status") in {"inactive", "suspended"}:
+        raise Outcome("business-rule", f"Location/{identity} is {found['status']}: nobody can queue there")
+    return found
+
+
+def roles(store: Store, connection: Connection, db: Snapshot, practitioner: str, location: str | None = None) -> list[Json]:
+    """The active PractitionerRoles of a practitioner, by reference, at a Location if one is named; fifty at the most."""
+    asked = [("practitioner", practitioner)] + ([("location", f"Location/{location}")] if location is not None else [])
+    statement = compile_matching(store.registry.parse(_ROLES, asked, strict=True), store.registry, SYSTEM, _MOST)
+    rows = connection.execute(f"SELECT r.id FROM ({statement.text}) AS m JOIN resource r ON r.type = m.type AND r.id = m.id", statement.params)  # noqa: S608
+    found = [content(each) for each in db.read_many([(_ROLES, identity) for (identity,) in rows.fetchall()])]
+    return [each for each in found if each.get("active") is not False]

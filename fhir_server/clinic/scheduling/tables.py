@@ -1,0 +1,31 @@
+"""The tables of what the clinic has decided about its appointments, and of what it has offered, in the MetaData that the migrations must equal."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import Column, DateTime, Table, Text
+from sqlalchemy.dialects.postgresql import JSONB
+
+from fhir_server.store.tables import metadata
+
+scheduling_setting: Final = Table(
+    "scheduling_setting",
+    metadata,
+    Column("name", Text(collation="C"), primary_key=True),
+    Column("value", JSONB, nullable=False),
+)
+"""Decisions by name, where they are not the defaults. See `policies`."""
+
+waiting_offer: Final = Table(
+    "waiting_offer",
+    metadata,
+    # The id of the Appointment on the list.
+    Column("appointment", Text(collation="C"), primary_key=True),
+    Column("schedule", Text(collation="C"), primary_key=True),
+    Column("start", DateTime(timezone=True), primary_key=True),
+    Column("expires", DateTime(timezone=True), nullable=False),
+)
+"""Which times were offered to whom, and until when: nobody is offered the same one twice. See `waiting`."""
+
+__all__ = ["scheduling_setting", "waiting_offer"]

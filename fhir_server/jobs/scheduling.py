@@ -1,0 +1,53 @@
+"""Tasks of scheduling: Slots that follow the rules, holds that expire, people who have not come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from celery import Celery
+
+from fhir_server.clinic.scheduling import publishing, upkeep, waiting
+from fhir_server.outcome import Outcome
+from fhir_server.store import Store
+from fhir_server.store.database import Connection
+from fhir_server.store.outbox import Change, listen
+
+from .application import RETRIES
+from .relay import Task
+
+
+def hear(connection: Connection, changes: Sequence[Change]) -> set[Task]:
+    """Asks for the Slots of those Schedules that changes of the directory are about."""
+    return {("scheduling.publish", schedule) for schedule in publishing.concerned(connection, changes)}
+
+
+def define_scheduling(app: Celery, store: Store) -> None:
+    """Gives an application its tasks, and has the consumer hear of what rules are made of."""
+    with store.database.connection() as connection, connection.transaction():
+        listen(connection, publishing.CONSUMER, publishing.TYPES)
+
+    @app.task(name="scheduling.publish", autoretry_for=(Outcome,), **RETRIES)
+    def publish(schedule: str) -> None:
+        """Brings the Slots of a Schedule that says how they are made to its rules."""
+        publishing.publish(store, schedule, at_once=True)
+
+    @app.task(name="scheduling.roll", autoretry_for=(Outcome,), **RETRIES)
+    def roll() -> None:
+        """Brings the Slots of all Schedules to their rules, for the days that have come nearer too."""
+        for schedule in publishing.ruled(store):
+            publishing.publish(store, schedule)
+
+    @app.task(name="scheduling.holds", autoretry_for=(Outcome,), **RETRIES)
+    def holds() -> None:
+        """Cancels what has expired."""
+        upkeep.expire_holds(store)
+
+    @app.task(name="scheduling.no-shows", autoretry_for=(Outcome,), **RETRIES)
+    def no_shows() -> None:
+        """Notes who has not come."""
+        upkeep.note_no_shows(store)
+
+    @app.task(name="scheduling.waiting", autoretry_for=(Outcome,), **RETRIES)
+    def offer() -> None:
+        """Offers what has become free to those who wait."""
+        waiting.offer_free(store)

@@ -1,0 +1,64 @@
+"""`$document`: the paper of a resource, as PDF."""
+
+from __future__ import annotations
+
+from typing import Final, get_args
+
+from fhir_server.clinic import papers
+from fhir_server.clinic.acting import Act
+from fhir_server.interactions import Engine, Exchange, Reply
+from fhir_server.outcome import Outcome
+from fhir_server.papers import PAPERS, Paper
+from fhir_server.settings import CANON
+
+from .operation import Operation, reading
+from .parameters import Inputs
+
+_KINDS: Final[dict[str, tuple[str, ...]]] = {
+    "Invoice": ("invoice",),
+    "PaymentReconciliation": ("receipt",),
+    "MedicationRequest": ("prescription",),
+    "DiagnosticReport": ("report",),
+    "Encounter": ("summary", "token"),
+    "Appointment": ("card",),
+}
+"""What may be printed of a type; the first where nothing else is asked for."""
+_MAX_LANGUAGE: Final = 35
+
+
+def document(engine: Engine, exchange: Exchange) -> Reply:
+    """200 and the PDF of what the caller may see. `kind` of an Encounter is summary or token; `paper` is a4 or letter, `language` a code as de-AT.
+
+    Raises Outcome `not-found`, `gone`, `parameter`, and `too-costly` beyond some forty pages.
+    """
+    inputs = Inputs(engine, exchange, ("kind", "paper", "language"))
+    name, identity = str(exchange.type), str(exchange.id)
+    kind = _one_of("kind", inputs.text("kind"), _KINDS[name]) or _KINDS[name][0]
+    paper = _paper(inputs.text("paper"))
+    language = inputs.text("language")
+    if language is not None and len(language) > _MAX_LANGUAGE:
+        raise Outcome("parameter", "The parameter 'language' is a code such as de-AT", code="value")
+    root = exchange.base.removesuffix("/fhir")
+    act = Act("document", exchange.grant, exchange.request_id, exchange.address)
+    wanted = papers.Wanted(kind, name, identity, root, language, paper)
+    # A HEAD is asked by programs that look whether there is something, and gives nothing out.
+    given = papers.give(engine.store, act, wanted, keep=exchange.method != "HEAD")
+    file = f"{kind}-{identity}{'-copy' if given.is_copy else ''}.pdf"
+    headers = (("Content-Disposition", f'inline; filename="{file}"'),)
+    return Reply(200, given.pdf, content_type="application/pdf", headers=headers)
+
+
+def _one_of(name: str, text: str | None, known: tuple[str, ...]) -> str | None:
+    if text is not None and text not in known:
+        raise Outcome("parameter", f"The parameter '{name}' is {' or '.join(known)} here, not '{text[:40]}'", code="value")
+    return text
+
+
+def _paper(text: str | None) -> Paper | None:
+    found = _one_of("paper", text.lower() if text is not None else None, PAPERS)
+    return next((each for each in get_args(Paper) if each == found), None)
+
+
+OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
+    (name, "document"): reading(CANON, f"{name}-document", document, frozenset({"instance"})) for name in _KINDS
+}

@@ -1,0 +1,174 @@
+"""Invoices, credit notes and receipts as sheets. https://hl7.org/fhir/R4/invoice.html, https://hl7.org/fhir/R4/paymentreconciliation.html
+
+Amounts stand as the resource has them: nothing is priced here. What is shown besides are the sums of a line's components.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+from .reading import Json, Record, amount_of, concept, paragraphs, plain, quantity
+from .sheets import Sheet, day_of, identifier_of, notes_of, sheet
+from .wording import Wording
+
+NUMBER: Final = "/sid/invoice-number"
+BALANCE: Final = "/StructureDefinition/invoice-balance"
+CREDITS: Final = "/StructureDefinition/credits-invoice"
+_SIGNS: Final = {"base": 1, "surcharge": 1, "discount": -1, "deduction": -1}
+_VOID: Final = frozenset({"cancelled", "entered-in-error"})
+
+
+def invoice(record: Record, wording: Wording) -> Sheet:
+    """An Invoice with its lines, its taxes by rate, and what is still due; a draft and a cancelled one say so."""
+    main = record.main
+    is_credit = any(coding.get("code") == "credit-note" for coding in main.get("type", {}).get("coding", ()))
+    currency = _currency(main)
+    number = identifier_of(main, NUMBER)
+    status = main.get("status")
+    credited = [each.get("valueReference") for each in main.get("extension", ()) if str(each.get("url")).endswith(CREDITS)]
+    facts = [
+        (wording("number"), number),
+        (wording("date"), wording.date(main.get("date")) if main.get("date") else ""),
+        (wording("to-invoice"), wording.joined(_number_of(record, each) for each in credited)),
+    ]
+    return sheet(
+        "invoice",
+        record,
+        wording,
+        heading=wording("credit-note" if is_credit else "invoice"),
+        number=number,
+        on=day_of(main.get("date"), wording),
+        facts=facts,
+        mark=wording("draft") if status == "draft" else wording("cancelled") if status in _VOID else None,
+        currency=currency,
+        lines=[_line(record, wording, each, currency) for each in main.get("lineItem", ())],
+        totals=_totals(main, wording, currency),
+        notes=[*paragraphs(main.get("paymentTerms")), *paragraphs(main.get("cancelledReason")), *notes_of(main)],
+    )
+
+
+def receipt(record: Record, wording: Wording) -> Sheet:
+    """The receipt of a PaymentReconciliation."""
+    main = record.main
+    value, currency = amount_of(main.get("paymentAmount")) or (Decimal(0), "XXX")
+    number = identifier_of(main) or plain(main.get("id"), 64)
+    facts = [
+        (wording("number"), number),
+        (wording("date"), wording.date(main.get("paymentDate") or main.get("created"))),
+        (wording("method"), concept(main.get("formCode"))),
+        (wording("reference"), plain(main.get("paymentIdentifier", {}).get("value"), 80)),
+    ]
+    lines = []
+    for each in main.get("detail", ()):
+        part = amount_of(each.get("amount"))
+        text = _number_of(record, each.get("request")) or concept(each.get("type"))
+        lines.append({"text": text, "date": wording.date(each["date"]) if "date" in each else "", "amount": wording.money(*part) if part else ""})
+    status = main.get("status")
+    return sheet(
+        "receipt",
+        record,
+        wording,
+        heading=wording("receipt"),
+        number=number,
+        on=day_of(main.get("paymentDate"), wording),
+        facts=facts,
+        mark=wording("draft") if status == "draft" else wording("cancelled") if status in _VOID else None,
+        amount=wording.money(value, currency),
+        lines=lines,
+        notes=[*paragraphs(main.get("disposition")), *notes_of(main, "processNote")],
+    )
+
+
+def _currency(main: Json) -> str:
+    found = [amount_of(main.get(name)) for name in ("totalGross", "totalNet")]
+    found += [amount_of(part.get("amount")) for line in main.get("lineItem", ()) for part in line.get("priceComponent", ())]
+    return next((each[1] for each in found if each is not None), "XXX")
+
+
+def _number_of(record: Record, reference: Any) -> str:
+    """The number of the Invoice that a Reference leads to, else what it is called."""
+    found = record.of(reference)
+    return (identifier_of(found, NUMBER) if found is not None else "") or record.named(reference)
+
+
+def _line(record: Record, wording: Wording, item: Json, currency: str) -> dict[str, Any]:
+    parts = item.get("priceComponent", ())
+    charge = record.of(item.get("chargeItemReference")) or {}
+    text = concept(item.get("chargeItemCodeableConcept")) or concept(charge.get("code")) or record.named(item.get("chargeItemReference"))
+    net, tax = _sums(parts)
+    performed = charge.get("occurrenceDateTime") or charge.get("occurrencePeriod", {}).get("start") or charge.get("enteredDate")
+    rates = dict.fromkeys(wording.percent(Decimal(part["factor"])) for part in parts if part.get("type") == "tax" and "factor" in part)
+    return {
+        "text": text,
+        "details": list(_details(parts, wording, currency)),
+        "date": wording.date(performed) if performed else "",
+        "quantity": quantity(charge.get("quantity"), wording),
+        "net": wording.amount(net, currency),
+        "rate": wording.joined(rates) or (wording.amount(tax, currency) if tax else ""),
+        "gross": wording.amount(net + tax, currency),
+    }
+
+
+def _sums(parts: Sequence[Json]) -> tuple[Decimal, Decimal]:
+    """Net and tax of a line. Discounts and deductions take off what the base is, whichever sign they are written with."""
+    values = [(part.get("type"), found[0]) for part in parts if (found := amount_of(part.get("amount"))) is not None]
+    is_negative = sum((value for kind, value in values if kind == "base"), Decimal(0)) < 0
+    net = sum((_signed(str(kind), value, is_negative=is_negative) for kind, value in values if kind in _SIGNS), Decimal(0))
+    return net, sum((value for kind, value in values if kind == "tax"), Decimal(0))
+
+
+def _signed(kind: str, value: Decimal, *, is_negative: bool) -> Decimal:
+    if _SIGNS[kind] > 0:
+        return value
+    return abs(value) if is_negative else -abs(value)
+
+
+def _details(parts: Sequence[Json], wording: Wording, currency: str) -> Iterator[str]:
+    """What a line is made of, where it is more than a price and a tax."""
+    if all(part.get("type") in ("base", "tax") for part in parts):
+        return
+    is_negative = any(part.get("type") == "base" and (found := amount_of(part.get("amount"))) is not None and found[0] < 0 for part in parts)
+    for part in parts:
+        kind, found = str(part.get("type")), amount_of(part.get("amount"))
+        if found is None or kind == "tax" or not wording.has(kind):
+            continue
+        name = wording.joined((wording(kind), concept(part.get("code"))))
+        value = _signed(kind, found[0], is_negative=is_negative) if kind in _SIGNS else found[0]
+        rate = f" ({wording.percent(Decimal(part['factor']))})" if "factor" in part else ""
+        yield f"{name}{rate}: {wording.amount(value, currency)}"
+
+
+def _totals(main: Json, wording: Wording, currency: str) -> list[dict[str, Any]]:
+    rows: list[tuple[str, Decimal, bool]] = []
+    net, gross = amount_of(main.get("totalNet")), amount_of(main.get("totalGross"))
+    taxes = list(_taxes(main, wording))
+    if net is not None and (taxes or gross is None or net[0] != gross[0]):
+        rows.append((wording("net"), net[0], False))
+    rows += [(name, value, False) for name, value in taxes]
+    if gross is not None:
+        rows.append((wording("gross"), gross[0], True))
+    parts = (part for each in main.get("extension", ()) if str(each.get("url")).endswith(BALANCE) for part in each.get("extension", ()))
+    balance = {str(part.get("url")): found[0] for part in parts if (found := amount_of(part.get("valueMoney"))) is not None}
+    if balance.get("paid") or balance.get("credited"):
+        rows += [(wording(name), -balance[name], False) for name in ("paid", "credited") if balance.get(name)]
+        rows.append((wording("due"), balance.get("due", Decimal(0)), True))
+    return [
+        {"name": name, "amount": wording.money(value, currency) if strong else wording.amount(value, currency), "strong": strong}
+        for name, value, strong in rows
+    ]
+
+
+def _taxes(main: Json, wording: Wording) -> Iterator[tuple[str, Decimal]]:
+    """Tax by rate: as the invoice sums it up, else summed over its lines."""
+    stated = [part for part in main.get("totalPriceComponent", ()) if part.get("type") == "tax"]
+    parts = stated or [part for line in main.get("lineItem", ()) for part in line.get("priceComponent", ()) if part.get("type") == "tax"]
+    sums: dict[str, Decimal] = {}
+    for part in parts:
+        rate = wording.percent(Decimal(part["factor"])) if "factor" in part else ""
+        name = " ".join(text for text in (concept(part.get("code")) or wording("tax"), rate) if text)
+        found = amount_of(part.get("amount"))
+        if found is not None:
+            sums[name] = sums.get(name, Decimal(0)) + found[0]
+    yield from sums.items()

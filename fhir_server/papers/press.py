@@ -1,0 +1,90 @@
+"""Sheets to PDF: pages set by Typst from the templates of this package. https://typst.app/docs/reference/pdf/
+
+A sheet is JSON that the template reads as values: no text of it is ever parsed as markup. Figures: docs/decisions/0036-papers-by-typst.md
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final, Literal
+
+import segno
+
+from fhir_server.outcome import Outcome
+
+Paper = Literal["a4", "letter"]
+PAPERS: Final[tuple[Paper, ...]] = ("a4", "letter")
+MAX_ROWS: Final = 2_000
+"""Rows of one paper: about forty pages."""
+_LARGE: Final = 40
+_FORGOTTEN: Final = 11
+
+_STANDARDS: Final[list[Any]] = ["a-2a", "ua-1"]
+_LESS: Final[list[Any]] = ["1.7"]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a sheet is printed: on which paper, as a copy or not, when, and what its QR code leads to, if it has one.
+
+    The same sheet with the same look gives the same bytes.
+    """
+
+    at: datetime
+    paper: Paper = "a4"
+    copy: bool = False
+    link: str | None = None
+
+
+def press(sheet: dict[str, Any], look: Look) -> bytes:
+    """The PDF of a sheet: tagged, with its title and language, all fonts in it; PDF/UA-1 and PDF/A-2a where the fonts have all of its characters.
+
+    What they do not have is printed as a box. Takes some 20 ms of one core for a page. Raises Outcome `too-costly` beyond MAX_ROWS.
+    """
+    import typst  # noqa: PLC0415 - 7 MB of memory, for processes that print
+
+    rows = sum(len(value) for value in sheet.values() if isinstance(value, list))
+    if rows > MAX_ROWS:
+        raise Outcome("too-costly", f"A paper has {MAX_ROWS:,} rows at the most, and this one would have {rows:,}")
+    data = {**sheet, "paper": "us-letter" if look.paper == "letter" else "a4", "is_copy": look.copy, "qr": _qr(look.link)}
+    folder = files(__package__)
+    asked: dict[str, Any] = {
+        "root": str(folder.joinpath("templates")),
+        "font_paths": _fonts(),
+        "ignore_system_fonts": True,
+        "format": "pdf",
+        "sys_inputs": {"data": json.dumps(data, ensure_ascii=False)},
+        "timestamp": int(look.at.timestamp()),
+    }
+    main = str(folder.joinpath("templates", f"{sheet['kind']}.typ"))
+    try:
+        made: bytes = typst.compile(main, pdf_standards=_STANDARDS, **asked)
+    except typst.TypstError as error:
+        if not str(error).startswith("PDF/"):
+            raise
+        # Both standards refuse a character that no font has.
+        made = typst.compile(main, pdf_standards=_LESS, **asked)
+    if rows > _LARGE:
+        # Typst keeps what it has set until it was not needed in ten papers: 500 MB after ten of 1,000 rows.
+        for _ in range(_FORGOTTEN):
+            typst.compile(b"", font_paths=_fonts(), ignore_system_fonts=True, format="pdf")
+    return made
+
+
+@cache
+def _fonts() -> Any:
+    import typst  # noqa: PLC0415 - see press
+
+    # Those of the machine would make another paper on each; those that Typst brings along have what ours lack.
+    return typst.Fonts(include_system_fonts=False, include_embedded_fonts=True, font_paths=[str(files(__package__).joinpath("fonts"))])
+
+
+def _qr(link: str | None) -> list[str] | None:
+    """The modules of a QR code, a text of 0 and 1 for each row."""
+    if link is None:
+        return None
+    return ["".join("1" if dark else "0" for dark in row) for row in segno.make(link, error="m", micro=False).matrix]

@@ -1,0 +1,96 @@
+"""What speaks against a medicine: an allergy, the same twice, two that do not go together.
+
+`data/interactions.csv` has pairs of groups of the ATC with what happens where both are taken. It is a short list of what does most harm, and no
+substitute for a service that knows all medicines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Final, Literal, NamedTuple
+
+from .substances import Substance, read_rows
+
+Kind = Literal["allergy", "duplicate", "interaction"]
+Severity = Literal["high", "moderate"]
+
+_CROSSED: Final = (("J01C", "J01D", "moderate"),)
+"""Groups of which one may harm those who are allergic to the other."""
+_SAME_GROUP: Final = 5
+"""Characters of an ATC code that two medicines for the same share, as C10AA."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A medicine that somebody takes, or what they are allergic to: a reference to where that is said, and what it is."""
+
+    reference: str
+    substance: Substance
+
+
+class Caution(NamedTuple):
+    """One thing that speaks against a medicine, because of what `reference` says."""
+
+    kind: Kind
+    severity: Severity
+    text: str
+    reference: str
+
+
+class _Pair(NamedTuple):
+    one: str
+    other: str
+    severity: Severity
+    effect: str
+
+
+def cautions(prescribed: Substance, allergies: Iterable[Taken], others: Iterable[Taken]) -> list[Caution]:
+    """All that speaks against a medicine, allergies first."""
+    return [*_allergic(prescribed, allergies), *_together(prescribed, list(others))]
+
+
+def _allergic(prescribed: Substance, allergies: Iterable[Taken]) -> Iterator[Caution]:
+    for allergy in allergies:
+        if prescribed.shares(allergy.substance):
+            text = f"{prescribed.text}: an allergy to {allergy.substance.text} is recorded"
+            yield Caution("allergy", "high", text, allergy.reference)
+        elif crossed := _crossed(prescribed, allergy.substance):
+            text = f"{prescribed.text}: may harm those who are allergic to {allergy.substance.text}, as is recorded"
+            yield Caution("allergy", crossed, text, allergy.reference)
+
+
+def _crossed(prescribed: Substance, allergy: Substance) -> Severity | None:
+    for one, other, severity in _CROSSED:
+        if (prescribed.is_of(one) and allergy.is_of(other)) or (prescribed.is_of(other) and allergy.is_of(one)):
+            return "high" if severity == "high" else "moderate"
+    return None
+
+
+def _together(prescribed: Substance, others: Iterable[Taken]) -> Iterator[Caution]:
+    for other in others:
+        if prescribed.shares(other.substance):
+            yield Caution("duplicate", "high", f"{prescribed.text}: {other.substance.text} is prescribed already", other.reference)
+        elif {group[:_SAME_GROUP] for group in _exact(prescribed)} & {group[:_SAME_GROUP] for group in _exact(other.substance)}:
+            text = f"{prescribed.text}: {other.substance.text}, which does the same, is prescribed already"
+            yield Caution("duplicate", "moderate", text, other.reference)
+        for pair in _pairs():
+            if _is_pair(prescribed, other.substance, pair):
+                text = f"{prescribed.text} with {other.substance.text}: {pair.effect}"
+                yield Caution("interaction", pair.severity, text, other.reference)
+                break
+
+
+def _exact(of: Substance) -> Iterator[str]:
+    return (group for group in of.groups if len(group) >= _SAME_GROUP)
+
+
+def _is_pair(one: Substance, other: Substance, pair: _Pair) -> bool:
+    return (one.is_of(pair.one) and other.is_of(pair.other)) or (one.is_of(pair.other) and other.is_of(pair.one))
+
+
+@cache
+def _pairs() -> tuple[_Pair, ...]:
+    rows = read_rows("interactions.csv")
+    return tuple(_Pair(row["one"], row["other"], "high" if row["severity"] == "high" else "moderate", row["effect"]) for row in rows)

@@ -1,0 +1,206 @@
+"""What the queue has to do with a write, by whatever door it came, and in its own transaction.
+
+Entries follow their Encounters, moves of status are held to the queue's table, and a vital sign that is a red flag makes whoever waits an emergency.
+
+https://hl7.org/fhir/R4/encounter.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from fhir_server import fhirjson
+from fhir_server.outcome import Outcome
+from fhir_server.search import Grant, Registry
+from fhir_server.search.params.reference import ABSOLUTE, locate
+from fhir_server.settings import CANON
+
+from . import queue
+from .content import instant
+from .database import Connection
+from .ops import Create, Op, Resource
+from .plan import Current, Target, Writer
+from .queue import Entry, Happened, State
+from .red_flags import flagged
+
+PRIORITY: Final = f"{CANON}/StructureDefinition/queue-priority"
+ZONE: Final = f"{CANON}/CodeSystem/queue-zone"
+EMERGENCY: Final = "emergency"
+MOVES: Final[Mapping[str, tuple[str, ...]]] = {
+    "planned": ("arrived", "cancelled"),
+    "arrived": ("triaged", "in-progress", "cancelled"),
+    "triaged": ("in-progress", "cancelled"),
+    "in-progress": ("onleave", "finished", "cancelled"),
+    "onleave": ("in-progress", "finished", "cancelled"),
+}
+"""Which status of an Encounter may follow which while it stands in a queue; `entered-in-error` may always."""
+STATUSES: Final[Mapping[State, frozenset[str]]] = {
+    # Who was sent on to another queue waits within a visit.
+    "waiting": frozenset({"arrived", "triaged", "in-progress", "onleave"}),
+    "called": frozenset({"arrived", "triaged", "in-progress", "onleave"}),
+    "in-service": frozenset({"in-progress"}),
+    "paused": frozenset({"onleave"}),
+    "ended": frozenset({"finished", "cancelled", "entered-in-error", "in-progress", "onleave", "arrived", "triaged"}),
+}
+_BECOMES: Final[Mapping[str, State]] = {"in-progress": "in-service", "onleave": "paused"}
+_ENDS: Final = {"finished": "completed", "cancelled": "left", "entered-in-error": "entered in error"}
+_SYSTEM: Final = "system"
+_PARTICIPANT: Final = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
+BY_SERVER: Final = -2
+"""In place of an op's number: a write that follows of another, and whose rights are not asked for."""
+_CURRENT: Final = """
+SELECT r.rid, r.version, r.updated, v.body, r.vid FROM resource r JOIN resource_version v USING (vid)
+WHERE r.type = %s AND r.id = %s AND NOT r.deleted FOR NO KEY UPDATE OF r
+"""
+
+
+def zone_of(resource: Mapping[str, Any]) -> str | None:
+    """The code of the zone in a resource's queue-priority."""
+    for each in resource.get("extension", ()):
+        if each.get("url") == PRIORITY:
+            parts = {part.get("url"): part for part in each.get("extension", ())}
+            codings = parts.get("zone", {}).get("valueCodeableConcept", {}).get("coding", ())
+            return next((coding.get("code") for coding in codings if coding.get("system") == ZONE), None)
+    return None
+
+
+def place_of(resource: Mapping[str, Any], registry: Registry) -> str | None:
+    """The id of the Location where an Encounter is now: the last of its places that is not over."""
+    for each in reversed(resource.get("location", ())):
+        if each.get("status") != "completed" and "end" not in each.get("period", {}):
+            return _local(each.get("location"), registry, "Location")
+    return None
+
+
+def priority(zone: str, at: datetime, basis: str, by: str | None = None, reason: str | None = None, due: datetime | None = None) -> dict[str, Any]:
+    """The extension queue-priority."""
+    parts: list[dict[str, Any]] = [
+        {"url": "zone", "valueCodeableConcept": {"coding": [{"system": ZONE, "code": zone}]}},
+        {"url": "assignedAt", "valueInstant": instant(at)},
+        {"url": "basis", "valueCode": basis},
+    ]
+    if by is not None:
+        parts.append({"url": "assignedBy", "valueReference": {"reference": by}})
+    if reason is not None:
+        parts.append({"url": "reason", "valueCodeableConcept": {"text": reason}})
+    if due is not None:
+        parts.append({"url": "reassessDue", "valueInstant": instant(due)})
+    return {"url": PRIORITY, "extension": parts}
+
+
+def with_priority(resource: Resource, extension: dict[str, Any]) -> Resource:
+    """The resource with this queue-priority in place of any other."""
+    return {**resource, "extension": [*(each for each in resource.get("extension", ()) if each.get("url") != PRIORITY), extension]}
+
+
+def concerns(ops: Iterable[Op]) -> bool:
+    """Whether some op brings a vital sign that is a red flag."""
+    return any(isinstance(op, Create) and "encounter" in op.resource and flagged(op.resource) is not None for op in ops)
+
+
+def follow(connection: Connection, registry: Registry, targets: Sequence[Target], grant: Grant, at: datetime) -> set[str]:
+    """Brings entries to what their Encounters are to be; the ids of those that stand in a queue, whose moves have been looked at.
+
+    One statement where Encounters change, none where none do. An operation of the queue has moved the entry already: then the two only have to agree.
+    Raises Outcome `business-rule` for a move that is not in the table.
+    """
+    changed = {target.id: target for target in targets if target.type == "Encounter" and target.current is not None}
+    held: set[str] = set()
+    for entry, is_ours in queue.entries(connection, list(changed)) if changed else ():
+        target = changed[entry.encounter]
+        if is_ours:
+            assert target.resource is None or target.resource["status"] in STATUSES[entry.state]
+        elif entry.state == "ended":
+            continue
+        else:
+            _bring(connection, registry, entry, target, Happened("", at, grant.actor))
+        held.add(entry.encounter)
+    return held
+
+
+def _bring(connection: Connection, registry: Registry, entry: Entry, target: Target, by: Happened) -> None:
+    resource, current = target.resource, target.current
+    if resource is None:
+        queue.save(connection, queue.ended(entry, "deleted", by.at), replace(by, event="deleted"))
+        return
+    before = fhirjson.loads(current.body.encode()) if current is not None and current.body is not None else {}
+    old, new = str(before.get("status")), str(resource.get("status"))
+    after = entry
+    if new != old:
+        if new not in MOVES.get(old, ()) and new != "entered-in-error":
+            said = " or ".join((*MOVES.get(old, ()), "entered-in-error"))
+            raise Outcome(
+                "business-rule", f"An Encounter in a queue that is {old} cannot become {new}: it may become {said}", expression="Encounter.status"
+            )
+        after = _at(after, new, by.at)
+    zone, place = zone_of(resource), place_of(resource, registry)
+    if zone is not None and zone != after.zone and zone != zone_of(before):
+        after = replace(after, zone=zone, assigned=by.at)
+    if place is not None and place != place_of(before, registry):
+        after = replace(after, location=place)
+    after = replace(after, patient=_local(resource.get("subject"), registry, "Patient") or after.patient)
+    if after != entry:
+        queue.save(connection, after, replace(by, event=f"encounter {new}"), entry.location)
+
+
+def raised(writer: Writer, connection: Connection, targets: Sequence[Target], at: datetime) -> list[Target]:
+    """The Encounters, with their Provenance, of those who wait and of whom a red flag is written: they are emergencies from then on.
+
+    Three statements for each where there are red flags, none without. An Encounter that is written anyway is changed where it stands.
+    """
+    why: dict[str, str] = {}
+    for target in targets:
+        if target.type == "Observation" and target.resource is not None and (said := flagged(target.resource)) is not None:
+            identity = _local(target.resource.get("encounter"), writer.registry, "Encounter")
+            if identity is not None:
+                why.setdefault(identity, said)
+    there = {target.id: target for target in targets if target.type == "Encounter"}
+    found: list[Target] = []
+    for identity, reason in sorted(why.items()):
+        own = there.get(identity) or _locked(writer, connection, identity, at)
+        if own is None or own.current is None or own.resource is None:
+            continue
+        for entry, _ in queue.entries(connection, [identity]):
+            if entry.state in {"waiting", "called"} and entry.zone != EMERGENCY:
+                own.resource = with_priority(own.resource, priority(EMERGENCY, at, "auto", reason=reason))
+                queue.save(connection, replace(entry, zone=EMERGENCY, assigned=at), Happened("raise", at, _SYSTEM, reason))
+                found += [own] if identity not in there else []
+                found.append(Target(BY_SERVER, "Provenance", writer.new_id(), "P", resource=_provenance(own, reason, at)))
+    return found
+
+
+def _locked(writer: Writer, connection: Connection, identity: str, at: datetime) -> Target | None:
+    rows = connection.execute(_CURRENT, (writer.dictionary.types["Encounter"], identity)).fetchall()
+    for rid, version, updated, body, vid in rows:
+        current = Current(rid, version, deleted=False, updated=updated, body=body, vid=vid)
+        later = max(at, updated + timedelta(milliseconds=1))
+        return Target(BY_SERVER, "Encounter", identity, "U", rid, version + 1, later, current, fhirjson.loads(body.encode()))
+    return None
+
+
+def _provenance(target: Target, reason: str, at: datetime) -> Resource:
+    return {
+        "resourceType": "Provenance",
+        "target": [{"reference": f"Encounter/{target.id}/_history/{target.version}"}],
+        "recorded": instant(at),
+        "activity": {"coding": [{"system": f"{CANON}/CodeSystem/clinic-act", "code": "triage"}]},
+        "reason": [{"text": reason}],
+        "agent": [{"type": {"coding": [{"system": _PARTICIPANT, "code": "performer"}]}, "who": {"display": _SYSTEM}}],
+    }
+
+
+def _at(entry: Entry, status: str, at: datetime) -> Entry:
+    if status in _ENDS:
+        return queue.ended(entry, _ENDS[status], at)
+    return queue.moved(entry, _BECOMES.get(status, entry.state), at)
+
+
+def _local(reference: Any, registry: Registry, wanted: str) -> str | None:
+    text = reference.get("reference") if isinstance(reference, dict) else None
+    found = locate(text, registry.context) if isinstance(text, str) and text and not text.startswith("#") else None
+    if found is None or found[1] == ABSOLUTE or registry.type_name(found[1]) != wanted:
+        return None
+    return found[0]

@@ -1,0 +1,7 @@
+"""The whole application over a real database, as the tests of interactions have it."""
+
+from __future__ import annotations
+
+from tests.interactions.conftest import fhir, make_fhir
+
+__all__ = ["fhir", "make_fhir"]

@@ -1,0 +1,162 @@
+"""Messages to people through real workers: how soon, how often, and after a death."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from email import message_from_bytes
+from email.message import Message as Mail
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import psycopg
+import pytest
+from aiosmtpd.controller import Controller
+
+from fhir_server.search import SYSTEM, Grant
+from fhir_server.store import Store
+from fhir_server.store.ops import Put
+
+PROGRAM = Path(sys.executable).with_name("fhir-server")
+DESK = Grant("staff@clinic", SYSTEM.roles, SYSTEM.scopes)
+Start = Callable[[], "subprocess.Popen[bytes]"]
+
+
+class Sink:
+    """A mail server; `held` holds its answers back."""
+
+    def __init__(self) -> None:
+        self.got: list[Mail] = []
+        self.held = threading.Event()
+        self.held.set()
+        listening = socket.create_server(("127.0.0.1", 0))
+        self.port = listening.getsockname()[1]
+
+        class Mails(Controller):
+            def _create_server(self) -> Any:
+                return self.loop.create_server(self._factory_invoker, sock=listening)
+
+        self.controller = Mails(self, hostname="127.0.0.1", port=self.port)
+        self.controller.start()
+
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802 - the library's name
+        self.got.append(message_from_bytes(envelope.content))
+        await asyncio.to_thread(self.held.wait)
+        return "250 taken"
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    made = Sink()
+    yield made
+    made.held.set()
+    until(lambda: not asyncio.all_tasks(made.controller.loop))
+    made.controller.stop()
+
+
+@pytest.fixture
+def store(fresh_database: Callable[[], str]) -> Iterator[Store]:
+    made = Store(fresh_database(), zone=ZoneInfo("UTC"), connections=3)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def start(store: Store, sink: Sink, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    made: list[subprocess.Popen[bytes]] = []
+    environ = {name: value for name, value in os.environ.items() if name != "BROKER_URL"}
+    environ |= {"DATABASE_URL": store.url, "JWT_SECRET": "x" * 32, "CLINIC_TIMEZONE": "UTC", "SMTP_URL": f"smtp://127.0.0.1:{sink.port}"}
+
+    def begin(name: str = "worker") -> subprocess.Popen[bytes]:
+        with (tmp_path / f"{name}-{len(made)}.log").open("wb") as log:
+            made.append(subprocess.Popen([PROGRAM, name, "--data", tmp_path / "data"], env=environ, stderr=log, cwd=tmp_path))
+        return made[-1]
+
+    yield begin
+    for process in made:
+        process.kill()
+        process.wait()
+
+
+def until(reached: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def are_up(store: Store, workers: int) -> bool:
+    with psycopg.connect(store.url) as connection:
+        row = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'fhir-server outbox'").fetchone()
+    return row == (workers,)
+
+
+def states(store: Store) -> list[str]:
+    with psycopg.connect(store.url) as connection:
+        rows = connection.execute("SELECT state FROM message WHERE event = 'booked' ORDER BY id").fetchall()
+    return [state for (state,) in rows]
+
+
+def book(store: Store, count: int = 1) -> None:
+    for _ in range(count):
+        patient, start = uuid.uuid4().hex, store.clock() + timedelta(days=4)
+        person = {"resourceType": "Patient", "id": patient, "telecom": [{"system": "email", "value": f"{patient}@example.org"}]}
+        appointment = {
+            "resourceType": "Appointment",
+            "id": patient,
+            "status": "booked",
+            "start": start.isoformat(),
+            "end": (start + timedelta(minutes=20)).isoformat(),
+            "participant": [{"actor": {"reference": f"Patient/{patient}"}, "status": "accepted"}],
+        }
+        store.transact([Put(person, patient), Put(appointment, patient)], DESK)
+
+
+def test_a_booking_is_in_the_letter_box_within_seconds_and_in_the_record_after(store: Store, sink: Sink, start: Start) -> None:
+    worker = start()
+    until(lambda: are_up(store, 1))
+    book(store)
+    begun = time.monotonic()
+    until(lambda: len(sink.got) == 1)
+    assert time.monotonic() - begun < 10
+    until(lambda: states(store) == ["sent"])
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(15) == 0
+
+
+def test_a_worker_that_is_killed_while_it_sends_loses_nothing_and_the_mail_can_be_told(
+    store: Store, sink: Sink, start: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    sink.held.clear()
+    first = start()
+    until(lambda: are_up(store, 1))
+    book(store)
+    until(lambda: len(sink.got) == 1)
+    assert states(store) == ["sending"]
+    first.kill()
+    first.wait()
+    sink.held.set()
+    start("scheduler")
+    start()
+    until(lambda: states(store) == ["sent"])
+    assert len(sink.got) == 2
+    assert len({mail["Message-ID"] for mail in sink.got}) == 1
+
+
+def test_two_workers_send_each_message_once(store: Store, sink: Sink, start: Start) -> None:
+    start()
+    start()
+    until(lambda: are_up(store, 2))
+    book(store, 30)
+    until(lambda: states(store) == ["sent"] * 30)
+    assert len(sink.got) == len({mail["To"] for mail in sink.got}) == 30

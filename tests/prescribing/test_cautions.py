@@ -1,0 +1,83 @@
+"""What speaks against a medicine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fhir_server.prescribing import Caution, Substance, Taken, cautions, substance
+from fhir_server.prescribing.substances import ATC, RXNORM
+
+Json = dict[str, Any]
+
+
+def text(words: str) -> Substance:
+    return substance([{"text": words}])
+
+
+def code(system: str, value: str) -> Substance:
+    return substance([{"coding": [{"system": system, "code": value}]}])
+
+
+def found(prescribed: Substance, allergy: Substance | None = None, other: Substance | None = None) -> list[tuple[str, str]]:
+    allergies = [Taken("AllergyIntolerance/1", allergy)] if allergy is not None else []
+    others = [Taken("MedicationRequest/1", other)] if other is not None else []
+    return [(caution.kind, caution.severity) for caution in cautions(prescribed, allergies, others)]
+
+
+@pytest.mark.parametrize(
+    ("medicine", "allergen"),
+    [
+        (text("Amoxicillin 500 mg capsules"), text("Penicillin")),
+        (code(RXNORM, "723"), code(ATC, "J01CA04")),
+        (code(ATC, "J01CA04"), text("allergy to penicillins")),
+        (text("acetaminophen"), text("Paracetamol")),
+        (code("http://example.org/list", "77"), code("http://example.org/list", "77")),
+    ],
+)
+def test_an_allergy_is_found_by_code_by_name_and_by_group(medicine: Substance, allergen: Substance) -> None:
+    assert found(medicine, allergy=allergen) == [("allergy", "high")]
+
+
+def test_a_related_group_is_a_lesser_caution() -> None:
+    assert found(text("cefuroxime 250 mg"), allergy=text("penicillin")) == [("allergy", "moderate")]
+
+
+@pytest.mark.parametrize("allergen", ["peanut", "latex", "ibuprofen"])
+def test_another_allergy_speaks_against_nothing(allergen: str) -> None:
+    assert found(text("amoxicillin"), allergy=text(allergen)) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("warfarin", "ibuprofen"), ("simvastatin", "clarithromycin"), ("sildenafil", "glyceryl trinitrate spray"), ("lisinopril", "spironolactone")],
+)
+def test_what_does_not_go_together_is_found_either_way(one: str, other: str) -> None:
+    assert ("interaction", "high") in found(text(one), other=text(other))
+    assert ("interaction", "high") in found(text(other), other=text(one))
+
+
+def test_the_same_and_what_does_the_same_are_duplicates() -> None:
+    assert found(text("atorvastatin 20 mg"), other=code(RXNORM, "83367")) == [("duplicate", "high")]
+    assert found(text("atorvastatin"), other=text("simvastatin")) == [("duplicate", "moderate")]
+
+
+def test_a_caution_says_what_and_where() -> None:
+    (only,) = cautions(text("Amoxicillin"), [Taken("AllergyIntolerance/9", text("Penicillin"))], [])
+    assert only == Caution("allergy", "high", "Amoxicillin: an allergy to Penicillin is recorded", "AllergyIntolerance/9")
+
+
+@given(st.text(max_size=300), st.text(max_size=300))
+def test_any_text_is_read(one: str, other: str) -> None:
+    assert set(found(text(one), allergy=text(other))) <= {("allergy", "high"), ("allergy", "moderate")}
+
+
+@given(
+    st.sampled_from(["warfarin", "digoxin", "lithium", "penicillin", "", "water"]), st.sampled_from(["ibuprofen", "verapamil", "amoxicillin", "salt"])
+)
+def test_interactions_are_mutual(one: str, other: str) -> None:
+    first = {pair for pair in found(text(one), other=text(other)) if pair[0] == "interaction"}
+    assert first == {pair for pair in found(text(other), other=text(one)) if pair[0] == "interaction"}
