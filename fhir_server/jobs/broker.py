@@ -15,7 +15,7 @@ from typing import Any, Final
 from kombu.connection import Connection
 from kombu.transport import TRANSPORT_ALIASES, sqlalchemy
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from fhir_server.settings import NETWORK, Settings, SetupError
 
@@ -69,7 +69,19 @@ def reach(settings: Settings) -> None:
         options = found.get("broker_transport_options")
         with Connection(found["broker_url"], transport_options=options, connect_timeout=5) as connection:  # type: ignore[no-untyped-call]
             connection.ensure_connection(max_retries=1, timeout=5)
-            connection.default_channel.queue_declare("fhir-server", durable=True, auto_delete=False)
+            _declare(connection)
     except Exception as error:  # noqa: BLE001 - each transport has errors of its own
         name = "BROKER_URL" if settings.broker_url is not None else "the database"
         raise SetupError(f"the broker does not answer ({type(error).__name__}); see that it runs, and that {name} is right") from None
+
+
+def _declare(connection: Connection) -> None:
+    for is_last in (False, True):
+        try:
+            connection.default_channel.queue_declare("fhir-server", durable=True, auto_delete=False)  # type: ignore[no-untyped-call]
+        except IntegrityError:
+            # Another process that begins at the same moment has made it; the next look finds it.
+            if is_last:
+                raise
+        else:
+            return

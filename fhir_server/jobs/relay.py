@@ -19,6 +19,7 @@ Consumer = Callable[[Connection, Sequence[Change]], set[Task]]
 LOOK_SECONDS: Final = 5.0
 """How often changes are looked for where nothing has woken the thread."""
 _BUSY_SECONDS: Final = 0.2
+_GATHER_SECONDS: Final = 0.1
 
 _log = logging.getLogger("fhir_server.jobs")
 
@@ -47,8 +48,9 @@ class Relay:
         bell = Bell(self._store.url)
         wait = 0.0
         while not self._leaving.is_set():
-            if wait:
-                bell.wait(wait)
+            if wait and bell.wait(wait):
+                # What comes in the meantime goes along: a laboratory sends hundreds of results a second.
+                self._leaving.wait(_GATHER_SECONDS)
             # A list: each of them has its turn, whatever became of the one before.
             busy = [self._serve(name, consumer) for name, consumer in self._consumers.items() if not self._leaving.is_set()]
             wait = _BUSY_SECONDS if any(busy) else LOOK_SECONDS

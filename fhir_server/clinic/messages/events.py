@@ -31,6 +31,8 @@ EVENTS: Final = {
 """With what each means."""
 
 OF_APPOINTMENTS: Final = frozenset({"booked", "validated", "declined", "moved", "cancelled", "reminder", "offered", "leave"})
+OF_THE_RECORD: Final = frozenset({"result-released", "prescription-ready"})
+"""News for those who look at their record here: whoever has given no address, or wants none, has not missed an appointment by them."""
 ENDING: Final = frozenset({"declined", "cancelled"})
 AT_ONCE: Final = frozenset({"called", "nearly-your-turn"})
 """Those whose people are in the clinic: quiet hours are not for them."""

@@ -41,8 +41,7 @@ class Messages:
 
     def hear(self, connection: Connection, changes: Sequence[Change]) -> set[tuple[str, str]]:
         """Turns changes into planned messages; the tasks that are to follow."""
-        self._planner.hear(connection, changes)
-        return {(SEND, "due")}
+        return {(SEND, "due")} if self._planner.hear(connection, changes) else set()
 
     def send(self) -> None:
         """Sends what is due, and brings the record to what became of it. Raises Outcome `unavailable`."""

@@ -58,8 +58,8 @@ class Planner:
         self._choices = choices
         self._zone = zone
 
-    def hear(self, connection: Connection, changes: Sequence[Change]) -> None:
-        """Plans what some changes mean, and takes back what they make void. About eight statements, however many the changes."""
+    def hear(self, connection: Connection, changes: Sequence[Change]) -> bool:
+        """Plans what some changes mean, and takes back what they make void; whether there was something. About eight statements for all of them."""
         now, rules = self._store.clock(), rules_of(self._store, connection)
         with self._store.latest(SYSTEM) as db:
             found = db.versions([(each.type, each.resource, number) for each in changes for number in (each.version, each.version - 1) if number > 0])
@@ -68,7 +68,9 @@ class Planner:
             patients = {each.id: _content(each) for each in db.read_many([("Patient", name) for name in {one.patient for one in told}])}
         rows.void(connection, sorted(void), now)
         choices = self._choices.of(connection, patients)
-        rows.plan(connection, self._planned(told, patients, choices, rules, now), now)
+        planned = list(self._planned(told, patients, choices, rules, now))
+        rows.plan(connection, planned, now)
+        return bool(planned or void)
 
     def _gathered(
         self, db: Snapshot, changes: Sequence[Change], found: Mapping[Any, Version], selves: Mapping[str, str], rules: Rules
@@ -170,7 +172,7 @@ class Planner:
             if patient is None or not is_alive(patient):
                 continue
             reached = recipient(patient, choices[each.patient], now, self._zone)
-            if not reached.channels and each.event != "reminder":
+            if not reached.channels and each.event not in events.OF_THE_RECORD | {"reminder"}:
                 yield _new(each, "email", now, "no-address" if reached.welcome else "not-wanted")
             for channel in reached.channels:
                 # A version's time may be a little ahead of the clock.
