@@ -24,7 +24,7 @@ _BUSY: Final = 0.6
 """The share of the day that is booked."""
 _LATE: Final = timedelta(minutes=75)
 """Those whose time was longer ago have been seen."""
-_WALKED_IN: Final = (("emergency", 4), ("follow-up", 38), ("regular", 55), ("regular", 31), ("regular", 12), ("regular", 3))
+_WALKED_IN: Final = (("emergency", 4), ("follow-up", 38), ("regular", 55), ("regular", 31), ("follow-up", 9), ("regular", 12), ("regular", 3))
 """Zones, and how many minutes ago they have come."""
 _RESULTS: Final = ("registered", "preliminary", "final")
 _REASONS: Final = {"emergency": "Chest pain", "follow-up": "Change of dressing", "regular": "Sore throat"}
@@ -73,7 +73,7 @@ class Today:
         doctors = [doctor for doctor in DOCTORS if doctor.location == location][:2]
         for number, doctor in enumerate(doctors):
             at = self._now - timedelta(minutes=2 - number)
-            commit = self._do(store, at, call_next, location, f"Practitioner/{doctor.id}", f"Room {number + 1}")
+            commit = self._do(store, at, call_next, location, f"Practitioner/{doctor.id}", str(number + 1))
             called = commit.written[0].version if commit is not None else None
             if called is not None and number == 0:
                 self._do(store, at + timedelta(minutes=1), happen, called.id, "start")
