@@ -58,17 +58,27 @@ def pay(store: Store, act: Act, identity: str, paid: Paid) -> Commit:
         invoice = ledger.locked(store, connection, db, act, identity)
         ledger.opened(invoice)
         found = ledger.balance(connection, invoice)
-        amount = _amount(paid, found)
-        number = new_id()
-        entry = ledger.Entry("payment", amount, found.currency, f"PaymentReconciliation/{number}")
-        made = _reconciliation(store, number, invoice, amount, found.currency, paid.method, "payment")
-        if paid.tendered is not None:
-            made["extension"].append(_tendered(paid.tendered, amount, found.currency))
-        if paid.reference:
-            made["paymentIdentifier"] = {"value": paid.reference}
-        return [Put(made, number, absent=True), ledger.post(store, connection, act, invoice, [entry])]
+        return receive(store, connection, act, invoice, replace(paid, amount=_amount(paid, found), currency=found.currency))
 
     return carry_out(store, act, prepare)
+
+
+def receive(store: Store, connection: Connection, act: Act, invoice: Resource, paid: Paid) -> list[Op]:
+    """Takes a payment of an Invoice that the transaction has locked, with its amount and currency: the ops, the PaymentReconciliation first.
+
+    Raises Outcome `business-rule` for another currency than the invoice's.
+    """
+    amount, currency = paid.amount, paid.currency
+    if amount is None or currency is None:
+        raise ValueError("a payment is received with its amount and currency")
+    number = new_id()
+    entry = ledger.Entry("payment", amount, currency, f"PaymentReconciliation/{number}")
+    made = _reconciliation(store, number, invoice, amount, currency, paid.method, "payment")
+    if paid.tendered is not None:
+        made["extension"].append(_tendered(paid.tendered, amount, currency))
+    if paid.reference:
+        made["paymentIdentifier"] = {"value": paid.reference}
+    return [Put(made, number, absent=True), ledger.post(store, connection, act, invoice, [entry])]
 
 
 def ask_refund(store: Store, act: Act, identity: str, amount: Decimal | None, currency: str | None, tell: Callable[[Request], None]) -> Commit:
