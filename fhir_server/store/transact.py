@@ -19,7 +19,7 @@ from fhir_server.search import Grant
 from fhir_server.search.compartment import compartment_of
 from fhir_server.search.grant import Permission
 
-from . import bills, consents, lifecycle, occupancy, prescriptions, queue_follow, slots, subscribers, timekeeping
+from . import bills, consents, lifecycle, occupancy, prescriptions, queue_follow, report_rows, slots, subscribers, timekeeping
 from .content import stamp
 from .current import apply, hold, load_current
 from .database import Connection
@@ -130,7 +130,13 @@ def _create(writer: Writer, connection: Connection, units: Sequence[Unit]) -> li
             plan_create(writer, part.plan, number, op)
         _relink(part.plan)
         _finish(writer, part.plan, at)
-    _write(writer, connection, parts, at, inside=False)
+    counted = report_rows.changes(writer.registry, (target for part in parts for target in part.plan.targets))
+    if not counted:
+        _write(writer, connection, parts, at, inside=False)
+    else:
+        with connection.transaction():
+            _write(writer, connection, parts, at, inside=True)
+            report_rows.follow(connection, writer.registry, counted)
     return [_commit(part, at) for part in parts]
 
 
@@ -202,6 +208,7 @@ def _follow(writer: Writer, connection: Connection, parts: Sequence[_Part], at: 
         changed = timekeeping.follow(writer, connection, part.plan.targets, beside, part.unit.grant, at)
         subscribers.follow(connection, part.plan.targets, part.unit.grant)
         bills.follow(connection, writer.registry, part.plan.targets)
+        report_rows.follow(connection, writer.registry, report_rows.changes(writer.registry, part.plan.targets))
         # In the caller's name, and by the server's own right.
         _write(writer, connection, [_Part(part.unit, (), part.guard, Plan(changed))], at, inside=True)
         prescriptions.check(
