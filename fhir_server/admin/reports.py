@@ -40,7 +40,7 @@ def _add(report: Report) -> None:
 
     def show(asked: dict[str, Any]) -> Response:
         here = office()
-        today = here.now().astimezone(here.store.registry.zone).date()
+        today = here.store.clock().astimezone(here.store.registry.zone).date()
         last = asked.get("at") or asked.get("end") or today
         first = last if report.of_a_day else asked.get("start") or last - _USUAL
         filters = {name: asked[name] for name in report.filters if name in asked}
@@ -50,7 +50,7 @@ def _add(report: Report) -> None:
         return _table(report, wanted, made) if _wants_table(asked) else answered(_shown(report, wanted, made))
 
     show.__doc__ = f"Show the report {report.name}\n\n{report.meaning}"
-    answering = routes.doc(responses={"200": _TABLE})(routes.response(200, schemas.answer_of(report))(show))
+    answering = routes.doc(responses={200: _TABLE})(routes.response(200, schemas.answer_of(report))(show))
     view = routes.arguments(schemas.query_of(report), location="query")(answering)
     routes.route(f"/reports/{report.name}", endpoint=f"report_{report.name}")(view)
 
@@ -66,7 +66,7 @@ def _shown(report: Report, asked: Asked, made: Made) -> dict[str, Any]:
     days = {"at": asked.last.isoformat()} if report.of_a_day else {"from": asked.first.isoformat(), "to": asked.last.isoformat()}
     names = [column.name for column in made.columns]
     rows, totals = ([dict(zip(names, row, strict=True)) for row in part] for part in (made.rows, made.totals))
-    head = {"report": report.name, "title": report.title, **days, "zone": here.store.registry.zone.key, "made": instant(here.now())}
+    head = {"report": report.name, "title": report.title, **days, "zone": here.store.registry.zone.key, "made": instant(here.store.clock())}
     by = list(asked.by if asked.by is not None else report.usual)
     columns = [_column(column) for column in made.columns]
     return {**head, "by": by, "filters": dict(asked.filters), "columns": columns, "rows": rows, "totals": totals}

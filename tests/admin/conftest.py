@@ -87,6 +87,15 @@ ADDRESSES = (
     ("PATCH", f"{BASE}/scheduling/policies"),
     ("GET", f"{BASE}/scheduling/affected"),
     ("POST", f"{BASE}/billing/templates/preview"),
+    ("GET", f"{BASE}/reports"),
+    ("GET", f"{BASE}/reports/revenue"),
+    ("GET", f"{BASE}/reports/collected"),
+    ("GET", f"{BASE}/reports/receivables"),
+    ("GET", f"{BASE}/reports/waits"),
+    ("GET", f"{BASE}/reports/arrivals"),
+    ("GET", f"{BASE}/reports/utilisation"),
+    ("GET", f"{BASE}/reports/no-shows"),
+    ("GET", f"{BASE}/reports/lab-turnaround"),
 )
 
 
