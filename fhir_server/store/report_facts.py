@@ -136,12 +136,13 @@ def charged_by(charge: Json, registry: Registry) -> Charged:
 
 
 def _lines(invoice: Json, currency: str, net: Decimal, tax: Decimal, registry: Registry) -> Iterable[Line]:
-    for place, item in enumerate(invoice.get("lineItem", ()), 1):
+    items = invoice.get("lineItem", ())
+    for place, item in enumerate(items, 1):
         charge = _local(item.get("chargeItemReference"), registry, {"ChargeItem"}).partition("/")[2] or None
         own_net, own_tax = _price(item, currency)
         net, tax = net - own_net, tax - own_tax
         yield Line(place, own_net, own_tax, charge)
-    if net or tax:
+    if net or tax or not items:
         yield Line(0, net, tax, None)
 
 

@@ -23,17 +23,15 @@ _HEADS: Final = {
 _BUCKETS: Final = (("due_0_30", 0, 30), ("due_31_60", 31, 60), ("due_61_90", 61, 90), ("due_over_90", 91, None))
 
 _REVENUE: Final = """
-WITH {roles},
-i AS (
-    SELECT {heads}l.currency, l.rid, l.credit, sum(l.net) AS net, sum(l.tax) AS tax
-    FROM invoice_line l LEFT JOIN roles ON roles.role = l.doctor
-    WHERE l.day BETWEEN %(first)s AND %(last)s AND (%(currency)s::text IS NULL OR l.currency = %(currency)s)
-        AND (%(practitioner)s::text IS NULL OR coalesce(roles.doctor, l.doctor) = 'Practitioner/' || %(practitioner)s)
-    GROUP BY {groups}l.currency, l.rid, l.credit)
-SELECT {groups}currency, count(*) FILTER (WHERE NOT credit), count(*) FILTER (WHERE credit), sum(net + tax) FILTER (WHERE NOT credit),
-    sum(net + tax) FILTER (WHERE credit), sum(net), sum(tax), sum(net + tax)
-FROM i GROUP BY {groups}currency ORDER BY {groups}currency
+WITH {roles}
+SELECT {heads}l.currency, count(DISTINCT l.rid) FILTER (WHERE NOT credit), count(DISTINCT l.rid) FILTER (WHERE credit),
+    sum(net + tax) FILTER (WHERE NOT credit), sum(net + tax) FILTER (WHERE credit), sum(net), sum(tax), sum(net + tax)
+FROM invoice_line l LEFT JOIN roles ON roles.role = l.doctor
+WHERE l.day BETWEEN %(first)s AND %(last)s AND (%(currency)s::text IS NULL OR l.currency = %(currency)s)
+    AND (%(practitioner)s::text IS NULL OR coalesce(roles.doctor, l.doctor) = 'Practitioner/' || %(practitioner)s)
+GROUP BY {groups}l.currency ORDER BY {groups}l.currency
 """
+"""Invoices are told apart by sorting; by grouping them first it took three times as long."""
 _WHOLE: Final = """
 SELECT {heads}l.currency, count(*) FILTER (WHERE NOT credit), count(*) FILTER (WHERE credit), sum(gross) FILTER (WHERE NOT credit),
     sum(gross) FILTER (WHERE credit), sum(net), sum(gross - net), sum(gross)
@@ -46,14 +44,20 @@ SELECT {heads}l.currency, count(*), sum(l.amount) FILTER (WHERE l.amount > 0), s
 FROM payment_sum l WHERE l.day BETWEEN %(first)s AND %(last)s AND (%(currency)s::text IS NULL OR l.currency = %(currency)s)
 GROUP BY {groups}l.currency ORDER BY {groups}l.currency
 """
-_OWED: Final = """
-WITH e AS (
-    SELECT invoice, coalesce(sum(amount) FILTER (WHERE at < %(end)s AND kind <> 'charge'), 0) AS booked FROM ledger_entry WHERE NOT %(is_now)s
-    GROUP BY invoice),
+_DUE_NOW: Final = """
+o AS (
+    SELECT s.currency, %(last)s - s.day AS age, s.due FROM invoice_sum s
+    WHERE NOT s.credit AND s.due <> 0 AND s.day <= %(last)s AND (%(currency)s::text IS NULL OR s.currency = %(currency)s))
+"""
+_DUE_THEN: Final = """
+e AS (SELECT invoice, coalesce(sum(amount) FILTER (WHERE at < %(end)s AND kind <> 'charge'), 0) AS booked FROM ledger_entry GROUP BY invoice),
 o AS (
     SELECT s.currency, %(last)s - s.day AS age, CASE WHEN e.invoice IS NULL THEN s.due ELSE s.gross + e.booked END AS due
     FROM invoice_sum s LEFT JOIN e ON e.invoice = s.id
-    WHERE NOT s.credit AND s.day <= %(last)s AND (s.due <> 0 OR NOT %(is_now)s) AND (%(currency)s::text IS NULL OR s.currency = %(currency)s))
+    WHERE NOT s.credit AND s.day <= %(last)s AND (%(currency)s::text IS NULL OR s.currency = %(currency)s))
+"""
+_OWED: Final = """
+WITH {dues}
 SELECT currency, count(*) FILTER (WHERE due > 0), sum(due) FILTER (WHERE due > 0 AND age <= 30),
     sum(due) FILTER (WHERE due > 0 AND age BETWEEN 31 AND 60), sum(due) FILTER (WHERE due > 0 AND age BETWEEN 61 AND 90),
     sum(due) FILTER (WHERE due > 0 AND age > 90), sum(due) FILTER (WHERE due > 0), sum(due) FILTER (WHERE due < 0)
@@ -106,8 +110,9 @@ def _collected(desk: Desk) -> tuple[list[Row], list[Row]]:
 
 def _receivables(desk: Desk) -> tuple[list[Row], list[Row]]:
     today = desk.now.astimezone(desk.zone).date()
-    moments = {"end": midnight(desk.asked.last + timedelta(days=1), desk.zone), "is_now": desk.asked.last >= today}
-    found = desk.rows(_OWED, {**desk.arguments, **moments})
+    dues = _DUE_NOW if desk.asked.last >= today else _DUE_THEN
+    end = midnight(desk.asked.last + timedelta(days=1), desk.zone)
+    found = desk.rows(_OWED.format(dues=dues.strip()), {**desk.arguments, "end": end})
     return [_amounts(row, 2) for row in found], []
 
 

@@ -66,7 +66,8 @@ WAITS: Final = Report(
     "Waits by zone",
     "How long those who came on these days waited until they were seen, by Location and by the zone in the extension queue-priority. They were"
     " seen when the first in-progress period of Encounter.statusHistory starts, or, where the status is in-progress, onleave or finished and"
-    f" there is none, when the last arrived or triaged period ends.{_COUNTED} Target and maximum are those of the queue at the Location;"
+    f" there is none, when the last arrived or triaged period ends; a time before they came is none.{_COUNTED}"
+    " Target and maximum are those of the queue at the Location;"
     " emergencies have none.",
     (
         *_PLACE,

@@ -258,7 +258,7 @@ def _lines(world: World, invoice: Json) -> Iterator[Json]:
         doctors = [world.doctor(each["actor"]["reference"]) for each in charge.get("performer", ())]
         template = next(iter(charge.get("definitionCanonical", ())), "")
         yield common | {"net": own[0], "tax": own[1], "template": template, "doctor": next((each for each in doctors if each), "")}
-    if net or tax:
+    if net or tax or not invoice.get("lineItem"):
         yield common | {"net": net, "tax": tax, "template": "", "doctor": ""}
 
 
@@ -300,6 +300,8 @@ def _visits(world: World) -> Iterator[Json]:
         seen = min((datetime.fromisoformat(period["start"]) for status, period in past if status == "in-progress"), default=None)
         if seen is None and encounter["status"] in {"in-progress", "onleave", "finished"}:
             seen = max((datetime.fromisoformat(period["end"]) for period in waits), default=None)
+        if seen is not None and seen < arrived:
+            seen = None
         place = next((each["location"]["reference"].partition("/")[2] for each in encounter.get("location", ())), "")
         zones = [part["valueCodeableConcept"]["coding"][0]["code"] for each in encounter.get("extension", ()) for part in each["extension"]]
         lo = datetime.combine(world.asked.first, time(), world.zone).astimezone(UTC)
