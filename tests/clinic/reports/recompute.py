@@ -132,9 +132,9 @@ def waits(world: World, _by: Sequence[str]) -> tuple[list[Cells], list[Cells]]:
         limits = DEFAULTS.get(of[0]["zone"])
         target, maximum = (limits.target, limits.maximum) if limits else (None, None)
         counts = (len(of), len(waited), sum(each["left"] for each in of))
-        shares = (_share(sum(each <= (target or 0) * 60 for each in waited), len(waited) if target else 0),)
-        shares += (_share(sum(each >= (maximum or 0) * 60 for each in waited), len(waited) if target else 0),)
-        return (*counts, *_percentiles(waited), target, *shares)
+        measured = len(waited) if target else 0
+        within, over = sum(each <= (target or 0) * 60 for each in waited), sum(each >= (maximum or 0) * 60 for each in waited)
+        return (*counts, *_percentiles(waited), target, _share(within, measured), _share(over, measured))
 
     order = {zone: n for n, zone in enumerate(ZONES)}
 
