@@ -28,6 +28,7 @@ from .own_account import OwnAccount
 from .pages import Pages, stylesheet
 from .paper import PaperView
 from .registering import Registering
+from .reports import ReportPages
 from .stopping import Stopping
 from .views import Kit
 
@@ -52,7 +53,7 @@ def blueprint(engine: Engine, settings: Settings, messenger: Messenger, live: Li
     boards = Boards(engine, settings, kit, live, clock)
     web.register_blueprint(boards.for_programs())
     store = engine.store
-    views = (Entrance(kit), Joining(kit, registering), OwnAccount(kit), boards, Stopping(kit, store), PaperView(kit, store))
+    views = (Entrance(kit), Joining(kit, registering), OwnAccount(kit), boards, Stopping(kit, store), PaperView(kit, store), ReportPages(kit, store))
     web.register_blueprint(_pages_blueprint(kit, views))
     return web
 
