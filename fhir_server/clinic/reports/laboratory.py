@@ -55,7 +55,7 @@ TURNAROUND: Final = Report(
     "Laboratory turnaround",
     "How long it took from an order to its result. Counted are DiagnosticReports whose status is final, amended, corrected or appended, by the"
     " day of DiagnosticReport.issued in the clinic's zone; the time counts from the earliest authoredOn of the ServiceRequests in basedOn, or"
-    " with `by=collected` from the earliest collection.collectedDateTime (or start of collectedPeriod) of the Specimens in specimen. Those of"
+    " by collected from the earliest collection.collectedDateTime (or start of collectedPeriod) of the Specimens in specimen. Those of"
     " which only the day is known are left out, and so are reports that are older than what they are based on. Reports are told apart by the"
     " first coding of code, in the order of the alphabet, as system|code in small letters.",
     (

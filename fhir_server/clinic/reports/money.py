@@ -175,7 +175,7 @@ RECEIVABLES: Final = Report(
     "receivables",
     "Receivables by age",
     "What is due of invoices at the end of a day, by the days from Invoice.date to then. Counted are the Invoices of the report revenue but for"
-    " credit notes, with a date up to that day; what is due is `due` of the extension invoice-balance, as it stood in the Invoice's version of"
+    " credit notes, with a date up to that day; what is due is the part due of the extension invoice-balance, as it stood in the Invoice's version of"
     " that moment. Of an invoice that another system has issued, and on which nothing is booked here, it is what stands there now, or totalGross"
     " where nothing does and it is issued.",
     (
