@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 from fhir_server.clinic.acting import Act, carry_out
 from fhir_server.outcome import Outcome
@@ -25,8 +25,9 @@ from .approvals import Request
 from .invoices import require_desk
 from .money import ZERO, digits, money, rounded
 
-Method = Literal["cash", "card", "transfer"]
-METHODS: Final[tuple[Method, ...]] = get_args(Method)
+Method = Literal["cash", "card", "transfer", "gateway"]
+METHODS: Final[tuple[Method, ...]] = ("cash", "card", "transfer")
+"""How somebody pays at the desk."""
 METHOD: Final = f"{CANON}/StructureDefinition/payment-method"
 TENDERED: Final = f"{CANON}/StructureDefinition/payment-tendered"
 _KINDS: Final = "http://terminology.hl7.org/CodeSystem/payment-type"
@@ -73,7 +74,7 @@ def receive(store: Store, connection: Connection, act: Act, invoice: Resource, p
         raise ValueError("a payment is received with its amount and currency")
     number = new_id()
     entry = ledger.Entry("payment", amount, currency, f"PaymentReconciliation/{number}")
-    made = _reconciliation(store, number, invoice, amount, currency, paid.method, "payment")
+    made = reconciliation(store, number, invoice, amount, currency, paid.method, "payment")
     if paid.tendered is not None:
         made["extension"].append(_tendered(paid.tendered, amount, currency))
     if paid.reference:
@@ -117,7 +118,7 @@ def approve_refund(store: Store, act: Act, identity: str, request: str | None) -
         found = approvals.decide(store, connection, act, identity, waiting[0].id, approved=True)
         number = new_id()
         entry = ledger.Entry("refund", found.amount, found.currency, f"PaymentReconciliation/{number}")
-        made = _reconciliation(store, number, invoice, -found.amount, found.currency, None, "adjustment")
+        made = reconciliation(store, number, invoice, -found.amount, found.currency, None, "adjustment")
         made["disposition"] = found.reason
         return [Put(made, number, absent=True), ledger.post(store, connection, replace(act, reason=found.reason), invoice, [entry])]
 
@@ -145,7 +146,8 @@ def _fits(amount: Decimal, currency: str | None, found: ledger.Balance) -> None:
         raise Outcome("business-rule", f"An amount in {found.currency} is more than 0 and has {digits(found.currency)} digits", code="value")
 
 
-def _reconciliation(store: Store, number: str, invoice: Resource, amount: Decimal, currency: str, method: Method | None, kind: str) -> dict[str, Any]:
+def reconciliation(store: Store, number: str, invoice: Resource, amount: Decimal, currency: str, method: Method | None, kind: str) -> dict[str, Any]:
+    """A PaymentReconciliation of an amount, under a number; `kind` is payment or adjustment."""
     now = store.clock().astimezone(store.registry.zone)
     made: dict[str, Any] = {
         "resourceType": "PaymentReconciliation",
