@@ -10,7 +10,7 @@ from fhir_server import fhirjson
 from fhir_server.clinic.acting import Act, carry_out
 from fhir_server.clinic.billing import payments
 from fhir_server.clinic.billing.approvals import Request
-from fhir_server.clinic.billing.gateway import Online
+from fhir_server.clinic.billing.gateway import Online, gateway_of, refunds
 from fhir_server.clinic.billing.gateway.rows import Intent
 from fhir_server.clinic.billing.money import money
 from fhir_server.interactions import Engine, Exchange, Reply
@@ -91,7 +91,17 @@ def approve_refund(engine: Engine, exchange: Exchange) -> Reply:
     """200 and the PaymentReconciliation of what is given back. Raises as the workflow."""
     inputs = Inputs(engine, exchange, ("request",))
     identity, request = inputs.needed("id", exchange.id), inputs.text("request")
-    return once(engine, exchange, "approve-refund", lambda act: payments.approve_refund(engine.store, act, identity, request), first_written(200))
+    gateway = gateway_of(engine.settings) if engine.settings is not None else None
+    shares = payments.by_hand if gateway is None else lambda connection, found: refunds.shares(engine.store, gateway, connection, identity, found)
+
+    def run(act: Act) -> Commit:
+        return payments.approve_refund(engine.store, act, identity, request, shares)
+
+    reply = once(engine, exchange, "approve-refund", run, first_written(200))
+    if gateway is not None:
+        # After the commit: whether it is sent now or by the next minute's task, it is sent once.
+        refunds.send(engine.store, gateway, identity)
+    return reply
 
 
 OPERATIONS: Final[dict[tuple[str, str], Operation]] = {

@@ -57,6 +57,7 @@ def upgrade() -> None:
         sa.CheckConstraint("state IN ('requested', 'submitted', 'succeeded', 'failed', 'unknown')", name="payment_refund_state"),
     )
     op.create_index("payment_refund_intent", "payment_refund", ["intent"])
+    op.create_index("payment_refund_invoice", "payment_refund", ["invoice"], postgresql_where=sa.text("state = 'requested'"))
     is_open = sa.text("state IN ('requested', 'submitted', 'unknown')")
     op.create_index("payment_refund_open", "payment_refund", ["asked"], postgresql_where=is_open)
     op.create_table(

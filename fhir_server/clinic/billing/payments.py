@@ -47,6 +47,20 @@ class Paid:
     reference: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A part of what is given back: the id of its PaymentReconciliation, how much, and by which way it goes where it is not yet known to have gone."""
+
+    number: str
+    amount: Decimal
+    method: Method
+
+
+def by_hand(_: Connection, __: Request) -> list[Share]:
+    """Nothing goes back by a gateway: the desk gives it."""
+    return []
+
+
 def pay(store: Store, act: Act, identity: str, paid: Paid) -> Commit:
     """Books a payment of an invoice, by id; the PaymentReconciliation comes first. A transfer may be more than is due.
 
@@ -103,8 +117,12 @@ def ask_refund(store: Store, act: Act, identity: str, amount: Decimal | None, cu
     return carry_out(store, act, prepare)
 
 
-def approve_refund(store: Store, act: Act, identity: str, request: str | None) -> Commit:
+def approve_refund(
+    store: Store, act: Act, identity: str, request: str | None, shares: Callable[[Connection, Request], list[Share]] = by_hand
+) -> Commit:
     """Gives back what somebody else has asked for: a PaymentReconciliation with a negative amount, which comes first.
+
+    `shares` says what of it goes back by other ways, each in a PaymentReconciliation of its own, whose outcome is not known yet.
 
     Raises Outcome `forbidden` for whoever has asked, `not-found` where nothing waits, `business-rule` where less is left of what was paid.
     """
@@ -116,13 +134,21 @@ def approve_refund(store: Store, act: Act, identity: str, request: str | None) -
         if not waiting:
             raise Outcome("not-found", "No refund of this invoice waits for approval")
         found = approvals.decide(store, connection, act, identity, waiting[0].id, approved=True)
-        number = new_id()
-        entry = ledger.Entry("refund", found.amount, found.currency, f"PaymentReconciliation/{number}")
-        made = reconciliation(store, number, invoice, -found.amount, found.currency, None, "adjustment")
-        made["disposition"] = found.reason
-        return [Put(made, number, absent=True), ledger.post(store, connection, replace(act, reason=found.reason), invoice, [entry])]
+        elsewhere = shares(connection, found)
+        rest = found.amount - sum((each.amount for each in elsewhere), ZERO)
+        parts = [*elsewhere, *([Share(new_id(), rest, "cash")] if rest else [])]
+        entries = [ledger.Entry("refund", each.amount, found.currency, f"PaymentReconciliation/{each.number}") for each in parts]
+        posted = ledger.post(store, connection, replace(act, reason=found.reason), invoice, entries)
+        return [*(_given_back(store, invoice, each, found) for each in parts), posted]
 
     return carry_out(store, act, prepare)
+
+
+def _given_back(store: Store, invoice: Resource, part: Share, found: Request) -> Op:
+    method = None if part.method == "cash" else part.method
+    made = reconciliation(store, part.number, invoice, -part.amount, found.currency, method, "adjustment")
+    made |= {"disposition": found.reason} | ({} if method is None else {"outcome": "queued"})
+    return Put(made, part.number, absent=True)
 
 
 def _amount(paid: Paid, found: ledger.Balance) -> Decimal:

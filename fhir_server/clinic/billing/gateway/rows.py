@@ -54,6 +54,7 @@ INSERT INTO payment_refund (id, intent, invoice, amount, currency, state, key, a
 _DUE: Final = (
     "SELECT id FROM payment_refund WHERE state IN ('requested', 'submitted', 'unknown') AND (tried IS NULL OR tried < %s) ORDER BY asked LIMIT %s"
 )
+_REQUESTED: Final = "SELECT id FROM payment_refund WHERE invoice = %s AND state = 'requested' ORDER BY asked"
 _CLAIM: Final = """
 UPDATE payment_refund r SET tried = %(now)s, state = CASE WHEN state = 'requested' THEN 'submitted' ELSE state END
 FROM (SELECT id, tried IS NULL AS is_first FROM payment_refund WHERE id = %(id)s AND state IN ('requested', 'submitted', 'unknown')
@@ -201,6 +202,11 @@ def order(connection: Connection, identity: str, *, locked: bool = False) -> Ord
 def due_orders(connection: Connection, before: datetime, most: int) -> list[str]:
     """The ids of orders whose end is not known, and that nobody has tried since."""
     return [str(identity) for (identity,) in connection.execute(_DUE, (before, most)).fetchall()]
+
+
+def requested(connection: Connection, invoice: str) -> list[str]:
+    """The ids of an invoice's orders that nobody has sent."""
+    return [str(identity) for (identity,) in connection.execute(_REQUESTED, (invoice,)).fetchall()]
 
 
 def claim(connection: Connection, identity: str, now: datetime, before: datetime) -> bool | None:

@@ -78,6 +78,7 @@ payment_refund: Final = Table(
     _moment("tried", nullable=True),
     CheckConstraint("state IN ('requested', 'submitted', 'succeeded', 'failed', 'unknown')", name="payment_refund_state"),
     Index("payment_refund_intent", "intent"),
+    Index("payment_refund_invoice", "invoice", postgresql_where=text("state = 'requested'")),
     Index("payment_refund_open", "asked", postgresql_where=text("state IN ('requested', 'submitted', 'unknown')")),
 )
 """What a gateway is ordered to give back of a payment."""
