@@ -25,6 +25,7 @@ from . import scheduling
 from .application import RETRIES, application
 from .broker import reach
 from .hooks import define_subscriptions
+from .paying import define_payments
 from .people import define_messages
 from .queue import define_queue
 from .relay import Relay
@@ -54,6 +55,7 @@ def run_worker(settings: Settings, ready: Callable[[str], None]) -> None:
         define(app, outbound)
         scheduling.define_scheduling(app, store)
         define_queue(app, store, settings.clinic_timezone)
+        define_payments(app, store, settings)
         messages = people.Messages(store, settings, leaving)
         define_messages(app, messages)
         hooks = subscriptions.Subscriptions(Engine.build(store, settings), settings, leaving)

@@ -49,7 +49,7 @@ class Paid:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A part of what is given back: the id of its PaymentReconciliation, how much, and by which way it goes where it is not yet known to have gone."""
+    """A part of what is given back: the id of its PaymentReconciliation, how much, and by which way it goes."""
 
     number: str
     amount: Decimal

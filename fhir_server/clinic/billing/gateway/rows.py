@@ -47,6 +47,7 @@ _RETURNED: Final = "UPDATE payment_intent SET refunded = %s, returned = %s WHERE
 _DISPUTED: Final = "UPDATE payment_intent SET dispute = %s, disputed = %s WHERE id = %s AND dispute IS NULL"
 _STALE: Final = "SELECT id FROM payment_intent WHERE state = ANY(%s) AND coalesce(checked, asked) < %s ORDER BY coalesce(checked, asked) LIMIT %s"
 _OWN: Final = "SELECT coalesce(sum(amount), 0) FROM payment_refund WHERE intent = %s AND state <> 'failed'"
+_GIVEN: Final = "SELECT coalesce(sum(amount), 0) FROM payment_refund WHERE intent = %s AND state = 'succeeded'"
 _REFUND: Final = "SELECT id, intent, invoice, amount, currency, state, key, reference, asked FROM payment_refund WHERE id = %s"
 _ADD_REFUND: Final = """
 INSERT INTO payment_refund (id, intent, invoice, amount, currency, state, key, asked) VALUES (%s, %s, %s, %s, %s, 'requested', %s, %s)
@@ -186,6 +187,11 @@ def stale(connection: Connection, states: tuple[str, ...], before: datetime, mos
 def ordered_back(connection: Connection, identity: str) -> Decimal:
     """How much of a payment the gateway was ordered to give back, but for what has failed."""
     return Decimal(scalar(connection, _OWN, identity))
+
+
+def given_back(connection: Connection, identity: str) -> Decimal:
+    """How much of a payment the gateway has given back on orders."""
+    return Decimal(scalar(connection, _GIVEN, identity))
 
 
 def order_back(connection: Connection, new: Ordered) -> None:

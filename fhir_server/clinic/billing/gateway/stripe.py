@@ -64,6 +64,8 @@ _REFUNDS: Final[dict[str, RefundState]] = {
 # By a code that passes nothing is known of what was done; all others say that nothing was.
 _PASSING: Final = (stripe.APIConnectionError, stripe.RateLimitError, stripe.IdempotencyError)
 _EXPANDED: Final = ["latest_charge"]
+# What moves money is asked for before it is sent again, which the library's own retries would not do.
+_ONCE: Final[Any] = {"max_network_retries": 0}
 
 # The library tells whole bodies at debug.
 logging.getLogger("stripe").setLevel(logging.WARNING)
@@ -151,14 +153,14 @@ class Stripe:
         changed: Any = {"payment_method": means}
         _called(lambda: self._v1.payment_intents.update(reference, changed))
         try:
-            return _of_intent(_called(lambda: self._v1.payment_intents.confirm(reference)))
+            return _of_intent(_called(lambda: self._v1.payment_intents.confirm(reference, options=_ONCE)))
         except UnreachableError:
             return self.ask(reference, None)
 
     def refund(self, reference: str, identity: str, key: str, amount: Decimal, currency: str) -> Refund:
         """See `Gateway`."""
         asked: Any = {"payment_intent": reference, "amount": minor(amount, currency), "metadata": {OUR_ID: identity}}
-        options: Any = {"idempotency_key": key}
+        options: Any = {"idempotency_key": key, **_ONCE}
         return _of_refund(_called(lambda: self._v1.refunds.create(asked, options)))
 
     def find_refund(self, reference: str, identity: str) -> Refund | None:
