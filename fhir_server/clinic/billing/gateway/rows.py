@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 from fhir_server.store.database import Connection, scalar
 
@@ -30,6 +31,15 @@ SELECT id, invoice FROM payment_intent WHERE gateway = %(gateway)s
 ORDER BY id <> %(order)s LIMIT 1
 """
 _OF_INVOICE: Final = f"SELECT {_FIELDS} FROM payment_intent WHERE invoice = %s AND state = ANY(%s) ORDER BY asked, id"  # noqa: S608 - our own columns
+_PAGE: Final = """
+SELECT id, gateway, invoice, amount, currency, state, reference, session, payment, received, refunded, disputed, dispute, fault, asked, asked_by,
+    checked
+FROM payment_intent
+WHERE (%(state)s::text IS NULL OR state = %(state)s) AND (%(invoice)s::text IS NULL OR invoice = %(invoice)s)
+    AND (%(disputed)s::boolean IS NULL OR (dispute IS NOT NULL) = %(disputed)s)
+    AND (%(asked)s::timestamptz IS NULL OR (asked, id) < (%(asked)s::timestamptz, %(id)s))
+ORDER BY asked DESC, id DESC LIMIT %(limit)s
+"""
 _ASKED_SINCE: Final = "SELECT count(*) FROM payment_intent WHERE invoice = %s AND asked > %s"
 _TOLD: Final = """
 UPDATE payment_intent SET state = %(state)s, reference = coalesce(reference, %(reference)s), session = coalesce(session, %(session)s),
@@ -140,6 +150,14 @@ def by_number(connection: Connection, gateway: str, payment: Payment) -> tuple[s
 def of_invoice(connection: Connection, invoice: str, states: tuple[str, ...]) -> list[Intent]:
     """The payments of an invoice that are in some state, the oldest first."""
     return [Intent(*row) for row in connection.execute(_OF_INVOICE, (invoice, list(states))).fetchall()]
+
+
+def page(connection: Connection, wanted: Mapping[str, Any], after: tuple[str, str] | None, limit: int) -> list[dict[str, Any]]:
+    """Payments as they are listed, the newest first: those in a `state`, of an `invoice`, those that are `disputed` or not; those behind one."""
+    named = {name: wanted.get(name) for name in ("state", "invoice", "disputed")}
+    found = connection.execute(_PAGE, named | {"asked": after[0] if after else None, "id": after[1] if after else None, "limit": limit})
+    names = [column.name for column in found.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
 
 def asked_since(connection: Connection, invoice: str, moment: datetime) -> int:
