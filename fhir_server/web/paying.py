@@ -132,7 +132,7 @@ class Paying:
         }
         if state in {"waits", "failed"} and found.intent.url is None:
             script, key = self._online.gateway.script()
-            context |= {"script": script, "key": key, "secret": found.payment.secret if found.payment is not None else None}
+            context |= {"script": script, "key": key}
             return self._kit.pages.render("pay.html", scripts_from=_origin(script), **context)
         return self._kit.pages.render("pay.html", **context)
 

@@ -6,7 +6,7 @@ Amounts are in the currency's own digits here; what the gateway counts in is its
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -48,7 +48,6 @@ class Payment:
 
     Amount and currency are None where an event does not tell them. `order` is our id where the gateway tells it, `reference` its own number, by which
     its events speak of the payment, None as long as there is none; `session` that of its page, at `url`. `refunded` is all that was given back.
-    `secret` lets a browser pay, and is shown to the payer alone.
     """
 
     state: State
@@ -59,7 +58,6 @@ class Payment:
     session: str | None = None
     url: str | None = None
     refunded: Decimal = Decimal(0)
-    secret: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

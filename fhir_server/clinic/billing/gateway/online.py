@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -37,7 +38,6 @@ LONGEST: Final = timedelta(hours=24)
 AT_IT: Final = timedelta(seconds=60)
 """Who is at a call is done within this time, or dead."""
 _STALE: Final = timedelta(minutes=5)
-_FRESH: Final = timedelta(seconds=2)
 _GIVEN_UP: Final = timedelta(hours=1)
 _ROUNDS: Final = 4
 _AT_A_TIME: Final = 50
@@ -46,11 +46,10 @@ _AGAIN: Final = {"Retry-After": "3"}
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What our page shows of a payment. `payment` is None where the gateway was not asked just now."""
+    """What our page shows: a payment, and the number of its invoice."""
 
     intent: Intent
     number: str
-    payment: Payment | None
 
 
 class Online:
@@ -94,17 +93,16 @@ class Online:
             if is_new or not (mine.reference or mine.session):
                 return self._reached(gateway, mine, is_new=is_new)
             try:
-                found = self.refreshed(mine)[0]
+                found = self.refreshed(mine)
             except UnreachableError:
                 found = mine
-            if found.state in OPEN:
+            if found.state in OPEN and found.state != "failed":
                 return found
         raise Outcome("conflict", "Another payment of this invoice is on its way; try again", headers=_AGAIN)
 
-    def refreshed(self, known: Intent) -> tuple[Intent, Payment]:
-        """A payment that has a number, after the gateway was asked; and what it has answered. Raises UnreachableError, RefusedError."""
-        payment = self.gateway.ask(known.reference, known.session)
-        return self.settled(known, payment), payment
+    def refreshed(self, known: Intent) -> Intent:
+        """A payment that has a number, after the gateway was asked. Raises UnreachableError, RefusedError."""
+        return self.settled(known, self.gateway.ask(known.reference, known.session))
 
     def settled(self, known: Intent, payment: Payment) -> Intent:
         """A payment after an answer of the gateway's. What does not fit is parked."""
@@ -119,20 +117,16 @@ class Online:
         return self._read(known.id)
 
     def shown(self, token: str) -> Shown:
-        """What the page of a token shows, after asking the gateway, unless that was just done. Raises Outcome `not-found`."""
+        """What the page of a token shows, after asking the gateway. Raises Outcome `not-found`."""
         known = self._of_token(token)
-        payment = None
-        is_fresh = known.checked is not None and self._store.clock() - known.checked < _FRESH
-        if known.state in OPEN and (known.reference or known.session) and self.is_set_up and not (is_fresh and known.url):
-            try:
-                known, payment = self.refreshed(known)
-            except (UnreachableError, RefusedError):
-                payment = None
+        if known.state in OPEN and (known.reference or known.session) and self.is_set_up:
+            with suppress(UnreachableError, RefusedError):
+                known = self.refreshed(known)
         with self._store.latest(news.ACT.grant) as db:
             version = db.read("Invoice", known.invoice)
         if version is None or version.body is None:
             raise Outcome("not-found", "The invoice of this payment is not there any more")
-        return Shown(known, _number(content(version)), payment)
+        return Shown(known, _number(content(version)))
 
     def confirm(self, token: str, means: str) -> Intent:
         """Pays by what the payer has entered on our page. Raises Outcome `not-found`, `business-rule` where it is refused, `unavailable`."""
@@ -191,7 +185,8 @@ class Online:
     ) -> tuple[Intent, bool, list[Intent]]:
         now, identity = self._store.clock(), invoice["id"]
         there = [each for each in rows.of_invoice(connection, identity, OPEN) if each.state != "failed" or each.reference or each.session]
-        same = next((each for each in there if (each.amount, each.currency) == price and now - each.asked < LONGEST), None)
+        fitting = (each for each in there if (each.amount, each.currency) == price and each.state != "failed")
+        same = next((each for each in fitting if now - each.asked < LONGEST), None)
         if there:
             return same or there[0], False, [each for each in there if each is not same]
         if rows.asked_since(connection, identity, now - timedelta(hours=1)) >= MOST:
@@ -241,7 +236,7 @@ class Online:
 
     def _look_after(self, gateway: Gateway, known: Intent) -> None:
         try:
-            known, _ = self.refreshed(known)
+            known = self.refreshed(known)
         except RefusedError:
             with self._store.database.connection() as connection:
                 rows.told(connection, known.id, known.state, self._store.clock(), fault="not_found")

@@ -291,14 +291,14 @@ def _of_intent(found: Json) -> Payment:
     currency = str(found["currency"]).upper()
     charge = found.get("latest_charge")
     refunded = charge.get("amount_refunded") or 0 if isinstance(charge, dict) else 0
+    state = _STATES.get(found.get("status", ""), "unknown")
     return Payment(
-        _STATES.get(found.get("status", ""), "unknown"),
+        "failed" if state == "requires_action" and found.get("last_payment_error") else state,
         _major(found.get("amount_received") or found["amount"], currency),
         currency,
         _known(_metadata(found).get(OUR_ID)),
         _known(found["id"]),
         refunded=_major(refunded, currency),
-        secret=found.get("client_secret"),
     )
 
 

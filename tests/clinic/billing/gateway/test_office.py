@@ -19,7 +19,7 @@ def office(here: Clinic, method: str, path: str, status: int = 200, body: Any = 
     token = issue(SECRET, role="admin", user="root", patient=None, scope=None, ttl=600, now=time.time())
     given = {"json": body} if body is not None else {}
     client = here.fhir.app.test_client(use_cookies=False)
-    answer = client.open(f"/admin/api/v1/payments/{path}", method=method, headers={"Authorization": f"Bearer {token}"}, **given)  # type: ignore[arg-type]
+    answer = client.open(f"/admin/api/v1/payments/{path}", method=method, headers={"Authorization": f"Bearer {token}"}, **given)
     assert answer.status_code == status, answer.text
     return answer.json
 
