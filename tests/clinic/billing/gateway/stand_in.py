@@ -30,9 +30,10 @@ KEY = "sk_test_stand_in"
 WEBHOOK_SECRET = "whsec_that_only_the_tests_know_of"
 HOOK = "/payments/webhook/stripe"
 
-# It keeps what it has in one file of the machine, which others may use too; and it has no way to answer too late. Both are for tests alone to mend.
+# It keeps what it has in one file of the machine, which others may use too; it has no way to answer too late, and no Checkout Sessions. With the
+# argument `pages` it has those too, as https://docs.stripe.com/api/checkout/sessions describes them.
 SERVER = """
-import asyncio, socket, sys
+import socket, sys, time
 from aiohttp import web
 from localstripe import resources, server
 resources.Store.dump_to_disk = lambda self: None
@@ -52,6 +53,59 @@ async def swallow(request, handler):
         swallowed["after"] -= 1
         request.transport.abort()
     return response
+
+if sys.argv[1:] == ["pages"]:
+    sessions = {}
+
+    def shown(session, expand=()):
+        intent = session["payment_intent"]
+        whole = resources.PaymentIntent._api_retrieve(intent)._export() if intent and expand else intent
+        return server.json_response(session | {"payment_intent": whole})
+
+    async def create(request):
+        asked = await server.get_post_data(request)
+        order = asked["client_reference_id"]
+        (item,) = asked["line_items"]
+        assert asked["payment_intent_data"]["metadata"] == asked["metadata"] == {"clinic_payment": order}
+        price = item["price_data"]
+        assert price["product_data"]["name"].startswith("Invoice INV-") and asked["success_url"] == asked["cancel_url"]
+        number = "cs_test_" + resources.random_id(20)
+        sessions[number] = {
+            "id": number, "object": "checkout.session", "client_reference_id": order, "metadata": asked["metadata"], "created": int(time.time()),
+            "amount_total": int(price["unit_amount"]), "currency": price["currency"], "payment_intent": None, "payment_status": "unpaid",
+            "status": "open", "url": "https://checkout.stand-in.example/c/pay/" + number,
+        }
+        return shown(sessions[number])
+
+    async def retrieve(request):
+        return shown(sessions[request.match_info["id"]], server.unflatten_data(request.query).get("expand", ()))
+
+    async def expire(request):
+        session = sessions[request.match_info["id"]]
+        if session["status"] != "open":
+            raise server.UserError(400, "Only open ones expire", {"code": "resource_not_open"})
+        session["status"] = "expired"
+        return shown(session)
+
+    async def listed(request):
+        since = int(request.query["created[gte]"])
+        found = [each for each in sessions.values() if each["created"] >= since]
+        return server.json_response({"object": "list", "data": found, "has_more": False, "url": "/v1/checkout/sessions"})
+
+    async def pay(request):
+        session = sessions[request.match_info["id"]]
+        means = resources.PaymentMethod._api_retrieve("pm_card_visa").id
+        intent = resources.PaymentIntent._api_create(
+            amount=session["amount_total"], currency=session["currency"], metadata=session["metadata"], payment_method=means, confirm=True
+        )
+        session.update(payment_intent=intent.id, payment_status="paid", status="complete")
+        return shown(session)
+
+    for method, path, handler in (
+        ("POST", "/v1/checkout/sessions", create), ("GET", "/v1/checkout/sessions", listed), ("GET", "/v1/checkout/sessions/{id}", retrieve),
+        ("POST", "/v1/checkout/sessions/{id}/expire", expire), ("POST", "/v1/checkout/sessions/{id}/_pay", pay),
+    ):
+        server.app.router.add_route(method, path, handler)
 
 server.app.middlewares.insert(0, swallow)
 listening = socket.create_server(("127.0.0.1", 0))
@@ -91,8 +145,8 @@ class StandIn:
 
 
 @contextmanager
-def localstripe() -> Iterator[StandIn]:
-    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", SERVER], stdout=subprocess.PIPE)
+def localstripe(*options: str) -> Iterator[StandIn]:
+    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", SERVER, *options], stdout=subprocess.PIPE)
     assert process.stdout is not None
     try:
         yield StandIn(f"http://127.0.0.1:{int(process.stdout.readline())}")
