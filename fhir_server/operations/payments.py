@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from typing import Final
@@ -99,8 +100,9 @@ def approve_refund(engine: Engine, exchange: Exchange) -> Reply:
 
     reply = once(engine, exchange, "approve-refund", run, first_written(200))
     if gateway is not None:
-        # After the commit: whether it is sent now or by the next minute's task, it is sent once.
-        refunds.send(engine.store, gateway, identity)
+        # After the commit: what is not sent now is sent by the task of the next minute.
+        with suppress(Outcome):
+            refunds.send(engine.store, gateway, identity)
     return reply
 
 

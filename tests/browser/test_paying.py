@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
-from werkzeug.serving import make_server
-from werkzeug.wsgi import get_input_stream
 
 from tests.browser.conftest import PHONE
-from tests.clinic.billing.gateway.stand_in import Clinic, clinic, localstripe
+from tests.clinic.billing.gateway.stand_in import Clinic, clinic, localstripe, serving
 from tests.clinic.billing.world import issued
 
 
@@ -21,19 +17,8 @@ from tests.clinic.billing.world import issued
 def clinic_online(fresh_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Clinic, str]]:
     with localstripe() as stripe:
         made = clinic(fresh_database(), tmp_path_factory.mktemp("clinic"), stripe)
-        inner: Any = made.fhir.app
-
-        def application(environ: dict[str, Any], start_response: Any) -> Any:
-            # As the product's own server has it: at its end a body ends.
-            return inner(environ | {"wsgi.input": get_input_stream(environ)}, start_response)
-
-        server = make_server("127.0.0.1", 0, application, threaded=True)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield made, f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-        server.server_close()
+        with serving(made) as base:
+            yield made, base
         made.fhir.close()
 
 

@@ -132,7 +132,7 @@ class Gateway(Protocol):
         """The event of a request's body. Raises Outcome `malformed` for what is none."""
 
     def script(self) -> tuple[str, str]:
-        """The gateway's script for our page, and the key by which it speaks to the gateway."""
+        """The script for our page of a gateway that has no page of its own, and the key by which that speaks to the gateway."""
 
     def check(self) -> None:
         """Asks something that needs a good key."""

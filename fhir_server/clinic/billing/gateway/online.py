@@ -150,17 +150,19 @@ class Online:
             return 0
         now, count = self._store.clock(), 0
         with self._store.database.connection() as connection:
-            without = rows.stale(connection, ("created", "unknown"), now - AT_IT, _AT_A_TIME)
-            waiting = rows.stale(connection, ("requires_action", "processing", "failed"), now - _STALE, _AT_A_TIME)
-        try:
-            for identity in without:
-                self._find(self._gateway, self._read(identity))
+            without = rows.without_answer(connection, now - AT_IT, _AT_A_TIME)
+            waiting = rows.waiting(connection, now - _STALE, _AT_A_TIME)
+        for look, identities in ((self._find, without), (self._look_after, waiting)):
+            for identity in identities:
+                try:
+                    look(self._gateway, self._read(identity))
+                except UnreachableError:
+                    return count
+                except Outcome as outcome:
+                    # Somebody is at it: it is looked at again in a minute.
+                    if outcome.category != "conflict":
+                        raise
                 count += 1
-            for identity in waiting:
-                self._look_after(self._gateway, self._read(identity))
-                count += 1
-        except UnreachableError:
-            return count
         return count
 
     def _proposed(

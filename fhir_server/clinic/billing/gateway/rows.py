@@ -55,7 +55,13 @@ _LOST: Final = "UPDATE payment_intent SET state = %s, fault = %s WHERE id = %s A
 _PAID: Final = "UPDATE payment_intent SET payment = %s, received = %s WHERE id = %s"
 _RETURNED: Final = "UPDATE payment_intent SET refunded = %s, returned = %s WHERE id = %s"
 _DISPUTED: Final = "UPDATE payment_intent SET dispute = %s, disputed = %s WHERE id = %s AND dispute IS NULL"
-_STALE: Final = "SELECT id FROM payment_intent WHERE state = ANY(%s) AND coalesce(checked, asked) < %s ORDER BY coalesce(checked, asked) LIMIT %s"
+# Named in the statements, so that these find them by the index of those that are open.
+_WITHOUT: Final = "SELECT id FROM payment_intent WHERE state IN ('created', 'unknown') AND checked < %s ORDER BY checked LIMIT %s"
+_WAITING: Final = """
+SELECT id FROM payment_intent
+WHERE state IN ('requires_action', 'processing', 'failed') AND checked < %s AND (reference IS NOT NULL OR session IS NOT NULL)
+ORDER BY checked LIMIT %s
+"""
 _OWN: Final = "SELECT coalesce(sum(amount), 0) FROM payment_refund WHERE intent = %s AND state <> 'failed'"
 _GIVEN: Final = "SELECT coalesce(sum(amount), 0) FROM payment_refund WHERE intent = %s AND state = 'succeeded'"
 _REFUND: Final = "SELECT id, intent, invoice, amount, currency, state, key, reference, asked FROM payment_refund WHERE id = %s"
@@ -197,9 +203,14 @@ def disputed(connection: Connection, identity: str, dispute: str, now: datetime)
     connection.execute(_DISPUTED, (dispute, now, identity))
 
 
-def stale(connection: Connection, states: tuple[str, ...], before: datetime, most: int) -> list[str]:
-    """The ids of payments in some state of which the gateway was not asked since, the longest ago first."""
-    return [str(identity) for (identity,) in connection.execute(_STALE, (list(states), before, most)).fetchall()]
+def without_answer(connection: Connection, before: datetime, most: int) -> list[str]:
+    """The ids of payments whose call has no answer, and for which the gateway was not asked since, the longest ago first."""
+    return [str(identity) for (identity,) in connection.execute(_WITHOUT, (before, most)).fetchall()]
+
+
+def waiting(connection: Connection, before: datetime, most: int) -> list[str]:
+    """The same of payments that somebody may still pay, or pays."""
+    return [str(identity) for (identity,) in connection.execute(_WAITING, (before, most)).fetchall()]
 
 
 def ordered_back(connection: Connection, identity: str) -> Decimal:

@@ -37,7 +37,6 @@ OUR_ID: Final = "clinic_payment"
 """The name of our id in the metadata of a payment, and of a refund."""
 
 _BASE: Final = "https://api.stripe.com"
-_SCRIPT: Final = "https://js.stripe.com/v3/"
 # A gateway without a page of its own is a stand-in, which takes any key that looks like one.
 _STAND_IN_KEY: Final = "pk_test_stand_in"
 _WHOLE: Final = frozenset({"BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "MGA", "PYG", "RWF", "VND", "VUV", "XAF", "XOF", "XPF"})
@@ -109,7 +108,7 @@ class Stripe:
                 "success_url": order.back,
                 "cancel_url": order.back,
             }
-            found = _called(lambda: self._v1.checkout.sessions.create(asked, options), absent=True)
+            found = _called(lambda: self._v1.checkout.sessions.create(asked, options), absent=self._is_stand_in)
             if found is not None:
                 return _of_session(found)
             self._has_pages = False
@@ -120,7 +119,7 @@ class Stripe:
         """See `Gateway`."""
         since = int(order.since.timestamp()) - TOLERANCE
         if self._has_pages:
-            sessions = _called(lambda: self._pages(self._v1.checkout.sessions.list, {"created": {"gte": since}}), absent=True)
+            sessions = _called(lambda: self._pages(self._v1.checkout.sessions.list, {"created": {"gte": since}}), absent=self._is_stand_in)
             if sessions is not None:
                 return next((_of_session(each) for each in sessions if each.get("client_reference_id") == order.id), None)
             self._has_pages = False
@@ -208,7 +207,12 @@ class Stripe:
 
     def script(self) -> tuple[str, str]:
         """See `Gateway`."""
-        return (_SCRIPT if self._base == _BASE else f"{self._base}/js.stripe.com/v3/"), _STAND_IN_KEY
+        return f"{self._base}/js.stripe.com/v3/", _STAND_IN_KEY
+
+    @property
+    def _is_stand_in(self) -> bool:
+        """Whether it is another server that speaks Stripe's interface, and may not speak all of it."""
+        return self._base != _BASE
 
     def check(self) -> None:
         """See `Gateway`."""

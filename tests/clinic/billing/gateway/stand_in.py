@@ -7,6 +7,7 @@ import hmac
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
+from werkzeug.wsgi import get_input_stream
 
 from fhir_server.app import build_app
 from fhir_server.clinic.billing.gateway import Online
@@ -219,6 +222,26 @@ def clinic(url: str, folder: Path, stripe: StandIn, **options: Any) -> Clinic:
     settings = Settings(data=folder, jwt_secret=SECRET, clinic_timezone=ZONE, **(given | options))
     made = Fhir(build_app(Engine.build(store, settings, names()), settings), token())
     return Clinic(made, stripe, Online(store, settings), store, settings)
+
+
+@contextmanager
+def serving(made: Clinic) -> Iterator[str]:
+    """The clinic at an address, for browsers and gateways."""
+    inner: Any = made.fhir.app
+
+    def application(environ: dict[str, Any], start_response: Any) -> Any:
+        # As the product's own server has it: at its end a body ends.
+        return inner(environ | {"wsgi.input": get_input_stream(environ)}, start_response)
+
+    server = make_server("127.0.0.1", 0, application, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def signature(raw: bytes, *, at: float | None = None, secret: str = WEBHOOK_SECRET) -> str:

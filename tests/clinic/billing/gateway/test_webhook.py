@@ -5,13 +5,27 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fhir_server.clinic.billing.gateway import events
-from tests.clinic.billing.gateway.stand_in import HOOK, Clinic, completed, disputed, event, refunded, signature, succeeded
+from tests.clinic.billing.gateway.stand_in import (
+    HOOK,
+    WEBHOOK_SECRET,
+    Clinic,
+    clinic,
+    completed,
+    disputed,
+    event,
+    refunded,
+    serving,
+    signature,
+    succeeded,
+)
 from tests.clinic.billing.world import Json, balance, desk, issued
 from tests.interactions.conftest import unique
 
@@ -189,3 +203,28 @@ def test_money_for_an_invoice_that_was_credited_meanwhile_is_kept(here: Clinic) 
     assert status_of(here, invoice) == "cancelled"
     here.tell(succeeded(begun["reference"]))
     assert (balance(here.fhir, invoice)["due"], status_of(here, invoice), parked(here, begun["reference"])) == ("-120.00", "cancelled", [])
+
+
+def test_the_gateways_own_events_arrive(here: Clinic) -> None:
+    invoice = issued(here.fhir)
+    reference = here.begin(invoice)["reference"]
+    with serving(here) as base:
+        config = {"url": f"{base}{HOOK}", "secret": WEBHOOK_SECRET}
+        assert requests.post(f"{here.stripe.base}/_config/webhooks/clinic", json=config, timeout=5).ok
+        try:
+            here.stripe.pay(reference)
+            deadline = time.monotonic() + 20
+            while not here.ledger(invoice) and time.monotonic() < deadline:
+                time.sleep(0.05)
+        finally:
+            requests.post(f"{here.stripe.base}/_config/webhooks/clinic", json=config | {"events": []}, timeout=5)
+    assert here.ledger(invoice) == [("payment", "-120.00")]
+
+
+def test_without_a_secret_there_is_no_webhook(here: Clinic, tmp_path: Path) -> None:
+    for lacking in ("payment_api_key", "payment_webhook_secret"):
+        other = clinic(here.store.url, tmp_path, here.stripe, **{lacking: None})
+        try:
+            assert other.tell(succeeded("pi_1")).status_code == 404
+        finally:
+            other.fhir.close()
