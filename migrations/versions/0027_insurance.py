@@ -1,8 +1,29 @@
 """Insurance"""
 
+import sqlalchemy as sa
+from alembic import op
+
 revision = "0027"
 down_revision = "0026"
 
+_KINDS = ("charge", "payment", "credit", "refund", "write-off", "rounding", "insurance", "insurer-payment")
+
+
+def _text(name: str) -> sa.Column[str]:
+    return sa.Column(name, sa.Text(collation="C"), nullable=False)
+
 
 def upgrade() -> None:
-    """Nothing yet."""
+    op.drop_constraint("ledger_entry_kind", "ledger_entry")
+    op.create_check_constraint("ledger_entry_kind", "ledger_entry", f"kind IN {_KINDS}")
+    op.create_table(
+        "insured_invoice",
+        _text("invoice"),
+        _text("coverage"),
+        sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("deductible", sa.Numeric(), nullable=False),
+        sa.Column("outside", sa.Numeric(), nullable=False),
+        _text("currency"),
+        sa.PrimaryKeyConstraint("invoice"),
+    )
+    op.create_index("insured_invoice_coverage", "insured_invoice", ["coverage", "day"])

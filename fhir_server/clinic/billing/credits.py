@@ -64,8 +64,10 @@ def credit(store: Store, act: Act, identity: str, wanted: Wanted) -> Commit:
             raise Outcome("business-rule", f"Of the invoice {before.left} {before.currency} are left to credit, not {amount}")
         note = _note(invoice, prices, credited, shares, act.reason)
         named = new_id()
-        entry = ledger.Entry("credit", amount, before.currency, f"Invoice/{named}")
-        posted = ledger.post(store, connection, act, invoice, [entry])
+        entries = [ledger.Entry("credit", amount, before.currency, f"Invoice/{named}")]
+        if of_insurer := before.of_insurer(amount):
+            entries.append(ledger.Entry("insurance", -of_insurer, before.currency, f"Invoice/{named}"))
+        posted = ledger.post(store, connection, act, invoice, entries)
         again = freed(invoice) if wanted.rebill and before.credited + amount == before.charged and not before.paid else []
         now = store.clock().astimezone(store.registry.zone)
         issuer = str(invoice.get("issuer", {}).get("reference", ""))
