@@ -27,3 +27,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("invoice"),
     )
     op.create_index("insured_invoice_coverage", "insured_invoice", ["coverage", "day"])
+    op.create_table(
+        "claimed",
+        sa.Column("rid", sa.BigInteger(), autoincrement=False, nullable=False),
+        _text("claim"),
+        _text("invoice"),
+        _text("coverage"),
+        sa.Column("answered", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("rid"),
+        sa.UniqueConstraint("claim"),
+        sa.UniqueConstraint("invoice", "coverage"),
+    )
+    op.execute("INSERT INTO outbox_listener (consumer, type) VALUES ('insurance', 'ClaimResponse')")

@@ -27,6 +27,7 @@ from .pricing import Price
 from .shares import Terms, Used, split
 
 _LOCK: Final = "SELECT 1 FROM resource WHERE type = %s AND id = %s FOR NO KEY UPDATE"
+_WAITS: Final = "SELECT claim FROM claimed WHERE invoice = %s AND NOT answered"
 _KEEP: Final = "INSERT INTO insured_invoice (invoice, coverage, day, deductible, outside, currency) VALUES (%s, %s, %s, %s, %s, %s)"
 # What the patient has of an invoice by now: whatever was credited, given up, or paid by the payer after all, they have not.
 _USED: Final = """
@@ -91,10 +92,9 @@ def of_draft(store: Store, connection: Connection, db: Snapshot, draft: Resource
 
     Raises Outcome `business-rule` where that Coverage is not in force any more.
     """
-    named = next((part for each in _shares(draft) for part in each.get("extension", ()) if part.get("url") == "coverage"), None)
-    if named is None:
+    identity = coverage_of(draft)
+    if identity is None:
         return None
-    identity = str(named["valueReference"]["reference"]).partition("/")[2]
     if finally_:
         connection.execute(_LOCK, (store.registry.types["Coverage"], identity))
     version = db.read("Coverage", identity)
@@ -103,10 +103,24 @@ def of_draft(store: Store, connection: Connection, db: Snapshot, draft: Resource
     return _Lines(store, _charges(db, draft), prices).needed(connection, content(version))
 
 
+def unclaimed(connection: Connection, invoice: str) -> None:
+    """Raises Outcome `business-rule` where a payer has still to answer what was claimed for an invoice, by id: it would answer something else."""
+    row = connection.execute(_WAITS, (invoice,)).fetchone()
+    if row is not None:
+        raise Outcome("business-rule", f"Claim/{row[0]} waits for its payer's answer: record that first, or cancel the claim", expression="Invoice")
+
+
 def keep(connection: Connection, invoice: str, share: Share) -> None:
     """Keeps what an invoice, by id, that is issued uses up of the year's terms."""
     row = (invoice, share.coverage["id"], share.day, share.deductible, share.outside, share.currency)
     connection.execute(_KEEP, row)
+
+
+def coverage_of(invoice: Mapping[str, Any]) -> str | None:
+    """The id of the Coverage whose payer has a share of an Invoice."""
+    parts = (part for each in invoice.get("extension", ()) if each.get("url") == SHARE for part in each.get("extension", ()))
+    found = next((part["valueReference"]["reference"] for part in parts if part.get("url") == "coverage"), None)
+    return str(found).partition("/")[2] if found is not None else None
 
 
 def shown(invoice: Resource, share: Share | None) -> Resource:
@@ -177,10 +191,6 @@ def _charges(db: Snapshot, draft: Resource) -> list[Resource]:
     named = [str(line.get("chargeItemReference", {}).get("reference", "")).removeprefix("ChargeItem/") for line in draft["lineItem"]]
     there = {version.id: content(version) for version in db.read_many([("ChargeItem", each) for each in named if each])}
     return [there.get(each, {}) for each in named]
-
-
-def _shares(invoice: Mapping[str, Any]) -> list[Resource]:
-    return [each for each in invoice.get("extension", ()) if each.get("url") == SHARE]
 
 
 def _is_of(store: Store, coverage: Resource, patient: str) -> bool:
