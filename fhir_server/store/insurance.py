@@ -32,6 +32,7 @@ _OPEN: Final = ("status", "text")
 _OF_MONEY: Final = ("extension", "item", "total", "insurance", "use")
 _FINAL: Final = frozenset({"complete", "partial"})
 _BENEFIT: Final = "benefit"
+_MOST: Final = Decimal(10) ** 12
 _CHUNK: Final = 1_000
 
 _FREE: Final = "DELETE FROM claimed WHERE rid = ANY(%s)"
@@ -214,8 +215,9 @@ def _currencies(response: Mapping[str, Any]) -> Iterator[Any]:
 
 def _sum(amounts: Sequence[Any]) -> Decimal:
     values = [Decimal((each or {}).get("value", 0)) for each in amounts]
-    if any(value < 0 for value in values):
-        raise Outcome("business-rule", "What a payer covers and pays is not negative", expression="ClaimResponse")
+    if not all(0 <= value < _MOST for value in values):
+        said = f"What a payer covers and pays is not negative, and below {_MOST:,}"
+        raise Outcome("business-rule", said, expression="ClaimResponse")
     return sum(values, Decimal(0))
 
 

@@ -8,7 +8,7 @@ A line counts where the Coverage is in force on the day of its charge; of severa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from typing import Any, Final
@@ -45,7 +45,7 @@ WHERE i.coverage = %s AND i.day BETWEEN %s AND %s AND i.currency = %s
 class Share:
     """What the payer of a Coverage, by id, has of an invoice, and the patient; `outside` is what is not covered, and the patient's too.
 
-    `day` is that of the first line that is covered.
+    `day` is that of the first line that is covered, `named` the payer's name.
     """
 
     coverage: Resource
@@ -55,6 +55,7 @@ class Share:
     deductible: Decimal
     outside: Decimal
     currency: str
+    named: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +82,16 @@ def drafted(
         coverage = content(visible(db, act, "Coverage", asked.coverage))
         if not _is_of(store, coverage, patient):
             raise Outcome("business-rule", "The coverage is another patient's", expression="Coverage.beneficiary")
-        return found.needed(connection, coverage)
+        return _named(db, found.needed(connection, coverage))
     there = [content(version) for version in db.of_patient("Coverage", patient.partition("/")[2])]
     shares = (found.share(connection, each) for each in sorted(there, key=rank) if _is_of(store, each, patient))
-    return next((share for share in shares if share is not None), None)
+    return next((_named(db, share) for share in shares if share is not None), None)
 
 
 def of_draft(store: Store, connection: Connection, db: Snapshot, draft: Resource, prices: Sequence[Price], *, finally_: bool = False) -> Share | None:
     """The share of the Coverage that a draft names, of its lines as they are now. `finally_`: nobody else uses up the year's terms meanwhile.
 
-    Raises Outcome `business-rule` where that Coverage is not in force any more.
+    Raises Outcome `business-rule` where that Coverage is not in force any more, or another patient's.
     """
     identity = coverage_of(draft)
     if identity is None:
@@ -100,7 +101,10 @@ def of_draft(store: Store, connection: Connection, db: Snapshot, draft: Resource
     version = db.read("Coverage", identity)
     if version is None or version.body is None:
         raise Outcome("business-rule", f"Coverage/{identity} is not there any more: take the draft back by $cancel", expression="Invoice.extension")
-    return _Lines(store, _charges(db, draft), prices).needed(connection, content(version))
+    coverage = content(version)
+    if not _is_of(store, coverage, str(draft.get("subject", {}).get("reference", ""))):
+        raise Outcome("business-rule", "The coverage is another patient's", expression="Invoice.extension")
+    return _named(db, _Lines(store, _charges(db, draft), prices).needed(connection, coverage))
 
 
 def unclaimed(connection: Connection, invoice: str) -> None:
@@ -119,8 +123,8 @@ def keep(connection: Connection, invoice: str, share: Share) -> None:
 def coverage_of(invoice: Mapping[str, Any]) -> str | None:
     """The id of the Coverage whose payer has a share of an Invoice."""
     parts = (part for each in invoice.get("extension", ()) if each.get("url") == SHARE for part in each.get("extension", ()))
-    found = next((part["valueReference"]["reference"] for part in parts if part.get("url") == "coverage"), None)
-    return str(found).partition("/")[2] if found is not None else None
+    text = next((str(part.get("valueReference", {}).get("reference", "")) for part in parts if part.get("url") == "coverage"), "")
+    return text.removeprefix("Coverage/") if text.startswith("Coverage/") else None
 
 
 def shown(invoice: Resource, share: Share | None) -> Resource:
@@ -130,8 +134,7 @@ def shown(invoice: Resource, share: Share | None) -> Resource:
 
 
 def _extension(share: Share) -> Resource:
-    display = payer(share.coverage).get("display")
-    reference = {"reference": f"Coverage/{share.coverage['id']}"} | ({"display": display} if display else {})
+    reference = {"reference": f"Coverage/{share.coverage['id']}"} | ({"display": share.named} if share.named else {})
     amounts = {"amount": share.payer, "patient": share.patient}
     parts = [{"url": name, "valueMoney": money(value, share.currency)} for name, value in amounts.items()]
     return {"url": SHARE, "extension": [{"url": "coverage", "valueReference": reference}, *parts]}
@@ -184,6 +187,15 @@ class _Lines:
         except (ValueError, OverflowError):
             at = self._store.clock()
         return at.astimezone(self._zone).date()
+
+
+def _named(db: Snapshot, share: Share) -> Share:
+    """The share with the name of its payer."""
+    reference = payer(share.coverage)
+    text = str(reference.get("reference", ""))
+    version = db.read("Organization", text.partition("/")[2]) if text.startswith("Organization/") else None
+    name = content(version).get("name") if version is not None and version.body is not None else None
+    return replace(share, named=str(reference.get("display") or name or ""))
 
 
 def _charges(db: Snapshot, draft: Resource) -> list[Resource]:

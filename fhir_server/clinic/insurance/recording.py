@@ -121,7 +121,7 @@ def _response(store: Store, claim: Resource, told: Told) -> Resource:
         "outcome": told.outcome,
     }
     if told.response is None:
-        made |= _amounts(told, claim["total"]["currency"])
+        made |= _amounts(told, str(claim.get("total", {}).get("currency", "")))
     else:
         asked = str(told.response.get("request", {}).get("reference", made["request"]["reference"]))
         if asked != made["request"]["reference"]:
