@@ -30,6 +30,7 @@ CONSUMER: Final = "insurance"
 _CONCERNED: Final = frozenset({"Claim", "ClaimResponse"})
 _OPEN: Final = ("status", "text")
 _OF_MONEY: Final = ("extension", "item", "total", "insurance", "use")
+_SAID: Final = ("status", "outcome", "request", "item", "addItem", "total", "payment")
 _FINAL: Final = frozenset({"complete", "partial"})
 _BENEFIT: Final = "benefit"
 _MOST: Final = Decimal(10) ** 12
@@ -95,7 +96,7 @@ def follow(connection: Connection, registry: Registry, targets: Sequence[Target]
         _hold(connection, [(target.rid, target.resource) for target in claims], refuse=True)
     answers = [target for target in targets if target.type == "ClaimResponse"]
     for target in answers:
-        _fit(connection, registry, target.resource)
+        _fit(connection, registry, _old(target), target.resource)
     for claim in {claim_of(each, registry) for target in answers for each in (_old(target), target.resource)} - {None}:
         _mark(connection, registry, str(claim))
 
@@ -162,9 +163,9 @@ def fits(answer: Answer, response: Mapping[str, Any], claim: Mapping[str, Any]) 
         raise Outcome("business-rule", f"An amount in {currency} has the digits of {claimed}", expression="ClaimResponse.total")
 
 
-def _fit(connection: Connection, registry: Registry, response: Resource | None) -> None:
+def _fit(connection: Connection, registry: Registry, old: Resource | None, response: Resource | None) -> None:
     identity = claim_of(response, registry)
-    if response is None or identity is None:
+    if response is None or identity is None or (old is not None and all(old.get(name) == response.get(name) for name in _SAID)):
         return
     row = connection.execute(_ONE, (registry.types["Claim"], identity)).fetchone()
     claim = fhirjson.loads(row[0].encode()) if row is not None else {}

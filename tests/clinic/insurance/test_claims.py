@@ -270,7 +270,7 @@ def test_an_answer_that_a_program_posts_is_booked_after_its_commit(fhir: Fhir) -
     invoice = issued(fhir, template("100"), template("50", tax=None))
     claim = claimed(fhir, invoice)
     assert state(fhir, invoice)[:2] == ("34.00", "136.00")
-    for bad in (items(claim, "120", "51"), items(claim, "1", payment=payment("2")), items(claim, "1.001")):
+    for bad in (items(claim, "120", "51"), items(claim, "1", payment=payment("2")), items(claim, "1.001"), items(claim, "1e40"), items(claim, "-1")):
         assert service("POST", "ClaimResponse", bad).status_code == 422
     response = service.post("ClaimResponse", items(claim, "96.00", "20.00", payment=payment("116.00")))
     hear(fhir)
@@ -278,6 +278,7 @@ def test_an_answer_that_a_program_posts_is_booked_after_its_commit(fhir: Fhir) -
     assert (state(fhir, invoice), payments(fhir, claim)) == (("54.00", "116.00", "0.00", "issued"), ["116.00"])
     other = service("PUT", f"ClaimResponse/{response['id']}", items(claim, "96.00", "40.00", payment=payment("136.00")) | {"id": response["id"]})
     assert other.status_code == 200
+    assert service("PUT", f"ClaimResponse/{response['id']}", items(claim, "170.01") | {"id": response["id"]}).status_code == 422
     hear(fhir)
     assert (state(fhir, invoice), payments(fhir, claim)) == (("34.00", "136.00", "0.00", "issued"), ["116.00", "20.00"])
     assert service("DELETE", f"ClaimResponse/{response['id']}").status_code == 204
@@ -316,6 +317,11 @@ def test_a_cancelled_claim_has_no_answer_and_a_strange_one_does_nothing_here(fhi
     fhir.put(f"Claim/{claim['id']}", claim | {"status": "cancelled"}, 200)
     answered(fhir, claim, 422, benefit=D(1))
     assert fhir("POST", "ClaimResponse", items(claim, "1.00")).status_code == 422
+    again = claimed(fhir, invoice)
+    response = fhir.post("ClaimResponse", items(again, "96.00"))
+    fhir.put(f"Claim/{again['id']}", again | {"status": "cancelled"}, 200)
+    # What does not change what was said stays open: a patient who is merged takes it along.
+    fhir.put(f"ClaimResponse/{response['id']}", response | {"disposition": "see above"}, 200)
     strange = fhir.post("Claim", {name: value for name, value in claim.items() if name not in {"id", "meta", "extension"}})
     fhir.post("ClaimResponse", items(strange, "500.00"))
     hear(fhir)
