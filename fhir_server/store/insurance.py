@@ -24,6 +24,8 @@ from .plan import Target
 
 CLAIMED: Final = f"{CANON}/StructureDefinition/claimed-invoice"
 CHARGE: Final = f"{CANON}/StructureDefinition/claimed-charge"
+INSURER: Final = "http://terminology.hl7.org/CodeSystem/organization-type|ins"
+"""The type of an Organization that insures, and is not the clinic."""
 CONSUMER: Final = "insurance"
 """The name under which insurance hears of answers."""
 

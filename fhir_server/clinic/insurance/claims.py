@@ -8,6 +8,7 @@ What was credited before is not claimed. The amounts are those of the invoice, w
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
 
@@ -18,10 +19,11 @@ from fhir_server.clinic.billing.credits import credited_lines
 from fhir_server.clinic.billing.invoices import prices_of
 from fhir_server.clinic.billing.money import EXACT, ZERO, money, rounded
 from fhir_server.outcome import Outcome
+from fhir_server.search import SYSTEM, compile_search
 from fhir_server.store import Snapshot, Store
 from fhir_server.store.bills import NUMBER
 from fhir_server.store.database import Connection
-from fhir_server.store.insurance import CHARGE, CLAIMED
+from fhir_server.store.insurance import CHARGE, CLAIMED, INSURER
 from fhir_server.store.ops import Commit, Create, Op, Resource, Version
 
 _THO: Final = "http://terminology.hl7.org/CodeSystem"
@@ -131,15 +133,22 @@ class _Claim:
         return {"quantity": quantity} | ({"unitPrice": money(one, self._currency)} if EXACT.multiply(one, value) == net else {})
 
     def _provider(self) -> Any:
-        """Who bills, else where the visit was, else whom it was to."""
+        """Who bills, else where the visit was, else whom it was to, else the clinic, where there is just one."""
         people = [each["individual"] for visit in self._visits.values() for each in visit.get("participant", ()) if "individual" in each]
         doctors = [each for each in people if str(each.get("reference", "")).startswith("Practitioner")]
         places = [visit["serviceProvider"] for visit in self._visits.values() if "serviceProvider" in visit]
-        found = next(iter([*([self._invoice["issuer"]] if "issuer" in self._invoice else []), *places, *doctors]), None)
+        named = [*([self._invoice["issuer"]] if "issuer" in self._invoice else []), *places, *doctors]
+        found = named[0] if named else self._clinic()
         if found is None:
             said = "A claim says who provided: give the patient a managingOrganization, or the visit a serviceProvider or a doctor"
             raise Outcome("business-rule", said, expression="Claim.provider")
         return found
+
+    def _clinic(self) -> Resource | None:
+        conditions = [("partof:missing", "true"), ("type:not", INSURER)]
+        query = replace(self._store.registry.parse("Organization", conditions, strict=True), count=2)
+        rows = self._db.select(compile_search(query, self._store.registry, SYSTEM, None, self._db.sources))
+        return {"reference": f"Organization/{rows[0][2]}"} if len(rows) == 1 else None
 
     def _diagnoses(self) -> list[Resource]:
         """References: whoever may not read a diagnosis does not read it here."""

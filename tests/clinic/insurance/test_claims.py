@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from pypdf import PdfReader
 
 from fhir_server import fhirjson
 from fhir_server.access import issue
@@ -101,6 +103,20 @@ def test_a_claim_has_the_lines_of_the_invoice_and_who_pays_whom_for_what(fhir: F
     ]
     assert claim["diagnosis"][0]["diagnosisReference"]["reference"].startswith("Condition/")
     assert claim["total"] == {"value": D("120.10"), "currency": "EUR"}
+
+
+def test_where_nobody_is_named_the_one_clinic_provides_and_an_insurer_is_no_clinic(fhir: Fhir) -> None:
+    kind = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/organization-type", "code": "ins"}]}
+    fhir.put("Organization/insurer", {"resourceType": "Organization", "id": "insurer", "name": "Dale Mutual", "type": [kind]}, 201)
+    whose = person(fhir)
+    covered(fhir, whose, order=1, payor=[{"reference": "Organization/insurer"}])
+    invoice = issued(fhir, patient=whose)
+    claim = claimed(fhir, invoice)
+    assert (claim["provider"], claim["insurer"]) == ({"reference": "Organization/clinic"}, {"reference": "Organization/insurer"})
+    paper = fhir("GET", f"Invoice/{invoice['id']}/$document", headers={"Accept": "application/pdf"}).data
+    text = PdfReader(io.BytesIO(paper)).pages[0].extract_text()
+    assert "Hill Clinic" in text
+    assert "Paid by insurance (Dale Mutual)" in text
 
 
 def test_an_invoice_is_claimed_once_by_however_many_until_that_is_cancelled(fhir: Fhir) -> None:
@@ -276,11 +292,16 @@ def test_an_answer_that_a_program_posts_is_booked_after_its_commit(fhir: Fhir) -
     hear(fhir)
     hear(fhir)
     assert (state(fhir, invoice), payments(fhir, claim)) == (("54.00", "116.00", "0.00", "issued"), ["116.00"])
+    later = service.post("ClaimResponse", items(claim, "100.00"))
+    hear(fhir)
+    assert state(fhir, invoice) == ("70.00", "100.00", "100.00", "issued")
+    service("DELETE", f"ClaimResponse/{later['id']}")
+    hear(fhir)
     other = service("PUT", f"ClaimResponse/{response['id']}", items(claim, "96.00", "40.00", payment=payment("136.00")) | {"id": response["id"]})
     assert other.status_code == 200
     assert service("PUT", f"ClaimResponse/{response['id']}", items(claim, "170.01") | {"id": response["id"]}).status_code == 422
     hear(fhir)
-    assert (state(fhir, invoice), payments(fhir, claim)) == (("34.00", "136.00", "0.00", "issued"), ["116.00", "20.00"])
+    assert (state(fhir, invoice), payments(fhir, claim)) == (("34.00", "136.00", "0.00", "issued"), ["116.00", "-116.00", "116.00", "20.00"])
     assert service("DELETE", f"ClaimResponse/{response['id']}").status_code == 204
     hear(fhir)
     assert (state(fhir, invoice), sum(map(D, payments(fhir, claim)))) == (("34.00", "136.00", "136.00", "issued"), 0)
