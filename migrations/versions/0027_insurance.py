@@ -6,7 +6,7 @@ from alembic import op
 revision = "0027"
 down_revision = "0026"
 
-_KINDS = ("charge", "payment", "credit", "refund", "write-off", "rounding", "insurance", "insurer-payment")
+_KINDS = ("charge", "payment", "credit", "refund", "write-off", "rounding", "insurance")
 
 
 def _text(name: str) -> sa.Column[str]:
@@ -16,6 +16,19 @@ def _text(name: str) -> sa.Column[str]:
 def upgrade() -> None:
     op.drop_constraint("ledger_entry_kind", "ledger_entry")
     op.create_check_constraint("ledger_entry_kind", "ledger_entry", f"kind IN {_KINDS}")
+    op.create_table(
+        "insurer_payment",
+        sa.Column("number", sa.BigInteger(), sa.Identity(), nullable=False),
+        _text("invoice"),
+        sa.Column("amount", sa.Numeric(), nullable=False),
+        _text("currency"),
+        _text("cause"),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("number"),
+        sa.UniqueConstraint("cause"),
+    )
+    op.create_index("insurer_payment_invoice", "insurer_payment", ["invoice"])
     op.create_table(
         "insured_invoice",
         _text("invoice"),

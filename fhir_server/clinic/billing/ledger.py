@@ -25,7 +25,7 @@ from fhir_server.store.ops import Op, Patch, Resource
 
 from .money import EXACT, ZERO, amount_of, money, rounded
 
-Kind = Literal["charge", "payment", "credit", "refund", "write-off", "rounding", "insurance", "insurer-payment"]
+Kind = Literal["charge", "payment", "credit", "refund", "write-off", "rounding", "insurance"]
 _SIGN: Final[dict[Kind, int]] = {
     "charge": 1,
     "payment": -1,
@@ -33,9 +33,8 @@ _SIGN: Final[dict[Kind, int]] = {
     "refund": 1,
     "write-off": -1,
     "rounding": 1,
-    # What a payer has to pay in the patient's place, and what it has paid of that.
+    # What a payer has to pay in the patient's place.
     "insurance": -1,
-    "insurer-payment": -1,
 }
 
 _LOCK: Final = "SELECT 1 FROM resource WHERE type = %s AND id = %s FOR NO KEY UPDATE"
@@ -44,7 +43,11 @@ INSERT INTO ledger_entry (invoice, kind, amount, currency, cause, at, actor)
 SELECT %s, x.kind, x.amount, x.currency, x.cause, %s, %s
 FROM unnest(%s::text[], %s::numeric[], %s::text[], %s::text[]) AS x(kind, amount, currency, cause)
 """
-_SUMS: Final = "SELECT kind, sum(amount) FROM ledger_entry WHERE invoice = %s GROUP BY kind"
+_SUMS: Final = """
+SELECT kind, sum(amount) FROM ledger_entry WHERE invoice = %(invoice)s GROUP BY kind
+UNION ALL SELECT 'insurer', sum(amount) FROM insurer_payment WHERE invoice = %(invoice)s HAVING count(*) > 0
+"""
+_FROM_INSURER: Final = "INSERT INTO insurer_payment (invoice, amount, currency, cause, at, actor) VALUES (%s, %s, %s, %s, %s, %s)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +129,12 @@ def opened(invoice: Resource) -> None:
 def balance(connection: Connection, invoice: Resource) -> Balance:
     """The balance of an issued Invoice by the ledger; one that came from another system begins with its total."""
     gross, currency = total_of(invoice)
-    sums: dict[str, Decimal] = dict(connection.execute(_SUMS, (invoice["id"],)).fetchall())
+    sums: dict[str, Decimal] = dict(connection.execute(_SUMS, {"invoice": invoice["id"]}).fetchall())
     zero = rounded(ZERO, currency)
     of = {kind: sums.get(kind, zero) for kind in _SIGN}
     charged = of["charge"] if "charge" in sums else gross
     paid = -of["payment"] - of["refund"]
-    return Balance(currency, charged, paid, -of["credit"], -of["write-off"], of["rounding"], -of["insurance"], -of["insurer-payment"])
+    return Balance(currency, charged, paid, -of["credit"], -of["write-off"], of["rounding"], -of["insurance"], sums.get("insurer", zero))
 
 
 def post(store: Store, connection: Connection, act: Act, invoice: Resource, entries: Sequence[Entry]) -> Op:
@@ -151,8 +154,15 @@ def post(store: Store, connection: Connection, act: Act, invoice: Resource, entr
 
 def book(store: Store, connection: Connection, act: Act, identity: str, entries: Sequence[Entry]) -> None:
     """Adds entries, and no more."""
+    if not entries:
+        return
     columns = [(each.kind, _SIGN[each.kind] * each.amount, each.currency, each.cause) for each in entries]
     connection.execute(_ADD, (identity, store.clock(), act.grant.actor, *map(list, zip(*columns, strict=True))))
+
+
+def receive(store: Store, connection: Connection, act: Act, identity: str, amount: Decimal, currency: str, cause: str) -> None:
+    """Keeps what a payer has paid of its share of an invoice, by id, or has taken back: it changes nothing of what the patient owes."""
+    connection.execute(_FROM_INSURER, (identity, amount, currency, cause, store.clock(), act.grant.actor))
 
 
 def shown(invoice: Resource, after: Balance) -> Resource:

@@ -17,7 +17,7 @@ def _moment(name: str, *, nullable: bool = False) -> Column[Any]:
     return Column(name, DateTime(timezone=True), nullable=nullable)
 
 
-LEDGER_KINDS: Final = ("charge", "payment", "credit", "refund", "write-off", "rounding", "insurance", "insurer-payment")
+LEDGER_KINDS: Final = ("charge", "payment", "credit", "refund", "write-off", "rounding", "insurance")
 """What entries of the ledger may be."""
 
 ledger_entry: Final = Table(
@@ -73,6 +73,22 @@ billing_request: Final = Table(
     Index("billing_request_invoice", "invoice"),
 )
 """What a second person decides about."""
+
+insurer_payment: Final = Table(
+    "insurer_payment",
+    metadata,
+    Column("number", BigInteger, Identity(), primary_key=True),
+    _text("invoice"),
+    # Less than nothing where it was taken back.
+    Column("amount", Numeric, nullable=False),
+    _text("currency"),
+    # The PaymentReconciliation.
+    _text("cause", unique=True),
+    _moment("at"),
+    Column("actor", Text, nullable=False),
+    Index("insurer_payment_invoice", "invoice"),
+)
+"""What payers have paid of their shares, which are the ledger's entries of the kind `insurance`; rows are only ever added."""
 
 insured_invoice: Final = Table(
     "insured_invoice",

@@ -87,14 +87,9 @@ def _ops(
     if (answer := answer_of(response)) is not None:
         fits(answer, response, claim)
     found = settlement(store, connection, invoice, claim, response, f"ClaimResponse/{named}")
-    entries = list(found.entries)
-    if told.give_up and found.denied:
-        entries += _given_up(store, connection, act, invoice, found.denied, told)
-    ops: list[Op] = [Put(response, named, absent=True), *(Patch("ClaimResponse", _replaced, each["id"]) for each in before)]
-    if entries:
-        ledger.opened(invoice)
-        ops += [*([found.payment] if found.payment is not None else []), ledger.post(store, connection, act, invoice, entries)]
-    return ops
+    more = _given_up(store, connection, act, invoice, found.denied, told) if told.give_up and found.denied else []
+    replaced = [Patch("ClaimResponse", _replaced, each["id"]) for each in before]
+    return [Put(response, named, absent=True), *replaced, *found.post(store, connection, act, invoice, *more)]
 
 
 def _given_up(store: Store, connection: Connection, act: Act, invoice: Resource, denied: Decimal, told: Told) -> list[ledger.Entry]:

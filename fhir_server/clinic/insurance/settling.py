@@ -19,6 +19,7 @@ from fhir_server import fhirjson
 from fhir_server.clinic.acting import Act, carry_out, content
 from fhir_server.clinic.billing import ledger
 from fhir_server.clinic.billing.money import ZERO, money
+from fhir_server.clinic.billing.payments import METHOD
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM, compile_search
 from fhir_server.settings import CANON
@@ -44,11 +45,28 @@ _log = logging.getLogger("fhir_server.insurance")
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What is to be booked, and the PaymentReconciliation of what was paid, if something was; `denied` is what comes back to the patient."""
+    """What is to be booked: `entries` of what the patient owes, and what the payer has `paid`, with its PaymentReconciliation.
+
+    Less than nothing is paid where something was taken back; `denied` is what comes back to the patient.
+    """
 
     entries: tuple[ledger.Entry, ...]
+    paid: Decimal
     payment: Put | None
     denied: Decimal
+
+    def post(self, store: Store, connection: Connection, act: Act, invoice: Resource, *more: ledger.Entry) -> list[Op]:
+        """Books it, with more entries; the ops that show it, none where there is nothing. Raises Outcome as `ledger.opened` and `ledger.post`."""
+        entries = (*self.entries, *more)
+        if not entries and self.payment is None:
+            return []
+        ledger.opened(invoice)
+        ops: list[Op] = []
+        if self.payment is not None:
+            cause, currency = f"PaymentReconciliation/{self.payment.id}", str(self.payment.resource["paymentAmount"]["currency"])
+            ledger.receive(store, connection, act, invoice["id"], self.paid, currency, cause)
+            ops.append(self.payment)
+        return [*ops, ledger.post(store, connection, act, invoice, entries)]
 
 
 def settlement(store: Store, connection: Connection, invoice: Resource, claim: Resource, response: Resource | None, cause: str) -> Settlement:
@@ -70,11 +88,9 @@ def settlement(store: Store, connection: Connection, invoice: Resource, claim: R
     entries = [ledger.Entry("insurance", share - found.insured, found.currency, cause)]
     # What was given up and is paid after all is not lost any more.
     entries.append(ledger.Entry("write-off", -max(found.written_off - (room - share), ZERO), found.currency, cause))
-    payment = None
-    if arrived := paid - found.insurer_paid:
-        payment = _payment(store, claim, response, arrived, found.currency, cause)
-        entries.append(ledger.Entry("insurer-payment", arrived, found.currency, f"PaymentReconciliation/{payment.id}"))
-    return Settlement(tuple(entry for entry in entries if entry.amount), payment, max(found.insured - share, ZERO))
+    arrived = paid - found.insurer_paid
+    payment = _payment(store, claim, response, arrived, found.currency, cause) if arrived else None
+    return Settlement(tuple(entry for entry in entries if entry.amount), arrived, payment, max(found.insured - share, ZERO))
 
 
 def answers(store: Store, db: Snapshot, claim: str) -> list[Resource]:
@@ -116,10 +132,7 @@ class Settling:
             said = (each for each in answers(self._store, db, identity) if answer_of(each) is not None)
             cause = f"ClaimResponse/{change.resource}/{change.version}/heard"
             found = settlement(self._store, connection, locked, content(claim), next(said, None), cause)
-            if not found.entries:
-                return ()
-            ledger.opened(locked)
-            return [*([found.payment] if found.payment is not None else []), ledger.post(self._store, connection, act, locked, found.entries)]
+            return found.post(self._store, connection, act, locked)
 
         try:
             carry_out(self._store, act, prepare)
@@ -147,9 +160,11 @@ def _payment(store: Store, claim: Resource, response: Resource | None, amount: D
     made: Resource = {
         "resourceType": "PaymentReconciliation",
         "id": identity,
+        "extension": [{"url": METHOD, "valueCode": "insurance"}],
         "status": "active",
         "created": now.isoformat(timespec="seconds"),
         "outcome": "complete",
+        "formCode": {"text": "insurance"},
         "paymentDate": day,
         "paymentAmount": money(amount, currency),
         "detail": [detail],
