@@ -142,6 +142,8 @@ def output_of(outputs: list[str], words: str) -> str:
         ("/\\$credit", "-000001 -11.9\n"),
         ('valueCode": "cash"', "83.3 paid, 16.7 change\nbalanced\n"),
         ("payment_intents/", "It is paid\nbalanced\n"),
+        ("$SHARED/\"'$issue'", "{'amount': 76.16, 'patient': 19.04, 'due': 76.16}\n"),
+        ("record-response", "complete\nissued\n"),
         ("MedicationRequest/$SLIP", "%PDF-1.7\nprescription\nprescription, copy\n"),
         ("type=rest", '"code": "110153"'),
         ("access-report", "Patient/"),

@@ -14,6 +14,7 @@ from fhir_server import process
 from fhir_server.clinic import messages as people
 from fhir_server.clinic import subscriptions
 from fhir_server.clinic.billing import triggers
+from fhir_server.clinic.insurance import settling
 from fhir_server.clinic.scheduling import publishing
 from fhir_server.hl7v2.outbound import CONSUMER, Outbound
 from fhir_server.interactions import Engine
@@ -66,6 +67,7 @@ def run_worker(settings: Settings, ready: Callable[[str], None]) -> None:
             people.CONSUMER: messages.hear,
             subscriptions.CONSUMER: hooks.hear,
             triggers.CONSUMER: triggers.Charging(store, settings.currency).hear,
+            settling.CONSUMER: settling.Settling(store).hear,
         }
         relay = Relay(store, heard, lambda name, identity: app.send_task(name, (identity,)))
 
