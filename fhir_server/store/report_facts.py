@@ -99,9 +99,9 @@ def bill_of(invoice: Json, registry: Registry) -> Bill | None:
 
 
 def payment_of(reconciliation: Json, registry: Registry) -> Payment | None:
-    """What a PaymentReconciliation that is active brought in, on its paymentDate."""
+    """What a PaymentReconciliation that is active, and did not come to nothing, brought in on its paymentDate."""
     day, paid = _day(reconciliation.get("paymentDate"), registry), _money(reconciliation.get("paymentAmount"))
-    if day is None or paid is None or reconciliation.get("status") != "active":
+    if day is None or paid is None or reconciliation.get("status") != "active" or reconciliation.get("outcome") == "error":
         return None
     method = next((each.get("valueCode", "") for each in reconciliation.get("extension", ()) if each.get("url") == _METHOD), "")
     return Payment(day, str(method), *paid)

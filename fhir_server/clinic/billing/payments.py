@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 from fhir_server.clinic.acting import Act, carry_out
 from fhir_server.outcome import Outcome
@@ -25,8 +25,9 @@ from .approvals import Request
 from .invoices import require_desk
 from .money import ZERO, digits, money, rounded
 
-Method = Literal["cash", "card", "transfer"]
-METHODS: Final[tuple[Method, ...]] = get_args(Method)
+Method = Literal["cash", "card", "transfer", "gateway"]
+METHODS: Final[tuple[Method, ...]] = ("cash", "card", "transfer")
+"""How somebody pays at the desk."""
 METHOD: Final = f"{CANON}/StructureDefinition/payment-method"
 TENDERED: Final = f"{CANON}/StructureDefinition/payment-tendered"
 _KINDS: Final = "http://terminology.hl7.org/CodeSystem/payment-type"
@@ -44,6 +45,20 @@ class Paid:
     currency: str | None = None
     tendered: Decimal | None = None
     reference: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A part of what is given back: the id of its PaymentReconciliation, how much, and by which way it goes."""
+
+    number: str
+    amount: Decimal
+    method: Method
+
+
+def by_hand(_: Connection, __: Request) -> list[Share]:
+    """Nothing goes back by a gateway: the desk gives it."""
+    return []
 
 
 def pay(store: Store, act: Act, identity: str, paid: Paid) -> Commit:
@@ -73,7 +88,7 @@ def receive(store: Store, connection: Connection, act: Act, invoice: Resource, p
         raise ValueError("a payment is received with its amount and currency")
     number = new_id()
     entry = ledger.Entry("payment", amount, currency, f"PaymentReconciliation/{number}")
-    made = _reconciliation(store, number, invoice, amount, currency, paid.method, "payment")
+    made = reconciliation(store, number, invoice, amount, currency, paid.method, "payment")
     if paid.tendered is not None:
         made["extension"].append(_tendered(paid.tendered, amount, currency))
     if paid.reference:
@@ -102,8 +117,12 @@ def ask_refund(store: Store, act: Act, identity: str, amount: Decimal | None, cu
     return carry_out(store, act, prepare)
 
 
-def approve_refund(store: Store, act: Act, identity: str, request: str | None) -> Commit:
+def approve_refund(
+    store: Store, act: Act, identity: str, request: str | None, shares: Callable[[Connection, Request], list[Share]] = by_hand
+) -> Commit:
     """Gives back what somebody else has asked for: a PaymentReconciliation with a negative amount, which comes first.
+
+    `shares` says what of it goes back by other ways, each in a PaymentReconciliation of its own, whose outcome is not known yet.
 
     Raises Outcome `forbidden` for whoever has asked, `not-found` where nothing waits, `business-rule` where less is left of what was paid.
     """
@@ -115,13 +134,21 @@ def approve_refund(store: Store, act: Act, identity: str, request: str | None) -
         if not waiting:
             raise Outcome("not-found", "No refund of this invoice waits for approval")
         found = approvals.decide(store, connection, act, identity, waiting[0].id, approved=True)
-        number = new_id()
-        entry = ledger.Entry("refund", found.amount, found.currency, f"PaymentReconciliation/{number}")
-        made = _reconciliation(store, number, invoice, -found.amount, found.currency, None, "adjustment")
-        made["disposition"] = found.reason
-        return [Put(made, number, absent=True), ledger.post(store, connection, replace(act, reason=found.reason), invoice, [entry])]
+        elsewhere = shares(connection, found)
+        rest = found.amount - sum((each.amount for each in elsewhere), ZERO)
+        parts = [*elsewhere, *([Share(new_id(), rest, "cash")] if rest else [])]
+        entries = [ledger.Entry("refund", each.amount, found.currency, f"PaymentReconciliation/{each.number}") for each in parts]
+        posted = ledger.post(store, connection, replace(act, reason=found.reason), invoice, entries)
+        return [*(_given_back(store, invoice, each, found) for each in parts), posted]
 
     return carry_out(store, act, prepare)
+
+
+def _given_back(store: Store, invoice: Resource, part: Share, found: Request) -> Op:
+    method = None if part.method == "cash" else part.method
+    made = reconciliation(store, part.number, invoice, -part.amount, found.currency, method, "adjustment")
+    made |= {"disposition": found.reason} | ({} if method is None else {"outcome": "queued"})
+    return Put(made, part.number, absent=True)
 
 
 def _amount(paid: Paid, found: ledger.Balance) -> Decimal:
@@ -145,7 +172,8 @@ def _fits(amount: Decimal, currency: str | None, found: ledger.Balance) -> None:
         raise Outcome("business-rule", f"An amount in {found.currency} is more than 0 and has {digits(found.currency)} digits", code="value")
 
 
-def _reconciliation(store: Store, number: str, invoice: Resource, amount: Decimal, currency: str, method: Method | None, kind: str) -> dict[str, Any]:
+def reconciliation(store: Store, number: str, invoice: Resource, amount: Decimal, currency: str, method: Method | None, kind: str) -> dict[str, Any]:
+    """A PaymentReconciliation of an amount, under a number; `kind` is payment or adjustment."""
     now = store.clock().astimezone(store.registry.zone)
     made: dict[str, Any] = {
         "resourceType": "PaymentReconciliation",

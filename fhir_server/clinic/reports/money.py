@@ -152,8 +152,8 @@ REVENUE: Final = Report(
 COLLECTED: Final = Report(
     "collected",
     "Money collected",
-    "PaymentReconciliations with the status active, by paymentDate: paymentAmount, which is negative where money was given back. The method is"
-    " the extension payment-method.",
+    "PaymentReconciliations with the status active and another outcome than error, by paymentDate: paymentAmount, which is"
+    " negative where money was given back. What payers pay of their shares is in it. The method is the extension payment-method.",
     (
         _DAY,
         _MONTH,
@@ -177,7 +177,7 @@ RECEIVABLES: Final = Report(
     "What is due of invoices at the end of a day, by the days from Invoice.date to then. Counted are the Invoices of the report revenue but for"
     " credit notes, with a date up to that day; what is due is the part due of the extension invoice-balance, as it stood in the Invoice's version of"
     " that moment. Of an invoice that another system has issued, and on which nothing is booked here, it is what stands there now, or totalGross"
-    " where nothing does and it is issued.",
+    " where nothing does and it is issued. What payers owe of invoices (extension payer-share) is no part of it.",
     (
         _CURRENCY,
         Column("invoices", "count", "Invoices of which something is due."),

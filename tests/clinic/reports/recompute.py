@@ -85,7 +85,7 @@ def collected(world: World, by: Sequence[str]) -> tuple[list[Cells], list[Cells]
     found = []
     for each in world.of("PaymentReconciliation").values():
         day = world.day(each["paymentDate"])
-        if each["status"] == "active" and day is not None and world.asks_for(day):
+        if each["status"] == "active" and each.get("outcome") != "error" and day is not None and world.asks_for(day):
             method = next((part["valueCode"] for part in each.get("extension", ()) if part["url"].endswith("payment-method")), None)
             paid = each["paymentAmount"]
             if paid["currency"] != world.asked.filters.get("currency", paid["currency"]):

@@ -131,6 +131,7 @@ class Clinic:
             "resourceType": "PaymentReconciliation",
             "id": identity,
             "status": self.chance.choice(("active", "active", "cancelled")),
+            "outcome": self.chance.choice(("complete", "queued", "error")),
             "created": "2026-10-25",
             "paymentDate": self.moment().date().isoformat(),
             "paymentAmount": {"value": self.amount(currency) * self.chance.choice((1, 1, -1)), "currency": currency},
