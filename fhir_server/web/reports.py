@@ -87,7 +87,7 @@ def bars(made: Made) -> Sequence[float | None]:
     if measure is None:
         return [None] * len(made.rows)
     kind = names.index("currency") if "currency" in names else None
-    values = [(row[kind] if kind is not None else "", float(row[measure]) if row[measure] is not None else None) for row in made.rows]
+    values = [(row[kind] if kind is not None else "", float(value) if (value := row[measure]) is not None else None) for row in made.rows]
     most: dict[Any, float] = {}
     for group, value in values:
         most[group] = max(most.get(group, 0.0), value or 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -23,12 +24,12 @@ def admin(clinic: Clinic) -> Person:
     charge = {"resourceType": "ChargeItem", "status": "billable", "code": {"text": "x"}, "subject": {"reference": "Patient/x"}}
     line = {"chargeItemReference": {"reference": "ChargeItem/paged"}, "priceComponent": [{"type": "base", "amount": amount}]}
     invoice = {"resourceType": "Invoice", "status": "issued", "date": "2032-03-30", "lineItem": [line], "totalNet": amount, "totalGross": amount}
-    made = [
+    made: list[dict[str, Any]] = [
         {"resourceType": "Practitioner", "id": "paged", "name": [{"text": "<b>Moreau</b>"}]},
         {**charge, "id": "paged", "performer": [{"actor": {"reference": "Practitioner/paged"}}]},
         {**invoice, "id": "paged"},
     ]
-    clinic.store.transact([Put(each, str(each["id"])) for each in made], SYSTEM, operation="load")
+    clinic.store.transact([Put(each, each["id"]) for each in made], SYSTEM, operation="load")
     person = Person(clinic)
     person.sign_in(clinic.account("admin"))
     return person
