@@ -15,7 +15,7 @@ from .model import Binding, Component, Constraint, Element, SearchParam, Shipped
 _DATA = Path(__file__).parent / "data" / "r4.json.gz"
 _TERMINOLOGY = _DATA.with_name("terminology.json.gz")
 _CANON = "https://clinic-fhir.example.org"
-_WHOSE = f"extension('{_CANON}/StructureDefinition/payment-patient').value"
+_WHOSE = f"extension('{_CANON}/StructureDefinition/payment-patient').value.where(resolve() is Patient)"
 _OWN = (
     SearchParam(
         url=f"{_CANON}/SearchParameter/payment-patient",

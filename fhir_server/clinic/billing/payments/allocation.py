@@ -43,15 +43,19 @@ class Share:
 def allocate(offer: Offer, balances: Sequence[Balance], wanted: Sequence[Decimal | None]) -> list[Share]:
     """The share of each invoice, in the order of the balances, which are in one currency: first what is `wanted`, then by the order.
 
-    An invoice for which nothing is left gets a share of zero; what is beyond all that is due goes to the last. Raises Outcome `business-rule` where
-    nothing is due, more is offered than is due, or less was tendered than is paid.
+    An invoice for which nothing is due, or left, gets a share of zero; what is beyond all that is due goes to the last.
+    Raises Outcome `business-rule` where nothing is due, more is offered than is due, or less was tendered than is paid.
     """
     currency = balances[0].currency
+    zero = rounded(ZERO, currency)
     for each, part in zip(balances, wanted, strict=True):
-        _check(each, part)
-    asked = [each.due if part is None else part for each, part in zip(balances, wanted, strict=True)]
-    whole = sum(asked, ZERO)
-    settles = all(part == each.due for each, part in zip(balances, asked, strict=True))
+        if part is not None:
+            _check(each, part)
+    asked = [max(each.due, zero) if part is None else part for each, part in zip(balances, wanted, strict=True)]
+    whole = sum(asked, zero)
+    if not whole:
+        raise Outcome("business-rule", "Nothing is due of this invoice", expression="Invoice.status")
+    settles = all(part >= each.due for each, part in zip(balances, asked, strict=True))
     payable = to_step(whole, offer.step) if settles and offer.step is not None else whole
     if payable <= 0:
         raise Outcome("business-rule", f"There are no coins for {whole} {currency}; take it otherwise, or write it off", expression="Invoice")
@@ -68,13 +72,10 @@ def fits(amount: Decimal, currency: str) -> None:
         raise Outcome("business-rule", f"An amount in {currency} is more than 0 and has {digits(currency)} digits", code="value")
 
 
-def _check(balance: Balance, wanted: Decimal | None) -> None:
-    if balance.due <= 0:
-        raise Outcome("business-rule", "Nothing is due of this invoice", expression="Invoice.status")
-    if wanted is not None:
-        fits(wanted, balance.currency)
-        if wanted > balance.due:
-            raise _too_much(balance.due, balance.currency)
+def _check(balance: Balance, wanted: Decimal) -> None:
+    fits(wanted, balance.currency)
+    if wanted > balance.due:
+        raise _too_much(max(balance.due, rounded(ZERO, balance.currency)), balance.currency)
 
 
 def _amount(offer: Offer, whole: Decimal, payable: Decimal, currency: str) -> Decimal:

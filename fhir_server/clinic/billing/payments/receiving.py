@@ -15,7 +15,7 @@ from fhir_server.clinic.acting import Act, carry_out
 from fhir_server.clinic.billing import approvals, ledger
 from fhir_server.clinic.billing.invoices import require_desk
 from fhir_server.clinic.billing.ledger import Balance, Entry
-from fhir_server.clinic.billing.money import ZERO
+from fhir_server.clinic.billing.money import ZERO, rounded
 from fhir_server.outcome import Outcome
 from fhir_server.store import Snapshot, Store
 from fhir_server.store.database import Connection
@@ -138,8 +138,11 @@ def _from_credit(store: Store, connection: Connection, db: Snapshot, act: Act, a
     balances = _balances(connection, invoices, paid.currency)
     currency = balances[0].currency
     left = credit.left(connection, [there[each] for each in sources if each not in amounts], currency)
-    whole = sum((each.credit for each in left.values()), ZERO)
-    most = sum((each.due for each in balances), ZERO)
+    zero = rounded(ZERO, currency)
+    whole = sum((each.credit for each in left.values()), zero)
+    most = sum((max(each.due, zero) for each in balances), zero)
+    if not most:
+        raise Outcome("business-rule", "Nothing is due of this invoice", expression="Invoice.status")
     asked = min(whole, most) if paid.amount is None else paid.amount
     if not 0 < asked <= whole:
         raise Outcome("business-rule", f"There are {whole} {currency} of credit, and no more can be used", expression="Invoice")
