@@ -87,6 +87,11 @@ ADDRESSES = (
     ("PATCH", f"{BASE}/scheduling/policies"),
     ("GET", f"{BASE}/scheduling/affected"),
     ("POST", f"{BASE}/billing/templates/preview"),
+    ("GET", f"{BASE}/payments/shifts"),
+    ("GET", f"{BASE}/payments/shifts/{{identity}}"),
+    ("GET", f"{BASE}/payments/shifts/{{identity}}/report"),
+    ("GET", f"{BASE}/payments/settings"),
+    ("PATCH", f"{BASE}/payments/settings"),
 )
 
 

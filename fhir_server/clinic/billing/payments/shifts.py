@@ -213,6 +213,7 @@ def _shift(connection: Connection, row: Sequence[Any]) -> Shift:
 
 
 def _report(connection: Connection, shift: str, there: Decimal, currency: str) -> Report:
-    totals = tuple(Total(*row) for row in connection.execute(_TOTALS, (shift,)).fetchall())
+    found = connection.execute(_TOTALS, (shift,)).fetchall()
+    totals = tuple(Total(method, user, of, count, rounded(taken, of), rounded(given, of)) for method, user, of, count, taken, given in found)
     expected = there + sum((each.taken - each.given for each in totals if each.method == "cash"), ZERO)
     return Report(rounded(expected, currency), totals)
