@@ -91,7 +91,7 @@ def test_credit_is_one_patients_one_currencys_and_the_desks_to_use(fhir: Fhir) -
         assert "of credit" in issues(pay(fhir, invoice, 422, method="credit"))
     own = bill(fhir, patient)
     for role in ("patient", "doctor"):
-        caller = desk(fhir, role=role, patient=patient if role == "patient" else None)  # type: ignore[arg-type]  # both are roles
+        caller = desk(fhir, role=role, patient=patient if role == "patient" else None)
         assert caller("POST", f"Invoice/{own}/$pay", ask(method="credit")).status_code == 403
     assert desk(fhir, role="patient", patient=other)("GET", f"Patient/{patient}/$balance").status_code == 404
 
