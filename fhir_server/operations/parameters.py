@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any, Final, TypeVar
 
 from fhir_server import fhirjson
+from fhir_server.clinic.billing.money import MOST
 from fhir_server.interactions import Engine, Exchange, Reply
 from fhir_server.outcome import Outcome
 from fhir_server.search.params.date import parse_date
@@ -137,20 +138,16 @@ class Inputs:
     def money(self, name: str) -> tuple[Decimal, str] | None:
         """An amount and its currency: a Money, or a plain number in the clinic's currency. Raises Outcome `parameter` for anything else."""
         value = self._values.get(name)
-        if value is None:
-            return None
-        if not isinstance(value, dict):
-            amount = self.decimal(name)
-            assert amount is not None
-            return amount, self._engine.currency
-        return self.amount(name, value)
+        return None if value is None else self.amount(name, value if isinstance(value, dict) else self.decimal(name))
 
     def amount(self, name: str, value: Any) -> tuple[Decimal, str]:
-        """The amount and the currency of a Money, or of a plain number in the clinic's. Raises Outcome `parameter` for anything else."""
-        money = value if isinstance(value, dict) else {"value": value}
+        """The same of a value that stands in a part. Raises Outcome `invalid` for one that is not below MOST, too."""
+        money: Json = value if isinstance(value, dict) else {"value": value}
         amount = money.get("value")
         if isinstance(amount, bool) or not isinstance(amount, int | Decimal):
             raise Outcome("parameter", f"The parameter '{name}' is an amount of money with a value", code="value")
+        if abs(amount) >= MOST:
+            raise Outcome("invalid", f"The parameter '{name}' stays below {MOST:,}", code="value")
         return Decimal(amount), str(money.get("currency", self._engine.currency))
 
     def quantity(self, name: str) -> Decimal | None:

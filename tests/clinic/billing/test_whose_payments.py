@@ -129,6 +129,8 @@ def test_nobody_pays_an_invoice_by_writing_a_payment(fhir: Fhir, role: Any) -> N
         assert "$pay" in issues(who.post("PaymentReconciliation", written(detail=of(reference)), 422))
     assert "$pay" in issues(who.post("PaymentReconciliation", written(extension=[{"url": METHOD, "valueCode": "cash"}]), 422))
     draft = who.post("PaymentReconciliation", written(status="draft", detail=of(f"Invoice/{invoice}")))
+    owner = desk(fhir, role="patient", patient=fhir.get(f"Invoice/{invoice}")["subject"]["reference"].partition("/")[2])
+    owner.get(f"PaymentReconciliation/{draft['id']}", 404)
     who.put(f"PaymentReconciliation/{draft['id']}", {**draft, "status": "active"}, 422)
     who("PATCH", f"PaymentReconciliation/{draft['id']}", [{"op": "replace", "path": "/status", "value": "active"}])
     assert fhir.get(f"PaymentReconciliation/{draft['id']}")["status"] == "draft"

@@ -79,6 +79,8 @@ def _check(balance: Balance, wanted: Decimal) -> None:
 
 
 def _amount(offer: Offer, whole: Decimal, payable: Decimal, currency: str) -> Decimal:
+    if offer.tendered is not None:
+        fits(offer.tendered, currency)
     if offer.amount is None:
         amount = payable if offer.tendered is None else min(payable, offer.tendered)
     else:
