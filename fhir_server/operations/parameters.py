@@ -146,9 +146,10 @@ class Inputs:
         amount = money.get("value")
         if isinstance(amount, bool) or not isinstance(amount, int | Decimal):
             raise Outcome("parameter", f"The parameter '{name}' is an amount of money with a value", code="value")
-        if abs(amount) >= MOST:
+        exact = Decimal(amount)
+        if abs(exact) >= MOST:
             raise Outcome("invalid", f"The parameter '{name}' stays below {MOST:,}", code="value")
-        return Decimal(amount), str(money.get("currency", self._engine.currency))
+        return exact, str(money.get("currency", self._engine.currency))
 
     def quantity(self, name: str) -> Decimal | None:
         """A number, or the value of a Quantity. Raises Outcome `parameter` for anything else."""
