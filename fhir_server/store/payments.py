@@ -18,6 +18,7 @@ from fhir_server.search import Grant, Registry
 from fhir_server.search.params.reference import ABSOLUTE, locate
 from fhir_server.settings import CANON
 
+from .arrays import one_of, rows_of
 from .database import Connection
 from .ops import Create, Op, Resource
 from .plan import Target
@@ -34,10 +35,10 @@ _OF_MONEY: Final = (
     *("identifier", "status", "created", "outcome", "paymentDate", "paymentAmount", "paymentIdentifier", "detail"),
     *("request", "payment", "amount", "paymentStatus"),
 )
-_WHOSE: Final = """
-SELECT DISTINCT x.type, x.id, g.id FROM unnest(%s::smallint[], %s::text[]) AS x(type, id)
+_WHOSE: Final = f"""
+SELECT DISTINCT x.type, x.id, g.id FROM {rows_of("smallint", "text")} AS x(type, id)
 LEFT JOIN resource r ON r.type = x.type AND r.id = x.id AND NOT r.deleted
-LEFT JOIN sp_reference g ON g.rid = r.rid AND g.pid = ANY(%s::smallint[]) AND g.type = %s
+LEFT JOIN sp_reference g ON g.rid = r.rid AND g.pid = {one_of("smallint")} AND g.type = %s
 """
 
 

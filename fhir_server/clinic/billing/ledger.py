@@ -19,6 +19,7 @@ from typing import Any, Final, Literal
 from fhir_server.clinic.acting import Act, content, visible
 from fhir_server.outcome import Outcome
 from fhir_server.store import Snapshot, Store
+from fhir_server.store.arrays import one_of
 from fhir_server.store.bills import BALANCE
 from fhir_server.store.database import Connection
 from fhir_server.store.ops import Op, Patch, Resource
@@ -28,7 +29,7 @@ from .money import ZERO, amount_of, money, rounded
 Kind = Literal["charge", "payment", "credit", "refund", "write-off", "rounding"]
 _SIGN: Final[dict[Kind, int]] = {"charge": 1, "payment": -1, "credit": -1, "refund": 1, "write-off": -1, "rounding": 1}
 
-_LOCK: Final = "SELECT 1 FROM resource WHERE type = %s AND id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
+_LOCK: Final = f"SELECT 1 FROM resource WHERE type = %s AND id = {one_of('text')} ORDER BY id FOR NO KEY UPDATE"  # noqa: S608 - our own words
 _ADD: Final = """
 INSERT INTO ledger_entry (invoice, kind, amount, currency, cause, at, actor)
 SELECT %s, x.kind, x.amount, x.currency, x.cause, %s, %s

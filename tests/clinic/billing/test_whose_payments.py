@@ -90,8 +90,17 @@ def test_a_notice_tells_what_was_paid_of_which_invoice_and_by_which_payment(fhir
     assert notice["request"] == {"reference": f"Invoice/{me.invoice}"}
     assert (str(notice["amount"]["value"]), notice["paymentStatus"]["coding"][0]["code"]) == ("120.00", "cleared")
     assert {each["url"] for each in notice["extension"]} == {METHOD, WHOSE}
-    report = desk(fhir, role="patient", patient=me.id)("GET", f"Patient/{me.id}/$access-report")
-    assert report.status_code == 200
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_who_has_looked_at_a_payment_is_in_its_patients_report(fhir: Fhir, payers: tuple[Payer, Payer], name: str) -> None:
+    me, _ = payers
+    desk(fhir, "curious").get(f"{name}/{me.own(name)}")
+    fhir.app.extensions["store"].flush_notes()
+    events = [each["resource"] for each in me.caller.get(f"Patient/{me.id}/$access-report")["entry"]]
+    assert f"{name}/{me.own(name)}" in [
+        what["what"]["reference"] for each in events if each["action"] == "R" for what in each["entity"] if "what" in what
+    ]
 
 
 @pytest.mark.parametrize("name", TYPES)
