@@ -29,6 +29,7 @@ from . import (
     hl7v2_outbound,
     messages,
     notifications,
+    payments,
     queue,
     roles,
     scheduling,
@@ -46,7 +47,7 @@ from .schemas import Problem
 _GROUPS: Final = (
     *(users.routes, sessions.routes, roles.routes, clients.routes),
     *(messages.routes, hl7v2_outbound.routes, notifications.routes, subscriptions.routes),
-    *(scheduling.routes, queue.routes, billing.routes, shifts.routes, server.routes, audit.routes),
+    *(scheduling.routes, queue.routes, billing.routes, payments.routes, shifts.routes, server.routes, audit.routes),
 )
 _DESCRIPTION: Final = """Accounts, sessions, roles, apps, HL7 v2 messages and peers, messages to people, bill templates, payments, the audit trail
 and the server's state, for administrators.

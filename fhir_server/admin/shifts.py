@@ -21,7 +21,7 @@ from .exchange import Answer, act, answered, check_match, etag, paged, position
 from .office import caller, instant, office
 from .routes import Routes
 
-routes: Final = Routes("payments", "Payments at the desk: shifts at drawers, and which rules hold.")
+routes: Final = Routes("shifts", "Payments at the desk: shifts at drawers, and which rules hold.")
 
 _HEAD: Final = ("item", "method", "user", "currency", "payments", "taken", "given")
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
+from decimal import Decimal
 from typing import Final
 
 from fhir_server import fhirjson
-from fhir_server.clinic.acting import Act
+from fhir_server.clinic.acting import Act, carry_out
 from fhir_server.clinic.billing import payments
 from fhir_server.clinic.billing.approvals import Request
+from fhir_server.clinic.billing.gateway import Online, gateway_of, refunds
+from fhir_server.clinic.billing.gateway.rows import Intent
 from fhir_server.clinic.billing.money import ZERO, money
+from fhir_server.clinic.billing.payments.credit import Account, accounts
+from fhir_server.clinic.billing.payments.receiving import METHODS
+from fhir_server.clinic.billing.payments.refunds import GIVEN, Given, by_hand
 from fhir_server.interactions import Engine, Exchange, Reply
 from fhir_server.outcome import Outcome
 from fhir_server.settings import CANON
@@ -23,12 +31,47 @@ _HOW: Final = ("method", "amount", "tendered", "reference", "location")
 
 
 def pay(engine: Engine, exchange: Exchange) -> Reply:
-    """200 and the PaymentReconciliation. Raises as the workflow, and Outcome `not-implemented` for a gateway."""
+    """200 and the PaymentReconciliation; by a gateway Parameters with the `url` to pay at. Raises as the workflow."""
     if exchange.id is None:
         return _pay_several(engine, exchange)
     inputs, identity = Inputs(engine, exchange, _HOW), exchange.id
+    if inputs.text("method") == "gateway":
+        if any(inputs.has(name) for name in ("tendered", "reference", "location")):
+            raise Outcome("parameter", "'tendered', 'reference' and 'location' are for payments at the desk", code="value")
+        amount, currency = inputs.money("amount") or (None, None)
+        return _begin(engine, exchange, identity, amount, currency)
     paid = _paid(inputs)
     return once(engine, exchange, "pay", lambda act: payments.pay(engine.store, act, identity, paid), first_written(200))
+
+
+def _begin(engine: Engine, exchange: Exchange, identity: str, amount: Decimal | None, currency: str | None) -> Reply:
+    online = online_of(engine)
+    begun: list[Intent] = []
+
+    def run(act: Act) -> Commit:
+        begun[:] = [online.begin(replace(act, beside=None), identity, amount, currency, exchange.base)]
+        # What the gateway has answered is written by now; the answer to the caller is kept with a key of theirs.
+        return carry_out(engine.store, act, lambda _, __: ())
+
+    return once(engine, exchange, "pay", run, lambda _: Reply(200, fhirjson.dumps(_told(begun[-1]))))
+
+
+def _told(begun: Intent) -> Json:
+    parts: list[Json] = [
+        {"name": "url", "valueUrl": begun.place},
+        {"name": "id", "valueString": begun.id},
+        {"name": "state", "valueCode": begun.state},
+        {"name": "amount", "valueMoney": money(begun.amount, begun.currency)},
+    ]
+    numbers = (("reference", begun.reference), ("session", begun.session))
+    return {"resourceType": "Parameters", "parameter": [*parts, *({"name": name, "valueString": value} for name, value in numbers if value)]}
+
+
+def online_of(engine: Engine) -> Online:
+    """Payments by the gateway that is set up. Raises Outcome `not-implemented` for an engine without settings."""
+    if engine.settings is None:
+        raise Outcome("not-implemented", "This clinic takes no payments online")
+    return Online(engine.store, engine.settings)
 
 
 def refund(engine: Engine, exchange: Exchange) -> Reply:
@@ -50,24 +93,33 @@ def approve_refund(engine: Engine, exchange: Exchange) -> Reply:
     """200 and the PaymentReconciliation of what is given back. Raises as the workflow."""
     inputs = Inputs(engine, exchange, ("request", "method", "reference", "location"))
     identity, request, method = inputs.needed("id", exchange.id), inputs.text("request"), inputs.text("method")
-    way = next((each for each in payments.GIVEN if each == method), None)
+    way = next((each for each in GIVEN if each == method), None)
     if way is None and method is not None:
-        raise Outcome("parameter", f"The parameter 'method' is {', '.join(payments.GIVEN)}", code="value")
-    given = payments.Given(way, _text(inputs, "reference"), _place(inputs))
-    return once(
-        engine, exchange, "approve-refund", lambda act: payments.approve_refund(engine.store, act, identity, request, given), first_written(200)
-    )
+        raise Outcome("parameter", f"The parameter 'method' is {', '.join(GIVEN)}", code="value")
+    given = Given(way, _text(inputs, "reference"), _place(inputs))
+    gateway = gateway_of(engine.settings) if engine.settings is not None else None
+    shares = by_hand if gateway is None else lambda connection, found: refunds.shares(engine.store, gateway, connection, identity, found)
+
+    def run(act: Act) -> Commit:
+        return payments.approve_refund(engine.store, act, identity, request, given, shares)
+
+    reply = once(engine, exchange, "approve-refund", run, first_written(200))
+    if gateway is not None:
+        # After the commit: what is not sent now is sent by the task of the next minute.
+        with suppress(Outcome):
+            refunds.send(engine.store, gateway, identity)
+    return reply
 
 
 def balance(engine: Engine, exchange: Exchange) -> Reply:
-    """200 and Parameters: an `account` for each currency. Raises Outcome as `payments.accounts`."""
+    """200 and Parameters: an `account` for each currency. Raises Outcome as `credit.accounts`."""
     inputs = Inputs(engine, exchange, ())
-    found = payments.accounts(engine.store, exchange.grant, inputs.needed("id", exchange.id))
+    found = accounts(engine.store, exchange.grant, inputs.needed("id", exchange.id))
     parts = [{"name": "account", "part": _account(currency, account)} for currency, account in found.items()]
     return Reply(200, fhirjson.dumps({"resourceType": "Parameters"} | ({"parameter": parts} if parts else {})))
 
 
-def _account(currency: str, account: payments.Account) -> list[Json]:
+def _account(currency: str, account: Account) -> list[Json]:
     sums = {"due": sum(account.due.values(), ZERO), "credit": sum(account.credit.values(), ZERO), "balance": account.balance}
     listed = [(each, amount) for each, amount in account.due.items()] + [(each, -amount) for each, amount in account.credit.items()]
     return [{"name": name, "valueMoney": money(amount, currency)} for name, amount in sums.items()] + [
@@ -102,11 +154,9 @@ def _paid(inputs: Inputs, currencies: set[str] | None = None) -> payments.Paid:
     method = inputs.needed("method", inputs.text("method"))
     amount, currency = inputs.money("amount") or (None, None)
     tendered, given = inputs.money("tendered") or (None, None)
-    if method == "gateway":
-        raise Outcome("not-implemented", "This clinic takes no payments online yet: pay in cash, by card or by transfer")
-    known = next((each for each in payments.METHODS if each == method), None)
+    known = next((each for each in METHODS if each == method), None)
     if known is None:
-        raise Outcome("parameter", f"The parameter 'method' is {', '.join(payments.METHODS)} or gateway", code="value")
+        raise Outcome("parameter", f"The parameter 'method' is {', '.join(METHODS)} or gateway", code="value")
     named = {each for each in (currency, given, *(currencies or ())) if each is not None}
     if len(named) > 1:
         raise Outcome("parameter", "What is paid and what is tendered are in one currency", code="value")

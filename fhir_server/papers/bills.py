@@ -20,6 +20,7 @@ METHOD: Final = "/StructureDefinition/payment-method"
 TENDERED: Final = "/StructureDefinition/payment-tendered"
 DETAIL: Final = "/CodeSystem/payment-detail"
 _TENDERED: Final = {"given": "tendered", "change": "change"}
+SHARE: Final = "/StructureDefinition/payer-share"
 _SIGNS: Final = {"base": 1, "surcharge": 1, "discount": -1, "deduction": -1}
 _VOID: Final = frozenset({"cancelled", "entered-in-error"})
 
@@ -175,6 +176,7 @@ def _totals(main: Json, wording: Wording, currency: str) -> list[dict[str, Any]]
     rows += [(name, value, False) for name, value in taxes]
     if gross is not None:
         rows.append((wording("gross"), gross[0], True))
+        rows += _shares(main, wording, gross[0])
     parts = (part for each in main.get("extension", ()) if str(each.get("url")).endswith(BALANCE) for part in each.get("extension", ()))
     balance = {str(part.get("url")): found[0] for part in parts if (found := amount_of(part.get("valueMoney"))) is not None}
     if balance.get("paid") or balance.get("credited"):
@@ -184,6 +186,19 @@ def _totals(main: Json, wording: Wording, currency: str) -> list[dict[str, Any]]
         {"name": name, "amount": wording.money(value, currency) if strong else wording.amount(value, currency), "strong": strong}
         for name, value, strong in rows
     ]
+
+
+def _shares(main: Json, wording: Wording, gross: Decimal) -> Iterator[tuple[str, Decimal, bool]]:
+    """What a payer pays of the total, and what is left for the patient."""
+    for each in main.get("extension", ()):
+        if not str(each.get("url")).endswith(SHARE):
+            continue
+        parts = {str(part.get("url")): part for part in each.get("extension", ())}
+        found = amount_of(parts.get("amount", {}).get("valueMoney"))
+        name = plain(parts.get("coverage", {}).get("valueReference", {}).get("display"), 100)
+        if found is not None and found[0]:
+            yield wording("payer-share") + (f" ({name})" if name else ""), -found[0], False
+            yield wording("patient-share"), gross - found[0], True
 
 
 def _taxes(main: Json, wording: Wording) -> Iterator[tuple[str, Decimal]]:

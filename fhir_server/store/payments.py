@@ -32,7 +32,8 @@ _OURS: Final = frozenset({METHOD, TENDERED})
 """What the ledger knows of has the first of these."""
 _BILLS: Final = ("Account", "ChargeItem", "Claim", "Invoice")
 _OF_MONEY: Final = (
-    *("identifier", "status", "created", "outcome", "paymentDate", "paymentAmount", "paymentIdentifier", "detail"),
+    # How it went, and its number where it went, may be known later.
+    *("identifier", "status", "created", "paymentDate", "paymentAmount", "detail"),
     *("request", "payment", "amount", "paymentStatus"),
 )
 _WHOSE: Final = f"""

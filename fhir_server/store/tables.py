@@ -373,6 +373,19 @@ billing_template: Final = Table(
 )
 """The ChargeItemDefinitions that are active, or were. See `bills`."""
 
+claimed: Final = Table(
+    "claimed",
+    metadata,
+    Column("rid", BigInteger, primary_key=True, autoincrement=False),
+    Column("claim", Text(collation="C"), nullable=False, unique=True),
+    Column("invoice", Text(collation="C"), nullable=False),
+    Column("coverage", Text(collation="C"), nullable=False),
+    # Whether the payer has said all it has to say.
+    Column("answered", Boolean, nullable=False),
+    UniqueConstraint("invoice", "coverage"),
+)
+"""The Claims of invoices that are not cancelled, all by id: one for each invoice and coverage. See `insurance`."""
+
 __all__ = [
     "BLOCK",
     "INDEX_TABLES",
@@ -381,6 +394,7 @@ __all__ = [
     "audit_event",
     "billed",
     "billing_template",
+    "claimed",
     "consent_generation",
     "consent_permit",
     "consent_rule",

@@ -19,7 +19,7 @@ from fhir_server.search import Grant
 from fhir_server.search.compartment import compartment_of
 from fhir_server.search.grant import Permission
 
-from . import bills, consents, lifecycle, occupancy, payments, prescriptions, queue_follow, slots, subscribers, timekeeping
+from . import bills, consents, insurance, lifecycle, occupancy, payments, prescriptions, queue_follow, slots, subscribers, timekeeping
 from .content import stamp
 from .current import apply, hold, load_current
 from .database import Connection
@@ -37,7 +37,7 @@ from .trail import who
 
 CHUNK: Final = 500
 _BESIDE: Final = -1
-_FOLLOWING: Final = (consents, occupancy, slots, subscribers, queue_follow, bills, payments)
+_FOLLOWING: Final = (consents, occupancy, slots, subscribers, queue_follow, bills, payments, insurance)
 """What is brought to the resources that a transaction writes."""
 _EVENTS: Final = {"P": ("create", "C"), "U": ("update", "U"), "A": ("patch", "U"), "D": ("delete", "D")}
 
@@ -190,6 +190,7 @@ def _judge(writer: Writer, connection: Connection, part: _Part, at: datetime) ->
     lifecycle.check([t for t in plan.targets if t.type != "Encounter" or t.id not in queued], unit.grant, at, writer.registry.zone)
     bills.check(plan.targets, unit.grant, unit.operation)
     payments.check(plan.targets, unit.grant, unit.operation)
+    insurance.check(plan.targets, unit.grant, unit.operation)
 
 
 def _follow(writer: Writer, connection: Connection, parts: Sequence[_Part], at: datetime, beside: dict[str, Current]) -> None:
@@ -204,6 +205,7 @@ def _follow(writer: Writer, connection: Connection, parts: Sequence[_Part], at: 
         changed = timekeeping.follow(writer, connection, part.plan.targets, beside, part.unit.grant, at)
         subscribers.follow(connection, part.plan.targets, part.unit.grant)
         bills.follow(connection, writer.registry, part.plan.targets)
+        insurance.follow(connection, writer.registry, part.plan.targets)
         # In the caller's name, and by the server's own right.
         _write(writer, connection, [_Part(part.unit, (), part.guard, Plan(changed))], at, inside=True)
         prescriptions.check(

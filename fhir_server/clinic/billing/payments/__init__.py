@@ -6,22 +6,8 @@ Each payment is a PaymentReconciliation, a PaymentNotice for each of its invoice
 of its own: it is what was paid of an invoice beyond what is due of it.
 """
 
-from .credit import Account, accounts
-from .receiving import METHODS, Method, Paid, Wanted, pay, pay_several, receive
-from .refunds import GIVEN, Given, approve_refund, ask_refund
+from .receiving import Paid, Wanted, pay, pay_several, receive, record
+from .records import Line, Receipt
+from .refunds import approve_refund, ask_refund
 
-__all__ = [
-    "GIVEN",
-    "METHODS",
-    "Account",
-    "Given",
-    "Method",
-    "Paid",
-    "Wanted",
-    "accounts",
-    "approve_refund",
-    "ask_refund",
-    "pay",
-    "pay_several",
-    "receive",
-]
+__all__ = ["Line", "Paid", "Receipt", "Wanted", "approve_refund", "ask_refund", "pay", "pay_several", "receive", "record"]

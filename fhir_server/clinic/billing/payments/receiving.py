@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 from fhir_server.clinic.acting import Act, carry_out
 from fhir_server.clinic.billing import approvals, ledger
@@ -27,8 +27,9 @@ from .allocation import Offer, allocate
 from .records import Line, Receipt, notices, reconciliation
 from .rules import rules_of
 
-Method = Literal["cash", "card", "transfer", "credit"]
-METHODS: Final[tuple[Method, ...]] = get_args(Method)
+Method = Literal["cash", "card", "transfer", "credit", "gateway"]
+METHODS: Final[tuple[Method, ...]] = ("cash", "card", "transfer", "credit")
+"""How somebody pays at the desk."""
 MOST: Final = 100
 """Invoices of one payment."""
 
@@ -106,23 +107,32 @@ def receive(store: Store, connection: Connection, act: Act, invoice: Resource, p
     return book(store, connection, act, [Line(invoice, paid.amount)], paid)
 
 
-def book(store: Store, connection: Connection, act: Act, lines: Sequence[Line], paid: Paid, disposition: str = "") -> list[Op]:
-    """Books what comes in, or with negative amounts goes out, of Invoices that the transaction has locked, each once.
+def book(store: Store, connection: Connection, act: Act, lines: Sequence[Line], paid: Paid) -> list[Op]:
+    """Books what comes in for Invoices that the transaction has locked, each once.
 
-    The ops: PaymentReconciliation, Invoices, PaymentNotices. Raises Outcome `business-rule` for another currency than the invoices', and where more
-    would go out than was paid.
+    The ops: PaymentReconciliation, Invoices, PaymentNotices. Raises Outcome `business-rule` for another currency than the invoices'.
     """
     assert paid.currency is not None
     now = store.clock().astimezone(store.registry.zone)
-    receipt = Receipt(new_id(), now, paid.method, paid.currency, lines, paid.tendered, paid.reference, disposition)
-    posted = [ledger.post(store, connection, act, line.invoice, _entries(line, receipt)) for line in lines]
-    shift = shifts.used(store, connection, act, paid.method, paid.currency, paid.location)
-    told = (receipt.id, paid.method, receipt.total, paid.currency, now, approvals.who(act), act.grant.actor, shift)
+    receipt = Receipt(new_id(), now, paid.method, paid.currency, lines, paid.tendered, paid.reference)
+    posted = [ledger.post(store, connection, act, line.invoice, entries(line, receipt)) for line in lines]
+    made, *told = record(store, connection, act, receipt, paid.location)
+    return [made, *posted, *told]
+
+
+def record(store: Store, connection: Connection, act: Act, receipt: Receipt, location: str | None = None) -> list[Op]:
+    """Keeps how a payment was made, whose `entries` the caller books: the ops, PaymentReconciliation first, then PaymentNotices.
+
+    Raises Outcome as `shifts.used`.
+    """
+    shift = shifts.used(store, connection, act, receipt.method, receipt.currency, location)
+    told = (receipt.id, receipt.method, receipt.total, receipt.currency, receipt.at, approvals.who(act), act.grant.actor, shift)
     connection.execute(_ADD, told)
-    return [reconciliation(receipt), *posted, *notices(receipt)]
+    return [reconciliation(receipt), *notices(receipt)]
 
 
-def _entries(line: Line, receipt: Receipt) -> list[Entry]:
+def entries(line: Line, receipt: Receipt) -> list[Entry]:
+    """What the ledger has of a line."""
     paid = line.amount + line.rounding
     kind: Literal["payment", "refund"] = "payment" if line.amount > 0 else "refund"
     found = [Entry(kind, abs(paid), receipt.currency, receipt.cause)]

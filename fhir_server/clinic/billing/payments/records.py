@@ -40,7 +40,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """A payment that is to be written: its id, when and how it was paid, in which currency, and its lines."""
+    """A payment that is to be written: its id, when and how it was paid, in which currency, and its lines.
+
+    One that is queued goes by somebody else, who has still to say that it went.
+    """
 
     id: str
     at: datetime
@@ -50,6 +53,7 @@ class Receipt:
     tendered: Decimal | None = None
     reference: str = ""
     disposition: str = ""
+    is_queued: bool = False
 
     @property
     def total(self) -> Decimal:
@@ -84,7 +88,7 @@ def reconciliation(receipt: Receipt) -> Op:
         "extension": extension,
         "status": "active",
         "created": receipt.at.isoformat(timespec="seconds"),
-        "outcome": "complete",
+        "outcome": "queued" if receipt.is_queued else "complete",
         "formCode": {"text": receipt.method},
         "paymentDate": receipt.at.date().isoformat(),
         "paymentAmount": money(receipt.total, receipt.currency),
@@ -100,8 +104,8 @@ def reconciliation(receipt: Receipt) -> Op:
 
 
 def notices(receipt: Receipt) -> list[Op]:
-    """The ops that write a PaymentNotice for each line."""
-    return [_notice(receipt, line) for line in receipt.lines]
+    """The ops that write a PaymentNotice for each line, none while it is queued."""
+    return [] if receipt.is_queued else [_notice(receipt, line) for line in receipt.lines]
 
 
 def _details(receipt: Receipt, line: Line) -> list[Resource]:

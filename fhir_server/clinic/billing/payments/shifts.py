@@ -162,7 +162,7 @@ def used(store: Store, connection: Connection, act: Act, method: str, currency: 
 
     Raises Outcome `business-rule` where no shift is open at the place, for cash of another currency, and without a shift where one is required.
     """
-    if not act.is_desk:
+    if not act.is_desk or method == "gateway":
         return None
     statement, key = (_MINE, approvals.who(act)) if location is None else (_HELD, location)
     row = connection.execute(statement, (key,)).fetchone()
