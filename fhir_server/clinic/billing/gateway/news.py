@@ -7,6 +7,7 @@ another order, it comes to the same.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from fhir_server.clinic.acting import Act
@@ -64,7 +65,9 @@ def apply(
         raise ParkedError(f"the payment is {known.reference} at the gateway, not {payment.reference}")
     if payment.state == "succeeded" and not trusted:
         _fits(known, payment)
-    rows.told(connection, identity, onward(known.state, payment.state, asked=asked), now, payment)
+    # A page belongs to a payment because it was begun here, not because an event says so.
+    numbered = payment if asked else replace(payment, session=None)
+    rows.told(connection, identity, onward(known.state, payment.state, asked=asked), now, numbered)
     if payment.state != "succeeded":
         return []
     ops = [*_book_payment(store, connection, invoice, known, payment), *_book_refund(store, connection, invoice, known, payment)]

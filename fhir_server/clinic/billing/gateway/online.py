@@ -7,6 +7,7 @@ waits in vain, leaves a payment of which nothing is known: that is found out by 
 from __future__ import annotations
 
 import secrets
+import time
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
@@ -39,7 +40,8 @@ AT_IT: Final = timedelta(seconds=60)
 """Who is at a call is done within this time, or dead."""
 _STALE: Final = timedelta(minutes=5)
 _GIVEN_UP: Final = timedelta(hours=1)
-_ROUNDS: Final = 4
+_ROUNDS: Final = 12
+_PAUSE: Final = 0.25  # Seconds. With ROUNDS it is the time that a call takes which goes well.
 _AT_A_TIME: Final = 50
 _AGAIN: Final = {"Retry-After": "3"}
 
@@ -91,7 +93,11 @@ class Online:
             if others:
                 continue
             if is_new or not (mine.reference or mine.session):
-                return self._reached(gateway, mine, is_new=is_new)
+                if is_new or self._take(mine):
+                    return self._reached(gateway, mine, is_new=is_new)
+                # Somebody is just beginning the same.
+                time.sleep(_PAUSE)
+                continue
             try:
                 found = self.refreshed(mine)
             except UnreachableError:
@@ -199,9 +205,7 @@ class Online:
         return made, True, []
 
     def _reached(self, gateway: Gateway, known: Intent, *, is_new: bool) -> Intent:
-        """The payment, begun at the gateway; one that somebody has begun before is looked for first."""
-        if not is_new and not self._take(known):
-            raise Outcome("conflict", "The same payment is just being begun; try again", headers=_AGAIN)
+        """The payment, begun at the gateway; one that somebody may have begun before is looked for first."""
         order = _order(known)
         try:
             payment = (None if is_new else gateway.find(order)) or gateway.begin(order)

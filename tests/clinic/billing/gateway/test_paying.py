@@ -96,6 +96,7 @@ def test_of_many_who_begin_at_once_all_get_the_same_payment(here: Clinic) -> Non
     with ThreadPoolExecutor(6) as pool:
         path = f"Invoice/{invoice['id']}/$pay"
         answers = list(pool.map(lambda n: desk(here.fhir, f"desk {n}")("POST", path, ask(method="gateway")).status_code, range(6)))
+    assert 200 in answers
     assert set(answers) <= {200, 409}
     begun = here.begin(invoice)
     assert len(here.stripe.intents(begun["id"])) == 1
@@ -131,7 +132,6 @@ def test_a_process_that_dies_at_the_call_leaves_nothing_charged_twice(here: Clin
     assert state == "created"
     # Somebody has paid it, which nobody here has heard of.
     here.stripe.pay(there["id"])
-    assert desk(here.fhir)("POST", f"Invoice/{invoice['id']}/$pay", ask(method="gateway")).status_code == 409
     here.age(120)
     assert here.online.settle() >= 1
     assert (here.state(identity), here.ledger(invoice), len(here.stripe.intents(identity))) == ("succeeded", [("payment", "-120.00")], 1)

@@ -172,6 +172,13 @@ def test_what_nobody_has_begun_here_waits_too(here: Clinic) -> None:
     assert (waits.reason, json.loads(str(waits.body))["type"]) == ("unmatched", "payment_intent.succeeded")
 
 
+def test_a_page_that_two_payments_are_told_to_have_is_neithers(here: Clinic) -> None:
+    for _ in range(2):
+        invoice = issued(here.fhir)
+        assert here.tell(completed(here.begin(invoice)["reference"], id="cs_of_both")).status_code == 200
+        assert here.ledger(invoice) == [("payment", "-120.00")]
+
+
 def test_states_move_forwards_only(here: Clinic) -> None:
     invoice = issued(here.fhir)
     begun = here.begin(invoice)
