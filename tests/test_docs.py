@@ -141,6 +141,7 @@ def output_of(outputs: list[str], words: str) -> str:
         ("/\\$credit", "stays as it is; it is corrected by $credit"),
         ("/\\$credit", "-000001 -11.9\n"),
         ('valueCode": "cash"', "83.3 paid, 16.7 change\nbalanced\n"),
+        ('valueCode": "cash"', "'expected': 283.3, 'counted': 283.3, 'difference': 0.0"),
         ("payment_intents/", "It is paid\nbalanced\n"),
         ("$SHARED/\"'$issue'", "{'amount': 76.16, 'patient': 19.04, 'due': 76.16}\n"),
         ("record-response", "complete\nissued\n"),

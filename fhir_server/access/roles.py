@@ -108,7 +108,8 @@ RULES: Final[dict[Role, tuple[Rule, ...]]] = {
         Rule(PERSONAL, "rs"),
         Rule("Patient", "u", editable=OWN_DETAILS),
         Rule(SCHEDULING, "rs"),
-        Rule(" ".join(name for name in BILLING.split() if name != "Invoice"), "rs"),
+        Rule("Account ChargeItem", "rs"),
+        Rule("PaymentNotice PaymentReconciliation", "rs", ("status:not=draft",)),
         # A cancelled one may have been a draft until then, without a number.
         Rule("Invoice", "rs", ("status=issued,balanced", f"status=cancelled&identifier={CANON}/sid/invoice-number|")),
         Rule(CLAIMS, "rs", ("status=active,cancelled",)),

@@ -36,6 +36,7 @@ from . import (
     scheduling,
     server,
     sessions,
+    shifts,
     subscriptions,
     users,
 )
@@ -47,9 +48,9 @@ from .schemas import Problem
 _GROUPS: Final = (
     *(users.routes, sessions.routes, roles.routes, clients.routes),
     *(messages.routes, hl7v2_outbound.routes, notifications.routes, subscriptions.routes),
-    *(scheduling.routes, queue.routes, billing.routes, payments.routes, reports.routes, server.routes, audit.routes),
+    *(scheduling.routes, queue.routes, billing.routes, payments.routes, shifts.routes, reports.routes, server.routes, audit.routes),
 )
-_DESCRIPTION: Final = """Accounts, sessions, roles, apps, HL7 v2 messages and peers, messages to people, bill templates, payments online, reports, the
+_DESCRIPTION: Final = """Accounts, sessions, roles, apps, HL7 v2 messages and peers, messages to people, bill templates, payments, reports, the
 audit trail and the server's state, for administrators.
 
 Every request needs a bearer token of the role `admin`: of a session, or made by `fhir-server token --role admin`. Faults are problem details.

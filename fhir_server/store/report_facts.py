@@ -19,11 +19,11 @@ from fhir_server.search.params.reference import ABSOLUTE, locate
 from fhir_server.settings import CANON
 
 from .bills import BALANCE, CREDITS, NUMBER, PRICE
+from .payments import METHOD
 from .queue_follow import zone_of
 
 CREDIT_NOTE: Final = "credit-note"
 _TYPES: Final = f"{CANON}/CodeSystem/invoice-type"
-_METHOD: Final = f"{CANON}/StructureDefinition/payment-method"
 _SIGN: Final = {"base": 1, "surcharge": 1, "discount": -1, "deduction": -1, "tax": 1}
 _MOST: Final = Decimal(10) ** 12
 _ZERO: Final = Decimal(0)
@@ -103,7 +103,7 @@ def payment_of(reconciliation: Json, registry: Registry) -> Payment | None:
     day, paid = _day(reconciliation.get("paymentDate"), registry), _money(reconciliation.get("paymentAmount"))
     if day is None or paid is None or reconciliation.get("status") != "active" or reconciliation.get("outcome") == "error":
         return None
-    method = next((each.get("valueCode", "") for each in reconciliation.get("extension", ()) if each.get("url") == _METHOD), "")
+    method = next((each.get("valueCode", "") for each in reconciliation.get("extension", ()) if each.get("url") == METHOD), "")
     return Payment(day, str(method), *paid)
 
 

@@ -19,7 +19,20 @@ from fhir_server.search import Grant
 from fhir_server.search.compartment import compartment_of
 from fhir_server.search.grant import Permission
 
-from . import bills, consents, insurance, lifecycle, occupancy, prescriptions, queue_follow, report_rows, slots, subscribers, timekeeping
+from . import (
+    bills,
+    consents,
+    insurance,
+    lifecycle,
+    occupancy,
+    payments,
+    prescriptions,
+    queue_follow,
+    report_rows,
+    slots,
+    subscribers,
+    timekeeping,
+)
 from .content import stamp
 from .current import apply, hold, load_current
 from .database import Connection
@@ -37,7 +50,7 @@ from .trail import who
 
 CHUNK: Final = 500
 _BESIDE: Final = -1
-_FOLLOWING: Final = (consents, occupancy, slots, subscribers, queue_follow, bills, insurance)
+_FOLLOWING: Final = (consents, occupancy, slots, subscribers, queue_follow, bills, payments, insurance)
 """What is brought to the resources that a transaction writes."""
 _EVENTS: Final = {"P": ("create", "C"), "U": ("update", "U"), "A": ("patch", "U"), "D": ("delete", "D")}
 
@@ -184,6 +197,7 @@ def _judge(writer: Writer, connection: Connection, part: _Part, at: datetime) ->
     unit, guard, plan = part.unit, part.guard, part.plan
     guard.before(plan.targets)
     apply(plan, part.ops, at)
+    payments.own(connection, writer.registry, plan.targets, unit.grant, unit.operation)
     guard.changes(plan.targets)
     queued = queue_follow.follow(connection, writer.registry, plan.targets, unit.grant, at)
     _add_provenances(writer, plan, unit.grant, at, unit.provenance)
@@ -194,6 +208,7 @@ def _judge(writer: Writer, connection: Connection, part: _Part, at: datetime) ->
     guard.unseen(plan.targets)
     lifecycle.check([t for t in plan.targets if t.type != "Encounter" or t.id not in queued], unit.grant, at, writer.registry.zone)
     bills.check(plan.targets, unit.grant, unit.operation)
+    payments.check(plan.targets, unit.grant, unit.operation)
     insurance.check(plan.targets, unit.grant, unit.operation)
 
 

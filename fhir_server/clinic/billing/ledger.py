@@ -19,6 +19,7 @@ from typing import Any, Final, Literal
 from fhir_server.clinic.acting import Act, content, visible
 from fhir_server.outcome import Outcome
 from fhir_server.store import Snapshot, Store
+from fhir_server.store.arrays import one_of
 from fhir_server.store.bills import BALANCE, SHARE
 from fhir_server.store.database import Connection
 from fhir_server.store.ops import Op, Patch, Resource
@@ -37,7 +38,7 @@ _SIGN: Final[dict[Kind, int]] = {
     "insurance": -1,
 }
 
-_LOCK: Final = "SELECT 1 FROM resource WHERE type = %s AND id = %s FOR NO KEY UPDATE"
+_LOCK: Final = f"SELECT 1 FROM resource WHERE type = %s AND id = {one_of('text')} ORDER BY id FOR NO KEY UPDATE"  # noqa: S608 - our own words
 _ADD: Final = """
 INSERT INTO ledger_entry (invoice, kind, amount, currency, cause, at, actor)
 SELECT %s, x.kind, x.amount, x.currency, x.cause, %s, %s
@@ -85,6 +86,11 @@ class Balance:
         return self.charged + self.rounding - self.paid - self.credited - self.written_off - self.insured
 
     @property
+    def credit(self) -> Decimal:
+        """What was paid beyond what is due: it can be used for other invoices, or given back."""
+        return max(min(-self.due, self.paid), rounded(ZERO, self.currency))
+
+    @property
     def left(self) -> Decimal:
         """What can still be credited or written off: not what a payer has paid, which its answer has to take back first."""
         return self.charged - self.credited - self.written_off - self.insurer_paid
@@ -114,8 +120,13 @@ def locked(store: Store, connection: Connection, db: Snapshot, act: Act, identit
 
     Raises Outcome `not-found` where the caller does not see it, `gone` where it was deleted.
     """
-    connection.execute(_LOCK, (store.registry.types["Invoice"], identity))
-    return content(visible(db, act, "Invoice", identity))
+    return locked_all(store, connection, db, act, [identity])[0]
+
+
+def locked_all(store: Store, connection: Connection, db: Snapshot, act: Act, identities: Sequence[str]) -> list[Resource]:
+    """The same for several, in their order; they are locked in another one, which is the same for everybody. Raises as `locked`."""
+    connection.execute(_LOCK, (store.registry.types["Invoice"], list(identities)))
+    return [content(visible(db, act, "Invoice", each)) for each in identities]
 
 
 def opened(invoice: Resource) -> None:
@@ -191,5 +202,15 @@ def total_of(invoice: Mapping[str, Any]) -> tuple[Decimal, str]:
 
 def paid_of(invoice: Mapping[str, Any]) -> Decimal:
     """What an Invoice shows as paid."""
+    return _shown_part(invoice, "paid") or ZERO
+
+
+def due_of(invoice: Mapping[str, Any]) -> Decimal:
+    """What an Invoice shows as due; all of it where it shows nothing. Raises Outcome `invalid` for one without a total."""
+    due = _shown_part(invoice, "due")
+    return total_of(invoice)[0] if due is None else due
+
+
+def _shown_part(invoice: Mapping[str, Any], name: str) -> Decimal | None:
     parts = (part for each in invoice.get("extension", ()) if each.get("url") == BALANCE for part in each.get("extension", ()))
-    return next((Decimal(part["valueMoney"].get("value", 0)) for part in parts if part.get("url") == "paid"), ZERO)
+    return next((Decimal(part["valueMoney"].get("value", 0)) for part in parts if part.get("url") == name), None)

@@ -74,6 +74,47 @@ billing_request: Final = Table(
 )
 """What a second person decides about."""
 
+payment: Final = Table(
+    "payment",
+    metadata,
+    # That of the PaymentReconciliation.
+    _text("id", primary_key=True),
+    _text("method"),
+    # What came in; negative for what went out.
+    Column("amount", Numeric, nullable=False),
+    _text("currency"),
+    _moment("at"),
+    Column("actor", Text, nullable=False),
+    # As people know them.
+    Column("name", Text, nullable=False),
+    _text("shift", nullable=True),
+    Index("payment_shift", "shift", postgresql_where=text("shift IS NOT NULL")),
+)
+"""How each payment was made, by whom, and in which shift; rows are only ever added."""
+
+cash_shift: Final = Table(
+    "cash_shift",
+    metadata,
+    _text("id", primary_key=True),
+    _text("location"),
+    _moment("opened"),
+    Column("opened_by", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    _text("currency"),
+    Column("float", Numeric, nullable=False),
+    _moment("closed", nullable=True),
+    Column("closed_by", Text),
+    Column("counted", Numeric),
+    Column("reason", Text),
+    # What should have been in the drawer, as JSON, from when it was closed on.
+    Column("report", Text),
+    CheckConstraint("(closed IS NULL) = (report IS NULL)", name="cash_shift_closed"),
+    Index("cash_shift_open", "location", unique=True, postgresql_where=text("closed IS NULL")),
+    Index("cash_shift_of", "opened_by", unique=True, postgresql_where=text("closed IS NULL")),
+    Index("cash_shift_opened", "opened", "id"),
+)
+"""Shifts at drawers with cash, from their opening to their closing: one that is open for each place, and one for each person."""
+
 insurer_payment: Final = Table(
     "insurer_payment",
     metadata,

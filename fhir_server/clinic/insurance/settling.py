@@ -19,7 +19,6 @@ from fhir_server import fhirjson
 from fhir_server.clinic.acting import Act, carry_out, content
 from fhir_server.clinic.billing import ledger
 from fhir_server.clinic.billing.money import ZERO, money
-from fhir_server.clinic.billing.payments import METHOD
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM, compile_search
 from fhir_server.settings import CANON
@@ -28,6 +27,7 @@ from fhir_server.store.database import Connection, scalar
 from fhir_server.store.insurance import CONSUMER, answer_of, claim_of, invoice_of
 from fhir_server.store.ops import Op, Put, Resource
 from fhir_server.store.outbox import Change
+from fhir_server.store.payments import METHOD
 
 __all__ = ["CONSUMER", "Settlement", "Settling", "answers", "settlement"]
 

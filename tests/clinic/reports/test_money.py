@@ -16,6 +16,7 @@ from fhir_server import fhirjson
 from fhir_server.clinic import billing
 from fhir_server.clinic.acting import Act
 from fhir_server.clinic.billing import payments
+from fhir_server.clinic.billing.payments.refunds import Given
 from fhir_server.clinic.reports import REPORTS, Asked, make
 from fhir_server.search import SYSTEM
 from fhir_server.store import Store
@@ -97,7 +98,7 @@ def test_what_is_due_at_any_day_is_what_the_invoices_showed_then(store: Store) -
     billing.adjust(at(store, "2026-06-01"), act("write-off"), "write-off", second, billing.Asked(D(10)), LIMIT, lambda _: None)
     payments.pay(at(store, "2026-06-02"), act("pay"), third, payments.Paid("transfer", D(130)))
     payments.ask_refund(at(store, "2026-06-10"), act("refund"), third, D(5), "EUR", lambda _: None)
-    payments.approve_refund(at(store, "2026-06-11"), act("approve-refund", actor="bo"), third, None)
+    payments.approve_refund(at(store, "2026-06-11"), act("approve-refund", actor="bo"), third, None, Given("transfer"))
     billing.credit(at(store, "2026-06-12"), act("credit"), fourth, billing.Wanted())
     past = [versions(store, each) for each in invoices]
     for n in range(110):

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from fhir_server.clinic.acting import Act
 from fhir_server.clinic.billing import ledger
 from fhir_server.clinic.billing.money import ZERO
-from fhir_server.clinic.billing.payments import Paid, receive, reconciliation
+from fhir_server.clinic.billing.payments import Line, Paid, Receipt, receive, record
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM
 from fhir_server.store import Snapshot, Store
@@ -127,11 +127,9 @@ def _book_refund(store: Store, connection: Connection, invoice: Resource, known:
     ledger.book(store, connection, ACT, invoice["id"], [ledger.Entry("refund", beyond, currency, f"PaymentReconciliation/{number}")])
     if ledger.balance(connection, invoice).paid < 0:
         raise ParkedError(f"{beyond} {currency} were given back, which is more than was paid")
-    made: dict[str, Any] = reconciliation(store, number, invoice, -beyond, currency, "gateway", "adjustment")
-    made["disposition"] = "Given back at the payment gateway"
-    if reference := payment.reference or known.reference:
-        made["paymentIdentifier"] = {"value": reference}
-    return [Put(made, number, absent=True)]
+    now = store.clock().astimezone(store.registry.zone)
+    reference, said = payment.reference or known.reference or "", "Given back at the payment gateway"
+    return record(store, connection, ACT, Receipt(number, now, "gateway", currency, [Line(invoice, -beyond)], None, reference, said))
 
 
 def _without(ops: Sequence[Op], invoice: Resource) -> list[Op]:

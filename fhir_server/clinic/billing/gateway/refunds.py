@@ -12,7 +12,9 @@ from fhir_server.clinic.acting import Act, carry_out
 from fhir_server.clinic.billing import ledger
 from fhir_server.clinic.billing.approvals import Request
 from fhir_server.clinic.billing.money import ZERO
-from fhir_server.clinic.billing.payments import Share
+from fhir_server.clinic.billing.payments import Line, Receipt
+from fhir_server.clinic.billing.payments.records import notices
+from fhir_server.clinic.billing.payments.refunds import Share
 from fhir_server.search import SYSTEM
 from fhir_server.store import Snapshot, Store
 from fhir_server.store.database import Connection
@@ -105,7 +107,10 @@ def _become(store: Store, order: Ordered, refund: Refund, fault: str | None = No
             return ()
         rows.settle_order(connection, order.id, refund.state, refund.reference or None, fault)
         if refund.state == "succeeded":
-            return [_told(order, "complete", refund.reference)]
+            # Who was paid is told when it is sure.
+            at = store.clock().astimezone(store.registry.zone)
+            told = notices(Receipt(order.id, at, "gateway", order.currency, [Line(invoice, -order.amount)]))
+            return [_told(order, "complete", refund.reference), *told]
         if refund.state != "failed":
             return ()
         _take_back(store, connection, order)

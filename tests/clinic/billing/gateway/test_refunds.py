@@ -45,6 +45,8 @@ def test_a_refund_goes_back_by_the_gateway_and_its_event_books_nothing_twice(her
     assert (after["outcome"], after["paymentIdentifier"]["value"][:3]) == ("complete", "re_")
     assert here.tell(refunded(reference, 2000)).status_code == 200
     assert here.ledger(invoice) == [("payment", "-120.00"), ("refund", "20.00")]
+    told = [here.fhir.get(f"PaymentNotice/{each}") for each in here.fhir.ids(f"PaymentNotice?request=Invoice/{invoice['id']}")]
+    assert sorted((each["amount"]["value"], each["paymentStatus"]["coding"][0]["code"]) for each in told) == [(-20.0, "paid"), (120.0, "cleared")]
     assert balance(here.fhir, invoice)["due"] == "20.00"
     # Of these 50, 20 were ordered here.
     here.tell(refunded(reference, 5000))
@@ -96,5 +98,14 @@ def test_what_was_paid_in_cash_goes_back_by_hand(here: Clinic) -> None:
     assert (first["paymentAmount"]["value"], given_back(here, reference)) == (-50.0, [5000])
     assert here.ledger(invoice)[-2:] == [("refund", "50.00"), ("refund", "10.00")]
     rest = give_back(here, invoice, D("60.00"))
-    assert (rest["outcome"], rest["paymentAmount"]["value"], "formCode" in rest) == ("complete", -60.0, False)
+    assert (rest["outcome"], rest["paymentAmount"]["value"], rest["formCode"]) == ("complete", -60.0, {"text": "cash"})
     assert balance(here.fhir, invoice)["paid"] == "0.00"
+
+
+def test_the_desk_may_give_back_by_a_way_of_its_own(here: Clinic) -> None:
+    invoice, reference = paid(here)
+    path = f"Invoice/{invoice['id']}"
+    desk(here.fhir, "ann").post(f"{path}/$refund", ask(amount=D(20), reason="the card is gone"), 202)
+    given = desk(here.fhir, "bob").post(f"{path}/$approve-refund", ask(method="transfer", reference="order 7"), 200)
+    assert (given["outcome"], given["formCode"], given["paymentIdentifier"]) == ("complete", {"text": "transfer"}, {"value": "order 7"})
+    assert given_back(here, reference) == []
