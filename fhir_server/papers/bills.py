@@ -57,7 +57,7 @@ def receipt(record: Record, wording: Wording) -> Sheet:
     facts = [
         (wording("number"), number),
         (wording("date"), wording.date(main.get("paymentDate") or main.get("created"))),
-        (wording("method"), concept(main.get("formCode"))),
+        (wording("method"), method_of(main, wording)),
         (wording("reference"), plain(main.get("paymentIdentifier", {}).get("value"), 80)),
     ]
     lines = []
@@ -79,6 +79,12 @@ def receipt(record: Record, wording: Wording) -> Sheet:
         lines=lines,
         notes=[*paragraphs(main.get("disposition")), *notes_of(main, "processNote")],
     )
+
+
+def method_of(payment: Json, wording: Wording) -> str:
+    """How a PaymentReconciliation was paid."""
+    said = concept(payment.get("formCode"))
+    return wording(f"method-{said}") if wording.has(f"method-{said}") else said
 
 
 def _currency(main: Json) -> str:

@@ -47,7 +47,7 @@ def press(sheet: dict[str, Any], look: Look) -> bytes:
     """
     import typst  # noqa: PLC0415 - 7 MB of memory, for processes that print
 
-    rows = sum(len(value) for value in sheet.values() if isinstance(value, list))
+    rows = sum(len(value) for value in sheet.values() if isinstance(value, list)) + sum(len(each["rows"]) for each in sheet.get("accounts", ()))
     if rows > MAX_ROWS:
         raise Outcome("too-costly", f"A paper has {MAX_ROWS:,} rows at the most, and this one would have {rows:,}")
     data = {**sheet, "paper": "us-letter" if look.paper == "letter" else "a4", "is_copy": look.copy, "qr": _qr(look.link)}

@@ -23,7 +23,13 @@ from fhir_server.store.ops import Resource
 from .issuing import CODE, LASTING
 
 _SHAPE: Final = re.compile(r"[A-Za-z0-9_-]{16}")
-_NAMES: Final = {"invoice": "Invoice", "receipt": "Receipt", "prescription": "Prescription", "report": "Laboratory report"}
+_NAMES: Final = {
+    "invoice": "Invoice",
+    "receipt": "Receipt",
+    "prescription": "Prescription",
+    "report": "Laboratory report",
+    "statement": "Statement of account",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +58,14 @@ def verify(store: Store, code: str) -> Verified | None:
         record = _record(db, document)
     made, now = datetime.fromisoformat(document["date"]), record.main.get("meta", {}).get("lastUpdated")
     counts = _items(record) if kind == "prescription" else [record.main]
-    is_valid = bool(record.main) and all(each.get("status") in LASTING[kind] for each in counts)
+    valid = LASTING[kind]
+    is_valid = bool(record.main) and (valid is None or all(each.get("status") in valid for each in counts))
     if kind == "report" and now is not None and datetime.fromisoformat(now) > made:
         is_valid = False
     patient = record.patient
     initials = " ".join(f"{word[0]}." for word in name_of(patient).split()) if patient is not None else ""
     clinic = next((name_of(each) for each in record.known.values() if each["resourceType"] == "Organization"), "")
-    return Verified(_NAMES[kind], clinic, made, initials, tuple(_contents(kind, record)), is_valid)
+    return Verified(_NAMES[kind], clinic, made, initials, tuple(_contents(kind, record, document)), is_valid)
 
 
 def _record(db: Snapshot, document: Resource) -> Record:
@@ -73,8 +80,10 @@ def _items(record: Record) -> list[Resource]:
     return [dict(each) for each in record.known.values() if each["resourceType"] == "MedicationRequest"]
 
 
-def _contents(kind: str, record: Record) -> Iterator[str]:
-    if kind == "prescription":
+def _contents(kind: str, record: Record, document: Resource) -> Iterator[str]:
+    if kind == "statement":
+        yield str(document.get("description", ""))
+    elif kind == "prescription":
         yield from (medicine_of(record, each) for each in _items(record))
     elif kind == "report":
         yield concept(record.main.get("code"))
