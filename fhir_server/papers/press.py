@@ -6,13 +6,16 @@ A sheet is JSON that the template reads as values: no text of it is ever parsed 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final, Literal
 
 import segno
+from segno.helpers import make_epc_qr
 
 from fhir_server.outcome import Outcome
 
@@ -51,6 +54,8 @@ def press(sheet: dict[str, Any], look: Look) -> bytes:
     if rows > MAX_ROWS:
         raise Outcome("too-costly", f"A paper has {MAX_ROWS:,} rows at the most, and this one would have {rows:,}")
     data = {**sheet, "paper": "us-letter" if look.paper == "letter" else "a4", "is_copy": look.copy, "qr": _qr(look.link)}
+    if (transfer := sheet.get("transfer")) is not None:
+        data["transfer"] = {**transfer, "qr": _giro_code(transfer)}
     folder = files(__package__)
     asked: dict[str, Any] = {
         "root": str(folder.joinpath("templates")),
@@ -87,4 +92,13 @@ def _qr(link: str | None) -> list[str] | None:
     """The modules of a QR code, a text of 0 and 1 for each row."""
     if link is None:
         return None
-    return ["".join("1" if dark else "0" for dark in row) for row in segno.make(link, error="m", micro=False).matrix]
+    return _rows(segno.make(link, error="m", micro=False))
+
+
+def _giro_code(transfer: Mapping[str, str]) -> list[str]:
+    """The QR code that banks' apps read a transfer from, by EPC069-12."""
+    return _rows(make_epc_qr(transfer["name"], transfer["iban"], Decimal(transfer["amount"]), text=transfer["text"], encoding="utf-8"))
+
+
+def _rows(code: segno.QRCode) -> list[str]:
+    return ["".join("1" if dark else "0" for dark in row) for row in code.matrix]

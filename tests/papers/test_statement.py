@@ -24,9 +24,9 @@ ENTRIES = st.lists(
 ).map(lambda found: sorted(found, key=lambda each: str(each["at"])))  # fmt: skip
 
 
-def of(*entries: Json, start: str | None = None, end: str = "2026-11-30", **more: Json) -> str:
-    made = record(PATIENT, invoice(), period=[{"start": start, "end": end}], entries=list(entries))
-    return text_of(pdf_of("statement", made, **more))
+def of(*entries: Json) -> str:
+    made = record(PATIENT, invoice(), period=[{"start": None, "end": "2026-11-30"}], entries=list(entries))
+    return text_of(pdf_of("statement", made))
 
 
 @settings(max_examples=60)

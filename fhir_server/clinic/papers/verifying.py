@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Final
 
 from fhir_server.clinic.acting import content
-from fhir_server.papers.bills import NUMBER
+from fhir_server.papers.bills import NUMBER, due_of
 from fhir_server.papers.reading import Record, amount_of, concept, name_of
 from fhir_server.papers.sheets import identifier_of
 from fhir_server.papers.slip import medicine_of
@@ -34,7 +34,10 @@ _NAMES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A paper that was given out: what it is, by whom and when, whose initials, what stands on it, and whether that still counts."""
+    """A paper that was given out: what it is, by whom and when, whose initials, what stands on it, and whether that still counts.
+
+    `due` is what is to be paid of an invoice now, which is not what it was when the paper was printed.
+    """
 
     name: str
     clinic: str
@@ -42,6 +45,7 @@ class Verified:
     initials: str
     contents: tuple[str, ...]
     is_valid: bool
+    due: str | None = None
 
 
 def verify(store: Store, code: str) -> Verified | None:
@@ -65,7 +69,7 @@ def verify(store: Store, code: str) -> Verified | None:
     patient = record.patient
     initials = " ".join(f"{word[0]}." for word in name_of(patient).split()) if patient is not None else ""
     clinic = next((name_of(each) for each in record.known.values() if each["resourceType"] == "Organization"), "")
-    return Verified(_NAMES[kind], clinic, made, initials, tuple(_contents(kind, record, document)), is_valid)
+    return Verified(_NAMES[kind], clinic, made, initials, tuple(_contents(kind, record, document)), is_valid, _due(kind, record))
 
 
 def _record(db: Snapshot, document: Resource) -> Record:
@@ -78,6 +82,13 @@ def _record(db: Snapshot, document: Resource) -> Record:
 
 def _items(record: Record) -> list[Resource]:
     return [dict(each) for each in record.known.values() if each["resourceType"] == "MedicationRequest"]
+
+
+def _due(kind: str, record: Record) -> str | None:
+    if kind != "invoice" or record.main.get("status") not in {"issued", "balanced"}:
+        return None
+    found = due_of(record.main)
+    return f"{found[0]} {found[1]}" if found is not None and found[0] >= 0 else None
 
 
 def _contents(kind: str, record: Record, document: Resource) -> Iterator[str]:
