@@ -28,6 +28,7 @@ PATIENT: Final = "Patient"
 _WEAK: Final = frozenset({"SS", "DL", "SB"})
 """Kinds of identifiers that tell nothing of who somebody is here, where there are others."""
 _OF_PATIENT: Final = ("subject", "patient", "beneficiary")
+_PARTS: Final = frozenset({dict, list})
 _OWN: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 """An id that this server has given."""
 T = TypeVar("T")
@@ -286,12 +287,13 @@ class _Plan:
 
     def _linked(self, value: Any) -> Any:
         """The resource with ids of the record in its references; a reference to what is not there says by its number what it would be."""
-        if isinstance(value, list):
-            members = [self._linked(inner) if isinstance(inner, (dict, list)) else inner for inner in value]
-            return [kept for kept in members if kept or not isinstance(kept, (dict, list))]
+        if type(value) is list:
+            members = [self._linked(inner) if type(inner) in _PARTS else inner for inner in value]
+            return [kept for kept in members if kept or type(kept) not in _PARTS]
         found = {}
         for name, inner in value.items():
-            if isinstance(inner, (dict, list)):
+            # Most values are texts. The types are asked for as they are: `isinstance` with two of them takes twice as long.
+            if type(inner) in _PARTS:
                 if kept := self._linked(inner):
                     found[name] = kept
             elif name != "reference":

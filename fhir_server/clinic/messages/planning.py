@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -13,7 +12,7 @@ from fhir_server import fhirjson
 from fhir_server.access.notifications import Choice, Choices
 from fhir_server.access.roles import role_scopes
 from fhir_server.clinic.scheduling.booking import OFFERED_BY
-from fhir_server.search import SYSTEM, compile_search, matches
+from fhir_server.search import SYSTEM, Query, Registry, compile_search, matches
 from fhir_server.store import Snapshot, Store
 from fhir_server.store.database import Connection
 from fhir_server.store.ops import Version
@@ -57,6 +56,7 @@ class Planner:
         self._store = store
         self._choices = choices
         self._zone = zone
+        self._released = _released(store.registry)
 
     def hear(self, connection: Connection, changes: Sequence[Change]) -> bool:
         """Plans what some changes mean, and takes back what they make void; whether there was something. About eight statements for all of them."""
@@ -127,14 +127,11 @@ class Planner:
 
     def is_released(self, report: Json) -> bool:
         """Whether the role of patients opens a result to the one whose it is."""
-        registry = self._store.registry
-        return any(matches(registry.parse("DiagnosticReport", query, strict=True), report, registry) for query in self._released)
-
-    @cached_property
-    def _released(self) -> list[list[tuple[str, str]]]:
-        scopes = role_scopes("patient", None, "any")
-        found = [scope.query for scope in scopes if scope.opens("DiagnosticReport", "r")]
-        return [[(name, value) for name, _, value in (part.partition("=") for part in text.split("&")) if name] for text in found]
+        registry, queries = self._released
+        if registry is not self._store.registry:
+            # Search parameters have come or gone.
+            registry, queries = self._released = _released(self._store.registry)
+        return any(matches(query, report, registry) for query in queries)
 
     def _leave(self, db: Snapshot, change: Change, now: Json | None, before: Json | None) -> Iterator[_Told]:
         """Those whose appointments a new absence is about."""
@@ -185,6 +182,13 @@ class Planner:
                     # Two that quiet hours have put at one time are one.
                     reminded.add((each.focus, channel, due))
                     yield _new(each, channel, due)
+
+
+def _released(registry: Registry) -> tuple[Registry, list[Query]]:
+    """The searches for results that the role of patients opens; a result that fits one is released."""
+    found = [scope.query for scope in role_scopes("patient", None, "any") if scope.opens("DiagnosticReport", "r")]
+    pairs = [[(name, value) for name, _, value in (part.partition("=") for part in text.split("&")) if name] for text in found]
+    return registry, [registry.parse("DiagnosticReport", each, strict=True) for each in pairs]
 
 
 def _new(told: _Told, channel: events.Channel, due: datetime, reason: str | None = None) -> New:
