@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any, Final, Literal
 
@@ -46,7 +46,8 @@ class Look:
 def press(sheet: dict[str, Any], look: Look) -> bytes:
     """The PDF of a sheet: tagged, with its title and language, all fonts in it; PDF/UA-1 and PDF/A-2a where the fonts have all of its characters.
 
-    What they do not have is printed as a box. Takes some 20 ms of one core for a page. Raises Outcome `too-costly` beyond MAX_ROWS.
+    What they do not have is set in the machine's fonts, and printed as a box where these lack it too. Takes some 20 ms of one core for a page.
+    Raises Outcome `too-costly` beyond MAX_ROWS.
     """
     import typst  # noqa: PLC0415 - 7 MB of memory, for processes that print
 
@@ -71,8 +72,8 @@ def press(sheet: dict[str, Any], look: Look) -> bytes:
     except typst.TypstError as error:
         if not str(error).startswith("PDF/"):
             raise
-        # Both standards refuse a character that no font has.
-        made = typst.compile(main, pdf_standards=_LESS, **asked)
+        # Both standards refuse a character that no font has. A name in the machine's letters is better than boxes.
+        made = _with_all_fonts(main, asked)
     if rows > _LARGE:
         # Typst keeps what it has set until it was not needed in ten papers: 500 MB after ten of 1,000 rows.
         for _ in range(_FORGOTTEN):
@@ -80,14 +81,27 @@ def press(sheet: dict[str, Any], look: Look) -> bytes:
     return made
 
 
+def _with_all_fonts(main: str, asked: dict[str, Any]) -> bytes:
+    import typst  # noqa: PLC0415 - see press
+
+    asked = {**asked, "font_paths": _fonts(of_the_machine=True)}
+    try:
+        made: bytes = typst.compile(main, pdf_standards=_STANDARDS, **asked)
+    except typst.TypstError:
+        made = typst.compile(main, pdf_standards=_LESS, **asked)
+    return made
+
+
 @cache
-def _fonts() -> Any:
+def _fonts(*, of_the_machine: bool = False) -> Any:
     import typst  # noqa: PLC0415 - see press
 
     # Those of the machine would make another paper on each; those that Typst brings along have what ours lack.
-    return typst.Fonts(include_system_fonts=False, include_embedded_fonts=True, font_paths=[str(files(__package__).joinpath("fonts"))])
+    own = [str(files(__package__).joinpath("fonts"))]
+    return typst.Fonts(include_system_fonts=of_the_machine, include_embedded_fonts=True, font_paths=own)
 
 
+@lru_cache(maxsize=8)  # The first paper and its copy have the same.
 def _qr(link: str | None) -> list[str] | None:
     """The modules of a QR code, a text of 0 and 1 for each row."""
     if link is None:
