@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant, Query, Registry, compile_matching
 
+from .arrays import rows_of
 from .database import Connection
 
 _UNION = 50
@@ -48,7 +49,7 @@ def lock_conditions(connection: Connection, queries: Sequence[Query]) -> None:
     if locks:
         connection.execute(
             "SELECT CASE WHEN x.shared THEN pg_advisory_xact_lock_shared(x.key) ELSE pg_advisory_xact_lock(x.key) END"
-            " FROM unnest(%s::bigint[], %s::boolean[]) WITH ORDINALITY AS x(key, shared, n) ORDER BY x.n",
+            f" FROM {rows_of('bigint', 'boolean')} WITH ORDINALITY AS x(key, shared, n) ORDER BY x.n",
             ([key for key, _ in locks], [is_shared for _, is_shared in locks]),
         )
 

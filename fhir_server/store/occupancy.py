@@ -28,6 +28,7 @@ from fhir_server.outcome import Issue, Outcome
 from fhir_server.search import Grant, Registry
 from fhir_server.search.params.reference import ABSOLUTE, locate
 
+from .arrays import one_of, rows_of
 from .claims import EVER, HOLDING, LOOKED_UP, Claim, claims, moment, overbooked, room
 from .database import Connection
 from .lifecycle import is_of_the_desk
@@ -39,15 +40,15 @@ _MAX_LOCKS: Final = 250
 _MAX_TOLD: Final = 10
 _CHUNK: Final = 1_000
 
-_THERE: Final = "SELECT rid, actor, lower(during), upper(during), expires FROM occupancy WHERE rid = ANY(%s)"
-_LOOK_UP: Final = """
-SELECT r.type, r.id, v.body FROM unnest(%s::smallint[], %s::text[]) AS x(type, id)
+_THERE: Final = f"SELECT rid, actor, lower(during), upper(during), expires FROM occupancy WHERE rid = {one_of('bigint')}"
+_LOOK_UP: Final = f"""
+SELECT r.type, r.id, v.body FROM {rows_of("smallint", "text")} AS x(type, id)
 JOIN resource r ON r.type = x.type AND r.id = x.id JOIN resource_version v USING (vid) WHERE NOT r.deleted
 """
-_REMOVE: Final = "DELETE FROM occupancy o USING unnest(%s::bigint[], %s::text[]) AS x(rid, actor) WHERE o.rid = x.rid AND o.actor = x.actor"
-_ADD: Final = """
+_REMOVE: Final = f"DELETE FROM occupancy o USING {rows_of('bigint', 'text')} AS x(rid, actor) WHERE o.rid = x.rid AND o.actor = x.actor"
+_ADD: Final = f"""
 WITH x AS MATERIALIZED (
-    SELECT * FROM unnest(%s::bigint[], %s::text[], %s::int[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::boolean[])
+    SELECT * FROM {rows_of("bigint", "text", "int", "timestamptz", "timestamptz", "timestamptz", "boolean")}
         AS x(rid, actor, lane, lo, hi, expires, clash)),
 busy AS MATERIALIZED (
     SELECT x.rid, x.actor, o.rid AS holder, o.lane, lower(o.during), upper(o.during), coalesce(o.expires <= %s, false)
@@ -285,7 +286,7 @@ class _Bringing:
             return
         self._connection.execute(
             "SELECT pg_advisory_xact_lock_shared(%s) UNION ALL"
-            " SELECT pg_advisory_xact_lock(x.key) FROM unnest(%s::bigint[]) WITH ORDINALITY AS x(key, n)",
+            f" SELECT pg_advisory_xact_lock(x.key) FROM {rows_of('bigint')} WITH ORDINALITY AS x(key, n)",
             (_ALL, keys),
         )
 

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from fhir_server.search import Registry
 
+from .arrays import one_of, rows_of
 from .database import Connection, scalar
 from .slots import BUSY, is_full
 
@@ -26,22 +27,24 @@ ORDER BY t.id LIMIT %(most)s
 """
 _COLUMNS: Final = "s.id, s.schedule, lower(s.during), upper(s.during), s.status, s.kept, s.services"
 _SLOTS: Final = f"""
-SELECT {_COLUMNS} FROM unnest(%s::text[]) AS x(schedule) JOIN slot_time s ON s.schedule = x.schedule AND s.during && tstzrange(%s, %s)
+SELECT {_COLUMNS} FROM {rows_of("text")} AS x(schedule) JOIN slot_time s ON s.schedule = x.schedule AND s.during && tstzrange(%s, %s)
 WHERE s.status = 'free' OR (s.kept AND s.status IN ('busy', 'busy-tentative')) ORDER BY lower(s.during), s.id LIMIT %s
 """
 _AROUND: Final = f"""
-SELECT {_COLUMNS} FROM unnest(%s::text[]) AS x(schedule) JOIN schedule_time t ON t.id = x.schedule AND t.active
+SELECT {_COLUMNS} FROM {rows_of("text")} AS x(schedule) JOIN schedule_time t ON t.id = x.schedule AND t.active
 JOIN slot_time s ON s.schedule = x.schedule AND s.during && tstzrange(%s, %s) WHERE s.status <> 'entered-in-error' ORDER BY 3, 1 LIMIT %s
 """
-_NAMED: Final = f"SELECT {_COLUMNS} FROM slot_time s JOIN schedule_time t ON t.id = s.schedule AND t.active WHERE s.id = ANY(%s) ORDER BY 3, 1"
-_HELD: Final = """
+_NAMED: Final = (
+    f"SELECT {_COLUMNS} FROM slot_time s JOIN schedule_time t ON t.id = s.schedule AND t.active WHERE s.id = {one_of('text')} ORDER BY 3, 1"
+)
+_HELD: Final = f"""
 SELECT a.schedule, o.actor, a.room, lower(o.during), upper(o.during)
 FROM schedule_actor a JOIN occupancy o ON o.actor = a.actor AND o.during && tstzrange(%s, %s)
-WHERE a.schedule = ANY(%s) AND a.room IS NOT NULL AND (o.expires IS NULL OR o.expires > %s) AND o.rid <> %s ORDER BY 4
+WHERE a.schedule = {one_of("text")} AND a.room IS NOT NULL AND (o.expires IS NULL OR o.expires > %s) AND o.rid <> %s ORDER BY 4
 """
-_FILLED: Final = """
+_FILLED: Final = f"""
 SELECT s.id, o.actor, s.room, lower(o.during), upper(o.during)
-FROM unnest(%s::text[]) AS x(id) JOIN slot_time s ON s.id = x.id JOIN occupancy o ON o.actor = 'Slot/' || s.id AND o.during && tstzrange(%s, %s)
+FROM {rows_of("text")} AS x(id) JOIN slot_time s ON s.id = x.id JOIN occupancy o ON o.actor = 'Slot/' || s.id AND o.during && tstzrange(%s, %s)
 WHERE (o.expires IS NULL OR o.expires > %s) AND o.rid <> %s
 """
 

@@ -91,6 +91,13 @@ h AS (
 SELECT pg_notify('{CHANNEL}', x.location) FROM unnest(%s::text[]) AS x(location)
 """
 _STANDING: Final = f"SELECT {', '.join(Standing._fields)} FROM queue_entry WHERE location = %s AND state <> 'ended'"
+_FIRST: Final = f"""
+SELECT {", ".join(Standing._fields)} FROM (
+    SELECT *, row_number() OVER (PARTITION BY zone, coalesce(skipped > %s, false)
+        ORDER BY CASE WHEN zone = 'emergency' THEN assigned END, credit, token) AS place
+    FROM queue_entry WHERE location = %s AND state <> 'ended' AND state = 'waiting') AS w
+WHERE place <= %s
+"""
 _ENTRIES: Final = f"""
 SELECT {_COLUMNS}, xmin = pg_current_xact_id()::xid FROM queue_entry WHERE encounter = ANY(%s) ORDER BY encounter FOR UPDATE
 """
@@ -126,6 +133,14 @@ def entry_of(connection: Connection, encounter: str) -> Entry | None:
 def standing(connection: Connection, location: str) -> list[Standing]:
     """All who stand in a queue now, in no order."""
     return list(map(Standing._make, connection.execute(_STANDING, (location,)).fetchall()))
+
+
+def first(connection: Connection, location: str, absent_since: datetime, count: int) -> list[Standing]:
+    """Those who wait among whom the next so many are, in no order: the first of each zone, of those who are there and of those skipped since.
+
+    Within a zone the order is that of the times from which waiting counts, so that of a full room few have to be compared.
+    """
+    return list(map(Standing._make, connection.execute(_FIRST, (absent_since, location, count)).fetchall()))
 
 
 def of_patient(connection: Connection, patient: str, location: str) -> Entry | None:

@@ -23,6 +23,7 @@ from fhir_server import fhirjson
 from fhir_server.search import Registry
 from fhir_server.search.params.reference import ABSOLUTE, locate
 
+from .arrays import one_of, rows_of
 from .claims import LOOKED_UP, SINGLE, claims, moment, party, room
 from .database import Connection
 from .occupancy import Span, looked_up
@@ -34,13 +35,13 @@ TYPES: Final = frozenset({"Schedule", "Slot"})
 _DIRECTORY: Final = frozenset({"HealthcareService", "Location", "PractitionerRole"})
 _CHUNK: Final = 1_000
 
-_FORESEE: Final = """
+_FORESEE: Final = f"""
 SELECT s.id FROM (
-    SELECT x.actor, tstzrange(x.lo, x.hi) AS during FROM unnest(%s::text[], %s::timestamptz[], %s::timestamptz[]) AS x(actor, lo, hi)
-    UNION ALL SELECT o.actor, o.during FROM resource r JOIN occupancy o USING (rid) WHERE r.type = %s AND r.id = ANY(%s)) AS x
+    SELECT x.actor, tstzrange(x.lo, x.hi) AS during FROM {rows_of("text", "timestamptz", "timestamptz")} AS x(actor, lo, hi)
+    UNION ALL SELECT o.actor, o.during FROM resource r JOIN occupancy o USING (rid) WHERE r.type = %s AND r.id = {one_of("text")}) AS x
 JOIN schedule_actor a ON a.actor = x.actor JOIN slot_time s ON s.schedule = a.schedule AND s.during && x.during
-UNION SELECT s.id FROM slot_time s WHERE s.id = ANY(%s)
-UNION SELECT substr(o.actor, 6) FROM resource r JOIN occupancy o USING (rid) WHERE r.type = %s AND r.id = ANY(%s) AND o.actor LIKE 'Slot/%%'
+UNION SELECT s.id FROM slot_time s WHERE s.id = {one_of("text")}
+UNION SELECT substr(o.actor, 6) FROM resource r JOIN occupancy o USING (rid) WHERE r.type = %s AND r.id = {one_of("text")} AND o.actor LIKE 'Slot/%%'
 """
 _ADD_SLOTS: Final = """
 INSERT INTO slot_time (rid, id, schedule, during, status, room, services, kept)
@@ -60,12 +61,12 @@ INSERT INTO schedule_actor (schedule, actor, room) SELECT * FROM unnest(%s::text
 """
 _HELD_BY: Final = "SELECT DISTINCT actor FROM schedule_actor WHERE schedule = ANY(%s) AND room IS NOT NULL"
 _OF_SCHEDULES: Final = "SELECT rid FROM slot_time WHERE schedule = ANY(%s) AND during && tstzrange(%s, NULL)"
-_HOLDERS: Final = """
+_HOLDERS: Final = f"""
 WITH touched AS MATERIALIZED (
-    SELECT s.rid FROM unnest(%s::text[], %s::timestamptz[], %s::timestamptz[]) AS x(actor, lo, hi)
+    SELECT s.rid FROM {rows_of("text", "timestamptz", "timestamptz")} AS x(actor, lo, hi)
     JOIN schedule_actor a ON a.actor = x.actor AND a.room IS NOT NULL
     JOIN slot_time s ON s.schedule = a.schedule AND s.during && tstzrange(x.lo, x.hi)
-    UNION SELECT rid FROM slot_time WHERE id = ANY(%s) UNION SELECT rid FROM slot_time WHERE rid = ANY(%s)),
+    UNION SELECT rid FROM slot_time WHERE id = {one_of("text")} UNION SELECT rid FROM slot_time WHERE rid = {one_of("bigint")}),
 held AS (
     SELECT s.rid, o.actor, a.room, o.during, o.rid AS holder, false AS named
     FROM touched JOIN slot_time s USING (rid) JOIN schedule_actor a ON a.schedule = s.schedule AND a.room IS NOT NULL
@@ -77,8 +78,8 @@ FROM touched JOIN slot_time s USING (rid) LEFT JOIN held h USING (rid)
 LEFT JOIN resource r ON r.rid = h.holder LEFT JOIN resource_version v USING (vid)
 WHERE s.status <> 'entered-in-error' ORDER BY s.id
 """
-_SETTLE: Final = """
-UPDATE slot_time s SET status = x.status, kept = x.kept FROM unnest(%s::bigint[], %s::text[], %s::boolean[]) AS x(rid, status, kept)
+_SETTLE: Final = f"""
+UPDATE slot_time s SET status = x.status, kept = x.kept FROM {rows_of("bigint", "text", "boolean")} AS x(rid, status, kept)
 WHERE s.rid = x.rid
 """
 _NAMED: Final = """

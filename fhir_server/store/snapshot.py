@@ -20,6 +20,7 @@ from fhir_server.search.sources import CURRENT, Sources
 
 from . import consents, trail_search
 from . import moment as moments
+from .arrays import rows_of
 from .database import Connection
 from .dictionary import Dictionary
 from .ops import Version
@@ -32,7 +33,7 @@ _NOTHING: Final = Statement("FALSE")
 _CURRENT: Final = "resource r JOIN resource_version v ON v.vid = r.vid"
 _VERSION: Final = "r.type, r.id, v.version, v.at, v.method, v.body"
 _IDENTIFIED: Final = (
-    f"SELECT k.n, {_VERSION} FROM unnest(%s::int[], %s::smallint[], %s::text[], %s::text[]) WITH ORDINALITY AS k(pid, type, url, code, n)"
+    f"SELECT k.n, {_VERSION} FROM {rows_of('int', 'smallint', 'text', 'text')} WITH ORDINALITY AS k(pid, type, url, code, n)"
     " JOIN token_system s ON s.url = k.url JOIN sp_token t ON t.pid = k.pid AND t.code = k.code AND t.system = s.sid"
     f" JOIN ({_CURRENT}) ON r.rid = t.rid AND r.type = k.type AND NOT r.deleted ORDER BY k.n, r.rid"
 )
@@ -153,7 +154,7 @@ class Snapshot:
                 raise Outcome("forbidden", f"The token does not allow to read all of {name}")
         columns = ([self._dictionary.types[name] for name, _, _ in known], [each[1] for each in known], [each[2] for each in known])
         statement = (
-            f"SELECT {_VERSION} FROM unnest(%s::smallint[], %s::text[], %s::int[]) AS k(type, id, version)"
+            f"SELECT {_VERSION} FROM {rows_of('smallint', 'text', 'int')} AS k(type, id, version)"
             " JOIN resource r ON r.type = k.type AND r.id = k.id JOIN resource_version v ON v.rid = r.rid AND v.version = k.version"
         )
         found = map(self._version, self._connection.execute(statement, columns).fetchall())
@@ -176,7 +177,7 @@ class Snapshot:
             allowed, resources = conditions[names[0]], self._sources.table("resource", "r")
             pairs = [(self._dictionary.types[name], identity) for name in names for identity in by_type[name]]
             rows = self._connection.execute(
-                f"SELECT {_VERSION} FROM unnest(%s::smallint[], %s::text[]) AS k(type, id) JOIN {resources.text} ON r.type = k.type AND r.id = k.id"
+                f"SELECT {_VERSION} FROM {rows_of('smallint', 'text')} AS k(type, id) JOIN {resources.text} ON r.type = k.type AND r.id = k.id"
                 f" JOIN resource_version v ON v.vid = r.vid WHERE NOT r.deleted AND {allowed.text}",
                 ([tid for tid, _ in pairs], [identity for _, identity in pairs], *resources.params, *allowed.params),
             )

@@ -13,6 +13,7 @@ from typing import Final
 from sqlalchemy import Column, Table
 from sqlalchemy.dialects import postgresql
 
+from .arrays import one_of, rows_of
 from .tables import INDEX_TABLES
 from .trail import WHO
 
@@ -118,12 +119,12 @@ o AS (
     SELECT l.consumer, a.type, a.resource, a.version, a.kind, a.recorded, a.actor, a.client FROM a JOIN outbox_listener l USING (type) RETURNING 1),
 """
 _WAKE: Final = ", (SELECT count(pg_notify('outbox', '')) FROM (SELECT FROM o LIMIT 1) AS told)"
-_LOCK: Final = """
+_LOCK: Final = f"""
 SELECT r.type, r.id, r.rid, r.version, r.deleted, r.updated, v.body, r.vid
-FROM unnest(%s::smallint[], %s::text[]) AS x(type, id)
+FROM {rows_of("smallint", "text")} AS x(type, id)
 JOIN resource r ON r.type = x.type AND r.id = x.id
 LEFT JOIN resource_version v ON v.vid = r.vid
-ORDER BY r.type, r.id FOR {} OF r
+ORDER BY r.type, r.id FOR {{}} OF r
 """
 LOCK: Final = _LOCK.format("NO KEY UPDATE")
 """Locks in one order for everybody, so that transactions over the same resources wait instead of deadlocking.
@@ -135,24 +136,24 @@ inner join the row would be missing, as if there were no such resource.
 LOCK_TO_DELETE: Final = _LOCK.format("UPDATE")
 """The same where some are to be deleted: excludes those who refer to them too, which a mere update need not wait for (see EXISTING)."""
 
-STAYING: Final = """
-SELECT r.rid FROM unnest(%s::smallint[], %s::text[], %s::int[]) AS x(type, id, version)
+STAYING: Final = f"""
+SELECT r.rid FROM {rows_of("smallint", "text", "int")} AS x(type, id, version)
 JOIN resource r ON r.type = x.type AND r.id = x.id AND r.version = x.version AND NOT r.deleted
 ORDER BY r.type, r.id FOR SHARE OF r
 """
 """Which resources are of these versions, and keeps them so until the transaction ends."""
 
-BODIES: Final = "SELECT v.vid, v.body FROM resource_version v WHERE v.vid = ANY(%s::bigint[])"
+BODIES: Final = f"SELECT v.vid, v.body FROM resource_version v WHERE v.vid = {one_of('bigint')}"
 
-EXISTING: Final = """
-SELECT r.type, r.id FROM unnest(%s::smallint[], %s::text[]) AS x(type, id)
+EXISTING: Final = f"""
+SELECT r.type, r.id FROM {rows_of("smallint", "text")} AS x(type, id)
 JOIN resource r ON r.type = x.type AND r.id = x.id
-WHERE NOT r.deleted AND {readable} ORDER BY r.type, r.id FOR KEY SHARE OF r
+WHERE NOT r.deleted AND {{readable}} ORDER BY r.type, r.id FOR KEY SHARE OF r
 """
 """Which of these references exist and may be read, and keeps them from being deleted until the transaction ends."""
 
-REFERRING: Final = """
-SELECT r.rid, r.type, r.id, x.id FROM unnest(%s::smallint[], %s::text[]) AS x(type, id)
+REFERRING: Final = f"""
+SELECT r.rid, r.type, r.id, x.id FROM {rows_of("smallint", "text")} AS x(type, id)
 JOIN sp_reference s ON s.pid = ANY(%s::smallint[]) AND s.id = x.id AND s.type = x.type
 JOIN resource r ON r.rid = s.rid AND NOT r.deleted WHERE r.rid <> ALL(%s::bigint[]) LIMIT 1
 """

@@ -18,7 +18,7 @@ from fhir_server.store.queue import Entry, Happened, Standing, State
 from fhir_server.store.queue_follow import priority, with_priority
 
 from . import visits
-from .order import EMERGENCY, Limits, in_order, rank
+from .order import EMERGENCY, SKIPPED_FOR, Limits, in_order, rank
 from .places import limits_at, open_place, roles
 from .telling import tell_called, tell_next
 
@@ -28,6 +28,8 @@ UNDO_WITHIN: Final = timedelta(minutes=10)
 REASSESS: Final = 10
 """Minutes after which an emergency that still waits is to be looked at again."""
 _TRIES: Final = 3
+_FEW: Final = 8
+"""So many of each zone are looked at to find who is next, and who comes after them; all only where somebody is at each of these."""
 _LOCK: Final = "SELECT FROM resource WHERE type = (SELECT tid FROM resource_type WHERE name = 'Encounter') AND id = %s FOR NO KEY UPDATE"
 _KEPT: Final = ("status", "period", "location", "identifier", "participant")
 """Elements that events change, and that undoing brings back."""
@@ -183,16 +185,19 @@ def _next(connection: Connection, seen: Snapshot, location: str, now: datetime) 
     Whose visit is closed to the caller, as by a Consent, is not theirs to call.
     """
     limits: Mapping[str, Limits] = limits_at(connection, location)
-    for _ in range(_TRIES):
-        waiting = [entry for entry in queue.standing(connection, location) if entry.state == "waiting"]
+    for attempt in range(1 + _TRIES):
+        if attempt:
+            waiting = [entry for entry in queue.standing(connection, location) if entry.state == "waiting"]
+        else:
+            waiting = queue.first(connection, location, now - SKIPPED_FOR, _FEW)
         theirs = seen.open_ids("Encounter", [entry.encounter for entry in waiting])
         ordered = in_order((entry for entry in waiting if entry.encounter in theirs), now, limits)
         for entry in ordered:
             if (taken := queue.take(connection, entry, wait=False)) is not None:
                 return taken, [each for each in ordered if each is not entry]
-        if not ordered:
+        if not waiting:
             break
-        if (taken := queue.take(connection, ordered[0], wait=True)) is not None:
+        if attempt and ordered and (taken := queue.take(connection, ordered[0], wait=True)) is not None:
             return taken, ordered[1:]
     raise Outcome("not-found", f"Nobody waits at Location/{location}")
 

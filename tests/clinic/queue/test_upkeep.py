@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,10 +16,11 @@ from fhir_server.clinic.acting import Act
 from fhir_server.clinic.queue.arriving import walk_in
 from fhir_server.clinic.queue.board import lines
 from fhir_server.clinic.queue.moving import call_next, happen
+from fhir_server.clinic.queue.order import DEFAULTS, SKIPPED_FOR, ZONES, in_order
 from fhir_server.clinic.queue.upkeep import close_day, set_minutes, statistics, watch
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM
-from fhir_server.store import Store
+from fhir_server.store import Store, queue
 from fhir_server.store.ops import Commit, Create
 from fhir_server.store.queue_follow import PRIORITY
 
@@ -95,6 +97,28 @@ def test_whoever_passes_the_maximum_has_one_alert_and_is_to_be_looked_at_again(d
     parts = {part["url"]: part for each in day.encounter(green)["extension"] if each["url"] == PRIORITY for part in each["extension"]}
     assert parts["reassessDue"]["valueInstant"] == "2031-03-03T14:00:00.000Z"
     assert day.encounter(red)["meta"]["versionId"] == "1"
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_who_is_next_is_found_among_the_first_of_each_zone(day: Day, seed: int) -> None:
+    chance = random.Random(seed)
+
+    def ago(most: int) -> datetime:
+        return day.now - timedelta(minutes=chance.randrange(-20, most))
+
+    with day.store.database.connection() as connection:
+        for token in range(1, 60):
+            skipped = ago(30) if chance.random() < 0.3 else None
+            values = (f"e{seed}-{token}", day.location, day.now.date(), token, chance.choice(ZONES), ago(200), ago(200), day.now, day.now, skipped)
+            connection.execute(
+                "INSERT INTO queue_entry (encounter, location, day, token, zone, assigned, credit, arrived, state, changed, recalls, skipped)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, 'waiting', %s, 0, %s)",
+                values,
+            )
+        few = queue.first(connection, day.location, day.now - SKIPPED_FOR, 5)
+        everybody = queue.standing(connection, day.location)
+    assert len(few) < len(everybody)
+    assert in_order(few, day.now, DEFAULTS)[:5] == in_order(everybody, day.now, DEFAULTS)[:5]
 
 
 def test_minutes_of_a_place_count_at_once(day: Day) -> None:
