@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from fhir_server.search import SYSTEM
 from tests.interactions.conftest import Fhir, issues, made
-from tests.operations.test_queue import as_role, board, booked, check_in, clinic, event, place, token_of, walk
+from tests.operations.test_queue import as_role, board, booked, check_in, clinic, event, parameters, place, token_of, walk
 
 __all__ = ["clinic", "place"]
 Json = dict[str, Any]
@@ -112,6 +113,21 @@ def test_time_that_a_visit_did_not_need_is_free_again(clinic: Fhir, place: str) 
     with store.snapshot(SYSTEM) as db:
         held = db.connection.execute("SELECT 1 FROM occupancy o JOIN resource r USING (rid) WHERE r.id = %s", (there["id"],)).fetchall()
     assert held == []
+
+
+def test_a_visit_that_ends_while_its_appointment_is_called_off_leaves_one_of_both(clinic: Fhir, place: str) -> None:
+    for _ in range(5):
+        there, encounter = seen(clinic, place)
+        ended = {**clinic.get(f"Encounter/{encounter['id']}"), "status": "finished"}
+        doors = [
+            lambda ended=ended: clinic("PUT", f"Encounter/{ended['id']}", ended),
+            lambda there=there: clinic("POST", f"Appointment/{there['id']}/$cancel", parameters(reason="Changed their mind")),
+        ]
+        with ThreadPoolExecutor(2) as pool:
+            codes = [answer.result().status_code for answer in [pool.submit(door) for door in doors]]
+        assert codes[0] == 200
+        assert status_of(clinic, there) == ("cancelled" if codes[1] == 200 else "fulfilled"), codes
+        assert board(clinic, place) == []
 
 
 def test_a_plain_write_of_another_place_gives_the_token_of_the_queue_there(clinic: Fhir, place: str) -> None:
