@@ -21,7 +21,7 @@ from .links import local
 from .ops import Resource
 from .plan import Target, Writer
 
-LEFT: Final = "Left without being seen"
+_LEFT: Final = "Left without being seen"
 _ENDS: Final = {"finished": "fulfilled", "cancelled": "cancelled", "entered-in-error": "arrived"}
 _MOST: Final = 20
 """Appointments of one Encounter that are looked at."""
@@ -44,7 +44,7 @@ def follow(writer: Writer, connection: Connection, targets: Sequence[Target], at
         for identity in sorted(_appointments(writer, connection, target)):
             own = there.get(identity)
             appointment = own or following(writer, connection, "Appointment", identity, at)
-            if appointment is None or appointment.resource is None or appointment.resource.get("status") != "checked-in":
+            if appointment is None or appointment.resource is None or not _is_checked_in(appointment):
                 continue
             if not _is_theirs(target, appointment.resource, writer.registry) or connection.execute(_ELSEWHERE, (identity, target.id)).fetchone():
                 continue
@@ -61,6 +61,11 @@ def _ending(target: Target) -> str | None:
     if before is None or before.get("status") in _ENDS:
         return None
     return _ENDS.get(str(target.resource.get("status"))) if target.resource is not None else _ENDS["entered-in-error"]
+
+
+def _is_checked_in(target: Target) -> bool:
+    """Whether an appointment is checked in, and was so before: what somebody else writes of it besides is theirs."""
+    return all((one or {}).get("status") == "checked-in" for one in (_before(target), target.resource))
 
 
 def _before(target: Target) -> Resource | None:
@@ -87,5 +92,5 @@ def _patients(appointment: Resource, registry: Registry) -> Iterator[str | None]
 
 def _ended(appointment: Resource, status: str) -> dict[str, Any]:
     # What a person was given as the reason of a cancellation stays.
-    said = {"cancelationReason": {"text": LEFT}} if status == "cancelled" and "cancelationReason" not in appointment else {}
+    said = {"cancelationReason": {"text": _LEFT}} if status == "cancelled" and "cancelationReason" not in appointment else {}
     return {**appointment, **said, "status": status}

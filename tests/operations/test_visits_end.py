@@ -86,6 +86,18 @@ def test_what_a_caller_writes_of_the_appointment_in_the_same_transaction_stands(
     assert (found["status"], found["comment"], found["meta"]["versionId"]) == ("fulfilled", "Bring the letter", "3")
 
 
+def test_an_appointment_that_the_same_transaction_checks_in_stays_so(clinic: Fhir, place: str) -> None:
+    there = booked(clinic, place)
+    found = check_in(clinic, there)
+    put(clinic, found, status="entered-in-error")
+    kept = {name: found[name] for name in ("resourceType", "class", "subject", "appointment")}
+    beside = clinic.post("Encounter", {**kept, "status": "in-progress"})
+    written = [("Encounter", {**beside, "status": "finished"}), ("Appointment", {**clinic.get(f"Appointment/{there['id']}"), "status": "checked-in"})]
+    entries = [{"resource": each, "request": {"method": "PUT", "url": f"{name}/{each['id']}"}} for name, each in written]
+    clinic.post("", {"resourceType": "Bundle", "type": "transaction", "entry": entries}, 200)
+    assert status_of(clinic, there) == "checked-in"
+
+
 def test_nobody_ends_the_appointment_of_another_by_a_visit_that_names_it(clinic: Fhir, place: str) -> None:
     theirs, _ = seen(clinic, place)
     mine = walk(clinic, place)
