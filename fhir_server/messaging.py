@@ -124,8 +124,10 @@ def mail_of(sender: str, to: str, subject: str, text: str, *, identity: str | No
     return message
 
 
-def deliver(url: str, message: EmailMessage) -> None:
+def deliver(url: str, message: EmailMessage, taken: Callable[[], object] = lambda: None) -> None:
     """Sends one mail by `smtp://user:password@host:port?from=address` (STARTTLS where the server has it) or `smtps://`.
+
+    `taken` is called as soon as the mail server has taken it, before the farewell, for which it may let us wait.
 
     Raises OSError, smtplib.SMTPException or ValueError where it cannot be sent, after ten seconds without an answer at the latest.
     A password is sent over TLS only, or to this machine.
@@ -148,6 +150,7 @@ def deliver(url: str, message: EmailMessage) -> None:
                 raise smtplib.SMTPException("the server offers no TLS, and the password is not sent without")
             client.login(unquote(parts.username), unquote(parts.password or ""))
         client.send_message(message)
+        taken()
     except BaseException:
         client.close()
         raise

@@ -31,15 +31,17 @@ class Refused(ValueError):  # noqa: N818 - said of a message
     """The gateway has looked at the message and will not take it, however often it is asked."""
 
 
-def send_sms(url: str, to: str, text: str) -> None:
+def send_sms(url: str, to: str, text: str, key: str | None = None) -> None:
     """Sends an SMS: to an own gateway a POST of `{"to", "text"}`, with Basic authentication where the URL has an account, to a service what it wants.
+
+    An own gateway gets the `key` as Idempotency-Key: the same again is the same message.
 
     Raises OSError, http.client.HTTPException or ValueError where the gateway does not take it, Refused where it never will; none of them tells
     number, text or URL.
     Each step of the conversation has ten seconds.
     """
     if urlsplit(url).scheme in _OWN:
-        _post(url, to, text)
+        _post(url, to, text, key)
         return
     service = _service(url, to)
     service.socket_connect_timeout = min(service.socket_connect_timeout, _SECONDS)
@@ -67,11 +69,11 @@ def sms_fault(url: str) -> str | None:
     return faults[0]
 
 
-def _post(url: str, to: str, text: str) -> None:
+def _post(url: str, to: str, text: str, key: str | None) -> None:
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=_SECONDS)
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/json"} | ({"Idempotency-Key": key} if key is not None else {})
     if parts.username:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
         headers["Authorization"] = f"Basic {b64encode(pair).decode()}"

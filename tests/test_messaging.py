@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import logging
 import smtplib
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiosmtpd.controller import Controller
 
-from fhir_server.messaging import Messenger, send_mail
+from fhir_server.messaging import Messenger, deliver, mail_of, send_mail
 from fhir_server.settings import Settings
 
 SECRET = "a secret that only the tests know of"
@@ -58,3 +60,30 @@ def test_a_password_is_not_sent_without_tls(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(smtplib.SMTPException, match="TLS"):
         send_mail("smtp://user:password@mail.example.org", "a@example.org", "subject", "text")
     assert sent == []
+
+
+def test_a_mail_is_known_to_be_taken_before_the_server_says_farewell() -> None:
+    told: list[str] = []
+
+    class Slow:
+        async def handle_DATA(self, _server: Any, _session: Any, _envelope: Any) -> str:  # noqa: N802 - the library's name
+            return "250 taken"
+
+        async def handle_QUIT(self, _server: Any, _session: Any, _envelope: Any) -> str:  # noqa: N802 - the library's name
+            told.append("farewell")
+            return "221 bye"
+
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    class Mails(Controller):
+        def _create_server(self) -> Any:
+            return self.loop.create_server(self._factory_invoker, sock=listening)
+
+    server = Mails(Slow(), hostname="127.0.0.1", port=listening.getsockname()[1])
+    server.start()
+    try:
+        mail = mail_of("a@example.org", "b@example.org", "subject", "text")
+        deliver(f"smtp://127.0.0.1:{server.port}", mail, lambda: told.append("taken"))
+    finally:
+        server.stop()
+    assert told == ["taken", "farewell"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from fhir_server import iban
 from fhir_server.settings import CANON
 
 Json = dict[str, Any]
@@ -52,7 +53,8 @@ def places() -> list[Json]:
     organization = {
         "resourceType": "Organization",
         "id": "demo-clinic",
-        "identifier": [tax],
+        # Of no bank that there is.
+        "identifier": [tax, {"system": iban.SYSTEM, "value": "DE79 0000 0000 1234 5678 90"}],
         "active": True,
         "name": "Demo Clinic",
         "telecom": [{"system": "phone", "value": "+12025550100"}, {"system": "email", "value": "desk@demo.example"}],

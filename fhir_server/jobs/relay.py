@@ -1,9 +1,10 @@
-"""From the outbox to those who listen: one thread of a worker, woken by the commit, that hands changes over and asks for the tasks that follow."""
+"""From the outbox to those who listen: threads of a worker, woken by the commit, that hand changes over and ask for the tasks that follow."""
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -25,36 +26,57 @@ _log = logging.getLogger("fhir_server.jobs")
 
 
 class Relay:
-    """The thread. Of the workers of one database each has one; a consumer's changes go through one of them at a time."""
+    """A thread that is woken, and one for each consumer, which so goes at its own pace: none waits for another.
+
+    Of the workers of one database each has these; a consumer's changes go through one worker at a time.
+    """
 
     def __init__(self, store: Store, consumers: Mapping[str, Consumer], ask: Callable[[str, str], None]) -> None:
-        """`consumers` by the names under which they listen; `ask` asks for a task."""
+        """`consumers` by the names under which they listen; `ask` asks for a task, and may be called by several threads at once.
+
+        A consumer holds a connection while it works.
+        """
         self._store = store
-        self._consumers = consumers
         self._ask = ask
         self._leaving = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
+        self._rung = {name: threading.Event() for name in consumers}
+        self._threads = [threading.Thread(target=self._listen, name="relay", daemon=True)]
+        self._threads += [threading.Thread(target=self._run, args=pair, name=f"relay {pair[0]}", daemon=True) for pair in consumers.items()]
 
     def start(self) -> None:
         """Begins."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """Ends after what is at work; waits for a second or two."""
         self._leaving.set()
-        self._thread.join(2)
+        self._wake()
+        deadline = time.monotonic() + 2
+        for thread in self._threads:
+            thread.join(max(deadline - time.monotonic(), 0))
 
-    def _run(self) -> None:
+    def _listen(self) -> None:
         bell = Bell(self._store.url)
-        wait = 0.0
         while not self._leaving.is_set():
-            if wait and bell.wait(wait):
+            if bell.wait(LOOK_SECONDS):
                 # What comes in the meantime goes along: a laboratory sends hundreds of results a second.
                 self._leaving.wait(_GATHER_SECONDS)
-            # A list: each of them has its turn, whatever became of the one before.
-            busy = [self._serve(name, consumer) for name, consumer in self._consumers.items() if not self._leaving.is_set()]
-            wait = _BUSY_SECONDS if any(busy) else LOOK_SECONDS
+                self._wake()
         bell.close()
+
+    def _wake(self) -> None:
+        for rung in self._rung.values():
+            rung.set()
+
+    def _run(self, name: str, consumer: Consumer) -> None:
+        rung, wait = self._rung[name], 0.0
+        while not self._leaving.is_set():
+            rung.wait(wait)
+            # Before it looks: what rings from now on is looked for once more.
+            rung.clear()
+            if not self._leaving.is_set():
+                wait = _BUSY_SECONDS if self._serve(name, consumer) else LOOK_SECONDS
 
     def _serve(self, name: str, consumer: Consumer) -> bool:
         """Hands over what there is; whether another worker is at it, who may have looked before the last change."""

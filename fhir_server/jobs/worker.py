@@ -33,6 +33,8 @@ from .relay import Relay
 
 THREADS: Final = 8
 """Tasks at the same time, most of which wait for somebody else's answer."""
+CONSUMERS: Final = 5
+"""Those who hear of changes; see `run_worker`."""
 SOON: Final = 10.0
 """Seconds. What is due later is found by the sweep."""
 
@@ -47,8 +49,8 @@ def run_worker(settings: Settings, ready: Callable[[str], None]) -> None:
     reach(settings)
     # It is said to whoever runs as root, because of pickled tasks; these are JSON.
     warnings.simplefilter("ignore", SecurityWarning)
-    # A task holds one, and looks at the record by another; so does the relay.
-    store = Store.of(settings, connections=2 * THREADS + 2)
+    # A task holds one, and looks at the record by another; so does each consumer of the relay.
+    store = Store.of(settings, connections=2 * (THREADS + CONSUMERS))
     leaving = threading.Event()
     try:
         app = application(settings)

@@ -12,6 +12,7 @@ from .reading import Record
 from .report import report
 from .sheets import Sheet
 from .slip import prescription
+from .statement import balances, statement
 from .visit import card, summary, token
 from .wording import Wording, language_of
 
@@ -20,10 +21,11 @@ KINDS: Final[Mapping[str, Callable[[Record, Wording], Sheet]]] = {
     "receipt": receipt,
     "prescription": prescription,
     "report": report,
+    "statement": statement,
     "summary": summary,
     "token": token,
     "card": card,
 }
 """What makes the sheet of each kind of paper."""
 
-__all__ = ["KINDS", "PAPERS", "Look", "Paper", "Record", "Sheet", "Wording", "language_of", "press"]
+__all__ = ["KINDS", "PAPERS", "Look", "Paper", "Record", "Sheet", "Wording", "balances", "language_of", "press"]

@@ -9,7 +9,9 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from .reading import Json, Record, amount_of, concept, paragraphs, plain, quantity
+from fhir_server.iban import SYSTEM, normal, spaced
+
+from .reading import Json, Record, amount_of, concept, name_of, paragraphs, plain, quantity
 from .sheets import Sheet, day_of, identifier_of, notes_of, sheet
 from .wording import Wording
 
@@ -22,6 +24,10 @@ DETAIL: Final = "/CodeSystem/payment-detail"
 _TENDERED: Final = {"given": "tendered", "change": "change"}
 SHARE: Final = "/StructureDefinition/payer-share"
 _SIGNS: Final = {"base": 1, "surcharge": 1, "discount": -1, "deduction": -1}
+_MOST: Final = Decimal(1_000_000_000)
+_NAME: Final = 70
+_REMITTANCE: Final = 60
+"""What a transfer has room for in a code: euros below, and characters. EPC069-12, https://www.europeanpaymentscouncil.eu/"""
 _VOID: Final = frozenset({"cancelled", "entered-in-error"})
 
 
@@ -50,6 +56,7 @@ def invoice(record: Record, wording: Wording) -> Sheet:
         currency=currency,
         lines=[_line(record, wording, each, currency) for each in main.get("lineItem", ())],
         totals=_totals(main, wording, currency),
+        transfer=_transfer(record, wording, number),
         notes=[*paragraphs(main.get("paymentTerms")), *paragraphs(main.get("cancelledReason")), *notes_of(main)],
     )
 
@@ -62,7 +69,7 @@ def receipt(record: Record, wording: Wording) -> Sheet:
     facts = [
         (wording("number"), number),
         (wording("date"), wording.date(main.get("paymentDate") or main.get("created"))),
-        (wording("method"), _method(main, wording)),
+        (wording("method"), method_of(main, wording)),
         (wording("reference"), plain(main.get("paymentIdentifier", {}).get("value"), 80)),
         *((wording(name), wording.money(*found)) for name, found in _tendered(main)),
     ]
@@ -93,7 +100,7 @@ def receipt(record: Record, wording: Wording) -> Sheet:
     )
 
 
-def _method(main: Json, wording: Wording) -> str:
+def method_of(main: Json, wording: Wording) -> str:
     """How something was paid, as people say it."""
     code = next((str(each.get("valueCode")) for each in main.get("extension", ()) if str(each.get("url")).endswith(METHOD)), "")
     return wording(f"method-{code}") if wording.has(f"method-{code}") else concept(main.get("formCode"))
@@ -177,8 +184,7 @@ def _totals(main: Json, wording: Wording, currency: str) -> list[dict[str, Any]]
     if gross is not None:
         rows.append((wording("gross"), gross[0], True))
         rows += _shares(main, wording, gross[0])
-    parts = (part for each in main.get("extension", ()) if str(each.get("url")).endswith(BALANCE) for part in each.get("extension", ()))
-    balance = {str(part.get("url")): found[0] for part in parts if (found := amount_of(part.get("valueMoney"))) is not None}
+    balance = {name: found[0] for name, value in _balance(main).items() if (found := amount_of(value)) is not None}
     if balance.get("paid") or balance.get("credited"):
         rows += [(wording(name), -balance[name], False) for name in ("paid", "credited") if balance.get(name)]
         rows.append((wording("due"), balance.get("due", Decimal(0)), True))
@@ -199,6 +205,42 @@ def _shares(main: Json, wording: Wording, gross: Decimal) -> Iterator[tuple[str,
         if found is not None and found[0]:
             yield wording("payer-share") + (f" ({name})" if name else ""), -found[0], False
             yield wording("patient-share"), gross - found[0], True
+
+
+def due_of(main: Json) -> tuple[Decimal, str] | None:
+    """What is to be paid of an Invoice, with its currency: by its balance, else all of it while it is issued."""
+    stated = amount_of(_balance(main).get("due"))
+    if stated is not None:
+        return stated
+    total = amount_of(main.get("totalGross"))
+    return total if total is None or main.get("status") == "issued" else (Decimal(0), total[1])
+
+
+def _transfer(record: Record, wording: Wording, number: str) -> dict[str, str] | None:
+    """What a bank has to know to pay what is due, where it is due in euros and the clinic has an IBAN."""
+    clinic, due = record.clinic or {}, due_of(record.main)
+    accounts = (normal(each.get("value")) for each in clinic.get("identifier", ()) if each.get("system") == SYSTEM)
+    account, name = next((each for each in accounts if each is not None), None), _short(name_of(clinic), _NAME)
+    if record.main.get("status") != "issued" or due is None or due[1] != "EUR" or not 0 < due[0] < _MOST or not (account and name and number):
+        return None
+    return {
+        "name": name,
+        "iban": account,
+        "account": spaced(account),
+        "amount": f"{due[0]:.2f}",
+        "sum": wording.money(*due),
+        "text": _short(number, _REMITTANCE),
+    }
+
+
+def _short(text: str, most: int) -> str:
+    """The beginning of a text, of no more characters, and twice as many bytes at the most."""
+    return text[:most].encode()[: 2 * most].decode(errors="ignore").strip()
+
+
+def _balance(main: Json) -> dict[str, Json]:
+    parts = (part for each in main.get("extension", ()) if str(each.get("url")).endswith(BALANCE) for part in each.get("extension", ()))
+    return {str(part.get("url")): part["valueMoney"] for part in parts if "valueMoney" in part}
 
 
 def _taxes(main: Json, wording: Wording) -> Iterator[tuple[str, Decimal]]:

@@ -1,6 +1,7 @@
 """What speaks against a medicine: an allergy, the same twice, two that do not go together.
 
-`data/interactions.csv` has pairs of groups of the ATC with what happens where both are taken. It is a short list of what does most harm, and no
+`data/interactions.csv` has pairs of groups of the ATC with what happens where both are taken; `crossed.csv` pairs of which one may harm those who are
+allergic to the other, or to another of the same group; `alike.csv` groups that do the same together. It is a list of what does most harm, and no
 substitute for a service that knows all medicines.
 """
 
@@ -16,8 +17,6 @@ from .substances import Substance, read_rows
 Kind = Literal["allergy", "duplicate", "interaction"]
 Severity = Literal["high", "moderate"]
 
-_CROSSED: Final = (("J01C", "J01D", "moderate"),)
-"""Groups of which one may harm those who are allergic to the other."""
 _SAME_GROUP: Final = 5
 """Characters of an ATC code that two medicines for the same share, as C10AA."""
 
@@ -62,24 +61,33 @@ def _allergic(prescribed: Substance, allergies: Iterable[Taken]) -> Iterator[Cau
 
 
 def _crossed(prescribed: Substance, allergy: Substance) -> Severity | None:
-    for one, other, severity in _CROSSED:
-        if (prescribed.is_of(one) and allergy.is_of(other)) or (prescribed.is_of(other) and allergy.is_of(one)):
-            return "high" if severity == "high" else "moderate"
-    return None
+    found = {pair.severity for pair in _pairs("crossed.csv") if _is_pair(prescribed, allergy, pair)}
+    return "high" if "high" in found else "moderate" if found else None
 
 
 def _together(prescribed: Substance, others: Iterable[Taken]) -> Iterator[Caution]:
+    # Of some three hundred pairs few are about it: looked for once, not for each other medicine.
+    pairs = _pairs("interactions.csv")
+    against = [(pair.other, pair) for pair in pairs if prescribed.is_of(pair.one)] + [
+        (pair.one, pair) for pair in pairs if prescribed.is_of(pair.other)
+    ]
     for other in others:
         if prescribed.shares(other.substance):
             yield Caution("duplicate", "high", f"{prescribed.text}: {other.substance.text} is prescribed already", other.reference)
-        elif {group[:_SAME_GROUP] for group in _exact(prescribed)} & {group[:_SAME_GROUP] for group in _exact(other.substance)}:
+        elif _do_the_same(prescribed, other.substance):
             text = f"{prescribed.text}: {other.substance.text}, which does the same, is prescribed already"
             yield Caution("duplicate", "moderate", text, other.reference)
-        for pair in _pairs():
-            if _is_pair(prescribed, other.substance, pair):
-                text = f"{prescribed.text} with {other.substance.text}: {pair.effect}"
-                yield Caution("interaction", pair.severity, text, other.reference)
-                break
+        met = [pair for group, pair in against if other.substance.is_of(group)]
+        # The worst of them; there may be one for the group and one for the substance.
+        for pair in sorted(met, key=lambda each: each.severity != "high")[:1]:
+            text = f"{prescribed.text} with {other.substance.text}: {pair.effect}"
+            yield Caution("interaction", pair.severity, text, other.reference)
+
+
+def _do_the_same(one: Substance, other: Substance) -> bool:
+    if {group[:_SAME_GROUP] for group in _exact(one)} & {group[:_SAME_GROUP] for group in _exact(other)}:
+        return True
+    return any(any(map(one.is_of, groups)) and any(map(other.is_of, groups)) for groups in _alike())
 
 
 def _exact(of: Substance) -> Iterator[str]:
@@ -91,6 +99,11 @@ def _is_pair(one: Substance, other: Substance, pair: _Pair) -> bool:
 
 
 @cache
-def _pairs() -> tuple[_Pair, ...]:
-    rows = read_rows("interactions.csv")
-    return tuple(_Pair(row["one"], row["other"], "high" if row["severity"] == "high" else "moderate", row["effect"]) for row in rows)
+def _pairs(name: str) -> tuple[_Pair, ...]:
+    rows = read_rows(name)
+    return tuple(_Pair(row["one"], row["other"], "high" if row["severity"] == "high" else "moderate", row.get("effect", "")) for row in rows)
+
+
+@cache
+def _alike() -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(row["groups"].split()) for row in read_rows("alike.csv"))

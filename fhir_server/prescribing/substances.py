@@ -2,7 +2,7 @@
 
 https://www.whocc.no/atc/structure_and_principles/, https://www.nlm.nih.gov/research/umls/rxnorm/
 
-The table `data/substances.csv` knows some ninety substances by their names and by RxNorm and ATC. What is not in it is known by its own codes alone,
+The table `data/substances.csv` knows some 260 substances by their names and by RxNorm and ATC. What is not in it is known by its own codes alone,
 and an ATC code by its groups.
 """
 

@@ -47,6 +47,7 @@ _SHAPE: Final = "fhir_server.shape"
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _ANYBODY: Final = Grant("anonymous", frozenset(), ())
 _PDF: Final = "application/pdf"
+_PRINTING: Final = frozenset({"document", "statement"})
 _BODIES: Final = frozenset({"create", "update", "patch", "bundle"})
 
 _T = TypeVar("_T")
@@ -106,7 +107,7 @@ class _Api:
         params = parse_parameters(environ["QUERY_STRING"]) if environ.get("QUERY_STRING") else []
         if target.form:
             params += read_form(environ, self._limit)
-        shape = environ[_SHAPE] = _shape(environ, params, prints=target.operation == "document")
+        shape = environ[_SHAPE] = _shape(environ, params, prints=target.operation in _PRINTING)
         exchange = self._exchange(environ, action, target, grant, standing, params)
         if grant.break_glass:
             self._alarm.ring(grant, address=environ.get("REMOTE_ADDR", ""), request_id=environ.get(REQUEST_ID, ""))

@@ -15,7 +15,7 @@ from .content import carry_labels
 from .database import Changed, Connection
 from .links import relink
 from .ops import Create, Delete, Op, Patch, Put, Resource, Version, Written
-from .plan import Current, Plan, Target, Writer
+from .plan import BY_SERVER, Current, Plan, Target, Writer
 from .statements import BODIES, LOCK, LOCK_TO_DELETE, STAYING
 
 
@@ -54,6 +54,15 @@ def locked(writer: Writer, connection: Connection, keys: Sequence[tuple[int, str
         (writer.dictionary.names[number], identity): Current(rid, version, deleted, updated, body or bodies.get(vid), vid)
         for number, identity, rid, version, deleted, updated, body, vid in rows
     }
+
+
+def following(writer: Writer, connection: Connection, name: str, identity: str, at: datetime) -> Target | None:
+    """A resource that follows what others write, locked, to be changed by the server's own right; None where there is none."""
+    current = locked(writer, connection, [(writer.dictionary.types[name], identity)]).get((name, identity))
+    if current is None or current.deleted or current.body is None:
+        return None
+    later = max(at, current.updated + timedelta(milliseconds=1))
+    return Target(BY_SERVER, name, identity, "U", current.rid, current.version + 1, later, current, fhirjson.loads(current.body.encode()))
 
 
 def apply(plan: Plan, ops: Sequence[Op], at: datetime) -> None:

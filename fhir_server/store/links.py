@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Final
 
+from fhir_server.search import Registry
+from fhir_server.search.params.reference import ABSOLUTE, locate
 from fhir_server.spec import r4
 
 _LINKS: Final = frozenset({"uri", "url", "canonical", "oid", "uuid"})
@@ -114,3 +116,12 @@ def _items(values: list[Any], child: str, resolve: Resolve, depth: int, *, is_li
         if new is not None and new is not value:
             changed[number] = new
     return [changed.get(number, value) for number, value in enumerate(values)] if changed else values
+
+
+def local(reference: Any, registry: Registry, wanted: str) -> str | None:
+    """The id of the resource of a type here that a Reference leads to; None where it leads elsewhere."""
+    text = reference.get("reference") if isinstance(reference, dict) else None
+    found = locate(text, registry.context) if isinstance(text, str) and text and not text.startswith("#") else None
+    if found is None or found[1] == ABSOLUTE or registry.type_name(found[1]) != wanted:
+        return None
+    return found[0]

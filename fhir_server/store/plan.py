@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from fhir_server.search import Registry
 
@@ -12,6 +13,9 @@ from .database import Database
 from .dictionary import Dictionary, Parameters
 from .index import Fit
 from .ops import Resource, Written
+
+BY_SERVER: Final = -2
+"""In place of an op's number: a write that follows of another, and whose rights are not asked for."""
 
 
 @dataclass(frozen=True, slots=True)

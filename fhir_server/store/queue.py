@@ -6,10 +6,14 @@ Encounter from then on through every door; see `queue_follow`. Whoever changes a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from datetime import date, datetime
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
+from zoneinfo import ZoneInfo
+
+from fhir_server.outcome import Outcome
 
 from .database import Connection, scalar
 
@@ -17,6 +21,8 @@ CHANNEL: Final = "queue"
 """Where a notification names the Location whose queue has changed, at each commit."""
 
 State = Literal["waiting", "called", "in-service", "paused", "ended"]
+
+_ZONE: Final = "http://hl7.org/fhir/StructureDefinition/timezone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,3 +198,22 @@ def moved(entry: Entry, state: State, at: datetime) -> Entry:
 def ended(entry: Entry, ending: str, at: datetime) -> Entry:
     """The entry at its end."""
     return replace(entry, state="ended", changed=at, ended=at, ending=ending)
+
+
+def sent_on(entry: Entry, at: datetime) -> Entry:
+    """The entry of somebody who waits in another queue from now on: nobody there has called them."""
+    return replace(moved(entry, "waiting", at), called=None, practitioner=None, skipped=None)
+
+
+def day_at(location: Mapping[str, Any], now: datetime, zone: ZoneInfo) -> date:
+    """The date at a Location, by its own time zone or else the clinic's."""
+    named = next((each.get("valueCode") for each in location.get("extension", ()) if each.get("url") == _ZONE), None)
+    with contextlib.suppress(OSError, ValueError, LookupError):
+        zone = ZoneInfo(named) if named else zone
+    return now.astimezone(zone).date()
+
+
+def refuse_closed(location: Mapping[str, Any], identity: str) -> None:
+    """Raises Outcome `business-rule` for a Location that is not in use."""
+    if (status := location.get("status")) in {"inactive", "suspended", "not there"}:
+        raise Outcome("business-rule", f"Location/{identity} is {status}: nobody can queue there", expression="Encounter.location")

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from fhir_server import fhirjson
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant, Registry
-from fhir_server.search.params.reference import ABSOLUTE, locate
 from fhir_server.settings import CANON
 
 from . import queue
 from .content import instant
+from .current import following
 from .database import Connection
+from .links import local
 from .ops import Create, Op, Resource
-from .plan import Current, Target, Writer
+from .plan import BY_SERVER, Target, Writer
 from .queue import Entry, Happened, State
 from .red_flags import flagged
 
@@ -49,11 +50,9 @@ _BECOMES: Final[Mapping[str, State]] = {"in-progress": "in-service", "onleave": 
 _ENDS: Final = {"finished": "completed", "cancelled": "left", "entered-in-error": "entered in error"}
 _SYSTEM: Final = "system"
 _PARTICIPANT: Final = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
-BY_SERVER: Final = -2
-"""In place of an op's number: a write that follows of another, and whose rights are not asked for."""
-_CURRENT: Final = """
-SELECT r.rid, r.version, r.updated, v.body, r.vid FROM resource r JOIN resource_version v USING (vid)
-WHERE r.type = %s AND r.id = %s AND NOT r.deleted FOR NO KEY UPDATE OF r
+TOKEN: Final = f"{CANON}/sid/queue-token"
+_PLACE: Final = """
+SELECT v.body FROM resource r JOIN resource_version v USING (vid) WHERE r.type = %s AND r.id = %s AND NOT r.deleted
 """
 
 
@@ -71,7 +70,7 @@ def place_of(resource: Mapping[str, Any], registry: Registry) -> str | None:
     """The id of the Location where an Encounter is now: the last of its places that is not over."""
     for each in reversed(resource.get("location", ())):
         if each.get("status") != "completed" and "end" not in each.get("period", {}):
-            return _local(each.get("location"), registry, "Location")
+            return local(each.get("location"), registry, "Location")
     return None
 
 
@@ -96,16 +95,24 @@ def with_priority(resource: Resource, extension: dict[str, Any]) -> Resource:
     return {**resource, "extension": [*(each for each in resource.get("extension", ()) if each.get("url") != PRIORITY), extension]}
 
 
+def with_token(resource: Resource, entry: Entry) -> Resource:
+    """The Encounter with the token of an entry in place of any other."""
+    others = [each for each in resource.get("identifier", ()) if each.get("system") != TOKEN]
+    day = entry.day.isoformat()
+    return {**resource, "identifier": [*others, {"system": TOKEN, "value": str(entry.token), "period": {"start": day, "end": day}}]}
+
+
 def concerns(ops: Iterable[Op]) -> bool:
     """Whether some op brings a vital sign that is a red flag."""
     return any(isinstance(op, Create) and "encounter" in op.resource and flagged(op.resource) is not None for op in ops)
 
 
-def follow(connection: Connection, registry: Registry, targets: Sequence[Target], grant: Grant, at: datetime) -> set[str]:
+def follow(writer: Writer, connection: Connection, targets: Sequence[Target], grant: Grant, at: datetime) -> set[str]:
     """Brings entries to what their Encounters are to be; the ids of those that stand in a queue, whose moves have been looked at.
 
     One statement where Encounters change, none where none do. An operation of the queue has moved the entry already: then the two only have to agree.
-    Raises Outcome `business-rule` for a move that is not in the table.
+    An Encounter that is written with another place gets a token of the queue there. Raises Outcome `business-rule` for a move that is not in the
+    table, and for one to a place where nobody can queue.
     """
     changed = {target.id: target for target in targets if target.type == "Encounter" and target.current is not None}
     held: set[str] = set()
@@ -116,13 +123,13 @@ def follow(connection: Connection, registry: Registry, targets: Sequence[Target]
         elif entry.state == "ended":
             continue
         else:
-            _bring(connection, registry, entry, target, Happened("", at, grant.actor))
+            _bring(writer, connection, entry, target, Happened("", at, grant.actor))
         held.add(entry.encounter)
     return held
 
 
-def _bring(connection: Connection, registry: Registry, entry: Entry, target: Target, by: Happened) -> None:
-    resource, current = target.resource, target.current
+def _bring(writer: Writer, connection: Connection, entry: Entry, target: Target, by: Happened) -> None:
+    registry, resource, current = writer.registry, target.resource, target.current
     if resource is None:
         queue.save(connection, queue.ended(entry, "deleted", by.at), replace(by, event="deleted"))
         return
@@ -139,11 +146,22 @@ def _bring(connection: Connection, registry: Registry, entry: Entry, target: Tar
     zone, place = zone_of(resource), place_of(resource, registry)
     if zone is not None and zone != after.zone and zone != zone_of(before):
         after = replace(after, zone=zone, assigned=by.at)
-    if place is not None and place != place_of(before, registry):
-        after = replace(after, location=place)
-    after = replace(after, patient=_local(resource.get("subject"), registry, "Patient") or after.patient)
+    if place is not None and place != place_of(before, registry) and place != after.location and after.state != "ended":
+        after = _moved(writer, connection, after, place, by.at)
+        target.resource = with_token(resource, after)
+    after = replace(after, patient=local(resource.get("subject"), registry, "Patient") or after.patient)
     if after != entry:
         queue.save(connection, after, replace(by, event=f"encounter {new}"), entry.location)
+
+
+def _moved(writer: Writer, connection: Connection, entry: Entry, place: str, at: datetime) -> Entry:
+    """The entry in the queue of another place, as a transfer has it; but whoever is being seen is seen there."""
+    row = connection.execute(_PLACE, (writer.dictionary.types["Location"], place)).fetchone()
+    location = fhirjson.loads(row[0].encode()) if row else {"status": "not there"}
+    queue.refuse_closed(location, place)
+    day = queue.day_at(location, at, writer.registry.zone)
+    after = replace(entry, location=place, day=day, token=queue.token(connection, place, day), room=None, skipped=None)
+    return queue.sent_on(after, at) if entry.state in {"waiting", "called"} else after
 
 
 def raised(writer: Writer, connection: Connection, targets: Sequence[Target], at: datetime) -> list[Target]:
@@ -154,13 +172,13 @@ def raised(writer: Writer, connection: Connection, targets: Sequence[Target], at
     why: dict[str, str] = {}
     for target in targets:
         if target.type == "Observation" and target.resource is not None and (said := flagged(target.resource)) is not None:
-            identity = _local(target.resource.get("encounter"), writer.registry, "Encounter")
+            identity = local(target.resource.get("encounter"), writer.registry, "Encounter")
             if identity is not None:
                 why.setdefault(identity, said)
     there = {target.id: target for target in targets if target.type == "Encounter"}
     found: list[Target] = []
     for identity, reason in sorted(why.items()):
-        own = there.get(identity) or _locked(writer, connection, identity, at)
+        own = there.get(identity) or following(writer, connection, "Encounter", identity, at)
         if own is None or own.current is None or own.resource is None:
             continue
         for entry, _ in queue.entries(connection, [identity]):
@@ -170,15 +188,6 @@ def raised(writer: Writer, connection: Connection, targets: Sequence[Target], at
                 found += [own] if identity not in there else []
                 found.append(Target(BY_SERVER, "Provenance", writer.new_id(), "P", resource=_provenance(own, reason, at)))
     return found
-
-
-def _locked(writer: Writer, connection: Connection, identity: str, at: datetime) -> Target | None:
-    rows = connection.execute(_CURRENT, (writer.dictionary.types["Encounter"], identity)).fetchall()
-    for rid, version, updated, body, vid in rows:
-        current = Current(rid, version, deleted=False, updated=updated, body=body, vid=vid)
-        later = max(at, updated + timedelta(milliseconds=1))
-        return Target(BY_SERVER, "Encounter", identity, "U", rid, version + 1, later, current, fhirjson.loads(body.encode()))
-    return None
 
 
 def _provenance(target: Target, reason: str, at: datetime) -> Resource:
@@ -196,11 +205,3 @@ def _at(entry: Entry, status: str, at: datetime) -> Entry:
     if status in _ENDS:
         return queue.ended(entry, _ENDS[status], at)
     return queue.moved(entry, _BECOMES.get(status, entry.state), at)
-
-
-def _local(reference: Any, registry: Registry, wanted: str) -> str | None:
-    text = reference.get("reference") if isinstance(reference, dict) else None
-    found = locate(text, registry.context) if isinstance(text, str) and text and not text.startswith("#") else None
-    if found is None or found[1] == ABSOLUTE or registry.type_name(found[1]) != wanted:
-        return None
-    return found[0]

@@ -22,13 +22,13 @@ from fhir_server.search.grant import Permission
 from . import (
     bills,
     consents,
+    fulfilment,
     insurance,
     lifecycle,
     occupancy,
     payments,
     prescriptions,
     queue_follow,
-    report_rows,
     slots,
     subscribers,
     timekeeping,
@@ -43,7 +43,7 @@ from .integrity import Integrity
 from .links import relink
 from .ops import Commit, Create, Delete, Lookup, Op, Put, Resource, Unit, Version, Written
 from .parameters import follow
-from .plan import Current, Plan, Target, Writer
+from .plan import BY_SERVER, Current, Plan, Target, Writer
 from .provenance import provenances
 from .snapshot import METHODS, Snapshot
 from .trail import who
@@ -199,7 +199,8 @@ def _judge(writer: Writer, connection: Connection, part: _Part, at: datetime) ->
     apply(plan, part.ops, at)
     payments.own(connection, writer.registry, plan.targets, unit.grant, unit.operation)
     guard.changes(plan.targets)
-    queued = queue_follow.follow(connection, writer.registry, plan.targets, unit.grant, at)
+    queued = queue_follow.follow(writer, connection, plan.targets, unit.grant, at)
+    plan.targets += fulfilment.follow(writer, connection, plan.targets, at)
     _add_provenances(writer, plan, unit.grant, at, unit.provenance)
     plan.targets += queue_follow.raised(writer, connection, plan.targets, at)
     _finish(writer, plan, at)
@@ -215,7 +216,7 @@ def _judge(writer: Writer, connection: Connection, part: _Part, at: datetime) ->
 def _follow(writer: Writer, connection: Connection, parts: Sequence[_Part], at: datetime, beside: dict[str, Current]) -> None:
     """Brings what depends on resources to what has been written; `beside` are the Slots that were foreseen to change."""
     for part in parts:
-        part.guard.after([target for target in part.plan.targets if target.op != queue_follow.BY_SERVER])
+        part.guard.after([target for target in part.plan.targets if target.op != BY_SERVER])
     targets = [target for part in parts for target in part.plan.targets]
     if parameters := [(t.id, t.resource) for t in targets if t.type == "SearchParameter"]:
         follow(connection, parameters)

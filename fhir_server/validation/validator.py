@@ -15,6 +15,7 @@ from typing import Any
 from fhir_server.outcome import Issue, Outcome
 from fhir_server.spec import Element, Spec, TypeDef
 
+from .accounts import account_check
 from .bindings import bound_check
 from .faults import MAX_DEPTH, Allowance, Check, Fault, Faults, Scope, fault, kind, place, shown
 from .invariants import Rule, rules
@@ -112,6 +113,8 @@ class Validator:
         check = object_check(definition, table, single, sibling, own)
         if definition.name == "CodeableConcept":
             check = concept_check(check)
+        if definition.name == "Organization":
+            check = account_check(check)
         memo[definition.name] = check
         if definition.kind == "resource":
             table["resourceType"] = _nothing

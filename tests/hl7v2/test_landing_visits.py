@@ -172,3 +172,21 @@ def test_vaccinations_and_charges_meet_what_is_there(lab: Lab) -> None:
     billed = lab.one(f"ChargeItem?subject.identifier={CANON}/sid/authority/HOSP|{number}")
     assert billed["context"] == {"reference": f"Encounter/{visit_of(lab, visit)['id']}"}
     assert (billed["meta"]["versionId"], visit_of(lab, visit)["status"]) == ("1", "in-progress")
+
+
+def test_a_discharge_fulfils_the_appointment_of_the_visit(lab: Lab) -> None:
+    number, visit = fresh(), fresh()
+    lab.ok(adt("A01", number, pv1(visit, f3="W1^R1", f44="202601020800+0100")))
+    found = visit_of(lab, visit)
+    there = {
+        "resourceType": "Appointment",
+        "id": f"of-{visit}",
+        "status": "checked-in",
+        "start": "2026-01-02T08:00:00+01:00",
+        "end": "2026-01-02T08:20:00+01:00",
+        "participant": [{"actor": found["subject"], "status": "accepted"}],
+    }
+    put(lab, there)
+    put(lab, {**found, "appointment": [{"reference": f"Appointment/of-{visit}"}]})
+    lab.ok(adt("A03", number, pv1(visit, f3="W1^R1", f45="202601020900+0100")))
+    assert lab.one(f"Appointment?_id=of-{visit}")["status"] == "fulfilled"

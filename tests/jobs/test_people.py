@@ -33,12 +33,14 @@ Start = Callable[[], "subprocess.Popen[bytes]"]
 
 
 class Sink:
-    """A mail server; `held` holds its answers back."""
+    """A mail server; `held` holds its answers back, `farewell` its last words."""
 
     def __init__(self) -> None:
         self.got: list[Mail] = []
         self.held = threading.Event()
         self.held.set()
+        self.farewell = threading.Event()
+        self.farewell.set()
         listening = socket.create_server(("127.0.0.1", 0))
         self.port = listening.getsockname()[1]
 
@@ -54,12 +56,17 @@ class Sink:
         await asyncio.to_thread(self.held.wait)
         return "250 taken"
 
+    async def handle_QUIT(self, _server: Any, _session: Any, _envelope: Any) -> str:  # noqa: N802 - the library's name
+        await asyncio.to_thread(self.farewell.wait)
+        return "221 bye"
+
 
 @pytest.fixture
 def sink() -> Iterator[Sink]:
     made = Sink()
     yield made
     made.held.set()
+    made.farewell.set()
     until(lambda: not asyncio.all_tasks(made.controller.loop))
     made.controller.stop()
 
@@ -151,6 +158,25 @@ def test_a_worker_that_is_killed_while_it_sends_loses_nothing_and_the_mail_can_b
     until(lambda: states(store) == ["sent"])
     assert len(sink.got) == 2
     assert len({mail["Message-ID"] for mail in sink.got}) == 1
+
+
+def test_a_worker_that_is_killed_after_the_mail_is_taken_has_it_sent_once(
+    store: Store, sink: Sink, start: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    sink.farewell.clear()
+    first = start()
+    until(lambda: are_up(store, 1))
+    book(store)
+    # It waits for the farewell now, and has noted already that the mail is taken.
+    until(lambda: states(store) == ["sent"])
+    first.kill()
+    first.wait()
+    sink.farewell.set()
+    start("scheduler")
+    start()
+    book(store)
+    until(lambda: states(store) == ["sent", "sent"])
+    assert len(sink.got) == len({mail["Message-ID"] for mail in sink.got}) == 2
 
 
 def test_two_workers_send_each_message_once(store: Store, sink: Sink, start: Start) -> None:

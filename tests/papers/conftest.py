@@ -75,3 +75,9 @@ def observation(name: str, value: str, at: str, low: str | None = "3.5", high: s
     front = {"resourceType": "Observation", "id": f"{name}-{at}", "status": "final", "code": {"coding": [{"code": name}], "text": name}}
     measured = {"valueQuantity": {"value": Decimal(value), "unit": "mmol/L", "code": "mmol/L"}, "referenceRange": [ends]}
     return front | measured | {"effectiveDateTime": at} | more
+
+
+def entry(kind: str, amount: str, at: str = "2026-11-30T10:00:00+01:00", currency: str = "EUR", **more: Any) -> Json:
+    """An entry of a statement."""
+    front = {"at": at, "invoice": "Invoice/i", "kind": kind, "amount": Decimal(amount), "currency": currency, "cause": None, "payment": {}}
+    return front | more

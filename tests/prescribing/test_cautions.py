@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fhir_server.prescribing import Caution, Substance, Taken, cautions, substance
-from fhir_server.prescribing.substances import ATC, RXNORM
+from fhir_server.prescribing.substances import ATC, RXNORM, read_rows
 
 Json = dict[str, Any]
 
@@ -81,3 +82,78 @@ def test_any_text_is_read(one: str, other: str) -> None:
 def test_interactions_are_mutual(one: str, other: str) -> None:
     first = {pair for pair in found(text(one), other=text(other)) if pair[0] == "interaction"}
     assert first == {pair for pair in found(text(other), other=text(one)) if pair[0] == "interaction"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "severity"),
+    [
+        ("apixaban 5 mg", "fluconazole", "high"),
+        ("rosuvastatin", "Gemfibrozil 600 mg", "high"),
+        ("ramipril", "sacubitril/valsartan", "high"),
+        ("trimethoprim", "methotrexate", "high"),
+        ("co-trimoxazole", "spironolactone", "high"),
+        ("oxycodone", "zopiclone", "high"),
+        ("tramadol", "tranylcypromine", "high"),
+        ("citalopram", "clarithromycin", "high"),
+        ("tacrolimus", "voriconazole", "high"),
+        ("levothyroxine", "ferrous sulfate", "moderate"),
+        ("gliclazide", "fluconazole", "moderate"),
+        ("sumatriptan", "sertraline", "moderate"),
+    ],
+)
+def test_well_known_pairs_are_found(one: str, other: str, severity: str) -> None:
+    assert ("interaction", severity) in found(text(one), other=text(other))
+    assert ("interaction", severity) in found(text(other), other=text(one))
+
+
+@pytest.mark.parametrize(
+    ("allergen", "medicine", "severity"),
+    [
+        ("amoxicillin", "flucloxacillin", "high"),
+        ("aspirin", "ibuprofen", "high"),
+        ("ibuprofen", "diclofenac", "moderate"),
+        ("sulfonamides", "co-trimoxazole", "high"),
+        ("enalapril", "ramipril", "high"),
+        ("carbamazepine", "phenytoin", "high"),
+        ("cefuroxime", "amoxicillin", "moderate"),
+        ("erythromycin", "azithromycin", "high"),
+        ("iohexol", "iopamidol", "high"),
+    ],
+)
+def test_allergies_cross_within_classes(allergen: str, medicine: str, severity: str) -> None:
+    assert found(text(medicine), allergy=text(allergen)) == [("allergy", severity)]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("ibuprofen", "diclofenac"), ("lorazepam", "zolpidem"), ("metoprolol", "carvedilol"), ("omeprazole", "cimetidine")]
+)
+def test_what_does_the_same_by_another_substance_is_a_duplicate(one: str, other: str) -> None:
+    assert ("duplicate", "moderate") in found(text(one), other=text(other))
+
+
+def test_the_worst_of_two_pairs_is_told() -> None:
+    assert found(text("clomipramine"), other=text("fluoxetine")) == [("interaction", "high")]
+
+
+@pytest.mark.parametrize("one", ["paracetamol", "amoxicillin", "levothyroxine", "salbutamol", "metformin"])
+@pytest.mark.parametrize("other", ["omeprazole", "amlodipine", "paracetamol", "prednisolone"])
+def test_common_ones_that_go_together_are_left_alone(one: str, other: str) -> None:
+    assert found(text(one), other=text(other)) == ([("duplicate", "high")] if one == other else [])
+
+
+def test_each_row_of_the_tables_is_about_something_that_is_known() -> None:
+    rows = read_rows("substances.csv")
+    names = [name for row in rows for name in row["names"].split("|")]
+    assert len(names) == len(set(names))
+    groups = [group for row in rows for group in row["atc"].split()]
+    assert [group for group in groups if not re.fullmatch(r"[A-Z][0-9]{2}[A-Z]([A-Z]([0-9]{2})?)?", group)] == []
+    exact = [group for group in groups if len(group) == 7]
+    assert len(exact) == len(set(exact))
+    tables = [read_rows(name) for name in ("interactions.csv", "crossed.csv")]
+    named = {row[side] for table in tables for row in table for side in ("one", "other")} | {
+        group for row in read_rows("alike.csv") for group in row["groups"].split()
+    }
+    assert sorted(each for each in named if not any(group.startswith(each) for group in groups)) == ["C09B"]
+    pairs = [frozenset((row["one"], row["other"])) for row in tables[0]]
+    assert len(pairs) == len(set(pairs))
+    assert {row["severity"] for table in tables for row in table} == {"high", "moderate"}

@@ -1,7 +1,7 @@
 """From planned messages to sent ones: each is claimed by one worker, looked at once more, and sent.
 
 A worker holds a session lock on what it has at hand, which its death gives back; what is marked as being sent then may have left or not, and goes out
-again with the same Message-ID: at least once, never not at all. https://www.rfc-editor.org/rfc/rfc8058, https://www.rfc-editor.org/rfc/rfc2369
+again with the same Message-ID or Idempotency-Key: at least once, never not at all. https://www.rfc-editor.org/rfc/rfc8058, https://www.rfc-editor.org/rfc/rfc2369
 """
 
 from __future__ import annotations
@@ -135,13 +135,16 @@ class Sender:
         made = worded(connection, self._store, message, scene, links, rules, zone)
         to = reached.address(message.channel)
         assert to is not None
-        try:
-            self._leave(message, scene, made, links, to, now)
-        except _FAULTS as error:
-            return self._failed(connection, message, type(error).__name__, for_good=is_for_good(error), reached=reached)
         # Without the link that stops messages, which is good for whoever reads it.
         told = made.subject or made.text.replace(links.stop or "\0", "…")[:_TOLD]
-        rows.settle(connection, message.id, "sent", self._store.clock(), told=told)
+
+        def taken() -> None:
+            rows.settle(connection, message.id, "sent", self._store.clock(), told=told)
+
+        try:
+            self._leave(message, scene, made, links, to, taken)
+        except _FAULTS as error:
+            return self._failed(connection, message, type(error).__name__, for_good=is_for_good(error), reached=reached)
         return "sent"
 
     def _ended(self, message: Message, scene: Scene, reached: Recipient, rules: Rules, now: datetime) -> _Ended | None:
@@ -159,24 +162,26 @@ class Sender:
         )
         return next((_Ended(state, reason) for is_so, state, reason in faults if is_so), None)
 
-    def _leave(self, message: Message, scene: Scene, made: Rendered, links: Links, to: str, now: datetime) -> None:
+    def _leave(self, message: Message, scene: Scene, made: Rendered, links: Links, to: str, taken: Callable[[], None]) -> None:
+        """Sends it; `taken` is called at once when the other side has taken it, and nothing else is waited for in between."""
+        key = f"message-{message.id}.{int(message.created.timestamp())}"
         if message.channel == "sms":
-            send_sms(str(self._sms_url), to, made.text)
+            send_sms(str(self._sms_url), to, made.text, key)
+            taken()
             return
         url = str(self._settings.smtp_url)
         sender = sender_of(url)
-        identity = f"<message-{message.id}.{int(message.created.timestamp())}@{_HOST}>"
         try:
-            mail = mail_of(sender, to, made.subject or "", made.text, identity=identity)
+            mail = mail_of(sender, to, made.subject or "", made.text, identity=f"<{key}@{_HOST}>")
         except ValueError:
             raise Refused("the address is none") from None
         if links.stop:
             mail["List-Unsubscribe"] = f"<{links.stop}>"
             mail["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
-        entry = entry_of(message, scene, made, links, sender, to, now, self._settings.clinic_timezone)
+        entry = entry_of(message, scene, made, links, sender, to, self._store.clock(), self._settings.clinic_timezone)
         if entry is not None:
             _attach(mail, entry)
-        deliver(url, mail)
+        deliver(url, mail, taken)
 
     def _failed(self, connection: Connection, message: Message, fault: str, *, for_good: bool, reached: Recipient | None = None) -> Became:
         now = self._store.clock()

@@ -9,13 +9,15 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from fhir_server import fhirjson
 from fhir_server.outcome import Outcome
 from fhir_server.papers import Record
-from fhir_server.search import Grant, Registry, compile_search
+from fhir_server.search import SYSTEM, Grant, Registry, compile_search
 from fhir_server.search.params.reference import ABSOLUTE, locate
 from fhir_server.store import Snapshot
+from fhir_server.store.database import Connection
 from fhir_server.store.insurance import INSURER
 from fhir_server.store.ops import Resource, Version
 
@@ -62,6 +64,16 @@ class Gatherer:
         self._unseen: set[Place] = set()
         self._is_narrow = False
 
+    @property
+    def connection(self) -> Connection:
+        """Where rows beside the record are looked at, at the same moment."""
+        return self._db.connection
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The clinic's."""
+        return self._registry.zone
+
     def main(self, name: str, identity: str) -> Resource:
         """The resource that the paper is of. Raises Outcome `not-found` where the caller may not see it, `gone` where it was deleted."""
         found = self._db.read(name, identity)
@@ -90,8 +102,25 @@ class Gatherer:
         if not self._grant.allows(name, "s"):
             self._is_narrow = True
             return []
-        query = replace(self._registry.parse(name, list(conditions), strict=True), count=MAX_FOUND)
-        rows = self._db.select(compile_search(query, self._registry, self._grant, None, self._db.sources))[:MAX_FOUND]
+        return self._found(name, conditions, MAX_FOUND)
+
+    def all(self, name: str, *conditions: tuple[str, str]) -> list[Resource]:
+        """All resources that match. Raises Outcome `forbidden` where the caller may not search for the type, `too-costly` beyond MAX_FOLLOWED."""
+        if not self._grant.allows(name, "s"):
+            raise Outcome("forbidden", f"The token does not allow to search for {name}")
+        found = self._found(name, conditions, MAX_FOLLOWED + 1)
+        if len(found) > MAX_FOLLOWED:
+            raise Outcome("too-costly", f"A paper is made of {MAX_FOLLOWED:,} resources at the most")
+        return found
+
+    def unheld(self, places: Iterable[Place]) -> dict[str, Resource]:
+        """Resources by reference whether the caller may see them or not. The paper has no more of them than it takes out itself."""
+        found = self._db.seen_by(SYSTEM).read_many(sorted(places))
+        return {f"{version.type}/{version.id}": fhirjson.loads(version.body or b"{}") for version in found}
+
+    def _found(self, name: str, conditions: Iterable[tuple[str, str]], most: int) -> list[Resource]:
+        query = replace(self._registry.parse(name, list(conditions), strict=True), count=most)
+        rows = self._db.select(compile_search(query, self._registry, self._grant, None, self._db.sources))[:most]
         places = [(name, str(row[2])) for row in rows]
         found = {(version.type, version.id): version for version in self._db.read_many(places)}
         return [self._take(found[place]) for place in places if place in found]

@@ -20,32 +20,37 @@ from fhir_server import fhirjson
 from fhir_server.access.roles import HELD
 from fhir_server.clinic.acting import Act, carry_out, content
 from fhir_server.outcome import Outcome
-from fhir_server.papers import KINDS, Look, Paper, Record, Wording, language_of, press
+from fhir_server.papers import KINDS, Look, Paper, Record, Wording, balances, language_of, press
 from fhir_server.search import SYSTEM
 from fhir_server.settings import CANON
 from fhir_server.store import Snapshot, Store, instant
 from fhir_server.store.database import Connection
 from fhir_server.store.ops import Op, Put, Resource
 
+from .accounts import Period, gather_statement
 from .gathering import GATHER, Gathered, Gatherer
 
 CODE: Final = f"{CANON}/sid/paper-code"
 DIGEST: Final = f"{CANON}/sid/paper-sha256"
 KIND: Final = f"{CANON}/CodeSystem/paper"
 FORMAT: Final = f"{CANON}/CodeSystem/paper-format"
-LASTING: Final = {
+LASTING: Final[dict[str, frozenset[str] | None]] = {
     "invoice": frozenset({"issued", "balanced"}),
     "receipt": frozenset({"active"}),
     "prescription": frozenset({"active"}),
     "report": frozenset({"final", "amended", "corrected", "appended"}),
+    "statement": None,
 }
-"""Papers of which the first one is kept, and the status in which they are valid."""
+"""Papers of which the first one is kept, and the status in which they are valid, None for any."""
 _LETTER: Final = frozenset({"US", "USA", "CA", "CAN", "MX", "MEX", "PH", "PHL", "CL", "CHL", "CO", "COL"})
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A paper: its kind, the resource that it is of, and what is asked for otherwise. `root` is the address that its QR code leads to."""
+    """A paper: its kind, the resource that it is of, and what is asked for otherwise. `root` is the address that its QR code leads to.
+
+    A statement has a `period`.
+    """
 
     kind: str
     type: str
@@ -53,6 +58,7 @@ class Wanted:
     root: str
     language: str | None = None
     paper: Paper | None = None
+    period: Period | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +77,8 @@ def give(store: Store, act: Act, wanted: Wanted, *, keep: bool = True) -> Given:
     """
     with store.snapshot(act.grant) as db:
         gatherer = Gatherer(db, store.registry, act.grant)
-        gathered = GATHER[wanted.kind](gatherer, gatherer.main(wanted.type, wanted.id))
+        main = gatherer.main(wanted.type, wanted.id)
+        gathered = GATHER[wanted.kind](gatherer, main) if wanted.period is None else gather_statement(gatherer, main, wanted.period)
     record = gathered.record
     version = str(record.main["meta"]["versionId"])
     wording = Wording(language_of(record.patient, wanted.language), store.registry.zone)
@@ -165,8 +172,18 @@ class _Keeping:
             "context": {"related": [{"reference": f"{name}/{identity}"} for name, identity in sorted(self.gathered.versions)]},
         }
         # What it is of comes first.
+        if (said := _said(record)) is not None:
+            made["description"] = said
         made["context"]["related"].sort(key=lambda each: each["reference"] != f"{wanted.type}/{wanted.id}")
         return made | ({"subject": {"reference": f"Patient/{patient['id']}"}} if patient is not None else {})
+
+
+def _said(record: Record) -> str | None:
+    """What stands on a statement, which nothing else of the record says later."""
+    if (period := record.beside.get("period")) is None:
+        return None
+    sums = [f"{amount} {currency}" for currency, amount in sorted(balances(record.beside["entries"]).items())]
+    return ", ".join((f"{period[0]['start'] or ''} – {period[0]['end']}".strip(), *sums))
 
 
 def _attachment(wording: Wording, look: Look, address: str, pdf: bytes, title: str) -> dict[str, Any]:
@@ -188,12 +205,12 @@ def _printed(wanted: Wanted, record: Record, wording: Wording, look: Look) -> by
 
 def _lasts(kind: str, gathered: Gathered) -> bool:
     """Whether the first paper is to be kept: it is valid, and nothing on it is held back from its patient."""
-    valid = LASTING.get(kind)
-    if valid is None:
+    if kind not in LASTING:
         return False
+    valid = LASTING[kind]
     parts = gathered.record.beside.get("slip") or [gathered.record.main]
     held = any(_is_held(version.body) for version in gathered.versions.values())
-    return not held and any(part.get("status") in valid for part in parts)
+    return not held and (valid is None or any(part.get("status") in valid for part in parts))
 
 
 def _is_held(body: bytes | None) -> bool:

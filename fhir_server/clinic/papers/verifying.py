@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Final
 
 from fhir_server.clinic.acting import content
-from fhir_server.papers.bills import NUMBER
+from fhir_server.papers.bills import NUMBER, due_of
 from fhir_server.papers.reading import Record, amount_of, concept, name_of
 from fhir_server.papers.sheets import identifier_of
 from fhir_server.papers.slip import medicine_of
@@ -23,12 +23,21 @@ from fhir_server.store.ops import Resource
 from .issuing import CODE, LASTING
 
 _SHAPE: Final = re.compile(r"[A-Za-z0-9_-]{16}")
-_NAMES: Final = {"invoice": "Invoice", "receipt": "Receipt", "prescription": "Prescription", "report": "Laboratory report"}
+_NAMES: Final = {
+    "invoice": "Invoice",
+    "receipt": "Receipt",
+    "prescription": "Prescription",
+    "report": "Laboratory report",
+    "statement": "Statement of account",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A paper that was given out: what it is, by whom and when, whose initials, what stands on it, and whether that still counts."""
+    """A paper that was given out: what it is, by whom and when, whose initials, what stands on it, and whether that still counts.
+
+    `due` is what is to be paid of an invoice now, which is not what it was when the paper was printed.
+    """
 
     name: str
     clinic: str
@@ -36,6 +45,7 @@ class Verified:
     initials: str
     contents: tuple[str, ...]
     is_valid: bool
+    due: str | None = None
 
 
 def verify(store: Store, code: str) -> Verified | None:
@@ -52,13 +62,14 @@ def verify(store: Store, code: str) -> Verified | None:
         record = _record(db, document)
     made, now = datetime.fromisoformat(document["date"]), record.main.get("meta", {}).get("lastUpdated")
     counts = _items(record) if kind == "prescription" else [record.main]
-    is_valid = bool(record.main) and all(each.get("status") in LASTING[kind] for each in counts)
+    valid = LASTING[kind]
+    is_valid = bool(record.main) and (valid is None or all(each.get("status") in valid for each in counts))
     if kind == "report" and now is not None and datetime.fromisoformat(now) > made:
         is_valid = False
     patient = record.patient
     initials = " ".join(f"{word[0]}." for word in name_of(patient).split()) if patient is not None else ""
     clinic = next((name_of(each) for each in record.known.values() if each["resourceType"] == "Organization"), "")
-    return Verified(_NAMES[kind], clinic, made, initials, tuple(_contents(kind, record)), is_valid)
+    return Verified(_NAMES[kind], clinic, made, initials, tuple(_contents(kind, record, document)), is_valid, _due(kind, record))
 
 
 def _record(db: Snapshot, document: Resource) -> Record:
@@ -73,8 +84,17 @@ def _items(record: Record) -> list[Resource]:
     return [dict(each) for each in record.known.values() if each["resourceType"] == "MedicationRequest"]
 
 
-def _contents(kind: str, record: Record) -> Iterator[str]:
-    if kind == "prescription":
+def _due(kind: str, record: Record) -> str | None:
+    if kind != "invoice" or record.main.get("status") not in {"issued", "balanced"}:
+        return None
+    found = due_of(record.main)
+    return f"{found[0]} {found[1]}" if found is not None and found[0] >= 0 else None
+
+
+def _contents(kind: str, record: Record, document: Resource) -> Iterator[str]:
+    if kind == "statement":
+        yield str(document.get("description", ""))
+    elif kind == "prescription":
         yield from (medicine_of(record, each) for each in _items(record))
     elif kind == "report":
         yield concept(record.main.get("code"))

@@ -18,7 +18,7 @@ from fhir_server.store.queue_follow import priority, with_priority
 
 from . import visits
 from .order import EMERGENCY, credit
-from .places import day_at, open_place, roles
+from .places import open_place, roles
 
 Json = dict[str, Any]
 
@@ -105,7 +105,7 @@ def _entry(store: Store, connection: Connection, db: Snapshot, act: Act, who: tu
     there = queue.of_patient(connection, patient, location)
     if there is not None:
         raise Outcome("conflict", f"This patient stands in the queue already, with the token {there.token}: Encounter/{there.encounter}")
-    day = day_at(place, now, store.registry.zone)
+    day = queue.day_at(place, now, store.registry.zone)
     token = queue.token(connection, location, day)
     return Entry("", location, patient, None, day, token, zone, now, now, now, "waiting", now)
 

@@ -19,7 +19,7 @@ from fhir_server.store.queue_follow import priority, with_priority
 
 from . import visits
 from .order import EMERGENCY, SKIPPED_FOR, Limits, in_order, rank
-from .places import day_at, limits_at, open_place, roles
+from .places import limits_at, open_place, roles
 from .telling import tell_called, tell_next
 
 Json = dict[str, Any]
@@ -138,7 +138,7 @@ def happen(store: Store, act: Act, encounter: str, event: str, location: str | N
         queue.save(connection, after, Happened(event, now, act.grant.actor, reason, before), entry.location)
         if event == "recall":
             tell_called(connection, after, now)
-        return [Put(changed, encounter), *_appointment(connection, db, entry, event)]
+        return [Put(changed, encounter)]
 
     return carry_out(store, act, prepare)
 
@@ -160,24 +160,9 @@ def _transferred(
         raise Outcome("parameter", "A transfer needs the `location` that it leads to", code="required")
     if location == entry.location:
         raise Outcome("business-rule", f"They stand in the queue of Location/{location} already")
-    day = day_at(open_place(db, act, location), now, store.registry.zone)
-    after = replace(entry, location=location, day=day, token=queue.token(connection, location, day), called=None, practitioner=None, skipped=None)
+    day = queue.day_at(open_place(db, act, location), now, store.registry.zone)
+    after = queue.sent_on(replace(entry, location=location, day=day, token=queue.token(connection, location, day)), now)
     return after, visits.moved_on(resource, after, now)
-
-
-def _appointment(connection: Connection, db: Snapshot, entry: Entry, event: str) -> list[Op]:
-    """An appointment is fulfilled when its visit is over, and called off where they have left; until then its time is held."""
-    status = {"complete": "fulfilled", "left": "cancelled"}.get(event)
-    if status is None or entry.appointment is None:
-        return []
-    connection.execute(_LOCK.replace("Encounter", "Appointment"), (entry.appointment,))
-    version = db.read("Appointment", entry.appointment)
-    found = content(version) if version is not None and version.body is not None else {}
-    if found.get("status") != "checked-in":
-        return []
-    # What a person was given as the reason of a cancellation stays.
-    said = {"cancelationReason": {"text": "Left without being seen"}} if status == "cancelled" and "cancelationReason" not in found else {}
-    return [Put({**found, **said, "status": status}, entry.appointment)]
 
 
 def _found(connection: Connection, db: Snapshot, act: Act, encounter: str, *, is_open: bool = True) -> tuple[Json, Entry]:

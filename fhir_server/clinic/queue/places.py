@@ -1,34 +1,20 @@
-"""What a queue has to know of places: whose day it is there, which minutes count, who works there."""
+"""What a queue has to know of places: whether they are open, which minutes count, who works there."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Mapping
-from datetime import date, datetime
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 from fhir_server.clinic.acting import Act, content, visible
-from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM, compile_matching
 from fhir_server.store import Snapshot, Store, queue
 from fhir_server.store.database import Connection
 
 from .order import DEFAULTS, Limits
 
-_ZONE: Final = "http://hl7.org/fhir/StructureDefinition/timezone"
 _MOST: Final = 50
 _ROLES: Final = "PractitionerRole"
 
 Json = dict[str, Any]
-
-
-def day_at(location: Mapping[str, Any], now: datetime, zone: ZoneInfo) -> date:
-    """The date at a Location, by its own time zone or else the clinic's."""
-    named = next((each.get("valueCode") for each in location.get("extension", ()) if each.get("url") == _ZONE), None)
-    with contextlib.suppress(OSError, ValueError, LookupError):
-        zone = ZoneInfo(named) if named else zone
-    return now.astimezone(zone).date()
 
 
 def limits_at(connection: Connection, location: str) -> dict[str, Limits]:
@@ -40,8 +26,7 @@ def limits_at(connection: Connection, location: str) -> dict[str, Limits]:
 def open_place(db: Snapshot, act: Act, identity: str) -> Json:
     """A Location at which somebody may queue. Raises Outcome `not-found`, `gone`, and `business-rule` for one that is not in use."""
     found = content(visible(db, act, "Location", identity))
-    if found.get("status") in {"inactive", "suspended"}:
-        raise Outcome("business-rule", f"Location/{identity} is {found['status']}: nobody can queue there")
+    queue.refuse_closed(found, identity)
     return found
 
 

@@ -19,7 +19,7 @@ from fhir_server.store.queue_follow import PRIORITY
 
 from . import visits
 from .order import DEFAULTS, is_over
-from .places import day_at, limits_at
+from .places import limits_at
 
 CLOSED: Final = "The day has ended"
 _STALE: Final = timedelta(hours=4)
@@ -66,7 +66,7 @@ def close_day(store: Store, zone: ZoneInfo) -> int:
         with store.snapshot(SYSTEM) as db:
             version = db.read("Location", location)
             place = content(version) if version is not None and version.body is not None else {}
-            rows = db.connection.execute(_LEFT_OVER, (location, day_at(place, now, zone), now - _STALE)).fetchall()
+            rows = db.connection.execute(_LEFT_OVER, (location, queue.day_at(place, now, zone), now - _STALE)).fetchall()
         count += sum(_close(store, encounter, now) for (encounter,) in rows)
     return count
 

@@ -6,13 +6,12 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from fhir_server.settings import CANON
 from fhir_server.store import instant
 from fhir_server.store.queue import Entry
+from fhir_server.store.queue_follow import with_token
 
 Json = dict[str, Any]
 
-TOKEN_SYSTEM: Final = f"{CANON}/sid/queue-token"
 _CLASS: Final = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
 _KINDS: Final = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
 _APPOINTMENT_REASONS: Final = "http://terminology.hl7.org/CodeSystem/v2-0276"
@@ -32,13 +31,12 @@ def begun(entry: Entry, extension: Json, reason: str | None) -> Json:
     resource: Json = {
         "resourceType": "Encounter",
         "extension": [extension],
-        "identifier": [_token(entry)],
         "status": "arrived",
         "class": {"system": _CLASS, "code": "AMB", "display": "ambulatory"},
         "subject": {"reference": f"Patient/{entry.patient}"},
         "location": [_place(entry)],
     }
-    return resource | ({"reasonCode": [{"text": reason}]} if reason else {})
+    return with_token(resource, entry) | ({"reasonCode": [{"text": reason}]} if reason else {})
 
 
 def of_appointment(resource: Json, appointment: Mapping[str, Any]) -> Json:
@@ -86,13 +84,7 @@ def with_member(resource: Json, practitioner: str | None, at: datetime) -> Json:
 
 def moved_on(resource: Json, entry: Entry, at: datetime) -> Json:
     """The Encounter in another queue, with its token there."""
-    others = [each for each in resource.get("identifier", ()) if each.get("system") != TOKEN_SYSTEM]
-    return {**resource, "identifier": [*others, _token(entry)], "location": [*_left(resource.get("location", ()), at), _place(entry, at)]}
-
-
-def _token(entry: Entry) -> Json:
-    day = entry.day.isoformat()
-    return {"system": TOKEN_SYSTEM, "value": str(entry.token), "period": {"start": day, "end": day}}
+    return {**with_token(resource, entry), "location": [*_left(resource.get("location", ()), at), _place(entry, at)]}
 
 
 def _place(entry: Entry, since: datetime | None = None) -> Json:

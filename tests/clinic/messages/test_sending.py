@@ -32,12 +32,14 @@ class Gateway:
 
     def __init__(self) -> None:
         self.status, self.got = 500, 0
+        self.keys: list[str | None] = []
         gateway = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["Content-Length"]))
                 gateway.got += 1
+                gateway.keys.append(self.headers["Idempotency-Key"])
                 self.send_response(gateway.status)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
@@ -253,3 +255,18 @@ def test_no_message_tells_of_a_time_that_is_not_so_when_it_leaves(shared: House,
     # One reminder of each offset and time, and none twice.
     kept = [tuple(row) for row in house.rows(patient, "event, occurrence, channel") if row[0] == "reminder"]
     assert len(kept) == len(set(kept))
+
+
+def test_an_sms_whose_answer_was_lost_goes_again_under_the_same_key(other: Callable[..., House], gateway: Gateway) -> None:
+    strict = other(sms_url=gateway.url)
+    patient = strict.patient()
+    strict.account(patient, sms=True, phone=NUMBER)
+    strict.put(strict.appointment(patient, START))
+    strict.work()
+    strict.clock.go(minutes=5)
+    gateway.status = 200
+    strict.messages.send()
+    assert ("booked", "sms", "sent", None) in strict.rows(patient)
+    assert len(gateway.keys) == gateway.got == 2
+    assert len(set(gateway.keys)) == 1
+    assert gateway.keys[0]

@@ -317,6 +317,22 @@ def test_a_code_tells_whoever_has_it_what_stands_on_the_paper(fhir: Fhir, patien
     assert "Rivera" not in page.text
 
 
+def test_a_code_tells_what_is_due_of_an_invoice_now(fhir: Fhir, patient: str) -> None:
+    invoice = invoice_of(fhir, patient)
+    printed(as_role(fhir, "staff"), f"Invoice/{invoice}/$document")
+    assert "<dt>To be paid now</dt><dd>48.2 EUR</dd>" in scanned(fhir, f"Invoice/{invoice}").text
+    paid = [{"name": "method", "valueCode": "cash"}, {"name": "amount", "valueDecimal": 40}]
+    as_role(fhir, "staff").post(f"Invoice/{invoice}/$pay", {"resourceType": "Parameters", "parameter": paid}, 200)
+    assert "<dd>8.20 EUR</dd>" in scanned(fhir, f"Invoice/{invoice}").text
+
+
+def test_an_iban_whose_check_digits_do_not_fit_is_refused(fhir: Fhir) -> None:
+    account = {"system": "urn:iso:std:iso:13616", "value": "DE89 3704 0044 0532 0130 01"}
+    answer = fhir.post("Organization", {"resourceType": "Organization", "name": "Hill", "identifier": [account]}, 422)
+    assert answer["issue"][0]["expression"] == ["Organization.identifier[0].value"]
+    fhir.post("Organization", {"resourceType": "Organization", "name": "Hill", "identifier": [account | {"value": "DE89 3704 0044 0532 0130 00"}]})
+
+
 def test_a_code_tells_of_a_prescription_that_was_stopped(fhir: Fhir, patient: str) -> None:
     made = {
         "resourceType": "MedicationRequest",
