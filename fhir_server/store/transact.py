@@ -29,6 +29,7 @@ from . import (
     payments,
     prescriptions,
     queue_follow,
+    report_rows,
     slots,
     subscribers,
     timekeeping,
