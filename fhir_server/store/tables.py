@@ -29,6 +29,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, TSTZRANGE, ExcludeConst
 from fhir_server.search.tables import metadata
 
 from .queue_tables import queue_counter, queue_entry, queue_event, queue_setting
+from .report_tables import invoice_line, invoice_sum, payment_sum, visit_time
 
 INDEX_TABLES: Final = tuple(table for name, table in sorted(metadata.tables.items()) if name.startswith("sp_"))
 """The search tables that hold index rows, in one order for every statement."""
@@ -399,11 +400,14 @@ __all__ = [
     "consent_permit",
     "consent_rule",
     "index_settings",
+    "invoice_line",
+    "invoice_sum",
     "metadata",
     "occupancy",
     "once",
     "outbox",
     "outbox_listener",
+    "payment_sum",
     "queue_counter",
     "queue_entry",
     "queue_event",
@@ -418,4 +422,5 @@ __all__ = [
     "slot_time",
     "transaction",
     "transaction_txn",
+    "visit_time",
 ]

@@ -29,6 +29,7 @@ from . import (
     payments,
     prescriptions,
     queue_follow,
+    report_rows,
     slots,
     subscribers,
     timekeeping,
@@ -143,7 +144,13 @@ def _create(writer: Writer, connection: Connection, units: Sequence[Unit]) -> li
             plan_create(writer, part.plan, number, op)
         _relink(part.plan)
         _finish(writer, part.plan, at)
-    _write(writer, connection, parts, at, inside=False)
+    counted = report_rows.changes(writer.registry, (target for part in parts for target in part.plan.targets))
+    if not counted:
+        _write(writer, connection, parts, at, inside=False)
+    else:
+        with connection.transaction():
+            _write(writer, connection, parts, at, inside=True)
+            report_rows.follow(connection, writer.registry, counted)
     return [_commit(part, at) for part in parts]
 
 
@@ -220,6 +227,7 @@ def _follow(writer: Writer, connection: Connection, parts: Sequence[_Part], at: 
         subscribers.follow(connection, part.plan.targets, part.unit.grant)
         bills.follow(connection, writer.registry, part.plan.targets)
         insurance.follow(connection, writer.registry, part.plan.targets)
+        report_rows.follow(connection, writer.registry, report_rows.changes(writer.registry, part.plan.targets))
         # In the caller's name, and by the server's own right.
         _write(writer, connection, [_Part(part.unit, (), part.guard, Plan(changed))], at, inside=True)
         prescriptions.check(

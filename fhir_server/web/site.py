@@ -29,6 +29,7 @@ from .pages import Pages, pay_script, stylesheet
 from .paper import PaperView
 from .paying import Paying
 from .registering import Registering
+from .reports import ReportPages
 from .stopping import Stopping
 from .views import Kit
 
@@ -55,7 +56,16 @@ def blueprint(engine: Engine, settings: Settings, messenger: Messenger, live: Li
     paying = Paying(engine, settings, kit)
     web.register_blueprint(paying.for_programs())
     store = engine.store
-    views = (Entrance(kit), Joining(kit, registering), OwnAccount(kit), boards, Stopping(kit, store), PaperView(kit, store), paying)
+    views = (
+        Entrance(kit),
+        Joining(kit, registering),
+        OwnAccount(kit),
+        boards,
+        Stopping(kit, store),
+        PaperView(kit, store),
+        paying,
+        ReportPages(kit, store),
+    )
     web.register_blueprint(_pages_blueprint(kit, views))
     return web
 

@@ -100,6 +100,15 @@ ADDRESSES = (
     ("GET", f"{BASE}/payments/shifts/{{identity}}/report"),
     ("GET", f"{BASE}/payments/settings"),
     ("PATCH", f"{BASE}/payments/settings"),
+    ("GET", f"{BASE}/reports"),
+    ("GET", f"{BASE}/reports/revenue"),
+    ("GET", f"{BASE}/reports/collected"),
+    ("GET", f"{BASE}/reports/receivables"),
+    ("GET", f"{BASE}/reports/waits"),
+    ("GET", f"{BASE}/reports/arrivals"),
+    ("GET", f"{BASE}/reports/utilisation"),
+    ("GET", f"{BASE}/reports/no-shows"),
+    ("GET", f"{BASE}/reports/lab-turnaround"),
 )
 
 
