@@ -50,8 +50,8 @@ _GROUPS: Final = (
     *(messages.routes, hl7v2_outbound.routes, notifications.routes, subscriptions.routes),
     *(scheduling.routes, queue.routes, billing.routes, payments.routes, shifts.routes, reports.routes, server.routes, audit.routes),
 )
-_DESCRIPTION: Final = """Accounts, sessions, roles, apps, HL7 v2 messages and peers, messages to people, bill templates, payments, reports, the
-audit trail and the server's state, for administrators.
+_DESCRIPTION: Final = """Accounts, sessions, roles, apps, HL7 v2 messages and peers, messages to people, bill templates, payments, reports, the audit
+trail and the server's state, for administrators.
 
 Every request needs a bearer token of the role `admin`: of a session, or made by `fhir-server token --role admin`. Faults are problem details.
 Lists come in pages; follow `next` as it is. A change may name the state that it is meant for by `If-Match`, and a POST be made repeatable by
