@@ -4,6 +4,7 @@ from alembic import context
 from sqlalchemy import NullPool, create_engine
 
 import fhir_server.access.tables
+import fhir_server.clinic.billing.gateway.tables
 import fhir_server.clinic.billing.tables
 import fhir_server.clinic.messages.tables
 import fhir_server.clinic.scheduling.tables

@@ -18,6 +18,7 @@ import requests
 from fhir_server import settings as settings_module
 from fhir_server.access.tables import account
 from fhir_server.cli import later, root
+from fhir_server.clinic.billing.gateway.tables import payment_intent
 from fhir_server.clinic.billing.tables import ledger_entry
 from fhir_server.clinic.messages.tables import message
 from fhir_server.clinic.scheduling.tables import scheduling_setting
@@ -27,6 +28,7 @@ from fhir_server.search import expression, filters, parse, query
 from fhir_server.search.tables import metadata
 from fhir_server.settings import Settings
 from fhir_server.store import moment, tables
+from tests.clinic.billing.gateway.stand_in import KEY, WEBHOOK_SECRET, localstripe
 
 ROOT: Final = Path(__file__).parents[1]
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -50,12 +52,20 @@ def environ() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+def payment() -> Iterator[dict[str, str]]:
+    """The settings of a stand-in of the payment gateway."""
+    with localstripe() as stripe:
+        yield {"PAYMENT_API_KEY": KEY, "PAYMENT_API_BASE": stripe.base, "PAYMENT_WEBHOOK_SECRET": WEBHOOK_SECRET}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, payment: dict[str, str]) -> Iterator[SimpleNamespace]:
     data = tmp_path_factory.mktemp("readme") / "data"
     program = str(Path(sys.executable).with_name("fhir-server"))
+    own = environ() | payment
     command = [program, "serve", "--data", str(data), "--port", "0", "--mllp-port", "0", "--processes", "2", "--demo"]
     log = data.with_name("serve.log")
-    with log.open("wb") as stream, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stream, text=True, env=environ(), cwd=ROOT) as process:
+    with log.open("wb") as stream, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stream, text=True, env=own, cwd=ROOT) as process:
         try:
             assert process.stdout is not None
             words = process.stdout.readline().split()
@@ -68,7 +78,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace
 
 
 @pytest.fixture(scope="module")
-def outputs(server: SimpleNamespace) -> list[str]:
+def outputs(server: SimpleNamespace, payment: dict[str, str]) -> list[str]:
     """What each block of the README prints, all run in order in one shell that stops at the first fault."""
     script = "set -euo pipefail\n" + "printf '\\036'\n".join(f"{block}\n" for block in BLOCKS)
     folder = str(Path(sys.executable).parent)
@@ -79,7 +89,7 @@ def outputs(server: SimpleNamespace) -> list[str]:
         "TMPDIR": str(server.data.parent),
         "PATH": f"{folder}:{os.environ['PATH']}",
     }
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=300, check=False, env=environ() | own, cwd=ROOT)
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=300, check=False, env=environ() | payment | own, cwd=ROOT)
     found = done.stdout.split("\x1e")
     assert done.returncode == 0, f"block {len(found)}: {found[-1]}\n{done.stderr}"
     assert len(found) == len(BLOCKS)
@@ -127,12 +137,16 @@ def output_of(outputs: list[str], words: str) -> str:
         ("prescribe()", "an allergy to Penicillin is recorded"),
         ("happens complete", "active\nactive\nproposed\nfinished\n"),
         ('"a child"', "somebody 95.20 True\na child 47.60 None\n"),
-        ("/\\$issue", "-000001 issued {'value': 95.2, 'currency': 'EUR'}\n"),
-        ("/\\$issue", '"total":1'),
+        ("$DRAFT/\\$issue", "-000001 issued {'value': 95.2, 'currency': 'EUR'}\n"),
+        ("$DRAFT/\\$issue", '"total":1'),
         ("/\\$credit", "stays as it is; it is corrected by $credit"),
         ("/\\$credit", "-000001 -11.9\n"),
-        ("/\\$pay", "83.3 paid, 16.7 change\nbalanced\n"),
+        ('valueCode": "cash"', "83.3 paid, 16.7 change\nbalanced\n"),
+        ('valueCode": "cash"', "'expected': 283.3, 'counted': 283.3, 'difference': 0.0"),
+        ("payment_intents/", "It is paid\nbalanced\n"),
         ("/\\$statement", "%PDF-1.7\n%PDF-1.7\n"),
+        ("$SHARED/\"'$issue'", "{'amount': 76.16, 'patient': 19.04, 'due': 76.16}\n"),
+        ("record-response", "complete\nissued\n"),
         ("MedicationRequest/$SLIP", "%PDF-1.7\nprescription\nprescription, copy\n"),
         ("type=rest", '"code": "110153"'),
         ("access-report", "Patient/"),
@@ -152,6 +166,9 @@ def output_of(outputs: list[str], words: str) -> str:
         ('message["raw"]', "\nPatient DiagnosticReport Observation\n"),
         ("messages/$WAITING/replay", "processed\n"),
         ("messages/replay", '"left": 0'),
+        ("reports/revenue", "doctor,name,currency,invoices,credit_notes,"),
+        ("reports/revenue", "\nPractitioner/demo-doctor-5,Dr. Chidi Okonkwo,EUR,"),
+        ("reports/revenue", "\nlab-turnaround by ordered, collected\n"),
         ("notifications/templates/preview", "{'alphabet': 'GSM-7', "),
         ("notifications/run-due", "21:00\n0\n"),
         ('"rest-hook"', "active\n0\n"),
@@ -201,7 +218,7 @@ def test_every_address_answers(server: SimpleNamespace) -> None:
     assert {"/", "/fhir", "/fhir/metadata", "/health/live", "/health/ready", "/metrics"} <= named
     for path in named:
         status = requests.get(server.base.removesuffix("/fhir") + path, timeout=30).status_code
-        assert status == (401 if path in ("/fhir", "/admin/api/v1") else 405 if path == "/hl7v2" else 200), path
+        assert status == (401 if path in ("/fhir", "/admin/api/v1") else 405 if path in ("/hl7v2", "/payments/webhook/stripe") else 200), path
 
 
 def test_what_is_said_of_tokens_and_metrics(server: SimpleNamespace) -> None:
@@ -271,5 +288,14 @@ def test_folders_packages_and_tables_that_are_named_are_there() -> None:
     named = re.findall(r"^\| (`[a-z0-9_`, ]+`) \|", architecture, re.MULTILINE)
     assert {name for row in named for name in re.findall(r"`([a-z0-9_]+)`", row)} == set(metadata.tables)
     # Each module of tables adds its own to the one set when it is imported.
-    named_here = {tables.resource.name, account.name, hl7v2_message.name, hl7v2_peer.name, scheduling_setting.name, message.name, ledger_entry.name}
+    named_here = {
+        tables.resource.name,
+        account.name,
+        hl7v2_message.name,
+        hl7v2_peer.name,
+        scheduling_setting.name,
+        message.name,
+        ledger_entry.name,
+        payment_intent.name,
+    }
     assert named_here <= set(metadata.tables)

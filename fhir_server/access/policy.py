@@ -77,6 +77,14 @@ class Policy:
         """Decides that, within the caller's transaction; `by` is a login."""
         _decide(connection, "messages", text, by)
 
+    def payments(self, connection: Connection) -> str | None:
+        """What holds for payments at the desk, as a JSON text that `clinic.billing` reads; None where nobody has decided."""
+        return self._decided("payments", connection)
+
+    def set_payments(self, text: str, by: str, connection: Connection) -> None:
+        """Decides that, within the caller's transaction; `by` is a login."""
+        _decide(connection, "payments", text, by)
+
     def set_consent(self, value: str, by: str, connection: Connection) -> None:
         """Decides what holds for records whose patients have said nothing, from the commit of the caller's transaction on; `by` is a login.
 

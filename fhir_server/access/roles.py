@@ -33,6 +33,7 @@ DIRECTORY: Final = (
 PERSONAL: Final = "Patient Coverage RelatedPerson Consent"
 SCHEDULING: Final = "Schedule Slot Appointment AppointmentResponse"
 BILLING: Final = "Account ChargeItem Invoice PaymentNotice PaymentReconciliation"
+CLAIMS: Final = "Claim ClaimResponse"
 TEMPLATES: Final = "ChargeItemDefinition"
 AUDIT: Final = "AuditEvent"
 AT_THE_DESK: Final = "Encounter ServiceRequest Flag"
@@ -85,6 +86,7 @@ RULES: Final[dict[Role, tuple[Rule, ...]]] = {
         Rule("AppointmentResponse", "crus", _OWN_SCHEDULE),
         Rule("Slot", "cru", ("schedule.actor={user}", "schedule.actor:PractitionerRole.practitioner={user}")),
         Rule(BILLING, "rs"),
+        Rule(CLAIMS, "rs"),
         Rule("ChargeItem", "c"),
         Rule(TEMPLATES, "rs"),
     ),
@@ -94,6 +96,7 @@ RULES: Final[dict[Role, tuple[Rule, ...]]] = {
         Rule(PERSONAL, "crus"),
         Rule(SCHEDULING, "cruds"),
         Rule(BILLING, "cruds"),
+        Rule(CLAIMS, "crus"),
         Rule(TEMPLATES, "rs"),
     ),
     # All of it within the patient's own compartment.
@@ -105,19 +108,21 @@ RULES: Final[dict[Role, tuple[Rule, ...]]] = {
         Rule(PERSONAL, "rs"),
         Rule("Patient", "u", editable=OWN_DETAILS),
         Rule(SCHEDULING, "rs"),
-        Rule(" ".join(name for name in BILLING.split() if name != "Invoice"), "rs"),
+        Rule("Account ChargeItem", "rs"),
+        Rule("PaymentNotice PaymentReconciliation", "rs", ("status:not=draft",)),
         # A cancelled one may have been a draft until then, without a number.
         Rule("Invoice", "rs", ("status=issued,balanced", f"status=cancelled&identifier={CANON}/sid/invoice-number|")),
+        Rule(CLAIMS, "rs", ("status=active,cancelled",)),
     ),
 }
 
 ACTS: Final[dict[Role, tuple[Rule, ...]]] = {
-    "admin": (Rule("Appointment Encounter Account ChargeItem Invoice PaymentReconciliation", "cu"),),
+    "admin": (Rule("Appointment Encounter Account ChargeItem Invoice PaymentReconciliation Claim ClaimResponse", "cu"),),
     "doctor": (
         Rule("Appointment Encounter ChargeItem", "cu"),
         Rule("DiagnosticReport", "u"),
     ),
-    "staff": (Rule("Appointment Encounter Account ChargeItem Invoice PaymentReconciliation", "cu"),),
+    "staff": (Rule("Appointment Encounter Account ChargeItem Invoice PaymentReconciliation Claim ClaimResponse", "cu"),),
     # Of their own: an operation looks whose it is.
     "patient": (Rule("Appointment", "cu"), Rule("Invoice", "u")),
 }

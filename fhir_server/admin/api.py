@@ -22,7 +22,24 @@ from fhir_server.messaging import Messenger
 from fhir_server.outcome import Outcome
 from fhir_server.settings import Settings
 
-from . import audit, billing, clients, hl7v2_outbound, messages, notifications, queue, roles, scheduling, server, sessions, subscriptions, users
+from . import (
+    audit,
+    billing,
+    clients,
+    hl7v2_outbound,
+    messages,
+    notifications,
+    payments,
+    queue,
+    reports,
+    roles,
+    scheduling,
+    server,
+    sessions,
+    shifts,
+    subscriptions,
+    users,
+)
 from .exchange import problem
 from .office import EXTENSION, Office, admit
 from .routes import METHODS, methods_here
@@ -31,10 +48,10 @@ from .schemas import Problem
 _GROUPS: Final = (
     *(users.routes, sessions.routes, roles.routes, clients.routes),
     *(messages.routes, hl7v2_outbound.routes, notifications.routes, subscriptions.routes),
-    *(scheduling.routes, queue.routes, billing.routes, server.routes, audit.routes),
+    *(scheduling.routes, queue.routes, billing.routes, payments.routes, shifts.routes, reports.routes, server.routes, audit.routes),
 )
-_DESCRIPTION: Final = """Accounts, sessions, roles, apps, HL7 v2 messages and peers, messages to people, bill templates, the audit trail and the
-server's state, for administrators.
+_DESCRIPTION: Final = """Accounts, sessions, roles, apps, HL7 v2 messages and peers, messages to people, bill templates, payments, reports, the audit
+trail and the server's state, for administrators.
 
 Every request needs a bearer token of the role `admin`: of a session, or made by `fhir-server token --role admin`. Faults are problem details.
 Lists come in pages; follow `next` as it is. A change may name the state that it is meant for by `If-Match`, and a POST be made repeatable by

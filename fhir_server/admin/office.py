@@ -20,6 +20,7 @@ from fhir_server.access.idempotency import Idempotency
 from fhir_server.access.invitations import Invitations
 from fhir_server.access.policy import Policy
 from fhir_server.access.sign_in import SignIn
+from fhir_server.clinic.billing.gateway import Online
 from fhir_server.clinic.messages import Messages
 from fhir_server.clinic.subscriptions import Subscriptions
 from fhir_server.hl7v2.inbox import Inbox
@@ -54,6 +55,7 @@ class Office:
     outbound: Outbound
     messages: Messages
     subscriptions: Subscriptions
+    online: Online
 
     @classmethod
     def of(cls, engine: Engine, settings: Settings, messenger: Messenger, inbox: Inbox, clock: Callable[[], float] = time.time) -> Office:
@@ -76,6 +78,7 @@ class Office:
             Outbound(engine.store, settings),
             Messages(engine.store, settings),
             Subscriptions(engine, settings),
+            Online(engine.store, settings),
         )
 
     def now(self) -> datetime:

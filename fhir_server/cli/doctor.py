@@ -271,9 +271,26 @@ def _payment(settings: Settings) -> str:
     missing = [name for name in ("PAYMENT_API_KEY", "PAYMENT_WEBHOOK_SECRET") if getattr(settings, name.lower()) is None]
     if missing:
         raise SetupError(f"{missing[0]} is unset; the gateway needs both the key and the secret of its webhook")
-    if settings.payment_api_base is None:
-        return "the key and the secret of the webhook are set"
-    return _reach(settings.payment_api_base, "PAYMENT_API_BASE")
+    from fhir_server.clinic.billing.gateway import gateway_of
+    from fhir_server.clinic.billing.gateway.gateway import RefusedError, UnreachableError
+
+    where = (
+        "the gateway"
+        if settings.payment_api_base is None
+        else _reach(settings.payment_api_base, "PAYMENT_API_BASE").removesuffix(" takes connections")
+    )
+    gateway = gateway_of(settings)
+    assert gateway is not None
+    try:
+        gateway.check()
+    except UnreachableError:
+        raise SetupError(f"{where} does not answer as a payment gateway does; mend PAYMENT_API_BASE or the network") from None
+    except RefusedError:
+        raise SetupError(
+            f"{where} does not accept PAYMENT_API_KEY; take the secret key of the account, or one that may read and write payments"
+        ) from None
+    webhook = f"{settings.public_url or 'this server'}/payments/webhook/stripe"
+    return f"{where} accepts the key; the secret of the webhook is set, and is that of {webhook} if an event arrives"
 
 
 def _reach(url: str, name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -39,9 +39,15 @@ TEMPLATE: Final[Json] = {
 }
 
 
-def bill(store: Store, visits: Sequence[Visit]) -> None:
-    """Issues invoices of the last of the visits that took place, each on its day. Raises Outcome `unavailable`, nothing else."""
-    for visit in [visit for visit in visits if visit.fate == "fulfilled"][-_UNPAID:]:
+def bill(store: Store, visits: Sequence[Visit], covered: Collection[str]) -> None:
+    """Issues invoices of the last of the visits that took place, each on its day; of the first of them a payer has a share.
+
+    `covered` are the references of patients that have one. Raises Outcome `unavailable`, nothing else.
+    """
+    took_place = [visit for visit in visits if visit.fate == "fulfilled"]
+    last = took_place[-_UNPAID + 1 :]
+    shared = [visit for visit in took_place[: -_UNPAID + 1] if f"Patient/{visit.person.id}" in covered]
+    for visit in [*shared[-1:], *last]:
         # An invoice that somebody has made by hand in between may be later than these.
         with suppress(Outcome):
             _billed(store.by(_clock(visit.end + timedelta(minutes=20))), visit)

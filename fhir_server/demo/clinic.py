@@ -12,12 +12,12 @@ from fhir_server.store.outbox import listen
 
 from .bills import TEMPLATE, bill
 from .history import allergies, persons, resources, visits
-from .people import people
+from .people import covers, people
 from .places import places
 from .today import Today
 
 _CHUNK: Final = 400
-_VERSION: Final = 3
+_VERSION: Final = 4
 """Goes up when the demo clinic has something else in it."""
 
 
@@ -27,14 +27,15 @@ def open_clinic(store: Store) -> None:
     today = store.clock().astimezone(zone).date()
     patients = people(today)
     everybody = persons(patients)
+    covered = list(covers(patients))
     before = list(visits(everybody, today, zone))
     history = [resource for visit in before for resource in resources(visit)]
     with store.database.connection() as connection, connection.transaction():
         # So that Slots are made of the doctors' hours as soon as a worker runs.
         listen(connection, publishing.CONSUMER, publishing.TYPES)
-    _write(store, "the clinic", [*places(), TEMPLATE, *patients, *allergies(everybody), *history])
+    _write(store, "the clinic", [*places(), TEMPLATE, *patients, *covered, *allergies(everybody), *history])
     if not store.transact([], SYSTEM, once=f"demo {_VERSION} bills".encode()).repeated:
-        bill(store, before)
+        bill(store, before, {each["beneficiary"]["reference"] for each in covered})
     day = Today(everybody, store.clock(), zone)
     _write(store, f"the day {today}", list(day.resources()))
     if not store.transact([], SYSTEM, once=f"demo {_VERSION} the queue of {today}".encode()).repeated:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from random import Random
 from typing import Any, Final
@@ -10,6 +11,9 @@ from fhir_server.settings import CANON
 
 Json = dict[str, Any]
 COUNT: Final = 200
+_EVERY: Final = 20
+_COVERED: Final = 7
+_COPAY: Final = "http://terminology.hl7.org/CodeSystem/coverage-copay-type"
 MRN: Final = f"{CANON}/sid/patient"
 
 _WOMEN: Final = (
@@ -33,6 +37,24 @@ def people(today: date) -> list[Json]:
     chance = Random(1848)  # noqa: S311 - people who are made up
     women, men, families = _WOMEN.split(), _MEN.split(), _FAMILIES.split()
     return [_person(number, chance, today, women, men, families) for number in range(1, COUNT + 1)]
+
+
+def covers(patients: Sequence[Json]) -> Iterator[Json]:
+    """The Coverages that some of them have: a payer of whom 80 % come."""
+    for number, patient in enumerate(patients, 1):
+        if number % _EVERY == _COVERED:
+            yield {
+                "resourceType": "Coverage",
+                "id": f"{patient['id']}-coverage",
+                "status": "active",
+                "subscriberId": f"PM-{40_000 + number}",
+                "beneficiary": {"reference": f"Patient/{patient['id']}"},
+                "payor": [{"type": "Organization", "display": "Portwell Mutual"}],
+                "order": 1,
+                "costToBeneficiary": [
+                    {"type": {"coding": [{"system": _COPAY, "code": "copaypct"}]}, "valueQuantity": {"value": 20, "unit": "%"}},
+                ],
+            }
 
 
 def _person(number: int, chance: Random, today: date, women: list[str], men: list[str], families: list[str]) -> Json:

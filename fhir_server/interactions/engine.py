@@ -30,7 +30,7 @@ class Engine:
     """The record, the rules of the specification, the key that signs page links, answers that are given again, what seals secrets, and operations.
 
     A time is held for `hold_seconds`. `currency` is that of amounts that name none, `approval_limit` how much one person alone may take off an
-    invoice.
+    invoice. `settings` are those that it was made with.
     """
 
     spec: Spec
@@ -43,6 +43,7 @@ class Engine:
     hold_seconds: int = 300
     currency: str = "EUR"
     approval_limit: int = 50
+    settings: Settings | None = field(default=None, repr=False)
 
     @classmethod
     def build(cls, store: Store, settings: Settings, operations: Mapping[str, Mapping[str, str]] | None = None) -> Engine:
@@ -50,7 +51,9 @@ class Engine:
         key = hashlib.blake2b(settings.jwt_secret.encode(), person=b"page-links").digest()
         vault = Vault.of(settings)
         made = cls(r4(), store, Validator(r4()), key, Idempotency(vault), vault, operations or {})
-        return replace(made, hold_seconds=settings.hold_seconds, currency=settings.currency, approval_limit=settings.approval_limit)
+        return replace(
+            made, hold_seconds=settings.hold_seconds, currency=settings.currency, approval_limit=settings.approval_limit, settings=settings
+        )
 
     @property
     def registry(self) -> Registry:

@@ -28,6 +28,8 @@ SCHEDULE: Final = {
     "queue.close": 900.0,
     "messages.sweep": 10.0,
     "messages.upkeep": 3600.0,
+    "payments.settle": 60.0,
+    "payments.compare": 3600.0,
     "subscriptions.sweep": 10.0,
     "subscriptions.upkeep": 3600.0,
 }

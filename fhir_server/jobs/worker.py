@@ -14,6 +14,7 @@ from fhir_server import process
 from fhir_server.clinic import messages as people
 from fhir_server.clinic import subscriptions
 from fhir_server.clinic.billing import triggers
+from fhir_server.clinic.insurance import settling
 from fhir_server.clinic.scheduling import publishing
 from fhir_server.hl7v2.outbound import CONSUMER, Outbound
 from fhir_server.interactions import Engine
@@ -25,6 +26,7 @@ from . import scheduling
 from .application import RETRIES, application
 from .broker import reach
 from .hooks import define_subscriptions
+from .paying import define_payments
 from .people import define_messages
 from .queue import define_queue
 from .relay import Relay
@@ -56,6 +58,7 @@ def run_worker(settings: Settings, ready: Callable[[str], None]) -> None:
         define(app, outbound)
         scheduling.define_scheduling(app, store)
         define_queue(app, store, settings.clinic_timezone)
+        define_payments(app, store, settings)
         messages = people.Messages(store, settings, leaving)
         define_messages(app, messages)
         hooks = subscriptions.Subscriptions(Engine.build(store, settings), settings, leaving)
@@ -66,6 +69,7 @@ def run_worker(settings: Settings, ready: Callable[[str], None]) -> None:
             people.CONSUMER: messages.hear,
             subscriptions.CONSUMER: hooks.hear,
             triggers.CONSUMER: triggers.Charging(store, settings.currency).hear,
+            settling.CONSUMER: settling.Settling(store).hear,
         }
         relay = Relay(store, heard, lambda name, identity: app.send_task(name, (identity,)))
 

@@ -8,6 +8,7 @@ from typing import Final
 from fhir_server import fhirjson
 from fhir_server.clinic import billing
 from fhir_server.clinic.acting import Act
+from fhir_server.clinic.billing import insured
 from fhir_server.clinic.billing.approvals import Kind, Request, listed
 from fhir_server.interactions import Engine, Exchange, Reply
 from fhir_server.interactions.create import written_reply
@@ -44,12 +45,15 @@ def apply(engine: Engine, exchange: Exchange) -> Reply:
 
 def generate(engine: Engine, exchange: Exchange) -> Reply:
     """201 and a draft Invoice. Raises as the workflow, and Outcome `parameter` unless just one of the ways to choose charges is named."""
-    inputs = Inputs(engine, exchange, ("account", "encounter", "charge-item"), several=("charge-item",))
+    inputs = Inputs(engine, exchange, ("account", "encounter", "charge-item", "coverage", "self-pay"), several=("charge-item",))
     account, encounter = inputs.reference("account", "Account"), inputs.reference("encounter", "Encounter")
     charges = inputs.references("charge-item", "ChargeItem")
     if sum(map(bool, (account, encounter, charges))) != 1:
         raise Outcome("parameter", "Name an account, an encounter, or charge-items: one of the three", code="required")
-    chosen = billing.Chosen(_id(account), _id(encounter), tuple(each.partition("/")[2] for each in charges))
+    payer = insured.Asked(_id(inputs.reference("coverage", "Coverage")), self_pay=inputs.flag("self-pay"))
+    if payer.coverage is not None and payer.self_pay:
+        raise Outcome("parameter", "Name a coverage or self-pay, not both")
+    chosen = billing.Chosen(_id(account), _id(encounter), tuple(each.partition("/")[2] for each in charges), payer)
     return once(engine, exchange, "generate", lambda act: billing.generate(engine.store, act, chosen), first_written(201))
 
 

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any, Final, TypeVar
 
 from fhir_server import fhirjson
+from fhir_server.clinic.billing.money import MOST
 from fhir_server.interactions import Engine, Exchange, Reply
 from fhir_server.outcome import Outcome
 from fhir_server.search.params.date import parse_date
@@ -50,7 +51,7 @@ class Inputs:
             raise Outcome("malformed", "The body of an operation is a Parameters resource")
         engine.validator.require(body)
         for part in body.get("parameter", ()):
-            value = part.get("resource", next((value for key, value in part.items() if key.startswith("value")), None))
+            value = part.get("resource", next((value for key, value in part.items() if key.startswith("value")), part.get("part")))
             if "name" in part and value is not None:
                 self._add(names, part["name"], value)
 
@@ -100,6 +101,18 @@ class Inputs:
         """Those values of a repeated parameter that have elements."""
         return [value for value in self._several[name] if isinstance(value, dict)]
 
+    def parts(self, name: str) -> list[dict[str, Any]]:
+        """Those values of a repeated parameter that are parts, each by name. Raises Outcome `parameter` for a name that stands twice in one."""
+        found = []
+        for listed in self._several[name]:
+            if not isinstance(listed, list):
+                raise Outcome("parameter", f"The parameter '{name}' has parts: send it in a Parameters resource")
+            pairs = [(part["name"], next((value for key, value in part.items() if key.startswith("value")), None)) for part in listed]
+            if len(dict(pairs)) < len(pairs):
+                raise Outcome("parameter", f"A part of '{name}' stands twice")
+            found.append(dict(pairs))
+        return found
+
     def value(self, name: str) -> Any:
         """A value of any type; None where it is not given."""
         return self._values.get(name)
@@ -125,16 +138,18 @@ class Inputs:
     def money(self, name: str) -> tuple[Decimal, str] | None:
         """An amount and its currency: a Money, or a plain number in the clinic's currency. Raises Outcome `parameter` for anything else."""
         value = self._values.get(name)
-        if value is None:
-            return None
-        if not isinstance(value, dict):
-            amount = self.decimal(name)
-            assert amount is not None
-            return amount, self._engine.currency
-        amount = value.get("value")
+        return None if value is None else self.amount(name, value if isinstance(value, dict) else self.decimal(name))
+
+    def amount(self, name: str, value: Any) -> tuple[Decimal, str]:
+        """The same of a value that stands in a part. Raises Outcome `invalid` for one that is not below MOST, too."""
+        money: Json = value if isinstance(value, dict) else {"value": value}
+        amount = money.get("value")
         if isinstance(amount, bool) or not isinstance(amount, int | Decimal):
             raise Outcome("parameter", f"The parameter '{name}' is an amount of money with a value", code="value")
-        return Decimal(amount), str(value.get("currency", self._engine.currency))
+        exact = Decimal(amount)
+        if abs(exact) >= MOST:
+            raise Outcome("invalid", f"The parameter '{name}' stays below {MOST:,}", code="value")
+        return exact, str(money.get("currency", self._engine.currency))
 
     def quantity(self, name: str) -> Decimal | None:
         """A number, or the value of a Quantity. Raises Outcome `parameter` for anything else."""
@@ -159,12 +174,12 @@ class Inputs:
         Raises Outcome `parameter` for anything else.
         """
         value = self._values.get(name)
-        return None if value is None else self._referred(name, value, types)
+        return None if value is None else self.referred(name, value, types)
 
     def references(self, name: str, *types: str) -> list[str]:
         """The same of a parameter that may be repeated; several may stand in one text, with commas."""
         listed = [part for text in self.texts(name) for part in text.split(",") if part] + self.objects(name)
-        return [self._referred(name, value, types) for value in listed]
+        return [self.referred(name, value, types) for value in listed]
 
     def codes(self, name: str) -> list[str]:
         """The codes of a parameter that may be repeated, as `code` or `system|code`: texts, which may have several with commas, Codings and concepts.
@@ -179,7 +194,8 @@ class Inputs:
             found += [f"{each['system']}|{each['code']}" if "system" in each else each["code"] for each in codings]
         return found
 
-    def _referred(self, name: str, value: Any, types: tuple[str, ...]) -> str:
+    def referred(self, name: str, value: Any, types: tuple[str, ...]) -> str:
+        """What a value refers to, as `reference` has it. Raises Outcome `parameter` for anything else."""
         text = value.get("reference") if isinstance(value, dict) else value
         found = locate(text, self._engine.registry.context) if isinstance(text, str) and text and not text.startswith("#") else None
         if found is None or found[1] == ABSOLUTE or (kind := self._engine.registry.type_name(found[1])) not in types:

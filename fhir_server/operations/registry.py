@@ -10,7 +10,7 @@ from fhir_server.interactions.search_parameters import status
 from fhir_server.outcome import Outcome
 from fhir_server.settings import CANON
 
-from . import billing, code_system, document, payments, queue, value_set, visit
+from . import billing, code_system, document, insurance, payments, queue, shifts, value_set, visit
 from .access_report import access_report
 from .everything import everything
 from .graphql import graphql
@@ -44,6 +44,8 @@ _OPERATIONS: Final = {
     **queue.OPERATIONS,
     **billing.OPERATIONS,
     **payments.OPERATIONS,
+    **shifts.OPERATIONS,
+    **insurance.OPERATIONS,
 }
 """By resource type, `Resource` for all, empty for the whole system, and name."""
 

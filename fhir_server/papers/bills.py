@@ -18,6 +18,11 @@ from .wording import Wording
 NUMBER: Final = "/sid/invoice-number"
 BALANCE: Final = "/StructureDefinition/invoice-balance"
 CREDITS: Final = "/StructureDefinition/credits-invoice"
+METHOD: Final = "/StructureDefinition/payment-method"
+TENDERED: Final = "/StructureDefinition/payment-tendered"
+DETAIL: Final = "/CodeSystem/payment-detail"
+_TENDERED: Final = {"given": "tendered", "change": "change"}
+SHARE: Final = "/StructureDefinition/payer-share"
 _SIGNS: Final = {"base": 1, "surcharge": 1, "discount": -1, "deduction": -1}
 _MOST: Final = Decimal(1_000_000_000)
 _NAME: Final = 70
@@ -57,7 +62,7 @@ def invoice(record: Record, wording: Wording) -> Sheet:
 
 
 def receipt(record: Record, wording: Wording) -> Sheet:
-    """The receipt of a PaymentReconciliation."""
+    """The receipt of a PaymentReconciliation: of what came in, of what was given back, or of credit that went to other invoices."""
     main = record.main
     value, currency = amount_of(main.get("paymentAmount")) or (Decimal(0), "XXX")
     number = identifier_of(main) or plain(main.get("id"), 64)
@@ -66,12 +71,17 @@ def receipt(record: Record, wording: Wording) -> Sheet:
         (wording("date"), wording.date(main.get("paymentDate") or main.get("created"))),
         (wording("method"), method_of(main, wording)),
         (wording("reference"), plain(main.get("paymentIdentifier", {}).get("value"), 80)),
+        *((wording(name), wording.money(*found)) for name, found in _tendered(main)),
     ]
-    lines = []
+    lines, moved = [], Decimal(0)
     for each in main.get("detail", ()):
         part = amount_of(each.get("amount"))
+        moved += max(part[0], Decimal(0)) if part else 0
         text = _number_of(record, each.get("request")) or concept(each.get("type"))
+        if any(coding.get("code") == "rounding" and str(coding.get("system")).endswith(DETAIL) for coding in each.get("type", {}).get("coding", ())):
+            text = wording("rounding")
         lines.append({"text": text, "date": wording.date(each["date"]) if "date" in each else "", "amount": wording.money(*part) if part else ""})
+    is_credit = not value and bool(moved)
     status = main.get("status")
     return sheet(
         "receipt",
@@ -82,16 +92,27 @@ def receipt(record: Record, wording: Wording) -> Sheet:
         on=day_of(main.get("paymentDate"), wording),
         facts=facts,
         mark=wording("draft") if status == "draft" else wording("cancelled") if status in _VOID else None,
-        amount=wording.money(value, currency),
+        label=wording("set-off" if is_credit else "given-back" if value < 0 else "received"),
+        amount=wording.money(moved if is_credit else abs(value), currency),
         lines=lines,
+        closing=wording("payment-thanks") if value > 0 else "",
         notes=[*paragraphs(main.get("disposition")), *notes_of(main, "processNote")],
     )
 
 
-def method_of(payment: Json, wording: Wording) -> str:
-    """How a PaymentReconciliation was paid."""
-    said = concept(payment.get("formCode"))
-    return wording(f"method-{said}") if wording.has(f"method-{said}") else said
+def method_of(main: Json, wording: Wording) -> str:
+    """How something was paid, as people say it."""
+    code = next((str(each.get("valueCode")) for each in main.get("extension", ()) if str(each.get("url")).endswith(METHOD)), "")
+    return wording(f"method-{code}") if wording.has(f"method-{code}") else concept(main.get("formCode"))
+
+
+def _tendered(main: Json) -> Iterator[tuple[str, tuple[Decimal, str]]]:
+    """What was handed over in cash, and what was given back of it."""
+    parts = (part for each in main.get("extension", ()) if str(each.get("url")).endswith(TENDERED) for part in each.get("extension", ()))
+    for part in parts:
+        found = amount_of(part.get("valueMoney"))
+        if found is not None and part.get("url") in _TENDERED:
+            yield _TENDERED[part["url"]], found
 
 
 def _currency(main: Json) -> str:
@@ -162,6 +183,7 @@ def _totals(main: Json, wording: Wording, currency: str) -> list[dict[str, Any]]
     rows += [(name, value, False) for name, value in taxes]
     if gross is not None:
         rows.append((wording("gross"), gross[0], True))
+        rows += _shares(main, wording, gross[0])
     balance = {name: found[0] for name, value in _balance(main).items() if (found := amount_of(value)) is not None}
     if balance.get("paid") or balance.get("credited"):
         rows += [(wording(name), -balance[name], False) for name in ("paid", "credited") if balance.get(name)]
@@ -170,6 +192,19 @@ def _totals(main: Json, wording: Wording, currency: str) -> list[dict[str, Any]]
         {"name": name, "amount": wording.money(value, currency) if strong else wording.amount(value, currency), "strong": strong}
         for name, value, strong in rows
     ]
+
+
+def _shares(main: Json, wording: Wording, gross: Decimal) -> Iterator[tuple[str, Decimal, bool]]:
+    """What a payer pays of the total, and what is left for the patient."""
+    for each in main.get("extension", ()):
+        if not str(each.get("url")).endswith(SHARE):
+            continue
+        parts = {str(part.get("url")): part for part in each.get("extension", ())}
+        found = amount_of(parts.get("amount", {}).get("valueMoney"))
+        name = plain(parts.get("coverage", {}).get("valueReference", {}).get("display"), 100)
+        if found is not None and found[0]:
+            yield wording("payer-share") + (f" ({name})" if name else ""), -found[0], False
+            yield wording("patient-share"), gross - found[0], True
 
 
 def due_of(main: Json) -> tuple[Decimal, str] | None:

@@ -22,7 +22,14 @@ PUBLIC: Final = frozenset(
 """Types outside of the patient compartment that whoever is held to one patient may see: the clinic's directory, its free times, terminology."""
 
 
-OWNED: Final = {"Contract": ("subject",), "Device": ("patient",), "GuidanceResponse": ("patient",), "Task": ("patient",)}
+OWNED: Final = {
+    "Contract": ("subject",),
+    "Device": ("patient",),
+    "GuidanceResponse": ("patient",),
+    "PaymentNotice": ("patient",),
+    "PaymentReconciliation": ("patient",),
+    "Task": ("patient",),
+}
 """Parameters that tell whose a resource is, of types that R4's compartment leaves out although they belong to one patient."""
 BEHIND: Final = {"PaymentNotice": ("request:Account.patient", "request:ChargeItem.patient", "request:Claim.patient", "request:Invoice.patient")}
 """The same, one step further: a payment belongs to whoever the bill is for."""

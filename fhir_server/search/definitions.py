@@ -15,6 +15,7 @@ from fhir_server.fhirpath import FhirPathError, parse
 from fhir_server.outcome import Issue
 from fhir_server.spec import Component, SearchParam, Spec
 
+from .compartment import OWNED
 from .extraction import Extractor
 from .registry import Registry
 
@@ -76,7 +77,7 @@ def faults(resource: Mapping[str, Any], registry: Registry) -> list[Issue]:  # n
 
 def _reserved(registry: Registry, name: str) -> set[str]:
     compartments = registry.spec.compartments.values()
-    members = [code for each in compartments for code in each.get(name, ())]
+    members = [code for each in (*compartments, OWNED) for code in each.get(name, ())]
     main = (registry.main_date(name), registry.main_code(name))
     return {code for code in (*members, *main) if code is not None}
 

@@ -64,6 +64,8 @@ class _Maker:
         return Statement(text, c.params + itself.params + where.params)
 
     def _pids(self, name: str) -> list[int]:
+        if self.asked.type == "Patient":
+            return compartment_pids(self.registry, name)
         params = self.registry.supported_params(name)
         return [params[code].pid for code in self.registry.spec.compartments[self.asked.type].get(name, ()) if code in params]
 

@@ -30,6 +30,7 @@ PARTS: Final = f"{CANON}/StructureDefinition/price-component"
 TEMPLATE: Final = f"{CANON}/StructureDefinition/billing-template"
 BALANCE: Final = f"{CANON}/StructureDefinition/invoice-balance"
 CREDITS: Final = f"{CANON}/StructureDefinition/credits-invoice"
+SHARE: Final = f"{CANON}/StructureDefinition/payer-share"
 TRIGGER: Final = f"{CANON}/StructureDefinition/billing-trigger"
 CONSUMER: Final = "billing"
 """The name under which billing hears of changes that templates are triggered by."""
@@ -45,7 +46,7 @@ EVENTS: Final[dict[str, str]] = {
 
 _CONCERNED: Final = frozenset({"Invoice", "ChargeItem", "ChargeItemDefinition"})
 _HOLDING: Final = frozenset({"draft", "issued", "balanced"})
-_OURS: Final = {"Invoice": frozenset({BALANCE, CREDITS}), "ChargeItem": frozenset({PRICE, PARTS, TEMPLATE})}
+_OURS: Final = {"Invoice": frozenset({BALANCE, CREDITS, SHARE}), "ChargeItem": frozenset({PRICE, PARTS, TEMPLATE})}
 _PRICED: Final = ("quantity", "subject", "definitionCanonical", "definitionUri", "code", "priceOverride", "factorOverride")
 _OF_MONEY: Final = ("identifier", "type", "date", "issuer", "lineItem", "totalPriceComponent", "totalNet", "totalGross")
 _CHUNK: Final = 1_000

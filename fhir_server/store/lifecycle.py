@@ -20,6 +20,12 @@ from fhir_server.search.params.date import parse_date
 from .ops import Resource
 from .plan import Target
 
+_FINANCIAL: Final[dict[str, tuple[str, ...]]] = {
+    "draft": ("active", "cancelled", "entered-in-error"),
+    "active": ("cancelled", "entered-in-error"),
+    "cancelled": (),
+    "entered-in-error": (),
+}
 MOVES: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "Appointment": {
         "proposed": ("pending", "booked", "cancelled"),
@@ -61,6 +67,8 @@ MOVES: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "cancelled": (),
         "entered-in-error": (),
     },
+    "Claim": _FINANCIAL,
+    "ClaimResponse": _FINANCIAL,
 }
 """By type and status, those that may come next; a status without any is final, and one that is not here, as `unknown`, says nothing."""
 

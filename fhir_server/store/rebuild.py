@@ -22,7 +22,7 @@ from fhir_server.outcome import Outcome
 from fhir_server.search import INDEX_VERSION, Registry
 from fhir_server.spec import digest
 
-from . import bills, consents, occupancy, slots
+from . import bills, consents, insurance, occupancy, report_rows, slots
 from .database import RETRY_AFTER, Connection, scalar
 from .dictionary import Dictionary
 from .index import copy_rows, merge
@@ -154,6 +154,8 @@ def _all_anew(connection: Connection, registry: Registry, dictionary: Dictionary
     occupancy.renew(connection, registry, datetime.now(UTC))
     slots.renew(connection, registry)
     bills.renew(connection, registry)
+    insurance.renew(connection, registry)
+    report_rows.renew(connection, registry)
     return done
 
 

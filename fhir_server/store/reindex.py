@@ -23,7 +23,7 @@ from psycopg import errors
 from fhir_server import fhirjson
 from fhir_server.outcome import Outcome
 
-from . import jobs, occupancy, slots
+from . import jobs, occupancy, report_rows, slots
 from .database import Connection, Database, scalar
 from .dictionary import Dictionary
 from .index import Row, copy_rows, merge
@@ -330,6 +330,7 @@ class Reindexer:
                 occupancy.renew(connection, writer.registry, writer.clock(), booked)
                 timed = {rid: (resource["resourceType"], resource["id"], resource) for rid, resource in renewed.items() if resource is not None}
                 slots.renew(connection, writer.registry, timed)
+                report_rows.renew(connection, writer.registry, renewed)
         return same
 
     def _fits(self, connection: Connection, writer: Writer) -> bool:

@@ -29,6 +29,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, TSTZRANGE, ExcludeConst
 from fhir_server.search.tables import metadata
 
 from .queue_tables import queue_counter, queue_entry, queue_event, queue_setting
+from .report_tables import invoice_line, invoice_sum, payment_sum, visit_time
 
 INDEX_TABLES: Final = tuple(table for name, table in sorted(metadata.tables.items()) if name.startswith("sp_"))
 """The search tables that hold index rows, in one order for every statement."""
@@ -373,6 +374,19 @@ billing_template: Final = Table(
 )
 """The ChargeItemDefinitions that are active, or were. See `bills`."""
 
+claimed: Final = Table(
+    "claimed",
+    metadata,
+    Column("rid", BigInteger, primary_key=True, autoincrement=False),
+    Column("claim", Text(collation="C"), nullable=False, unique=True),
+    Column("invoice", Text(collation="C"), nullable=False),
+    Column("coverage", Text(collation="C"), nullable=False),
+    # Whether the payer has said all it has to say.
+    Column("answered", Boolean, nullable=False),
+    UniqueConstraint("invoice", "coverage"),
+)
+"""The Claims of invoices that are not cancelled, all by id: one for each invoice and coverage. See `insurance`."""
+
 __all__ = [
     "BLOCK",
     "INDEX_TABLES",
@@ -381,15 +395,19 @@ __all__ = [
     "audit_event",
     "billed",
     "billing_template",
+    "claimed",
     "consent_generation",
     "consent_permit",
     "consent_rule",
     "index_settings",
+    "invoice_line",
+    "invoice_sum",
     "metadata",
     "occupancy",
     "once",
     "outbox",
     "outbox_listener",
+    "payment_sum",
     "queue_counter",
     "queue_entry",
     "queue_event",
@@ -404,4 +422,5 @@ __all__ = [
     "slot_time",
     "transaction",
     "transaction_txn",
+    "visit_time",
 ]

@@ -19,7 +19,21 @@ from fhir_server.search import Grant
 from fhir_server.search.compartment import compartment_of
 from fhir_server.search.grant import Permission
 
-from . import bills, consents, fulfilment, lifecycle, occupancy, prescriptions, queue_follow, slots, subscribers, timekeeping
+from . import (
+    bills,
+    consents,
+    fulfilment,
+    insurance,
+    lifecycle,
+    occupancy,
+    payments,
+    prescriptions,
+    queue_follow,
+    report_rows,
+    slots,
+    subscribers,
+    timekeeping,
+)
 from .content import stamp
 from .current import apply, hold, load_current
 from .database import Connection
@@ -37,7 +51,7 @@ from .trail import who
 
 CHUNK: Final = 500
 _BESIDE: Final = -1
-_FOLLOWING: Final = (consents, occupancy, slots, subscribers, queue_follow, bills)
+_FOLLOWING: Final = (consents, occupancy, slots, subscribers, queue_follow, bills, payments, insurance)
 """What is brought to the resources that a transaction writes."""
 _EVENTS: Final = {"P": ("create", "C"), "U": ("update", "U"), "A": ("patch", "U"), "D": ("delete", "D")}
 
@@ -130,7 +144,13 @@ def _create(writer: Writer, connection: Connection, units: Sequence[Unit]) -> li
             plan_create(writer, part.plan, number, op)
         _relink(part.plan)
         _finish(writer, part.plan, at)
-    _write(writer, connection, parts, at, inside=False)
+    counted = report_rows.changes(writer.registry, (target for part in parts for target in part.plan.targets))
+    if not counted:
+        _write(writer, connection, parts, at, inside=False)
+    else:
+        with connection.transaction():
+            _write(writer, connection, parts, at, inside=True)
+            report_rows.follow(connection, writer.registry, counted)
     return [_commit(part, at) for part in parts]
 
 
@@ -178,6 +198,7 @@ def _judge(writer: Writer, connection: Connection, part: _Part, at: datetime) ->
     unit, guard, plan = part.unit, part.guard, part.plan
     guard.before(plan.targets)
     apply(plan, part.ops, at)
+    payments.own(connection, writer.registry, plan.targets, unit.grant, unit.operation)
     guard.changes(plan.targets)
     queued = queue_follow.follow(writer, connection, plan.targets, unit.grant, at)
     plan.targets += fulfilment.follow(writer, connection, plan.targets, at)
@@ -189,6 +210,8 @@ def _judge(writer: Writer, connection: Connection, part: _Part, at: datetime) ->
     guard.unseen(plan.targets)
     lifecycle.check([t for t in plan.targets if t.type != "Encounter" or t.id not in queued], unit.grant, at, writer.registry.zone)
     bills.check(plan.targets, unit.grant, unit.operation)
+    payments.check(plan.targets, unit.grant, unit.operation)
+    insurance.check(plan.targets, unit.grant, unit.operation)
 
 
 def _follow(writer: Writer, connection: Connection, parts: Sequence[_Part], at: datetime, beside: dict[str, Current]) -> None:
@@ -203,6 +226,8 @@ def _follow(writer: Writer, connection: Connection, parts: Sequence[_Part], at: 
         changed = timekeeping.follow(writer, connection, part.plan.targets, beside, part.unit.grant, at)
         subscribers.follow(connection, part.plan.targets, part.unit.grant)
         bills.follow(connection, writer.registry, part.plan.targets)
+        insurance.follow(connection, writer.registry, part.plan.targets)
+        report_rows.follow(connection, writer.registry, report_rows.changes(writer.registry, part.plan.targets))
         # In the caller's name, and by the server's own right.
         _write(writer, connection, [_Part(part.unit, (), part.guard, Plan(changed))], at, inside=True)
         prescriptions.check(

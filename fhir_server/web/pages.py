@@ -1,4 +1,4 @@
-"""Pages: HTML from templates, under a policy that lets in no script, and nothing from elsewhere.
+"""Pages: HTML from templates, under a policy that lets in no script, and nothing from elsewhere, but for one page where a card is entered.
 
 https://www.w3.org/TR/CSP3/, https://html.spec.whatwg.org/multipage/
 """
@@ -68,22 +68,27 @@ class Pages:
             "token_name": TOKEN,
             "root": self._root,
             "stylesheet": f"{self._root}/pages/{stylesheet()[0]}.css",
+            "pay_script": pay_script()[0],
         }
         self._environment.filters |= {"onward": onward, "browser_name": browser_name}
         self._environment.filters["day_and_time"] = _day_and_time(settings)
 
-    def render(self, template: str, status: int = 200, *, forms_to: Sequence[str] = (), **context: Any) -> Response:
+    def render(self, template: str, status: int = 200, *, forms_to: Sequence[str] = (), scripts_from: str | None = None, **context: Any) -> Response:
         """A page. `forms_to` are the origins, as `https://app.example.org` or `app.scheme:`, that a form may lead to by a redirect.
+
+        `scripts_from` is the origin whose scripts the page may run beside those of this server.
 
         `account` in the context, where it is not None, is whoever is signed in: the page's head offers them to sign out. Raises ValueError for what
         is no origin.
         """
-        for origin in forms_to:
+        for origin in (*forms_to, *filter(None, [scripts_from])):
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is not an origin")
         text = self._environment.get_template(template).render({"account": None} | context)
         targets = " ".join(["'self'", *forms_to])
         policy = f"default-src 'none'; style-src 'self'; img-src 'self' data:; form-action {targets}; frame-ancestors 'none'; base-uri 'none'"
+        if scripts_from is not None:
+            policy += f"; script-src 'self' {scripts_from}; connect-src {scripts_from}; frame-src {scripts_from}"
         return Response(text, status, _HEADERS | {"Content-Security-Policy": policy}, content_type="text/html; charset=utf-8")
 
     def fault(self, error: Exception) -> Response:
@@ -140,7 +145,17 @@ def browser_name(agent: str) -> str:
 @cache
 def stylesheet() -> tuple[str, bytes]:
     """The one style sheet: a name that changes with it, and its bytes."""
-    data = files("fhir_server.web").joinpath("static", "pages.css").read_bytes()
+    return _named("pages.css")
+
+
+@cache
+def pay_script() -> tuple[str, bytes]:
+    """The one script, of the page where a card is entered; as `stylesheet`."""
+    return _named("pay.js")
+
+
+def _named(file: str) -> tuple[str, bytes]:
+    data = files("fhir_server.web").joinpath("static", file).read_bytes()
     return sha256(data).hexdigest()[:16], data
 
 

@@ -25,9 +25,11 @@ from .forms import Cookies, FormGuard
 from .joining import Joining
 from .live import Live
 from .own_account import OwnAccount
-from .pages import Pages, stylesheet
+from .pages import Pages, pay_script, stylesheet
 from .paper import PaperView
+from .paying import Paying
 from .registering import Registering
+from .reports import ReportPages
 from .stopping import Stopping
 from .views import Kit
 
@@ -36,7 +38,7 @@ class _Views(Protocol):
     def add_to(self, routes: Blueprint) -> None: ...
 
 
-_FOR_PROGRAMS: Final = ("/.well-known/", "/auth/", "/health/", "/hl7v2/", "/metrics/", "/oauth/", "/queue/")
+_FOR_PROGRAMS: Final = ("/.well-known/", "/auth/", "/health/", "/hl7v2/", "/metrics/", "/oauth/", "/payments/", "/queue/")
 
 
 def blueprint(engine: Engine, settings: Settings, messenger: Messenger, live: Live, clock: Callable[[], float] = time.time) -> Blueprint:
@@ -51,8 +53,19 @@ def blueprint(engine: Engine, settings: Settings, messenger: Messenger, live: Li
     web.register_blueprint(auth_blueprint(engine, settings, sign_in, registering, clock))
     boards = Boards(engine, settings, kit, live, clock)
     web.register_blueprint(boards.for_programs())
+    paying = Paying(engine, settings, kit)
+    web.register_blueprint(paying.for_programs())
     store = engine.store
-    views = (Entrance(kit), Joining(kit, registering), OwnAccount(kit), boards, Stopping(kit, store), PaperView(kit, store))
+    views = (
+        Entrance(kit),
+        Joining(kit, registering),
+        OwnAccount(kit),
+        boards,
+        Stopping(kit, store),
+        PaperView(kit, store),
+        paying,
+        ReportPages(kit, store),
+    )
     web.register_blueprint(_pages_blueprint(kit, views))
     return web
 
@@ -72,14 +85,23 @@ def _pages_blueprint(kit: Kit, parts: Sequence[_Views]) -> Blueprint:
     routes.register_error_handler(Exception, kit.pages.fault)
     routes.add_url_rule("/", "home", lambda: kit.page("home.html"))
     routes.add_url_rule("/pages/<name>.css", "style", _style)
+    routes.add_url_rule("/pages/<name>.js", "script", _script)
     for views in parts:
         views.add_to(routes)
     return routes
 
 
 def _style(name: str) -> Response:
-    known, data = stylesheet()
+    return _file(name, stylesheet(), "text/css")
+
+
+def _script(name: str) -> Response:
+    return _file(name, pay_script(), "text/javascript")
+
+
+def _file(name: str, there: tuple[str, bytes], kind: str) -> Response:
+    known, data = there
     if name != known:
-        raise Outcome("not-found", "The style sheet has another name now")
+        raise Outcome("not-found", "The file has another name now")
     headers = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
-    return Response(data, 200, headers, content_type="text/css; charset=utf-8")
+    return Response(data, 200, headers, content_type=f"{kind}; charset=utf-8")

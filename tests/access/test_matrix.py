@@ -39,6 +39,7 @@ CONTRACT: Final[dict[str, tuple[str, str, str, str]]] = {
     "ChargeItemDefinition": ("cruds", "rs", "rs", ""),
     **dict.fromkeys(("Account", "Invoice", "PaymentNotice", "PaymentReconciliation"), ("cruds", "rs", "cruds", "rs")),
     "ChargeItem": ("cruds", "crs", "cruds", "rs"),
+    **dict.fromkeys(("Claim", "ClaimResponse"), ("cruds", "rs", "crus", "rs")),
     "AuditEvent": ("rs", "", "", ""),
 }
 WRITTEN: Final[dict[str, dict[str, Any]]] = {

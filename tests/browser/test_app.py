@@ -1,4 +1,4 @@
-"""An app that is launched with https://www.npmjs.com/package/fhirclient, as it is published, in a browser."""
+"""An app that is launched with https://github.com/smart-on-fhir/client-js, as it is published, in a browser."""
 
 from __future__ import annotations
 

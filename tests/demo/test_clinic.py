@@ -39,7 +39,11 @@ def test_a_clinic_that_is_at_work(fresh_database: Callable[[], str], now: dateti
         assert (found["Patient"], found["Organization"]) == (200, 1)
         assert found["Encounter"] > 250
         assert found["DiagnosticReport"] > 100
-        assert found["Invoice"] == 8
+        assert (found["Invoice"], found["Coverage"]) == (8, 10)
+        with store.database.connection() as connection:
+            shares = connection.execute("SELECT count(*) FROM insured_invoice").fetchone()
+        assert shares is not None
+        assert shares[0] >= 1
         for location in ("demo-location", "demo-harbour"):
             shown = fhirjson.loads(board(store.by(lambda: now), SYSTEM, location))
             entries = [{part["name"]: part for part in entry["part"]} for entry in shown["parameter"] if entry["name"] == "entry"]

@@ -35,6 +35,18 @@ def test_an_invoice_has_its_number_lines_taxes_and_totals() -> None:
         assert words in text, words
 
 
+def test_an_invoice_says_what_a_payer_pays_and_what_is_left() -> None:
+    coverage = {"url": "coverage", "valueReference": {"reference": "Coverage/c", "display": "Hill\u202eHealth"}}
+    share = {"url": f"{CANON}/StructureDefinition/payer-share", "extension": [coverage, {"url": "amount", "valueMoney": money("96.00")}]}
+    parts = [{"url": "paid", "valueMoney": money("4.00")}, {"url": "due", "valueMoney": money("20.00")}]
+    paid = {"url": f"{CANON}/StructureDefinition/invoice-balance", "extension": parts}
+    made = invoice(line("Visit", "120.00"), totalNet=money("120.00"), totalGross=money("120.00"), extension=[share, paid])
+    text = text_of(pdf_of("invoice", record(made)))
+    for words in ("Total €120.00", "Paid by insurance (HillHealth) -96.00", "Your share €24.00", "Paid -4.00", "Amount due €20.00"):
+        assert words in text, words
+    assert "Ihr Anteil" in text_of(pdf_of("invoice", record(made), "de"))
+
+
 @pytest.mark.parametrize(
     ("language", "currency", "words"),
     [("de", "EUR", "1.234,50 €"), ("en", "EUR", "€1,234.50"), ("en", "JPY", "¥1,235"), ("en", "KWD", "KWD1,234.500"), ("de-AT", "EUR", "1.234,50")],

@@ -18,7 +18,7 @@ from fhir_server.store import Snapshot, Store
 from fhir_server.store.database import Connection
 from fhir_server.store.ops import Commit, Op, Patch, Resource
 
-from . import approvals, ledger
+from . import approvals, insured, ledger
 from .approvals import Kind, Request
 from .invoices import priced_line, prices_of, require_desk, totals
 from .money import EXACT, ZERO, digits, rounded, shared
@@ -52,7 +52,7 @@ def adjust(store: Store, act: Act, kind: Kind, identity: str, asked: Asked, limi
         amount = _amount(asked, there, currency)
         request = approvals.ask(store, connection, act, kind, identity, amount, currency, limit)
         tell(request)
-        return _DO[kind](store, connection, act, invoice, request) if request.state == "approved" else ()
+        return _DO[kind](store, connection, db, act, invoice, request) if request.state == "approved" else ()
 
     return carry_out(store, act, prepare)
 
@@ -75,7 +75,7 @@ def decide(store: Store, act: Act, identity: str, request: str | None, *, approv
         there, _ = _there(connection, invoice, found.kind)
         if found.amount > there:
             raise Outcome("business-rule", f"There are only {there} {found.currency} left; reject it")
-        return _DO[found.kind](store, connection, act, invoice, found)
+        return _DO[found.kind](store, connection, db, act, invoice, found)
 
     return carry_out(store, act, prepare)
 
@@ -111,14 +111,15 @@ def _amount(asked: Asked, there: Decimal, currency: str) -> Decimal:
     return amount
 
 
-def _discount(_store: Store, _connection: Connection, _act: Act, draft: Resource, request: Request) -> list[Op]:
+def _discount(store: Store, connection: Connection, db: Snapshot, _act: Act, draft: Resource, request: Request) -> list[Op]:
     prices = prices_of(draft)
     shares = shared(request.amount, [price.net for price in prices], request.currency)
     code = {"coding": [_DISCOUNT], "text": request.reason}
     after = [_cheaper(price, share, code) if share else price for price, share in zip(prices, shares, strict=True)]
     lines = [priced_line(item, price) for item, price in zip(draft["lineItem"], after, strict=True)]
     change = {"lineItem": lines, **totals(after, request.currency)}
-    return [Patch("Invoice", lambda current: {**current, **change}, draft["id"])]
+    share = insured.of_draft(store, connection, db, draft, after)
+    return [Patch("Invoice", lambda current: insured.shown({**current, **change}, share), draft["id"])]
 
 
 def _cheaper(price: Price, amount: Decimal, code: Resource) -> Price:
@@ -136,10 +137,10 @@ def _of(line: Line, net: Decimal, currency: str) -> Line:
     return replace(line, amount=rounded(EXACT.multiply(net, line.factor), currency))
 
 
-def _write_off(store: Store, connection: Connection, act: Act, invoice: Resource, request: Request) -> list[Op]:
+def _write_off(store: Store, connection: Connection, _db: Snapshot, act: Act, invoice: Resource, request: Request) -> list[Op]:
     entry = ledger.Entry("write-off", request.amount, request.currency, request.id)
     return [ledger.post(store, connection, act, invoice, [entry])]
 
 
-_DO: Final[dict[Kind, Callable[[Store, Connection, Act, Resource, Request], list[Op]]]] = {"discount": _discount, "write-off": _write_off}
+_DO: Final[dict[Kind, Callable[[Store, Connection, Snapshot, Act, Resource, Request], list[Op]]]] = {"discount": _discount, "write-off": _write_off}
 """What an approved request does."""

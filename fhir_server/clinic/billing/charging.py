@@ -178,11 +178,21 @@ def _bare(occasion: Occasion) -> Resource:
     }
     if occasion.encounter is not None:
         made["context"] = {"reference": f"Encounter/{occasion.encounter['id']}"}
+        if (doctor := _doctor(occasion.encounter)) is not None:
+            made["performer"] = [{"actor": {"reference": doctor}}]
     if occasion.enterer is not None:
         made["enterer"] = {"reference": occasion.enterer}
     if occasion.source is not None:
         made["supportingInformation"] = [{"reference": occasion.source}]
     return made
+
+
+def _doctor(encounter: Resource) -> str | None:
+    """Who saw the patient, by reference: whoever has called them last, else the first of those who take part."""
+    named = [(each, str(each.get("individual", {}).get("reference", ""))) for each in encounter.get("participant", ())]
+    doctors = [(each, text) for each, text in named if "Practitioner/" in text or "PractitionerRole/" in text]
+    attending = [text for each, text in doctors if any(c.get("code") == "ATND" for kind in each.get("type", ()) for c in kind.get("coding", ()))]
+    return attending[-1] if attending else next((text for _, text in doctors), None)
 
 
 def _charge(template: Resource, occasion: Occasion, account: str, conditions: Applicability, parent: str | None) -> Resource | None:

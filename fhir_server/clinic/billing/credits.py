@@ -21,7 +21,7 @@ from fhir_server.store.database import Connection
 from fhir_server.store.ids import new_id
 from fhir_server.store.ops import Commit, Op, Put, Resource
 
-from . import ledger, series
+from . import insured, ledger, series
 from .invoices import freed, invoice_type, priced_line, prices_of, require_desk, totals
 from .money import EXACT, ZERO, rounded, shared
 from .pricing import Line, Price
@@ -45,7 +45,8 @@ class Wanted:
 def credit(store: Store, act: Act, identity: str, wanted: Wanted) -> Commit:
     """Credits an invoice, by id, for the reason of the act; the credit note comes first. An unpaid one that is credited in full is cancelled.
 
-    Raises Outcome `forbidden`, `not-found`, `gone`, `parameter` without a reason or for an unknown line, and `business-rule` for more than is left.
+    Raises Outcome `forbidden`, `not-found`, `gone`, `parameter` without a reason or for an unknown line, and `business-rule` for more than is left,
+    or where a payer has still to answer.
     """
     require_desk(act, "c")
     if not act.reason.strip():
@@ -54,8 +55,9 @@ def credit(store: Store, act: Act, identity: str, wanted: Wanted) -> Commit:
     def prepare(connection: Connection, db: Snapshot) -> Sequence[Op]:
         invoice = ledger.locked(store, connection, db, act, identity)
         ledger.opened(invoice)
+        insured.unclaimed(connection, identity)
         before = ledger.balance(connection, invoice)
-        prices, credited = prices_of(invoice), _credited(connection, db, invoice)
+        prices, credited = prices_of(invoice), credited_lines(connection, db, invoice)
         if not prices:
             raise Outcome("business-rule", "The invoice has no lines to credit", expression="Invoice.lineItem")
         shares = _shares(invoice, prices, credited, wanted, before)
@@ -64,8 +66,10 @@ def credit(store: Store, act: Act, identity: str, wanted: Wanted) -> Commit:
             raise Outcome("business-rule", f"Of the invoice {before.left} {before.currency} are left to credit, not {amount}")
         note = _note(invoice, prices, credited, shares, act.reason)
         named = new_id()
-        entry = ledger.Entry("credit", amount, before.currency, f"Invoice/{named}")
-        posted = ledger.post(store, connection, act, invoice, [entry])
+        entries = [ledger.Entry("credit", amount, before.currency, f"Invoice/{named}")]
+        if of_insurer := before.of_insurer(amount):
+            entries.append(ledger.Entry("insurance", -of_insurer, before.currency, f"Invoice/{named}"))
+        posted = ledger.post(store, connection, act, invoice, entries)
         again = freed(invoice) if wanted.rebill and before.credited + amount == before.charged and not before.paid else []
         now = store.clock().astimezone(store.registry.zone)
         issuer = str(invoice.get("issuer", {}).get("reference", ""))
@@ -76,8 +80,8 @@ def credit(store: Store, act: Act, identity: str, wanted: Wanted) -> Commit:
     return carry_out(store, act, prepare)
 
 
-def _credited(connection: Connection, db: Snapshot, invoice: Resource) -> list[Price]:
-    """What each line was credited before, as one price with positive amounts."""
+def credited_lines(connection: Connection, db: Snapshot, invoice: Resource) -> list[Price]:
+    """What each line of an invoice was credited before, as one price with positive amounts."""
     notes = [str(cause).partition("/")[2] for (cause,) in connection.execute(_NOTES, (invoice["id"],)).fetchall()]
     of_line: dict[Any, list[Line]] = {}
     for version in db.read_many([("Invoice", each) for each in notes]) if notes else ():

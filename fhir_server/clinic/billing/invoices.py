@@ -6,7 +6,7 @@ https://hl7.org/fhir/R4/invoice.html
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from fhir_server.store.bills import PRICE, TEMPLATE
 from fhir_server.store.database import Changed, Connection
 from fhir_server.store.ops import Commit, Create, Op, Patch, Resource
 
-from . import ledger
+from . import insured, ledger
 from .charging import price_extensions, price_of
 from .money import ZERO, amount_of, money
 from .pricing import Kind, Line, Price, as_component, by_rate
@@ -33,11 +33,12 @@ _UP: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What is to be billed: all billable charges of an Account or an Encounter, by id, or these ChargeItems."""
+    """What is to be billed: all billable charges of an Account or an Encounter, by id, or these ChargeItems; and who pays."""
 
     account: str | None = None
     encounter: str | None = None
     charges: tuple[str, ...] = ()
+    payer: insured.Asked = field(default_factory=insured.Asked)
 
 
 def invoice_type(code: str) -> Resource:
@@ -53,14 +54,14 @@ def require_desk(act: Act, permission: Any = "u") -> None:
 
 
 def generate(store: Store, act: Act, chosen: Chosen) -> Commit:
-    """Drafts an Invoice of charges, which are billed from then on; it comes first. It has no number and no date.
+    """Drafts an Invoice of charges, which are billed from then on; it comes first. It has no number and no date, and shows the share of a payer.
 
     Raises Outcome `forbidden`, `not-found`, `gone`, and `business-rule` where there is nothing to bill, a charge is not billable or has no price, or
-    the charges are of several patients, accounts' currencies.
+    the charges are of several patients, accounts' currencies, and as `insured.drafted`.
     """
     require_desk(act, "c")
 
-    def prepare(_connection: Connection, db: Snapshot) -> Sequence[Op]:
+    def prepare(connection: Connection, db: Snapshot) -> Sequence[Op]:
         charges = _chosen(store, act, db, chosen)
         prices = [_price(charge) for charge in charges]
         if len({price.currency for price in prices}) > 1:
@@ -71,7 +72,8 @@ def generate(store: Store, act: Act, chosen: Chosen) -> Commit:
         invoice = _drafted(charges, prices) | _account(charges, chosen)
         if (issuer := _issuer(store, db, charges[0])) is not None:
             invoice["issuer"] = {"reference": issuer}
-        return [Create(invoice), *(Patch("ChargeItem", _billed, charge["id"]) for charge in charges)]
+        share = insured.drafted(store, connection, db, act, charges, prices, chosen.payer)
+        return [Create(insured.shown(invoice, share)), *(Patch("ChargeItem", _billed, charge["id"]) for charge in charges)]
 
     return carry_out(store, act, prepare)
 

@@ -15,9 +15,9 @@ from fhir_server.store.bills import NUMBER
 from fhir_server.store.database import Connection
 from fhir_server.store.ops import Commit, Op, Patch, Resource
 
-from . import approvals, ledger, series
+from . import approvals, insured, ledger, series
 from .invoices import invoice_type, prices_of, require_desk, totals
-from .money import amount_of, rounded
+from .money import ZERO, amount_of, rounded
 from .pricing import Price
 
 
@@ -25,7 +25,7 @@ def issue(store: Store, act: Act, identity: str, limit: Decimal) -> Commit:
     """Issues a draft, by id; it comes first. `limit` is how much of a draft written by hand may be discounts.
 
     Raises Outcome `forbidden`, `not-found`, `gone`, and `business-rule` for what is no draft, has no lines, does not sum to its totals, or waits for
-    somebody's approval.
+    somebody's approval, or names a Coverage that is not in force any more.
     """
     require_desk(act)
 
@@ -37,18 +37,24 @@ def issue(store: Store, act: Act, identity: str, limit: Decimal) -> Commit:
         prices = _verified(draft, limit)
         ready = {**draft, "type": draft.get("type") or invoice_type("invoice"), **totals(prices, prices[0].currency)}
         gross, currency = ledger.total_of(ready)
-        ledger.book(store, connection, act, identity, [ledger.Entry("charge", gross, currency, f"Invoice/{identity}")])
+        entries = [ledger.Entry("charge", gross, currency, f"Invoice/{identity}")]
+        share = insured.of_draft(store, connection, db, draft, prices, finally_=True)
+        if share is not None:
+            insured.keep(connection, identity, share)
+            entries.append(ledger.Entry("insurance", share.payer, currency, f"Coverage/{share.coverage['id']}"))
+        ledger.book(store, connection, act, identity, entries)
         now = store.clock().astimezone(store.registry.zone)
         issuer = str(draft.get("issuer", {}).get("reference", ""))
         number, at = series.take(connection, db, issuer, "invoice", now)
-        return [Patch("Invoice", lambda _: _issued(ready, number, at.isoformat(timespec="milliseconds"), gross, currency), identity)]
+        zero = rounded(ZERO, currency)
+        balance = ledger.Balance(currency, gross, zero, zero, zero, zero, share.payer if share is not None else zero, zero)
+        return [Patch("Invoice", lambda _: _issued(ready, number, at.isoformat(timespec="milliseconds"), balance), identity)]
 
     return carry_out(store, act, prepare)
 
 
-def _issued(ready: Resource, number: str, date: str, gross: Decimal, currency: str) -> Resource:
-    zero = rounded(Decimal(0), currency)
-    shown = ledger.shown(ready, ledger.Balance(currency, gross, zero, zero, zero, zero))
+def _issued(ready: Resource, number: str, date: str, balance: ledger.Balance) -> Resource:
+    shown = ledger.shown(ready, balance)
     numbers = [*ready.get("identifier", ()), {"use": "official", "system": NUMBER, "value": number}]
     return shown | {"identifier": numbers, "date": date}
 

@@ -19,27 +19,41 @@ from typing import Any, Final, Literal
 from fhir_server.clinic.acting import Act, content, visible
 from fhir_server.outcome import Outcome
 from fhir_server.store import Snapshot, Store
-from fhir_server.store.bills import BALANCE
+from fhir_server.store.arrays import one_of
+from fhir_server.store.bills import BALANCE, SHARE
 from fhir_server.store.database import Connection
 from fhir_server.store.ops import Op, Patch, Resource
 
-from .money import ZERO, amount_of, money, rounded
+from .money import EXACT, ZERO, amount_of, money, rounded
 
-Kind = Literal["charge", "payment", "credit", "refund", "write-off", "rounding"]
-_SIGN: Final[dict[Kind, int]] = {"charge": 1, "payment": -1, "credit": -1, "refund": 1, "write-off": -1, "rounding": 1}
+Kind = Literal["charge", "payment", "credit", "refund", "write-off", "rounding", "insurance"]
+_SIGN: Final[dict[Kind, int]] = {
+    "charge": 1,
+    "payment": -1,
+    "credit": -1,
+    "refund": 1,
+    "write-off": -1,
+    "rounding": 1,
+    # What a payer has to pay in the patient's place.
+    "insurance": -1,
+}
 
-_LOCK: Final = "SELECT 1 FROM resource WHERE type = %s AND id = %s FOR NO KEY UPDATE"
+_LOCK: Final = f"SELECT 1 FROM resource WHERE type = %s AND id = {one_of('text')} ORDER BY id FOR NO KEY UPDATE"  # noqa: S608 - our own words
 _ADD: Final = """
 INSERT INTO ledger_entry (invoice, kind, amount, currency, cause, at, actor)
 SELECT %s, x.kind, x.amount, x.currency, x.cause, %s, %s
 FROM unnest(%s::text[], %s::numeric[], %s::text[], %s::text[]) AS x(kind, amount, currency, cause)
 """
-_SUMS: Final = "SELECT kind, sum(amount) FROM ledger_entry WHERE invoice = %s GROUP BY kind"
+_SUMS: Final = """
+SELECT kind, sum(amount) FROM ledger_entry WHERE invoice = %(invoice)s GROUP BY kind
+UNION ALL SELECT 'insurer', sum(amount) FROM insurer_payment WHERE invoice = %(invoice)s HAVING count(*) > 0
+"""
+_FROM_INSURER: Final = "INSERT INTO insurer_payment (invoice, amount, currency, cause, at, actor) VALUES (%s, %s, %s, %s, %s, %s)"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An entry that is to be made: how much, positive but for rounding, which goes either way.
+    """An entry that is to be made: how much, positive but for rounding and what a payer has or takes back, which go either way.
 
     `cause` is the reference to what it is written for, of which an invoice has one entry of a kind.
     """
@@ -52,7 +66,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """What has become of an invoice. `paid` is less what was given back; `due` is negative where more was paid than is due."""
+    """What has become of an invoice. `paid` is less what was given back; `due` is negative where more was paid than is due.
+
+    `insured` is what a payer has to pay in the patient's place, and `insurer_paid` what it has paid of that.
+    """
 
     currency: str
     charged: Decimal
@@ -60,16 +77,35 @@ class Balance:
     credited: Decimal
     written_off: Decimal
     rounding: Decimal
+    insured: Decimal = ZERO
+    insurer_paid: Decimal = ZERO
 
     @property
     def due(self) -> Decimal:
-        """What is still to be paid."""
-        return self.charged + self.rounding - self.paid - self.credited - self.written_off
+        """What the patient has still to pay."""
+        return self.charged + self.rounding - self.paid - self.credited - self.written_off - self.insured
+
+    @property
+    def credit(self) -> Decimal:
+        """What was paid beyond what is due: it can be used for other invoices, or given back."""
+        return max(min(-self.due, self.paid), rounded(ZERO, self.currency))
 
     @property
     def left(self) -> Decimal:
-        """What can still be credited or written off."""
-        return self.charged - self.credited - self.written_off
+        """What can still be credited or written off: not what a payer has paid, which its answer has to take back first."""
+        return self.charged - self.credited - self.written_off - self.insurer_paid
+
+    @property
+    def insurer_due(self) -> Decimal:
+        """What the payer has still to pay."""
+        return self.insured - self.insurer_paid
+
+    def of_insurer(self, amount: Decimal) -> Decimal:
+        """How much of an amount that is credited the payer need not pay: by its part of what is left."""
+        if not self.insurer_due:
+            return ZERO
+        part = rounded(EXACT.divide(EXACT.multiply(amount, self.insurer_due), self.left), self.currency)
+        return min(max(part, amount - (self.left - self.insurer_due)), amount, self.insurer_due)
 
     @property
     def status(self) -> str:
@@ -84,8 +120,13 @@ def locked(store: Store, connection: Connection, db: Snapshot, act: Act, identit
 
     Raises Outcome `not-found` where the caller does not see it, `gone` where it was deleted.
     """
-    connection.execute(_LOCK, (store.registry.types["Invoice"], identity))
-    return content(visible(db, act, "Invoice", identity))
+    return locked_all(store, connection, db, act, [identity])[0]
+
+
+def locked_all(store: Store, connection: Connection, db: Snapshot, act: Act, identities: Sequence[str]) -> list[Resource]:
+    """The same for several, in their order; they are locked in another one, which is the same for everybody. Raises as `locked`."""
+    connection.execute(_LOCK, (store.registry.types["Invoice"], list(identities)))
+    return [content(visible(db, act, "Invoice", each)) for each in identities]
 
 
 def opened(invoice: Resource) -> None:
@@ -99,11 +140,12 @@ def opened(invoice: Resource) -> None:
 def balance(connection: Connection, invoice: Resource) -> Balance:
     """The balance of an issued Invoice by the ledger; one that came from another system begins with its total."""
     gross, currency = total_of(invoice)
-    sums: dict[str, Decimal] = dict(connection.execute(_SUMS, (invoice["id"],)).fetchall())
+    sums: dict[str, Decimal] = dict(connection.execute(_SUMS, {"invoice": invoice["id"]}).fetchall())
     zero = rounded(ZERO, currency)
     of = {kind: sums.get(kind, zero) for kind in _SIGN}
     charged = of["charge"] if "charge" in sums else gross
-    return Balance(currency, charged, -of["payment"] - of["refund"], -of["credit"], -of["write-off"], of["rounding"])
+    paid = -of["payment"] - of["refund"]
+    return Balance(currency, charged, paid, -of["credit"], -of["write-off"], of["rounding"], -of["insurance"], sums.get("insurer", zero))
 
 
 def post(store: Store, connection: Connection, act: Act, invoice: Resource, entries: Sequence[Entry]) -> Op:
@@ -123,17 +165,31 @@ def post(store: Store, connection: Connection, act: Act, invoice: Resource, entr
 
 def book(store: Store, connection: Connection, act: Act, identity: str, entries: Sequence[Entry]) -> None:
     """Adds entries, and no more."""
+    if not entries:
+        return
     columns = [(each.kind, _SIGN[each.kind] * each.amount, each.currency, each.cause) for each in entries]
     connection.execute(_ADD, (identity, store.clock(), act.grant.actor, *map(list, zip(*columns, strict=True))))
+
+
+def receive(store: Store, connection: Connection, act: Act, identity: str, amount: Decimal, currency: str, cause: str) -> None:
+    """Keeps what a payer has paid of its share of an invoice, by id, or has taken back: it changes nothing of what the patient owes."""
+    connection.execute(_FROM_INSURER, (identity, amount, currency, cause, store.clock(), act.grant.actor))
 
 
 def shown(invoice: Resource, after: Balance) -> Resource:
     """The Invoice with a balance, and the status that it has by it."""
     amounts = {"paid": after.paid, "credited": after.credited, "due": after.due}
     extension = {"url": BALANCE, "extension": [{"url": name, "valueMoney": money(value, after.currency)} for name, value in amounts.items()]}
-    others = [each for each in invoice.get("extension", ()) if each.get("url") != BALANCE]
+    others = [_share(each, after) if each.get("url") == SHARE else each for each in invoice.get("extension", ()) if each.get("url") != BALANCE]
     made = {**invoice, "extension": [*others, extension], "status": after.status}
     return made | ({"cancelledReason": "credited in full"} if after.status == "cancelled" else {})
+
+
+def _share(extension: Resource, after: Balance) -> Resource:
+    """The payer's share as it is by now."""
+    amounts = {"amount": after.insured, "patient": after.charged - after.credited - after.insured, "due": after.insurer_due}
+    kept = [part for part in extension["extension"] if part["url"] not in amounts]
+    return {**extension, "extension": [*kept, *({"url": name, "valueMoney": money(value, after.currency)} for name, value in amounts.items())]}
 
 
 def total_of(invoice: Mapping[str, Any]) -> tuple[Decimal, str]:
@@ -146,5 +202,15 @@ def total_of(invoice: Mapping[str, Any]) -> tuple[Decimal, str]:
 
 def paid_of(invoice: Mapping[str, Any]) -> Decimal:
     """What an Invoice shows as paid."""
+    return _shown_part(invoice, "paid") or ZERO
+
+
+def due_of(invoice: Mapping[str, Any]) -> Decimal:
+    """What an Invoice shows as due; all of it where it shows nothing. Raises Outcome `invalid` for one without a total."""
+    due = _shown_part(invoice, "due")
+    return total_of(invoice)[0] if due is None else due
+
+
+def _shown_part(invoice: Mapping[str, Any], name: str) -> Decimal | None:
     parts = (part for each in invoice.get("extension", ()) if each.get("url") == BALANCE for part in each.get("extension", ()))
-    return next((Decimal(part["valueMoney"].get("value", 0)) for part in parts if part.get("url") == "paid"), ZERO)
+    return next((Decimal(part["valueMoney"].get("value", 0)) for part in parts if part.get("url") == name), None)

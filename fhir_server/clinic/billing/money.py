@@ -41,6 +41,11 @@ def rounded(amount: Decimal, currency: str) -> Decimal:
     return amount.quantize(unit(currency), ROUND_HALF_UP, EXACT)
 
 
+def to_step(amount: Decimal, step: Decimal) -> Decimal:
+    """The amount as a multiple of a step, such as the smallest coin; halves away from zero."""
+    return EXACT.multiply(EXACT.divide(amount, step).quantize(Decimal(1), ROUND_HALF_UP, EXACT), step)
+
+
 def money(amount: Decimal, currency: str) -> dict[str, Any]:
     """An amount as FHIR has it, with all digits of its currency."""
     return {"value": rounded(amount, currency), "currency": currency}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, DateTime, Identity, Index, Integer, Numeric, Table, Text, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, Column, Date, DateTime, Identity, Index, Integer, Numeric, Table, Text, UniqueConstraint, text
 
 from fhir_server.store.tables import metadata
 
@@ -16,6 +16,9 @@ def _text(name: str, *, nullable: bool = False, **options: Any) -> Column[str]:
 def _moment(name: str, *, nullable: bool = False) -> Column[Any]:
     return Column(name, DateTime(timezone=True), nullable=nullable)
 
+
+LEDGER_KINDS: Final = ("charge", "payment", "credit", "refund", "write-off", "rounding", "insurance")
+"""What entries of the ledger may be."""
 
 ledger_entry: Final = Table(
     "ledger_entry",
@@ -31,7 +34,7 @@ ledger_entry: Final = Table(
     _moment("at"),
     Column("actor", Text, nullable=False),
     UniqueConstraint("invoice", "kind", "cause"),
-    CheckConstraint("kind IN ('charge', 'payment', 'credit', 'refund', 'write-off', 'rounding')", name="ledger_entry_kind"),
+    CheckConstraint(f"kind IN {LEDGER_KINDS}", name="ledger_entry_kind"),
 )
 """What adds to what is due of an invoice, by id, and what takes from it; rows are only ever added."""
 
@@ -70,3 +73,75 @@ billing_request: Final = Table(
     Index("billing_request_invoice", "invoice"),
 )
 """What a second person decides about."""
+
+payment: Final = Table(
+    "payment",
+    metadata,
+    # That of the PaymentReconciliation.
+    _text("id", primary_key=True),
+    _text("method"),
+    # What came in; negative for what went out.
+    Column("amount", Numeric, nullable=False),
+    _text("currency"),
+    _moment("at"),
+    Column("actor", Text, nullable=False),
+    # As people know them.
+    Column("name", Text, nullable=False),
+    _text("shift", nullable=True),
+    Index("payment_shift", "shift", postgresql_where=text("shift IS NOT NULL")),
+)
+"""How each payment was made, by whom, and in which shift; rows are only ever added."""
+
+cash_shift: Final = Table(
+    "cash_shift",
+    metadata,
+    _text("id", primary_key=True),
+    _text("location"),
+    _moment("opened"),
+    Column("opened_by", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    _text("currency"),
+    Column("float", Numeric, nullable=False),
+    _moment("closed", nullable=True),
+    Column("closed_by", Text),
+    Column("counted", Numeric),
+    Column("reason", Text),
+    # What should have been in the drawer, as JSON, from when it was closed on.
+    Column("report", Text),
+    CheckConstraint("(closed IS NULL) = (report IS NULL)", name="cash_shift_closed"),
+    Index("cash_shift_open", "location", unique=True, postgresql_where=text("closed IS NULL")),
+    Index("cash_shift_of", "opened_by", unique=True, postgresql_where=text("closed IS NULL")),
+    Index("cash_shift_opened", "opened", "id"),
+)
+"""Shifts at drawers with cash, from their opening to their closing: one that is open for each place, and one for each person."""
+
+insurer_payment: Final = Table(
+    "insurer_payment",
+    metadata,
+    Column("number", BigInteger, Identity(), primary_key=True),
+    _text("invoice"),
+    # Less than nothing where it was taken back.
+    Column("amount", Numeric, nullable=False),
+    _text("currency"),
+    # The PaymentReconciliation.
+    _text("cause", unique=True),
+    _moment("at"),
+    Column("actor", Text, nullable=False),
+    Index("insurer_payment_invoice", "invoice"),
+)
+"""What payers have paid of their shares, which are the ledger's entries of the kind `insurance`; rows are only ever added."""
+
+insured_invoice: Final = Table(
+    "insured_invoice",
+    metadata,
+    _text("invoice", primary_key=True),
+    _text("coverage"),
+    # Of the first line that is covered: what is used up counts in its year.
+    Column("day", Date, nullable=False),
+    # What the patient has of the deductible, and of lines that are not covered.
+    Column("deductible", Numeric, nullable=False),
+    Column("outside", Numeric, nullable=False),
+    _text("currency"),
+    Index("insured_invoice_coverage", "coverage", "day"),
+)
+"""The Coverage by which a payer has a share of an issued invoice, both by id, and what the invoice uses up of the year's terms."""

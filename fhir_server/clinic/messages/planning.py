@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
+from weakref import ref
 from zoneinfo import ZoneInfo
 
 from fhir_server import fhirjson
@@ -56,7 +57,7 @@ class Planner:
         self._store = store
         self._choices = choices
         self._zone = zone
-        self._released = _released(store.registry)
+        self._released: tuple[Callable[[], Registry | None], list[Query]] = (lambda: None, [])
 
     def hear(self, connection: Connection, changes: Sequence[Change]) -> bool:
         """Plans what some changes mean, and takes back what they make void; whether there was something. About eight statements for all of them."""
@@ -127,10 +128,12 @@ class Planner:
 
     def is_released(self, report: Json) -> bool:
         """Whether the role of patients opens a result to the one whose it is."""
-        registry, queries = self._released
-        if registry is not self._store.registry:
-            # Search parameters have come or gone.
-            registry, queries = self._released = _released(self._store.registry)
+        registry = self._store.registry
+        known, queries = self._released
+        if known() is not registry:
+            # The first, or search parameters have come or gone; those of before are let go of.
+            queries = _released(registry)
+            self._released = ref(registry), queries
         return any(matches(query, report, registry) for query in queries)
 
     def _leave(self, db: Snapshot, change: Change, now: Json | None, before: Json | None) -> Iterator[_Told]:
@@ -184,11 +187,11 @@ class Planner:
                     yield _new(each, channel, due)
 
 
-def _released(registry: Registry) -> tuple[Registry, list[Query]]:
+def _released(registry: Registry) -> list[Query]:
     """The searches for results that the role of patients opens; a result that fits one is released."""
     found = [scope.query for scope in role_scopes("patient", None, "any") if scope.opens("DiagnosticReport", "r")]
     pairs = [[(name, value) for name, _, value in (part.partition("=") for part in text.split("&")) if name] for text in found]
-    return registry, [registry.parse("DiagnosticReport", each, strict=True) for each in pairs]
+    return [registry.parse("DiagnosticReport", each, strict=True) for each in pairs]
 
 
 def _new(told: _Told, channel: events.Channel, due: datetime, reason: str | None = None) -> New:

@@ -61,7 +61,7 @@ def _entry(each: Booked, payment: Resource) -> Resource:
         "amount": each.amount,
         "currency": each.currency,
         "cause": each.cause,
-        "payment": {name: payment[name] for name in ("formCode", "paymentIdentifier") if name in payment},
+        "payment": {name: payment[name] for name in ("extension", "formCode", "paymentIdentifier") if name in payment},
     }
 
 

@@ -18,6 +18,7 @@ from fhir_server.search import SYSTEM, Grant, Registry, compile_search
 from fhir_server.search.params.reference import ABSOLUTE, locate
 from fhir_server.store import Snapshot
 from fhir_server.store.database import Connection
+from fhir_server.store.insurance import INSURER
 from fhir_server.store.ops import Resource, Version
 
 MAX_FOUND: Final = 300
@@ -153,7 +154,7 @@ class Gatherer:
         found = found or self.follow(each["managingOrganization"] for each in places if "managingOrganization" in each)
         if found:
             return found[0]
-        tops = self.search("Organization", ("partof:missing", "true"), ("_count", "2"))
+        tops = self.search("Organization", ("partof:missing", "true"), ("type:not", INSURER), ("_count", "2"))
         return tops[0] if len(tops) == 1 else None
 
 

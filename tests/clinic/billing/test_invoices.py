@@ -24,6 +24,7 @@ from tests.clinic.billing.world import (
     ask,
     balance,
     charged,
+    covered,
     desk,
     drafted,
     issued,
@@ -300,6 +301,16 @@ def test_a_draft_written_by_hand_has_to_sum(fhir: Fhir, change: Json, said: str)
     wrong = {name: value for name, value in (draft | change).items() if value != []}
     bad = desk(fhir).post("Invoice", wrong)["id"]
     assert said in refused(desk(fhir), f"Invoice/{bad}/$issue")
+
+
+def test_claims_are_found_by_their_invoice(fhir: Fhir) -> None:
+    fhir.put("Organization/claiming", {"resourceType": "Organization", "id": "claiming", "name": "x"}, 201)
+    patient = person(fhir, managingOrganization={"reference": "Organization/claiming"})
+    covered(fhir, patient)
+    invoice = issued(fhir, patient)
+    claim = desk(fhir).post(f"Invoice/{invoice['id']}/$claim", None)
+    assert fhir.ids(f"Claim?invoice=Invoice/{invoice['id']}") == [claim["id"]]
+    assert fhir.ids("Invoice?_has:Claim:invoice:status=active") == [invoice["id"]]
 
 
 def test_an_amount_is_credited_from_each_line_with_its_taxes(fhir: Fhir) -> None:

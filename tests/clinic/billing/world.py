@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.interactions.conftest import SECRET, Fhir, unique
 Json = dict[str, Any]
 PRICE = f"{CANON}/StructureDefinition/charge-price"
 BALANCE = f"{CANON}/StructureDefinition/invoice-balance"
+SHARE = f"{CANON}/StructureDefinition/payer-share"
 NUMBER = f"{CANON}/sid/invoice-number"
 
 
@@ -97,4 +99,28 @@ def balance(fhir: Fhir, invoice: Json | str) -> dict[str, str]:
 
 def money(resource: Json, url: str) -> dict[str, str]:
     (found,) = [each for each in resource["extension"] if each["url"] == url]
-    return {part["url"]: str(part["valueMoney"]["value"]) for part in found["extension"]}
+    return {part["url"]: str(part["valueMoney"]["value"]) for part in found["extension"] if "valueMoney" in part}
+
+
+def covered(fhir: Fhir, patient: str, percent: str = "20", more: Sequence[tuple[str, Decimal]] = (), **fields: Any) -> str:
+    """A Coverage, by id, of which the patient pays so many per cent, and what else is said in EUR; a field that is None is left out."""
+    costs: list[Json] = [_cost("copaypct", {"valueQuantity": {"value": Decimal(percent), "unit": "%"}})]
+    costs += [_cost(code, {"valueMoney": {"value": value, "currency": "EUR"}}) for code, value in more]
+    made: Json = {
+        "resourceType": "Coverage",
+        "status": "active",
+        "beneficiary": {"reference": f"Patient/{patient}"},
+        "payor": [{"display": "Hill Health"}],
+        "costToBeneficiary": costs,
+    }
+    identity: str = fhir.post("Coverage", {name: value for name, value in (made | fields).items() if value is not None})["id"]
+    return identity
+
+
+def shares(fhir: Fhir, invoice: Json) -> dict[str, str]:
+    """What an invoice shows of payer and patient, digits as they are."""
+    return money(fhirjson.loads(fhir("GET", f"Invoice/{invoice['id']}").data), SHARE)
+
+
+def _cost(code: str, value: Json) -> Json:
+    return {"type": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/coverage-copay-type", "code": code}]}, **value}

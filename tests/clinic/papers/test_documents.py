@@ -7,11 +7,13 @@ import hashlib
 import io
 import threading
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from pypdf import PdfReader
 
+from tests.clinic.billing.world import ask, desk, issued, number, template
 from tests.clinic.visit.test_release import as_role, report_of
 from tests.interactions.conftest import Fhir, token, unique
 
@@ -281,6 +283,22 @@ def test_a_payment_has_a_receipt(fhir: Fhir, patient: str) -> None:
     assert "48,20 €" in text
     # A number as long as that is broken into two lines.
     assert fhir.get(f"Invoice/{invoice}")["identifier"][0]["value"] in text.replace("\n", "")
+
+
+def test_a_receipt_shows_all_invoices_what_was_rounded_and_the_change(fhir: Fhir, patient: str) -> None:
+    bills = [issued(fhir, patient, template(amount, "CHF", tax=None)) for amount in ("12.31", "20.02")]
+    given = ask(invoice=[f"Invoice/{each['id']}" for each in bills], method="cash", tendered={"value": Decimal(50), "currency": "CHF"})
+    paid = desk(fhir).post("Invoice/$pay", given, 200)["id"]
+    owner = as_role(fhir, "patient", patient)
+    text = text_of(printed(owner, f"PaymentReconciliation/{paid}/$document"))
+    for expected in ("Erhaltener Betrag", "Bar", "32,35", "12,31", "20,02", "Rundung (Bargeld)", "0,02", "Gegeben", "50,00", "Rückgeld", "17,65"):
+        assert expected in text
+    assert all(number(each) in text.replace("\n", "") for each in bills)
+    desk(fhir, "ann").post(f"Invoice/{bills[0]['id']}/$refund", ask(amount={"value": Decimal(5), "currency": "CHF"}, reason="zu viel"), 202)
+    back = desk(fhir, "bob").post(f"Invoice/{bills[0]['id']}/$approve-refund", None, 200)["id"]
+    text = text_of(printed(owner, f"PaymentReconciliation/{back}/$document"))
+    assert "Zurückgegebener Betrag" in text
+    assert "Dankend erhalten" not in text
 
 
 def scanned(fhir: Fhir, reference: str) -> Any:

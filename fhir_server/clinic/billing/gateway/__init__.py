@@ -1,0 +1,9 @@
+"""Payments by a gateway: begun here, paid there, and booked once, whoever brings the news.
+
+`Online` begins and looks after them; `events` takes what the gateway tells by itself; `Stripe` is the one gateway of now.
+"""
+
+from .gateway import Gateway, gateway_of
+from .online import PATH, Online, Shown
+
+__all__ = ["PATH", "Gateway", "Online", "Shown", "gateway_of"]
