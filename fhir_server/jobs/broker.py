@@ -80,8 +80,10 @@ def _declare(connection: Connection) -> None:
         try:
             connection.default_channel.queue_declare("fhir-server", durable=True, auto_delete=False)  # type: ignore[no-untyped-call]
         except IntegrityError:
-            # Another process that begins at the same moment has made it; the next look finds it.
+            # Another process that begins at the same moment has made it; the next look finds it, once the session is told of the fault.
             if is_last:
                 raise
+            session: Any = getattr(connection.default_channel, "session")  # noqa: B009 - of the transport for SQL alone, which is where the fault is from
+            session.rollback()
         else:
             return

@@ -49,7 +49,7 @@ def test_every_entry_stands_in_order_with_what_is_due_after_it(fhir: Fhir, patie
     lines = [
         f"Invoice {number(first)} 120.00 120.00",
         f"Invoice {number(second)} 60.00 180.00",
-        f"Payment, cash {number(first)} -70.00 110.00",
+        f"Payment, Cash {number(first)} -70.00 110.00",
         f"Credit note, {number(note)} {number(second)} -15.00 95.00",
         f"Written off {number(first)} -0.50 94.50",
         "Balance €94.50",
