@@ -33,7 +33,7 @@ from .relay import Relay
 
 THREADS: Final = 8
 """Tasks at the same time, most of which wait for somebody else's answer."""
-CONSUMERS: Final = 5
+CONSUMERS: Final = 6
 """Those who hear of changes; see `run_worker`."""
 SOON: Final = 10.0
 """Seconds. What is due later is found by the sweep."""

@@ -258,4 +258,8 @@ def test_the_templates_are_all_escaped_and_without_script_and_style() -> None:
     folder = Path(__file__).parents[2] / "fhir_server" / "web" / "templates"
     for path in folder.rglob("*.html"):
         text = path.read_text(encoding="utf-8")
+        if path.name == "pay.html":
+            # The card's fields are the gateway's own; both scripts come by their addresses, which the policy of that page names.
+            text, count = re.subn(r'<script src="[^"]+"></script>', "", text)
+            assert count == 2
         assert not re.search(r"<script|<style|style=|\son[a-z]+=|javascript:|\|\s*safe|https?://", text), path
