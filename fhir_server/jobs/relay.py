@@ -22,8 +22,8 @@ LOOK_SECONDS: Final = 5.0
 _BUSY_SECONDS: Final = 0.2
 _GATHER_SECONDS: Final = 0.1
 _GATHER_BUSY_SECONDS: Final = 0.5
-"""What comes within these seconds goes along. Where changes come all the time they are gathered for longer: each round of all consumers, and the tasks
-that follow it, cost some 30 CPU-ms."""
+"""What comes within these seconds goes along. Where changes come all the time they are gathered for longer: each round of all consumers costs some
+30 CPU-ms, with the tasks that follow it."""
 
 _log = logging.getLogger("fhir_server.jobs")
 
