@@ -62,7 +62,7 @@ def blueprint(engine: Engine, settings: Settings, messenger: Messenger, live: Li
         OwnAccount(kit),
         boards,
         Stopping(kit, store),
-        PaperView(kit, store),
+        PaperView(kit, store, settings),
         paying,
         ReportPages(kit, store),
     )

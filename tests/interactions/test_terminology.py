@@ -201,4 +201,4 @@ def test_operations_are_stated_where_they_work(fhir: Fhir) -> None:
     stated = {each["type"]: {operation["name"] for operation in each["operation"]} for each in fhir.get("metadata")["rest"][0]["resource"]}
     assert stated["ValueSet"] == {"graphql", "validate", "expand", "validate-code"}
     assert stated["CodeSystem"] == {"graphql", "validate", "lookup", "validate-code", "subsumes"}
-    assert stated["Patient"] == {"graphql", "validate", "everything", "access-report"}
+    assert stated["Patient"] == {"graphql", "validate", "everything", "access-report", "balance", "statement"}

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Final
 
 from fhir_server.clinic.acting import content
@@ -36,7 +37,8 @@ _NAMES: Final = {
 class Verified:
     """A paper that was given out: what it is, by whom and when, whose initials, what stands on it, and whether that still counts.
 
-    `due` is what is to be paid of an invoice now, which is not what it was when the paper was printed.
+    `due` is what is to be paid of an invoice now, which is not what it was when the paper was printed; `payable` the id of an Invoice of which
+    something is.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Verified:
     contents: tuple[str, ...]
     is_valid: bool
     due: str | None = None
+    payable: str | None = None
 
 
 def verify(store: Store, code: str) -> Verified | None:
@@ -69,7 +72,17 @@ def verify(store: Store, code: str) -> Verified | None:
     patient = record.patient
     initials = " ".join(f"{word[0]}." for word in name_of(patient).split()) if patient is not None else ""
     clinic = next((name_of(each) for each in record.known.values() if each["resourceType"] == "Organization"), "")
-    return Verified(_NAMES[kind], clinic, made, initials, tuple(_contents(kind, record, document)), is_valid, _due(kind, record))
+    due = _due(kind, record)
+    return Verified(
+        _NAMES[kind],
+        clinic,
+        made,
+        initials,
+        tuple(_contents(kind, record, document)),
+        is_valid,
+        f"{due[0]} {due[1]}" if due is not None else None,
+        record.main["id"] if due is not None and due[0] > 0 else None,
+    )
 
 
 def _record(db: Snapshot, document: Resource) -> Record:
@@ -84,11 +97,11 @@ def _items(record: Record) -> list[Resource]:
     return [dict(each) for each in record.known.values() if each["resourceType"] == "MedicationRequest"]
 
 
-def _due(kind: str, record: Record) -> str | None:
+def _due(kind: str, record: Record) -> tuple[Decimal, str] | None:
     if kind != "invoice" or record.main.get("status") not in {"issued", "balanced"}:
         return None
     found = due_of(record.main)
-    return f"{found[0]} {found[1]}" if found is not None and found[0] >= 0 else None
+    return found if found is not None and found[0] >= 0 else None
 
 
 def _contents(kind: str, record: Record, document: Resource) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from fhir_server.web.forms import TOKEN
 from tests.clinic.billing.gateway.stand_in import Clinic, clinic, succeeded
 from tests.clinic.billing.world import ask, desk, drafted, issued, number, person, template
 from tests.interactions.conftest import issues
@@ -198,3 +200,26 @@ def test_the_page_says_what_is_to_be_paid_and_when_it_is_paid(here: Clinic) -> N
     paid = here.page(begun["url"])
     assert ("It is paid" in paid.text, "<script" in paid.text, here.ledger(invoice)) == (True, False, [("payment", "-120.00")])
     assert here.page("/pay/nobody").status_code == 404
+
+
+def test_whoever_has_an_invoice_on_paper_may_pay_it_by_its_code(here: Clinic) -> None:
+    invoice = issued(here.fhir)
+    assert here.fhir("GET", f"Invoice/{invoice['id']}/$document").status_code == 200
+    (paper,) = (each["resource"] for each in here.fhir.get(f"DocumentReference?related=Invoice/{invoice['id']}")["entry"])
+    path = f"/paper/{paper['identifier'][0]['value']}"
+    browser = here.fhir.app.test_client()
+    page = browser.get(path)
+    (token,) = re.findall(f'name="{TOKEN}" value="([^"]+)"', page.text)
+    assert here.fhir.app.test_client().post(path, data={TOKEN: token}).status_code == 403
+    first, again = (browser.post(path, data={TOKEN: token}) for _ in range(2))
+    assert first.status_code == 303
+    assert first.headers["Location"] == again.headers["Location"]
+    assert "120.00" in browser.get(first.headers["Location"]).text
+    with here.store.database.connection() as connection:
+        ((begun,),) = connection.execute("SELECT reference FROM payment_intent WHERE invoice = %s", (invoice["id"],)).fetchall()
+    here.stripe.pay(begun)
+    assert "It is paid" in browser.get(first.headers["Location"]).text
+    assert here.ledger(invoice) == [("payment", "-120.00")]
+    page = browser.get(path)
+    assert TOKEN not in page.text
+    assert browser.post(path, data={TOKEN: token}).status_code == 422
