@@ -91,21 +91,25 @@ class Messages:
             return rows.sending(connection)
 
 
-def nearly(connection: Connection, encounter: str, patient: str, occurrence: str, at: datetime, *, token: str = "") -> None:
-    """Has a patient told that only a few wait before them, in the caller's transaction; of one `occurrence` of an Encounter, by its id, once.
+def announce(connection: Connection, those: Sequence[New], at: datetime) -> None:
+    """Plans what `nearly` and `called` have made, in the caller's transaction. A worker sends it within seconds of the commit. One statement."""
+    rows.plan(connection, those, at)
 
-    What is about people in the clinic is of use for ten minutes, and knows no quiet hours. A worker sends it within seconds of the commit.
+
+def nearly(encounter: str, patient: str, occurrence: str, at: datetime, *, token: str = "") -> New:
+    """That only a few wait before a patient; of one `occurrence` of an Encounter, by its id, they are told once.
+
+    What is about people in the clinic is of use for ten minutes, and knows no quiet hours.
     """
-    _announce(connection, "nearly-your-turn", encounter, patient, occurrence, at, {"token": token})
+    return _soon("nearly-your-turn", encounter, patient, occurrence, at, {"token": token})
 
 
-def called(connection: Connection, encounter: str, patient: str, occurrence: str, at: datetime, *, token: str = "", room: str = "") -> None:
-    """Has a patient told that they are called, to a `room`; see `nearly`. Each call is an occurrence of its own."""
-    _announce(connection, "called", encounter, patient, occurrence, at, {"token": token, "room": room})
+def called(encounter: str, patient: str, occurrence: str, at: datetime, *, token: str = "", room: str = "") -> New:
+    """That a patient is called, to a `room`; see `nearly`. Each call is an occurrence of its own."""
+    return _soon("called", encounter, patient, occurrence, at, {"token": token, "room": room})
 
 
-def _announce(connection: Connection, event: str, encounter: str, patient: str, occurrence: str, at: datetime, details: dict[str, str]) -> None:
+def _soon(event: str, encounter: str, patient: str, occurrence: str, at: datetime, details: dict[str, str]) -> New:
     # SMS where it is welcome; the sender falls back to mail where it is not.
     focus = f"Encounter/{encounter}"
-    new = New(event, focus, focus, occurrence, "sms", patient, at, at + _SOON, None, {name: value for name, value in details.items() if value})
-    rows.plan(connection, [new], at)
+    return New(event, focus, focus, occurrence, "sms", patient, at, at + _SOON, None, {name: value for name, value in details.items() if value})

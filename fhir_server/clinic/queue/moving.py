@@ -20,7 +20,7 @@ from fhir_server.store.queue_follow import priority, with_priority
 from . import visits
 from .order import EMERGENCY, SKIPPED_FOR, Limits, in_order, rank
 from .places import limits_at, open_place, roles
-from .telling import tell_called, tell_next
+from .telling import tell
 
 Json = dict[str, Any]
 
@@ -103,8 +103,7 @@ def call_next(store: Store, act: Act, location: str, practitioner: str | None = 
         resource, who = content(version), practitioner or (own if act.is_clinical else None)
         after = replace(queue.moved(entry, "called", now), called=entry.called or now, room=room, practitioner=who, skipped=None)
         queue.save(connection, after, Happened("call", now, act.grant.actor, before=_before(entry, resource)))
-        tell_called(connection, after, now)
-        tell_next(connection, others, now)
+        tell(connection, after, now, others)
         return [Put(visits.with_member(resource, who, now), entry.encounter)]
 
     return carry_out(store, act, prepare)
@@ -137,7 +136,7 @@ def happen(store: Store, act: Act, encounter: str, event: str, location: str | N
             changed = visits.with_member(changed, after.practitioner, now)
         queue.save(connection, after, Happened(event, now, act.grant.actor, reason, before), entry.location)
         if event == "recall":
-            tell_called(connection, after, now)
+            tell(connection, after, now)
         return [Put(changed, encounter)]
 
     return carry_out(store, act, prepare)

@@ -15,14 +15,13 @@ NEARLY: Final = 2
 _WHO: Final = "SELECT encounter, patient, token FROM queue_entry WHERE encounter = ANY(%s) AND patient IS NOT NULL"
 
 
-def tell_called(connection: Connection, entry: Entry, now: datetime) -> None:
-    """Has somebody told that they are called, once for each call."""
+def tell(connection: Connection, entry: Entry, now: datetime, waiting: Sequence[Standing] = ()) -> None:
+    """Has somebody told that they are called, once for each call, and the first of those who wait, in their order, that it is nearly their turn."""
+    those = []
     if entry.patient is not None:
-        messages.called(connection, entry.encounter, entry.patient, f"call {now.isoformat()}", now, token=str(entry.token), room=entry.room or "")
-
-
-def tell_next(connection: Connection, waiting: Sequence[Standing], now: datetime) -> None:
-    """Has the first of those who wait, in their order, told that it is nearly their turn, each once."""
+        call = f"call {now.isoformat()}"
+        those.append(messages.called(entry.encounter, entry.patient, call, now, token=str(entry.token), room=entry.room or ""))
     first = [each.encounter for each in waiting[:NEARLY]]
     for encounter, patient, token in connection.execute(_WHO, (first,)).fetchall() if first else ():
-        messages.nearly(connection, encounter, patient, "turn", now, token=str(token))
+        those.append(messages.nearly(encounter, patient, "turn", now, token=str(token)))
+    messages.announce(connection, those, now)

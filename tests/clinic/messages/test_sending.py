@@ -125,7 +125,7 @@ def test_what_a_gateway_refuses_goes_by_the_other_way(house: House, other: Calla
 
 
 def test_who_is_called_and_cannot_be_reached_by_sms_gets_a_mail(house: House, other: Callable[..., House], gateway: Gateway) -> None:
-    from fhir_server.clinic.messages import called
+    from fhir_server.clinic.messages import announce, called
 
     gateway.status = 400
     strict = other(sms_url=gateway.url)
@@ -134,7 +134,7 @@ def test_who_is_called_and_cannot_be_reached_by_sms_gets_a_mail(house: House, ot
     encounter = {"resourceType": "Encounter", "id": f"e-{patient}", "status": "arrived", "class": {"code": "AMB"}}
     strict.put({**encounter, "subject": {"reference": f"Patient/{patient}"}})
     with strict.store.database.connection() as connection, connection.transaction():
-        called(connection, f"e-{patient}", patient, "1", strict.clock(), room="Room 4")
+        announce(connection, [called(f"e-{patient}", patient, "1", strict.clock(), room="Room 4")], strict.clock())
     strict.messages.send()
     assert [row[1:3] for row in strict.rows(patient)] == [("sms", "dead"), ("email", "sent")]
     assert len(strict.mails(login)) == 1

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from icalendar import Calendar
 
-from fhir_server.clinic.messages import called, nearly
+from fhir_server.clinic.messages import announce, called, nearly
 from fhir_server.search import SYSTEM
 from fhir_server.spec import r4
 from fhir_server.validation import Validator
@@ -371,9 +371,9 @@ def test_who_is_called_is_told_by_sms_where_that_is_wanted_and_else_by_mail_once
     for each in (by_sms, by_mail):
         house.put(encounter(each))
         with house.store.database.connection() as connection, connection.transaction():
-            nearly(connection, f"e-{each}", each, "1", house.clock(), token="F-012")
+            announce(connection, [nearly(f"e-{each}", each, "1", house.clock(), token="F-012")], house.clock())
             for occurrence in ("1", "1", "2"):
-                called(connection, f"e-{each}", each, occurrence, house.clock(), token="F-012", room="Room 4")
+                announce(connection, [called(f"e-{each}", each, occurrence, house.clock(), token="F-012", room="Room 4")], house.clock())
     house.messages.send()
     texts = house.texts("+491704445566")
     assert [text.partition("\n")[0] for text in texts] == [
@@ -387,7 +387,7 @@ def test_a_call_that_is_minutes_old_is_of_no_use(house: House) -> None:
     patient = house.patient()
     house.put(encounter(patient))
     with house.store.database.connection() as connection, connection.transaction():
-        called(connection, f"e-{patient}", patient, "1", house.clock())
+        announce(connection, [called(f"e-{patient}", patient, "1", house.clock())], house.clock())
     house.clock.go(minutes=11)
     house.messages.send()
     assert house.subjects(patient) == []
