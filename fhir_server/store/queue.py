@@ -57,6 +57,7 @@ class Standing(NamedTuple):
 
     encounter: str
     location: str
+    patient: str | None
     token: int
     zone: str
     state: State
@@ -91,12 +92,12 @@ h AS (
 SELECT pg_notify('{CHANNEL}', x.location) FROM unnest(%s::text[]) AS x(location)
 """
 _STANDING: Final = f"SELECT {', '.join(Standing._fields)} FROM queue_entry WHERE location = %s AND state <> 'ended'"
+_THERE: Final = f"SELECT {', '.join(Standing._fields)} FROM queue_entry WHERE location = %(location)s AND state = 'waiting'"
 _FIRST: Final = f"""
-SELECT {", ".join(Standing._fields)} FROM (
-    SELECT *, row_number() OVER (PARTITION BY zone, coalesce(skipped > %s, false)
-        ORDER BY CASE WHEN zone = 'emergency' THEN assigned END, credit, token) AS place
-    FROM queue_entry WHERE location = %s AND state <> 'ended' AND state = 'waiting') AS w
-WHERE place <= %s
+({_THERE} AND zone = 'emergency' ORDER BY assigned, credit, token)
+UNION ALL ({_THERE} AND zone = 'follow-up' AND NOT coalesce(skipped > %(since)s, false) ORDER BY credit, token LIMIT %(count)s)
+UNION ALL ({_THERE} AND zone = 'regular' AND NOT coalesce(skipped > %(since)s, false) ORDER BY credit, token LIMIT %(count)s)
+UNION ALL ({_THERE} AND zone <> 'emergency' AND skipped > %(since)s)
 """
 _ENTRIES: Final = f"""
 SELECT {_COLUMNS}, xmin = pg_current_xact_id()::xid FROM queue_entry WHERE encounter = ANY(%s) ORDER BY encounter FOR UPDATE
@@ -136,11 +137,12 @@ def standing(connection: Connection, location: str) -> list[Standing]:
 
 
 def first(connection: Connection, location: str, absent_since: datetime, count: int) -> list[Standing]:
-    """Those who wait among whom the next so many are, in no order: the first of each zone, of those who are there and of those skipped since.
+    """Those who wait among whom the next so many are, in no order: emergencies, who was skipped since, and of others the first of each zone.
 
     Within a zone the order is that of the times from which waiting counts, so that of a full room few have to be compared.
     """
-    return list(map(Standing._make, connection.execute(_FIRST, (absent_since, location, count)).fetchall()))
+    values = {"location": location, "since": absent_since, "count": count}
+    return list(map(Standing._make, connection.execute(_FIRST, values).fetchall()))
 
 
 def of_patient(connection: Connection, patient: str, location: str) -> Entry | None:

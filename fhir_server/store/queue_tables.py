@@ -45,6 +45,7 @@ queue_entry: Final = Table(
     _moment("alerted", nullable=True),
     CheckConstraint("state IN ('waiting', 'called', 'in-service', 'paused', 'ended')", name="queue_entry_state"),
     Index("queue_entry_open", "location", postgresql_where=text("state <> 'ended'")),
+    Index("queue_entry_waiting", "location", "zone", "credit", "token", postgresql_where=text("state = 'waiting'")),
     Index("queue_entry_patient", "patient", postgresql_where=text("state <> 'ended'")),
     Index("queue_entry_arrived", "location", "arrived"),
 )

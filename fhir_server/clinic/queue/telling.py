@@ -12,7 +12,6 @@ from fhir_server.store.queue import Entry, Standing
 
 NEARLY: Final = 2
 """So many who are next are told that they are."""
-_WHO: Final = "SELECT encounter, patient, token FROM queue_entry WHERE encounter = ANY(%s) AND patient IS NOT NULL"
 
 
 def tell(connection: Connection, entry: Entry, now: datetime, waiting: Sequence[Standing] = ()) -> None:
@@ -21,7 +20,7 @@ def tell(connection: Connection, entry: Entry, now: datetime, waiting: Sequence[
     if entry.patient is not None:
         call = f"call {now.isoformat()}"
         those.append(messages.called(entry.encounter, entry.patient, call, now, token=str(entry.token), room=entry.room or ""))
-    first = [each.encounter for each in waiting[:NEARLY]]
-    for encounter, patient, token in connection.execute(_WHO, (first,)).fetchall() if first else ():
-        those.append(messages.nearly(encounter, patient, "turn", now, token=str(token)))
+    those += [
+        messages.nearly(each.encounter, each.patient, "turn", now, token=str(each.token)) for each in waiting[:NEARLY] if each.patient is not None
+    ]
     messages.announce(connection, those, now)
