@@ -1,7 +1,7 @@
 """Messages of several connections that wait at the same moment, processed together by one thread, or by more where it is held up.
 
-Nobody waits for company: a message that comes while the thread is free begins at once, and those that come meanwhile go along with the next. The busier
-it is, the more messages share the cost of a commit. Figures: docs/decisions/0023-one-transaction-per-message.md
+Nobody waits for company: a message that comes while the thread is free begins at once, and those that come meanwhile go along with the next. The
+busier it is, the more messages share the cost of a commit. Figures: docs/decisions/0023-one-transaction-per-message.md
 """
 
 from __future__ import annotations
