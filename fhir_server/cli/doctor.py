@@ -289,8 +289,8 @@ def _payment(settings: Settings) -> str:
         raise SetupError(
             f"{where} does not accept PAYMENT_API_KEY; take the secret key of the account, or one that may read and write payments"
         ) from None
-    webhook = f"{settings.public_url or 'this server'}/payments/webhook/stripe"
-    return f"{where} accepts the key; the secret of the webhook is set, and is that of {webhook} if an event arrives"
+    webhook = f"{settings.public_url or 'http://…'}/payments/webhook/stripe"
+    return f"{where} accepts the key; the webhook's secret is set (only an event that arrives at {webhook} shows that it is the right one)"
 
 
 def _reach(url: str, name: str) -> str:
