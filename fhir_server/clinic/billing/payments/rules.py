@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from fhir_server.access.policy import Policy
+from fhir_server.clinic import ruling
 from fhir_server.clinic.billing.money import ZERO, digits, rounded
 from fhir_server.outcome import Outcome
 from fhir_server.store import Store
@@ -57,15 +58,11 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def rules_of(store: Store, connection: Connection) -> Rules:
     """The rules that count now."""
-    text = Policy(store).payments(connection)
-    return msgspec.json.decode(text, type=Rules) if text is not None else Rules()
+    return ruling.read(Rules, Policy(store).payments(connection))
 
 
 def set_rules(store: Store, connection: Connection, changes: dict[str, Any], by: str) -> Rules:
     """The rules with some of them changed, within the caller's transaction. Raises Outcome `invalid`."""
-    try:
-        found = msgspec.convert(msgspec.to_builtins(rules_of(store, connection)) | changes, Rules).checked()
-    except msgspec.ValidationError as error:
-        raise Outcome("invalid", str(error)[:200]) from None
-    Policy(store).set_payments(msgspec.json.encode(found).decode(), by, connection)
+    found = ruling.changed(rules_of(store, connection), changes)
+    Policy(store).set_payments(ruling.kept(found), by, connection)
     return found
