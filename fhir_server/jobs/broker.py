@@ -38,8 +38,8 @@ _PUT: Final = text(
 class Channel(sqlalchemy.Channel):
     """Takes messages for good."""
 
-    def _put(self, queue: str, message: Any, **_: Any) -> None:
-        named = {"queue": queue, "payload": dumps(message)}  # type: ignore[no-untyped-call]  # kombu is not typed
+    def _put(self, queue: str, payload: Any, **_: Any) -> None:  # type: ignore[override]  # It has two names for what is put.
+        named = {"queue": queue, "payload": dumps(payload)}  # type: ignore[no-untyped-call]  # kombu is not typed
         try:
             if self.session.execute(_PUT, named).first() is None:
                 self._new_queue(queue)  # type: ignore[no-untyped-call]  # as above
