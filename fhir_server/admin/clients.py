@@ -17,6 +17,7 @@ from fhir_server.outcome import Outcome
 from fhir_server.store.database import Connection
 
 from . import client_schemas as schemas
+from . import decisions
 from .exchange import Answer, act, address_of, answered, check_match, etag, paged, position
 from .office import caller, instant, office
 from .routes import PREFIX, Routes
@@ -157,9 +158,7 @@ class Policy(MethodView):
     @routes.tagged(schemas.Policy)
     def get(self) -> Response:
         """Show the policy"""
-        with office().store.database.connection() as connection:
-            body = _policy(connection)
-        return answered(body, headers={"ETag": etag(body)})
+        return decisions.show(_policy)
 
     @routes.arguments(schemas.PolicyChanges)
     @routes.tagged(schemas.Policy)
@@ -169,22 +168,17 @@ class Policy(MethodView):
 
         Every process goes by it from the next request on. What is not named stays.
         """
+        policy, by = office().policy, caller().actor
 
-        def work(connection: Connection) -> Answer:
-            # Decided by one after the other; a row to lock may not be there yet.
-            connection.execute("LOCK TABLE policy IN SHARE ROW EXCLUSIVE MODE")
-            policy, by = office().policy, caller().actor
-            check_match(_policy(connection))
+        def decide(connection: Connection) -> None:
             if "registration" in given:
                 policy.set_registration(given["registration"], by, connection=connection)
             if "subscriptions" in given:
                 policy.set_subscriptions(given["subscriptions"], by, connection=connection)
             if "consent" in given:
                 policy.set_consent(given["consent"], by, connection)
-            body = _policy(connection)
-            return Answer(body, headers={"ETag": etag(body)})
 
-        return act(work)
+        return decisions.change("policy", _policy, decide)
 
 
 def _policy(connection: Connection) -> dict[str, Any]:

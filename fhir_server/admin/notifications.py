@@ -19,6 +19,7 @@ from fhir_server.clinic.messages.templates import EXAMPLE, Template
 from fhir_server.outcome import Outcome
 from fhir_server.store.database import Connection
 
+from . import decisions
 from . import notification_schemas as schemas
 from .exchange import Answer, act, act_apart, address_of, answered, check_match, etag, paged, position
 from .office import caller, instant, office
@@ -90,9 +91,7 @@ class Settings(MethodView):
     @routes.tagged(schemas.Rules)
     def get(self) -> Response:
         """Show how people are told"""
-        with office().store.database.connection() as connection:
-            body = _rules(connection)
-        return answered(body, headers={"ETag": etag(body)})
+        return decisions.show(_rules)
 
     @routes.arguments(schemas.RuleChanges)
     @routes.tagged(schemas.Rules)
@@ -102,15 +101,8 @@ class Settings(MethodView):
 
         Counts for what is planned from now on; quiet hours for all that has not left. What is not named stays.
         """
-
-        def work(connection: Connection) -> Answer:
-            connection.execute("LOCK TABLE policy IN SHARE ROW EXCLUSIVE MODE")
-            check_match(_rules(connection))
-            rules.set_rules(office().store, connection, given, caller().actor)
-            body = _rules(connection)
-            return Answer(body, headers={"ETag": etag(body)})
-
-        return act(work)
+        here, by = office(), caller().actor
+        return decisions.change("policy", _rules, lambda connection: rules.set_rules(here.store, connection, given, by))
 
 
 @routes.route("/notifications/texts")

@@ -16,8 +16,9 @@ from flask.views import MethodView
 from fhir_server.clinic.billing.payments import rules, shifts
 from fhir_server.store.database import Connection
 
+from . import decisions
 from . import shift_schemas as schemas
-from .exchange import Answer, act, answered, check_match, etag, paged, position
+from .exchange import answered, paged, position
 from .office import caller, instant, office
 from .routes import Routes
 
@@ -72,9 +73,7 @@ class PaymentSettings(MethodView):
     @routes.tagged(schemas.PaymentRules)
     def get(self) -> Response:
         """Show the rules of payments"""
-        with office().store.database.connection() as connection:
-            body = _rules(connection)
-        return answered(body, headers={"ETag": etag(body)})
+        return decisions.show(_rules)
 
     @routes.arguments(schemas.PaymentRuleChanges)
     @routes.tagged(schemas.PaymentRules)
@@ -84,15 +83,8 @@ class PaymentSettings(MethodView):
 
         They count from the next payment on. What is not named stays.
         """
-
-        def work(connection: Connection) -> Answer:
-            connection.execute("LOCK TABLE policy IN SHARE ROW EXCLUSIVE MODE")
-            check_match(_rules(connection))
-            rules.set_rules(office().store, connection, given, caller().actor)
-            body = _rules(connection)
-            return Answer(body, headers={"ETag": etag(body)})
-
-        return act(work)
+        here, by = office(), caller().actor
+        return decisions.change("policy", _rules, lambda connection: rules.set_rules(here.store, connection, given, by))
 
 
 def _rules(connection: Connection) -> dict[str, Any]:
