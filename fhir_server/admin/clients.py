@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import fields as fields_of
 from dataclasses import replace
-from datetime import datetime
 from typing import Any, Final
 
 from flask import Response
@@ -18,8 +17,9 @@ from fhir_server.store.database import Connection
 
 from . import client_schemas as schemas
 from . import decisions
-from .exchange import Answer, act, address_of, answered, check_match, etag, paged, position
+from .exchange import Answer, act, answered, check_match, etag, tagged
 from .office import caller, instant, office
+from .pages import moment_before, paged
 from .routes import PREFIX, Routes
 from .server_schemas import Listing
 
@@ -39,10 +39,9 @@ class Clients(MethodView):
 
         The newest first.
         """
-        after = position(asked)
-        place = (datetime.fromisoformat(str(after[0])), str(after[1])) if after else None
+        after = moment_before(asked)
         with office().store.database.connection() as connection:
-            rows = office().clients.page(connection, place, asked["limit"] + 1)
+            rows = office().clients.page(connection, after, asked["limit"] + 1)
         return paged(asked, rows, lambda row: (row.created.isoformat(), row.id), _shown)
 
     @routes.arguments(schemas.NewClient)
@@ -59,8 +58,8 @@ class Clients(MethodView):
 
         def work(connection: Connection) -> Answer:
             client, secret = office().clients.add(new, caller().actor, office().now(), connection)
-            headers = {"ETag": etag(_shown(client)), "Location": address_of(f"{PREFIX}/clients/{client.id}")}
-            return Answer(_shown(client) | {"secret": secret}, 201, headers)
+            shown = tagged(_shown(client), made=f"{PREFIX}/clients/{client.id}")
+            return replace(shown, body=shown.body | {"secret": secret})
 
         return act(work)
 
@@ -97,7 +96,7 @@ class OneClient(MethodView):
             elif disabled is False:
                 clients.enable(identity, caller().actor, connection)
             body = _shown(_locked(connection, identity, check=False))
-            return Answer(body, headers={"ETag": etag(body)})
+            return tagged(body)
 
         return act(work)
 

@@ -10,7 +10,7 @@ from flask import Response
 from fhir_server.access.audit import Event
 from fhir_server.store.database import Connection
 
-from .exchange import Answer, act, answered, check_match, etag
+from .exchange import Answer, act, answered, check_match, etag, tagged
 from .office import office
 
 Read = Callable[[Connection], dict[str, Any]]
@@ -37,7 +37,6 @@ def change(
         connection.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
         check_match(read(connection))
         decide(connection)
-        body = read(connection)
-        return Answer(body, headers={"ETag": etag(body)}, event=event)
+        return tagged(read(connection), event=event)
 
     return act(work)

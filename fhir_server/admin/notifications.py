@@ -21,8 +21,9 @@ from fhir_server.store.database import Connection
 
 from . import decisions
 from . import notification_schemas as schemas
-from .exchange import Answer, act, act_apart, address_of, answered, check_match, etag, paged, position
+from .exchange import Answer, act, act_apart, answered, check_match, etag, tagged
 from .office import caller, instant, office
+from .pages import conditions, number_before, paged
 from .routes import PREFIX, Routes
 
 routes: Final = Routes("notifications", "Messages to people: planned, sent or not and why; their texts; the rules by which they leave.")
@@ -30,7 +31,6 @@ routes: Final = Routes("notifications", "Messages to people: planned, sent or no
 _NUMBER: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 _SHOWN: Final = ("id", "event", "focus", "channel", "patient", "state", "reason", "attempts", "fault", "told", "request", "communication")
 _MOMENTS: Final = ("due", "expires", "start", "created", "ended")
-_ASKED: Final = frozenset({"limit", "cursor"})
 
 
 @routes.route("/notifications")
@@ -41,10 +41,10 @@ def notifications(asked: dict[str, Any]) -> Response:
 
     The newest first; `state=dead` for those that could not be sent.
     """
-    after = position(asked)
-    wanted = {name: value for name, value in asked.items() if name not in _ASKED}
+    after = number_before(asked)
+    wanted = conditions(asked)
     with office().store.database.connection() as connection:
-        found = rows.page(connection, wanted, int(str(after[0])) if after else None, asked["limit"] + 1)
+        found = rows.page(connection, wanted, after, asked["limit"] + 1)
     return paged(asked, found, lambda row: (str(row.id),), _shown)
 
 
@@ -129,10 +129,10 @@ class Templates(MethodView):
 
         The newest first.
         """
-        after = position(asked)
-        wanted = {name: value for name, value in asked.items() if name not in _ASKED}
+        after = number_before(asked)
+        wanted = conditions(asked)
         with office().store.database.connection() as connection:
-            found = templates.page(connection, wanted, int(str(after[0])) if after else None, asked["limit"] + 1)
+            found = templates.page(connection, wanted, after, asked["limit"] + 1)
         return paged(asked, found, lambda row: (str(row.id),), _text)
 
     @routes.arguments(schemas.NewTemplate)
@@ -146,7 +146,7 @@ class Templates(MethodView):
 
         def work(connection: Connection) -> Answer:
             body = _text(templates.add(connection, new, caller().actor, office().now()))
-            return Answer(body, 201, {"ETag": etag(body), "Location": address_of(f"{PREFIX}/notifications/templates/{body['id']}")})
+            return tagged(body, made=f"{PREFIX}/notifications/templates/{body['id']}")
 
         return act(work)
 
@@ -194,7 +194,7 @@ def activate(identity: str) -> Response:
         found = _found(connection, identity, lock=True)
         check_match(_text(found))
         body = _text(templates.activate(connection, found, caller().actor, office().now()))
-        return Answer(body, headers={"ETag": etag(body)})
+        return tagged(body)
 
     return act(work)
 
@@ -213,7 +213,7 @@ def retire(identity: str) -> Response:
         found = _found(connection, identity, lock=True)
         check_match(_text(found))
         body = _text(templates.retire(connection, found, caller().actor, office().now()))
-        return Answer(body, headers={"ETag": etag(body)})
+        return tagged(body)
 
     return act(work)
 

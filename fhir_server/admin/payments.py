@@ -14,8 +14,9 @@ from fhir_server.clinic.billing.gateway import Gateway, comparing, events, rows
 from fhir_server.outcome import Outcome
 
 from . import payment_schemas as schemas
-from .exchange import Answer, act_apart, answered, done_by_caller, paged, position
+from .exchange import Answer, act_apart, answered, done_by_caller
 from .office import caller, identity_of, instant, office
+from .pages import moment_before, number_before, paged, position
 from .routes import Routes
 from .schemas import Paging
 
@@ -34,9 +35,9 @@ def intents(asked: dict[str, Any]) -> Response:
 
     The newest first. All conditions have to hold.
     """
-    after = position(asked)
+    after = moment_before(asked)
     with office().store.database.connection() as connection:
-        found = rows.page(connection, asked, (str(after[0]), str(after[1])) if after else None, asked["limit"] + 1)
+        found = rows.page(connection, asked, after, asked["limit"] + 1)
     return paged(asked, found, lambda row: (row["asked"].isoformat(), row["id"]), _payment)
 
 
@@ -48,9 +49,9 @@ def told(asked: dict[str, Any]) -> Response:
 
     The newest first; `state=parked` for what fits nothing that is known here, or has another amount.
     """
-    after = position(asked)
+    after = number_before(asked)
     with office().store.database.connection() as connection:
-        found = events.page(connection, asked.get("state"), int(str(after[0])) if after else None, asked["limit"] + 1)
+        found = events.page(connection, asked.get("state"), after, asked["limit"] + 1)
     return paged(asked, found, lambda row: (str(row.number),), _event)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
-from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
@@ -18,8 +17,9 @@ from fhir_server.store.database import Connection
 
 from . import decisions
 from . import shift_schemas as schemas
-from .exchange import answered, paged, position
+from .exchange import answered
 from .office import caller, instant, office
+from .pages import moment_before, paged
 from .routes import Routes
 
 routes: Final = Routes("shifts", "Payments at the desk: shifts at drawers, and which rules hold.")
@@ -36,10 +36,9 @@ def listed(asked: dict[str, Any]) -> Response:
 
     Those opened last first, with what should be in their drawers and what was counted.
     """
-    after = position(asked)
-    place = (datetime.fromisoformat(str(after[0])), str(after[1])) if after else None
+    after = moment_before(asked)
     with office().store.database.connection() as connection:
-        rows = shifts.page(connection, asked.get("location"), place, asked["limit"] + 1)
+        rows = shifts.page(connection, asked.get("location"), after, asked["limit"] + 1)
     return paged(asked, rows, lambda row: (row.opened.isoformat(), row.id), _shown)
 
 

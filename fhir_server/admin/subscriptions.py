@@ -15,8 +15,9 @@ from fhir_server.store.database import Connection
 from fhir_server.store.subscribers import holder_of
 
 from . import subscription_schemas as schemas
-from .exchange import Answer, act, paged, position
+from .exchange import Answer, act
 from .office import instant, office
+from .pages import conditions, number_before, paged, position
 from .routes import Routes
 from .server_schemas import Listing
 
@@ -65,10 +66,10 @@ def deliveries(asked: dict[str, Any]) -> Response:
 
     The newest first; `state=dead` for those that were not taken.
     """
-    after = position(asked)
-    wanted = {name: value for name, value in asked.items() if name not in ("limit", "cursor")}
+    after = number_before(asked)
+    wanted = conditions(asked)
     with office().store.database.connection() as connection:
-        found = rows.deliveries(connection, wanted, int(str(after[0])) if after else None, asked["limit"] + 1)
+        found = rows.deliveries(connection, wanted, after, asked["limit"] + 1)
     return paged(asked, found, lambda row: (str(row.id),), _told)
 
 

@@ -158,7 +158,7 @@ def of_invoice(connection: Connection, invoice: str, states: tuple[str, ...]) ->
     return [Intent(*row) for row in connection.execute(_OF_INVOICE, (invoice, list(states))).fetchall()]
 
 
-def page(connection: Connection, wanted: Mapping[str, Any], after: tuple[str, str] | None, limit: int) -> list[dict[str, Any]]:
+def page(connection: Connection, wanted: Mapping[str, Any], after: tuple[datetime, str] | None, limit: int) -> list[dict[str, Any]]:
     """Payments as they are listed, the newest first: those in a `state`, of an `invoice`, those that are `disputed` or not; those behind one."""
     named = {name: wanted.get(name) for name in ("state", "invoice", "disputed")}
     found = connection.cursor().execute(_PAGE, named | {"asked": after[0] if after else None, "id": after[1] if after else None, "limit": limit})
