@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 import time
-import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -200,7 +199,8 @@ class Online:
         if rows.asked_since(connection, identity, now - timedelta(hours=1)) >= MOST:
             raise Outcome("throttled", "Too many payments of this invoice were begun; try again in an hour", headers={"Retry-After": "3600"})
         token = secrets.token_urlsafe(24)
-        made = _new(identity, self.gateway.name, price, token, f"{root}{PATH}{token}", f"Invoice {_number(invoice)}".strip(), now)
+        title = f"Invoice {_number(invoice)}".strip()
+        made = rows.new(identity, self.gateway.name, price, now, token=token, back=f"{root}{PATH}{token}", title=title)
         rows.add(connection, made, act.grant.actor)
         return made, True, []
 
@@ -319,28 +319,6 @@ def _amount(found: ledger.Balance, amount: Decimal | None, currency: str | None)
 
 def _number(invoice: Resource) -> str:
     return next((str(each["value"]) for each in invoice.get("identifier", ()) if each.get("system") == NUMBER), "")
-
-
-def _new(invoice: str, gateway: str, price: tuple[Decimal, str], token: str, back: str, title: str, now: Any) -> Intent:
-    identity = uuid.uuid4().hex
-    numbers: dict[str, Any] = dict.fromkeys(("reference", "session", "url", "payment", "received", "dispute", "fault"))
-    return Intent(
-        id=identity,
-        invoice=invoice,
-        gateway=gateway,
-        amount=price[0],
-        currency=price[1],
-        state="created",
-        key=f"pay-{identity}",
-        token=token,
-        back=back,
-        title=title,
-        refunded=ZERO,
-        returned=ZERO,
-        asked=now,
-        checked=now,
-        **numbers,
-    )
 
 
 def _order(known: Intent) -> Order:

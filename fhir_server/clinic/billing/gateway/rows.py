@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
+from fhir_server.clinic.billing.money import ZERO
 from fhir_server.store.database import Connection, scalar
 
 from .gateway import Payment, RefundState, State
@@ -126,6 +128,36 @@ class Ordered:
     key: str
     reference: str | None
     asked: datetime
+
+
+def new(
+    invoice: str, gateway: str, price: tuple[Decimal, str], asked: datetime, *, token: str | None = None, back: str = "", title: str = ""
+) -> Intent:
+    """A payment that the gateway has told nothing of yet. Without a `token` there is no page of ours for it: nobody has begun it here."""
+    identity = uuid.uuid4().hex
+    return Intent(
+        id=identity,
+        invoice=invoice,
+        gateway=gateway,
+        amount=price[0],
+        currency=price[1],
+        state="created",
+        key=f"pay-{identity}" if token is not None else f"assigned-{identity}",
+        token=token if token is not None else f"assigned-{identity}",
+        back=back,
+        title=title,
+        reference=None,
+        session=None,
+        url=None,
+        payment=None,
+        received=None,
+        refunded=ZERO,
+        returned=ZERO,
+        dispute=None,
+        fault=None,
+        asked=asked,
+        checked=asked,
+    )
 
 
 def add(connection: Connection, new: Intent, by: str) -> None:
