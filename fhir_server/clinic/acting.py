@@ -115,6 +115,11 @@ def content(version: Version) -> Resource:
     return resource
 
 
+def resource_of(version: Version | None) -> Resource | None:
+    """The resource of a version; None where there is none, or where it was deleted."""
+    return content(version) if version is not None and version.body is not None else None
+
+
 def _provenance(store: Store, act: Act) -> Resource:
     who: dict[str, Any] = {"identifier": {"system": f"{CANON}/sid/login", "value": act.grant.actor}, "display": act.grant.actor}
     if act.grant.user is not None:

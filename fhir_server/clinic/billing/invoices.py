@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from fhir_server import fhirjson
-from fhir_server.clinic.acting import Act, carry_out, content, visible
+from fhir_server.clinic.acting import Act, carry_out, content, resource_of, visible
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM, compile_search
 from fhir_server.settings import CANON
@@ -224,12 +224,11 @@ def _issuer(store: Store, db: Snapshot, charge: Resource) -> str | None:
     for name, code, kind in (("context", "service-provider", "Encounter"), ("subject", "organization", "Patient")):
         text = str(charge.get(name, {}).get("reference", ""))
         if found is None and text.startswith(f"{kind}/"):
-            version = db.read(kind, text.partition("/")[2])
-            if version is not None and version.body is not None:
-                found = _organization(store, content(version), code)
+            there = resource_of(db.read(kind, text.partition("/")[2]))
+            found = _organization(store, there, code) if there is not None else None
     for _ in range(_UP):
-        version = db.read("Organization", found) if found is not None else None
-        above = _organization(store, content(version), "partof") if version is not None and version.body is not None else None
+        part = resource_of(db.read("Organization", found)) if found is not None else None
+        above = _organization(store, part, "partof") if part is not None else None
         if above is None:
             break
         found = above

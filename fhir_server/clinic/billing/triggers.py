@@ -12,8 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from fhir_server import fhirjson
-from fhir_server.clinic.acting import Act, carry_out
+from fhir_server.clinic.acting import Act, carry_out, resource_of
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM
 from fhir_server.search.params.date import parse_date
@@ -95,7 +94,7 @@ class Charging:
         if kind == "ServiceRequest":
             encounters = [found for name, found in registry.references(source, "encounter") if name == "Encounter"]
             version = db.read("Encounter", encounters[0]) if encounters else None
-            visit = fhirjson.loads(version.body) if version is not None and version.body is not None else None
+            visit = resource_of(version)
         now = at.astimezone(registry.zone)
         occasion = Occasion(patient, visit, Decimal(1), now, self._currency, source=f"{kind}/{identity}", event=event)
         parts = catalogue.current(connection, registry, template, now)
@@ -122,5 +121,4 @@ def event_of(now: Resource | None, before: Resource | None) -> str | None:
 
 
 def _content(db: Snapshot, change: Change, version: int) -> Resource | None:
-    found = db.version(change.type, change.resource, version)
-    return fhirjson.loads(found.body) if found is not None and found.body is not None else None
+    return resource_of(db.version(change.type, change.resource, version))

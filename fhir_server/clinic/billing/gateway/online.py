@@ -15,7 +15,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from fhir_server.clinic.acting import Act, carry_out, content
+from fhir_server.clinic.acting import Act, carry_out, resource_of
 from fhir_server.clinic.billing import ledger
 from fhir_server.clinic.billing.money import ZERO, digits, rounded
 from fhir_server.outcome import Outcome
@@ -128,10 +128,10 @@ class Online:
             with suppress(UnreachableError, RefusedError):
                 known = self.refreshed(known)
         with self._store.latest(news.ACT.grant) as db:
-            version = db.read("Invoice", known.invoice)
-        if version is None or version.body is None:
+            invoice = resource_of(db.read("Invoice", known.invoice))
+        if invoice is None:
             raise Outcome("not-found", "The invoice of this payment is not there any more")
-        return Shown(known, _number(content(version)))
+        return Shown(known, _number(invoice))
 
     def confirm(self, token: str, means: str) -> Intent:
         """Pays by what the payer has entered on our page. Raises Outcome `not-found`, `business-rule` where it is refused, `unavailable`."""
@@ -253,11 +253,11 @@ class Online:
     def _is_due(self, known: Intent) -> bool:
         """Whether as much is still due of its invoice; it may have been paid at the desk."""
         with self._store.latest(news.ACT.grant) as db:
-            version = db.read("Invoice", known.invoice)
-        if version is None or version.body is None:
+            invoice = resource_of(db.read("Invoice", known.invoice))
+        if invoice is None:
             return False
         with self._store.database.connection() as connection:
-            return ledger.balance(connection, content(version)).due >= known.amount
+            return ledger.balance(connection, invoice).due >= known.amount
 
     def _end(self, gateway: Gateway, known: Intent) -> None:
         """Ends an open payment, so that nobody pays it any more. Raises Outcome `conflict` where somebody is just paying it."""
