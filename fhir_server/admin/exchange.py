@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -25,6 +26,7 @@ from .office import caller, identity_of, office
 
 MAX_BODY: Final = 64 * 1024
 """Bytes of a body, but where an address takes more."""
+_NUMBER: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 
 
@@ -189,6 +191,13 @@ def check_match(body: Any) -> None:
         return
     if etag(body) not in [each.strip().removeprefix("W/") for each in given.split(",")]:
         raise Outcome("precondition", "It has changed since it was read; read it again")
+
+
+def number_of(identity: str, what: str) -> int:
+    """The number in an address. Raises Outcome `not-found` where that is none: there is no such `what`."""
+    if not _NUMBER.fullmatch(identity):
+        raise Outcome("not-found", f"There is no such {what}")
+    return int(identity)
 
 
 def address_of(path: str) -> str:

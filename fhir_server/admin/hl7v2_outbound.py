@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import fields as fields_of
 from dataclasses import replace
 from typing import Any, Final
@@ -18,7 +17,7 @@ from fhir_server.outcome import Outcome
 from fhir_server.store.database import Connection
 
 from . import hl7v2_schemas as schemas
-from .exchange import Answer, act, answered, check_match, etag, tagged
+from .exchange import Answer, act, answered, check_match, etag, number_of, tagged
 from .office import caller, instant, office
 from .pages import conditions, moment_before, number_before, paged
 from .routes import PREFIX, Routes
@@ -28,7 +27,6 @@ routes: Final = Routes("hl7v2-outbound", "Changes told to other systems by HL7 v
 
 _KEPT: Final = tuple(each.name for each in fields_of(NewPeer))
 _LISTED: Final = ("id", "peer", "control_id", "event", "type", "resource", "version", "state", "attempts", "fault")
-_NUMBER: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 @routes.route("/hl7v2/peers")
@@ -195,7 +193,7 @@ def _locked(connection: Connection, identity: str, *, check: bool = True) -> Pee
 
 
 def _delivery(connection: Connection, identity: str, *, lock: bool = False) -> Delivery:
-    found = deliveries.get(connection, int(identity), lock=lock) if _NUMBER.fullmatch(identity) else None
+    found = deliveries.get(connection, number_of(identity, "message"), lock=lock)
     if found is None:
         raise Outcome("not-found", "There is no such message")
     return found

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -21,14 +22,13 @@ from fhir_server.store.database import Connection
 
 from . import decisions
 from . import notification_schemas as schemas
-from .exchange import Answer, act, act_apart, answered, check_match, etag, tagged
+from .exchange import Answer, act, act_apart, answered, check_match, etag, number_of, tagged
 from .office import caller, instant, office
 from .pages import conditions, number_before, paged
 from .routes import PREFIX, Routes
 
 routes: Final = Routes("notifications", "Messages to people: planned, sent or not and why; their texts; the rules by which they leave.")
 
-_NUMBER: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 _SHOWN: Final = ("id", "event", "focus", "channel", "patient", "state", "reason", "attempts", "fault", "told", "request", "communication")
 _MOMENTS: Final = ("due", "expires", "start", "created", "ended")
 
@@ -189,14 +189,7 @@ def activate(identity: str) -> Response:
 
     In the place of the one that did, which is retired. A retired one may be activated again.
     """
-
-    def work(connection: Connection) -> Answer:
-        found = _found(connection, identity, lock=True)
-        check_match(_text(found))
-        body = _text(templates.activate(connection, found, caller().actor, office().now()))
-        return tagged(body)
-
-    return act(work)
+    return _change(identity, templates.activate)
 
 
 @routes.route("/notifications/templates/<identity>/retire", methods=["POST"])
@@ -208,25 +201,27 @@ def retire(identity: str) -> Response:
 
     Where it counted, the program's own text does again.
     """
+    return _change(identity, templates.retire)
 
+
+def _change(identity: str, do: Callable[[Connection, Template, str, datetime], Template]) -> Response:
     def work(connection: Connection) -> Answer:
         found = _found(connection, identity, lock=True)
         check_match(_text(found))
-        body = _text(templates.retire(connection, found, caller().actor, office().now()))
-        return tagged(body)
+        return tagged(_text(do(connection, found, caller().actor, office().now())))
 
     return act(work)
 
 
 def _message(connection: Connection, identity: str, *, lock: bool = False) -> Message:
-    found = rows.get(connection, int(identity), lock=lock) if _NUMBER.fullmatch(identity) else None
+    found = rows.get(connection, number_of(identity, "message"), lock=lock)
     if found is None:
         raise Outcome("not-found", "There is no such message")
     return found
 
 
 def _found(connection: Connection, identity: str, *, lock: bool = False) -> Template:
-    found = templates.get(connection, int(identity), lock=lock) if _NUMBER.fullmatch(identity) else None
+    found = templates.get(connection, number_of(identity, "text"), lock=lock)
     if found is None:
         raise Outcome("not-found", "There is no such text")
     return found

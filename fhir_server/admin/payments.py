@@ -14,7 +14,7 @@ from fhir_server.clinic.billing.gateway import Gateway, comparing, events, rows
 from fhir_server.outcome import Outcome
 
 from . import payment_schemas as schemas
-from .exchange import Answer, act_apart, answered, done_by_caller
+from .exchange import Answer, act_apart, answered, done_by_caller, number_of
 from .office import caller, identity_of, instant, office
 from .pages import moment_before, number_before, paged, position
 from .routes import Routes
@@ -22,7 +22,6 @@ from .schemas import Paging
 
 routes: Final = Routes("payments", "Payments by the gateway: what it has told that does not fit, and the days that were compared with its list.")
 
-_NUMBER: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _TYPE: Final = "payment-event"
 
@@ -63,7 +62,7 @@ def event(identity: str) -> Response:
     As it came, as long as somebody has to look at it.
     """
     with office().store.database.connection() as connection:
-        found = events.one(connection, _number(identity))
+        found = events.one(connection, number_of(identity, "event"))
     office().store.note(done_by_caller(Event("read", type=_TYPE, resource=identity)))
     return answered(_event(found) | {"body": found.body})
 
@@ -76,7 +75,7 @@ def replay(identity: str) -> Response:
 
     What still does not fit stays parked, with the reason.
     """
-    number = _number(identity)
+    number = number_of(identity, "event")
 
     def work() -> Answer:
         found = events.replay(office().store, _gateway(number), number, identity_of(caller()))
@@ -95,7 +94,7 @@ def assign(given: dict[str, Any], identity: str) -> Response:
 
     For as much as was paid, whatever was asked for. What is more than due is owed to the patient then.
     """
-    number = _number(identity)
+    number = number_of(identity, "event")
 
     def work() -> Answer:
         found = events.assign(office().store, _gateway(number), number, given["invoice"], identity_of(caller()))
@@ -162,12 +161,6 @@ def _gateway(number: int | None) -> Gateway:
     if not office().online.is_set_up:
         raise Outcome("business-rule", "No payment gateway is set up here")
     return office().online.gateway
-
-
-def _number(identity: str) -> int:
-    if not _NUMBER.fullmatch(identity):
-        raise Outcome("not-found", "There is no such event")
-    return int(identity)
 
 
 def _payment(row: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
 from flask import Response
@@ -10,12 +9,11 @@ from flask import Response
 from fhir_server.access.audit import Event
 from fhir_server.clinic.subscriptions import rows
 from fhir_server.clinic.subscriptions.rows import Delivery, Subscribed
-from fhir_server.outcome import Outcome
 from fhir_server.store.database import Connection
 from fhir_server.store.subscribers import holder_of
 
 from . import subscription_schemas as schemas
-from .exchange import Answer, act
+from .exchange import Answer, act, number_of
 from .office import instant, office
 from .pages import conditions, number_before, paged, position
 from .routes import Routes
@@ -23,7 +21,6 @@ from .server_schemas import Listing
 
 routes: Final = Routes("subscriptions", "FHIR Subscriptions: how it goes with each, and the notifications on their way.")
 
-_NUMBER: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 _DELIVERY: Final = ("id", "subscription", "type", "resource", "version", "state", "attempts", "fault")
 
 
@@ -83,9 +80,7 @@ def replay(identity: str) -> Response:
     """
 
     def work(connection: Connection) -> Answer:
-        if not _NUMBER.fullmatch(identity):
-            raise Outcome("not-found", "There is no such notification")
-        found = rows.replay(connection, int(identity))
+        found = rows.replay(connection, number_of(identity, "notification"))
         return Answer(_told(found), event=Event("operation", type="subscription-delivery", resource=identity, detail="sent again"))
 
     return act(work)

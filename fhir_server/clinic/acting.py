@@ -20,6 +20,8 @@ from fhir_server.store.database import Connection
 from fhir_server.store.ops import Commit, Op, Resource, Version
 from fhir_server.store.snapshot import Snapshot
 
+PASSING: Final = frozenset({"unavailable", "conflict", "throttled"})
+"""Categories of an Outcome that the next try may not meet."""
 _ACTIVITY: Final = f"{CANON}/CodeSystem/clinic-act"
 _PARTICIPANT: Final = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
 

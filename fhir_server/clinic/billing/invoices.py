@@ -14,9 +14,8 @@ from fhir_server import fhirjson
 from fhir_server.clinic.acting import Act, carry_out, content, resource_of, visible
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM, compile_search
-from fhir_server.settings import CANON
 from fhir_server.store import Snapshot, Store
-from fhir_server.store.bills import PRICE, TEMPLATE
+from fhir_server.store.bills import INVOICE_TYPE, PRICE, TEMPLATE
 from fhir_server.store.database import Changed, Connection
 from fhir_server.store.ops import Commit, Create, Op, Patch, Resource
 
@@ -26,7 +25,6 @@ from .money import ZERO, amount_of, money
 from .pricing import Kind, Line, Price, as_component, by_rate
 
 MOST_LINES: Final = 1_000
-_TYPE: Final = f"{CANON}/CodeSystem/invoice-type"
 _UP: Final = 10
 """How far an Organization may be below the legal entity that it is a part of."""
 
@@ -43,7 +41,7 @@ class Chosen:
 
 def invoice_type(code: str) -> Resource:
     """The type of an Invoice: `invoice` or `credit-note`."""
-    return {"coding": [{"system": _TYPE, "code": code}]}
+    return {"coding": [{"system": INVOICE_TYPE, "code": code}]}
 
 
 def require_desk(act: Act, permission: Any = "u") -> None:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from fhir_server.clinic.acting import Act, carry_out, resource_of
+from fhir_server.clinic.acting import PASSING, Act, carry_out, resource_of
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM
 from fhir_server.search.params.date import parse_date
@@ -21,6 +21,7 @@ from fhir_server.store.bills import CONSUMER
 from fhir_server.store.database import Connection
 from fhir_server.store.ops import Op, Resource
 from fhir_server.store.outbox import Change
+from fhir_server.store.prescriptions import ORDERS
 
 from . import catalogue
 from .charging import Occasion, charges
@@ -38,8 +39,6 @@ _STATUS: Final = {
     ("ServiceRequest", "completed"): "order-completed",
 }
 _WHEN: Final = {"Encounter": ("period", "end"), "Appointment": ("start",), "ServiceRequest": ("authoredOn",)}
-_ORDERS: Final = frozenset({"order", "original-order", "reflex-order", "filler-order", "instance-order"})
-_PASSING: Final = frozenset({"unavailable", "conflict", "throttled"})
 
 _log = logging.getLogger("fhir_server.billing")
 
@@ -79,7 +78,7 @@ class Charging:
         try:
             carry_out(self._store, Act("charge", SYSTEM), prepare)
         except Outcome as outcome:
-            if outcome.category in _PASSING:
+            if outcome.category in PASSING:
                 raise
             told = {"template": template["id"], "event": event, "resource": f"{change.type}/{change.resource}", "fault": outcome.category}
             _log.warning("a template could not be applied", extra=told)
@@ -115,7 +114,7 @@ def event_of(now: Resource | None, before: Resource | None) -> str | None:
     if now is None:
         return None
     kind = now["resourceType"]
-    if kind == "ServiceRequest" and (now.get("intent") not in _ORDERS or now.get("doNotPerform") is True):
+    if kind == "ServiceRequest" and (now.get("intent") not in ORDERS or now.get("doNotPerform") is True):
         return None
     return _STATUS.get((kind, str(now.get("status")))) if before is None or before.get("status") != now.get("status") else None
 

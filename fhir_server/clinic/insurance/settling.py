@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Final
 
 from fhir_server import fhirjson
-from fhir_server.clinic.acting import Act, carry_out, resource_of
+from fhir_server.clinic.acting import PASSING, Act, carry_out, resource_of
 from fhir_server.clinic.billing import ledger
 from fhir_server.clinic.billing.money import ZERO, money
 from fhir_server.outcome import Outcome
@@ -34,7 +34,6 @@ __all__ = ["CONSUMER", "Settlement", "Settling", "answers", "settlement"]
 _SPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, f"{CANON}/insurance")
 _KINDS: Final = "http://terminology.hl7.org/CodeSystem/payment-type"
 _MOST_ANSWERS: Final = 100
-_PASSING: Final = frozenset({"unavailable", "conflict", "throttled"})
 # The payer's share as the terms and credit notes have made it: without what was answered.
 _AGREED: Final = """
 SELECT coalesce(-sum(amount), 0) FROM ledger_entry WHERE invoice = %s AND kind = 'insurance' AND cause NOT LIKE 'ClaimResponse/%%'
@@ -137,7 +136,7 @@ class Settling:
         try:
             carry_out(self._store, act, prepare)
         except Outcome as outcome:
-            if outcome.category in _PASSING:
+            if outcome.category in PASSING:
                 raise
             told = {"claim": identity, "resource": f"{change.type}/{change.resource}", "fault": outcome.category}
             _log.warning("an answer could not be booked", extra=told)
