@@ -7,16 +7,7 @@ from typing import Any
 
 import pytest
 
-from fhir_server.search import SYSTEM
-from fhir_server.store.ops import Create
 from tests.admin.conftest import Desk, problem
-
-
-@pytest.fixture
-def place(desk: Desk) -> str:
-    version = desk.clinic.store.transact([Create({"resourceType": "Location"})], SYSTEM).written[0].version
-    assert version is not None
-    return version.id
 
 
 def test_a_place_has_the_usual_minutes_until_it_has_its_own(desk: Desk, place: str) -> None:

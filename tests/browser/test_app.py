@@ -16,7 +16,7 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page, expect
 
-from .conftest import DESK, Server, Visit
+from .conftest import Server, Visit, visiting
 from .test_pages import examine
 
 APP: Final = Path(__file__).with_name("app")
@@ -63,15 +63,8 @@ def client(server: Server, app: str) -> str:
 @pytest.fixture
 def window(chromium: Browser, server: Server) -> Iterator[Visit]:
     """A person's browser window, from which apps elsewhere may be asked."""
-    while not server.outside.mails.empty():
-        server.outside.mails.get()
-    context = chromium.new_context(viewport=DESK, locale="en-GB")
-    context.set_default_timeout(15_000)
-    found = Visit(context.new_page(), context, server)
-    found.page.on("console", found.listen)
-    found.page.on("pageerror", lambda error: found.said.append(str(error)))
-    yield found
-    context.close()
+    with visiting(chromium, server) as found:
+        yield found
     assert [each for each in found.said if "favicon" not in each] == []
 
 
