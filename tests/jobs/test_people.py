@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -19,13 +18,13 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
-from aiosmtpd.controller import Controller
 
 from fhir_server.search import SYSTEM, Grant
 from fhir_server.store import Store
 from fhir_server.store.ops import Put
 from tests.conftest import until
 from tests.jobs.conftest import Start, are_up, starting
+from tests.listening import MailServer
 
 DESK = Grant("staff@clinic", SYSTEM.roles, SYSTEM.scopes)
 
@@ -39,14 +38,8 @@ class Sink:
         self.held.set()
         self.farewell = threading.Event()
         self.farewell.set()
-        listening = socket.create_server(("127.0.0.1", 0))
-        self.port = listening.getsockname()[1]
-
-        class Mails(Controller):
-            def _create_server(self) -> Any:
-                return self.loop.create_server(self._factory_invoker, sock=listening)
-
-        self.controller = Mails(self, hostname="127.0.0.1", port=self.port)
+        self.controller = MailServer(self)
+        self.port = self.controller.port
         self.controller.start()
 
     async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802 - the library's name
