@@ -26,7 +26,8 @@ from fhir_server.store.database import Connection
 from fhir_server.store.ops import Op, Resource
 
 from . import events, news, rows
-from .gateway import Gateway, Order, Payment, RefusedError, UnreachableError, gateway_of
+from .chosen import gateway_of
+from .gateway import Gateway, Order, Payment, RefusedError, UnreachableError
 from .rows import OPEN, Intent
 
 PATH: Final = "/pay/"
