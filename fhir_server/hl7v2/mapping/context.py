@@ -23,8 +23,8 @@ class Context:
     `facility` is who sends: the facility, else the application; `dialect` is how they write: separators and character set. `zone` places times
     without an offset. `make` takes a resource that a value describes, a Practitioner for one, and gives the reference to it.
     `segment` and `field` say where the conversion is, for what `warn` reports; `nulls` are the elements of the present resource which the message
-    says to be without a value. `reports` counts what was reported, told before or not;
-    `known` are values that were converted before.
+    says to be without a value. `reports` counts what was reported, told before or not, and the references that were made: all that a value has led to
+    besides what became of it. `known` are values that were converted before; `sender` stands for all that codes depend on besides their text.
     """
 
     facility: str
@@ -35,8 +35,13 @@ class Context:
     nulls: set[tuple[str, ...]] = field(default_factory=set)
     known: dict[tuple[object, ...], Any] = field(default_factory=dict)
     segment: Segment | None = None
-    field: int | None = None
     reports: int = 0
+    sender: str = field(init=False)
+    field: int | None = None
+
+    def __post_init__(self) -> None:
+        """Puts together what stands for the sender."""
+        self.sender = f"{self.dialect}\0{self.facility}"
 
     def warn(self, code: str, text: str) -> None:
         """Reports what could not be taken over at the present place; the message goes on without it."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .memory import copying
 from .paths import Json, Places, Step
 
 Put = Callable[[Json, Places, int, Any], None]
 """Puts a value into an element, as the n-th of its row."""
 Spread = Callable[[Json, Places], None]
+Again = Callable[[object, Json, Places, object], None]
 
 
 def putting(steps: Sequence[Step]) -> Put:
@@ -29,6 +31,21 @@ def putting(steps: Sequence[Step]) -> Put:
         end(into, places, number, value)
 
     return put
+
+
+def again(put: Put, number: int, value: Any, there: Sequence[Step]) -> Again:
+    """Puts the same value as the n-th each time, a copy of it; only where the path `there` is, if there is one."""
+    if not isinstance(value, dict) and not there:
+        return lambda _view, into, places, _context: put(into, places, number, value)
+    copy = copying(value)
+    if not there:
+        return lambda _view, into, places, _context: put(into, places, number, copy())
+
+    def run(_view: object, into: Json, places: Places, _context: object) -> None:
+        if places.there(into, there, number) is not None:
+            put(into, places, number, copy())
+
+    return run
 
 
 def _ending(step: Step) -> Put:
@@ -67,7 +84,8 @@ def spreading(steps: Sequence[Step], follows: frozenset[int], value: Any, depth:
         return lambda into, places: inner(places.element(into, step, 0), places)
 
     def spread(into: Json, places: Places) -> None:
-        for element in places.elements(into, step):
-            inner(element, places)
+        if key in into:
+            for element in places.elements(into, step):
+                inner(element, places)
 
     return spread
