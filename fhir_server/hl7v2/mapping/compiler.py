@@ -11,7 +11,7 @@ from typing import Any, Final
 from fhir_server.hl7v2.message import Repetition, Segment
 from fhir_server.spec import Spec
 
-from .context import Context
+from .context import ANYWHERE, Context
 from .fields import Field, View, compared, is_field, parse_choice, parse_clauses, parse_field
 from .functions import FUNCTIONS
 from .memory import Convert, remembered
@@ -71,7 +71,8 @@ class Map:
                     rule(value, made, places, context)
         for rule in self.others:
             rule(value, made, places, context)
-        places.finish()
+        if not places.finish():
+            context.leave_open(ANYWHERE)
         return made or None
 
     def fill(self, rules: Sequence[tuple[Field | None, Rule]], grouped: Callable[[Sequence[Rule]], tuple[Run, ...]]) -> None:
@@ -177,7 +178,7 @@ class Compiler:
                 raise MappingFault(f"a table has no use for a {type_}", row)
             return self._shared(name, table.name, _finished(convert, finish))
         if path.type == "Reference" and type_ != "Reference":
-            return _referred(convert, type_)
+            return _referred(convert, type_, path.steps[0].key if path.steps and row.kind == "segment" else ANYWHERE)
         # A part of a type may come into the whole: `CWE[Quantity]` adds a unit to a value.
         if path.type not in {type_, "Extension", "Element"} and not (self._spec.is_a(path.type, type_) or self._spec.is_a(type_, path.type)):
             raise MappingFault(f"'{name}' makes a {type_}, and {row['to']} is a {path.type}", row)
@@ -295,11 +296,10 @@ def _finished(convert: Convert, finish: Callable[[Json, Context], Json]) -> Conv
     return finished
 
 
-def _referred(convert: Convert, type_: str) -> Convert:
+def _referred(convert: Convert, type_: str, name: str) -> Convert:
     def referred(value: Repetition, context: Context) -> Json | None:
         found = convert(value, context)
-        # What refers to another resource of the message is right for this message alone.
-        context.reports += 1
+        context.leave_open(name)
         return context.make({"resourceType": type_, **found}) or None if found is not None else None
 
     return referred

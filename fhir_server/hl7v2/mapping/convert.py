@@ -16,7 +16,7 @@ from .compiler import Compiler, Map
 from .context import Context
 from .fields import Test, Text, View, parse_condition, parse_field, text_at
 from .lines import joined
-from .made import BY_IDENTIFIER, MENTIONED, Converted, Made, display, one_each
+from .made import ANYWHERE, BY_IDENTIFIER, MENTIONED, Converted, Made, display, one_each
 from .paths import Json, Path, Places, parse_path
 from .relatives import relatives
 from .rows import MappingFault, Row, load
@@ -173,7 +173,7 @@ class _Conversion:
         self._context = Context(header.sending_facility or header.sending_application, dialect, zone, self._make)
         self._made: list[Made] = []
         self._by_content: dict[str, Made] = {}
-        self._links: list[tuple[Group, Made, Json, _Link]] = []
+        self._links: list[tuple[Group, Made, Json, _Rule]] = []
         self._results: dict[int, Made] = {}
         self._labels: set[str] = set()
         self._connected: set[tuple[int, str, int]] = set()
@@ -192,9 +192,11 @@ class _Conversion:
             if not is_applied and segment.name not in _HEAD:
                 unhandled.append(segment)
         for made in self._made:
-            made.places.finish()
-        for group, made, part, link in self._links:
-            self._connect(group, made, part, link)
+            if not made.places.finish():
+                made.open.add(ANYWHERE)
+        for group, made, part, rule in self._links:
+            for link in rule.links:
+                self._connect(group, made, part, rule, link)
         for result, parent in relatives(placed):
             self._relate(result, parent)
         done = Converted(structure, one_each([made for made in self._made if len(made.resource) > 1]), self._context.faults, unhandled)
@@ -233,7 +235,7 @@ class _Conversion:
         if rule.key and not made.key:
             made.key = rule.key if isinstance(rule.key, str) else tuple([text(view) for text in rule.key])
         self._context.segment, self._context.field = segment, None
-        self._context.nulls = made.nulls
+        self._context.nulls, self._context.open = made.nulls, made.open
         if rule.below is None:
             if rule.type == _RESULT:
                 self._results[segment.number] = made
@@ -246,7 +248,9 @@ class _Conversion:
             # What it is linked to may be all that is said in it.
             if part or rule.links:
                 _add(made.resource, rule.below, part)
-        self._links += [(group, made, part, link) for link in rule.links]
+            made.open.add(rule.below.steps[0].key)
+        if rule.links:
+            self._links.append((group, made, part, rule))
 
     def _find(self, group: Group | None, label: str) -> Made | None:
         """The resource of a label that was made last in this group, in those in it, or around it; never that of another repetition."""
@@ -275,7 +279,7 @@ class _Conversion:
             around.below.setdefault(label, {})[here.shape.name] = made
             here, around = around, around.parent
 
-    def _connect(self, group: Group, made: Made, part: Json, link: _Link) -> None:
+    def _connect(self, group: Group, made: Made, part: Json, rule: _Rule, link: _Link) -> None:
         target = made if link.target == made.label else self._find(group, link.target)
         if target is None or len(target.resource) <= 1:
             return
@@ -283,16 +287,19 @@ class _Conversion:
             source = self._find(group, link.source)
             if source is None:
                 return
-            part = source.resource
+            made, part = source, source.resource
         pair = (id(part), link.element, target.number)
         if pair not in self._connected:
             self._connected.add(pair)
             _add(part, link.path, {"reference": target.urn})
+            made.open.add((link.path if part is made.resource else rule.below or link.path).steps[0].key)
 
     def _relate(self, result: Segment, parent: Segment) -> None:
         """The two ways that results hang together: the parent has the child as a member, the child is derived from the parent."""
         child, above = self._results.get(result.number), self._results.get(parent.number)
         if child is not None and above is not None and child.type == above.type == _RESULT:
+            child.open.add("derivedFrom")
+            above.open.add("hasMember")
             child.resource.setdefault("derivedFrom", []).append({"reference": above.urn})
             above.resource.setdefault("hasMember", []).append({"reference": child.urn})
 

@@ -122,15 +122,19 @@ class Places:
         """Whether an element of a name has lines already."""
         return any(name == key for _, name in self._texts)
 
-    def finish(self) -> None:
-        """Puts the texts where their lines belong; one that has nothing but blanks comes to nothing."""
+    def finish(self) -> bool:
+        """Puts the texts where their lines belong; one that has nothing but blanks comes to nothing. Whether all of them came to something."""
         if not self._texts:
-            return
+            return True
+        is_whole = True
         for (_, key), (container, encoded, lines) in self._texts.items():
             text = "\n".join(lines).strip("\n").rstrip()
             if text:
                 container[key] = base64.b64encode(text.encode()).decode() if encoded else text
+            else:
+                is_whole = False
         self._texts.clear()
+        return is_whole
 
     def elements(self, container: Json, step: Step) -> Iterable[Json]:
         """The elements that a step means so far."""
