@@ -19,9 +19,9 @@ from .paths import Json, Path, Places, parse_path
 from .puts import put_unless, spreading
 from .rows import MappingFault, Row
 from .rules import Memory, Place, Rule, Run, remembering, sequence
-from .runs import learning, lines, template, told_apart, valued
+from .runs import learning, lines, template, told_apart, valued, worded
 from .tables import Table
-from .values import PRIMITIVES, number
+from .values import PRIMITIVES, WORDS, number
 
 _NAME: Final = re.compile(r"[A-Z][A-Z0-9]{1,2}\[([A-Za-z]+(?:\.[A-Za-z]+)*)[A-Za-z0-9 -]*\]")
 _NULL: Final = '""'
@@ -139,6 +139,8 @@ class Compiler:
         default = self._literal(row, path, row["value"]) if row["value"] and "=" not in row["value"] else None
         told = told_apart(path, row)
         run = valued(source, convert, path, told, default)
+        if not row["table"] and told is None and (row["map"] or path.type) in WORDS:
+            run = worded(source, path, run)
         if not _is_coded(row, path):
             return Rule(run)
         return Rule(run, reads=frozenset(_read(row, source, path)), learn=learning(source, convert, path, told, has_default=default is not None))

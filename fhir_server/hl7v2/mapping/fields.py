@@ -150,11 +150,6 @@ def parse_clauses(text: str, row: Row) -> tuple[Clause, ...]:
     return tuple(_clause(clause.strip(), row) for clause in text.split(" and ")) if text else ()
 
 
-def parse_condition(text: str, row: Row) -> Test | None:
-    """The test that a cell asks for, None for an empty one. Raises MappingFault."""
-    return together([clause.test for clause in parse_clauses(text, row)])
-
-
 def together(tests: Sequence[Test]) -> Test | None:
     """The test that all tests pass; None for none."""
     if len(tests) <= 1:

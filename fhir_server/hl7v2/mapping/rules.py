@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from .context import Context
-from .fields import Clause, Field, Text, View, text_at, together
+from .fields import Clause, Field, Test, Text, View, text_at, together
 from .paths import Json, Places
 
 Run = Callable[[Any, Json, Places, Context], None]
@@ -22,9 +22,13 @@ Place = tuple[str, int]
 """A field: the name of its segment, and its number."""
 Choice = tuple[Field, tuple[str, ...]]
 """A field, and what it may be."""
+T = TypeVar("T")
+Decide = Callable[[View, str], Sequence[tuple[T, Test | None]]]
+"""Is given what stands for the sender too, see Context."""
 
 _MOST: Final = 20_000
 """Combinations of codes that are remembered in all maps of a server; each takes up to 2 kB."""
+_FEW: Final = 1_000
 _LONGEST: Final = 200
 """Characters of those that are."""
 
@@ -64,20 +68,57 @@ def sequence(rules: Sequence[Rule]) -> tuple[Run, ...]:
     return tuple(_chosen(rules))
 
 
+def deciding(things: Sequence[tuple[T, Sequence[Clause]]], codes: frozenset[Place]) -> Decide[T]:
+    """Gives those of some things whose clauses may hold for a segment, each with the test of those that codes do not decide.
+
+    Remembered by the codes, up to 1,000 combinations of them.
+    """
+    reads = tuple(sorted({place for _, clauses in things for place in _asked(clauses) if place in codes}))
+    said_in = _saying(reads)
+    known: dict[tuple[str, ...], list[tuple[T, Test | None]]] = {}
+
+    def decide(view: View, sender: str) -> Sequence[tuple[T, Test | None]]:
+        key = (sender, *said_in(view))
+        found = known.get(key)
+        if found is None:
+            found = []
+            for thing, clauses in things:
+                left = [clause for clause in clauses if clause.asks is None or clause.asks.place not in codes]
+                if all(clause.test(view) for clause in clauses if clause not in left):
+                    found.append((thing, together([clause.test for clause in left])))
+            if sum(map(len, key)) <= _LONGEST:
+                if len(known) >= _FEW:
+                    known.clear()
+                known[key] = found
+        return found
+
+    return decide
+
+
+def _saying(places: Sequence[Place]) -> Callable[[View], list[str]]:
+    """Gives what stands in fields, as it stands."""
+
+    def said_in(view: View) -> list[str]:
+        said = []
+        for name, number in places:
+            fields = view[name].fields
+            said.append(fields[number] if number < len(fields) else "")
+        return said
+
+    return said_in
+
+
 def remembering(rules: Sequence[Rule], codes: frozenset[Place], memory: Memory) -> tuple[Run, ...]:
     """The rules about one field of a segment; what they do is remembered by those fields of the map that are `codes`, as far as they read them."""
     reads = tuple(sorted({place for rule in rules for place in _read(rule, codes)}))
     if not reads:
         return sequence(rules)
     all_of_them = sequence(rules)
-    known, group = memory.known, object()
+    known, group, said_in = memory.known, object(), _saying(reads)
 
     def run(view: View, into: Json, places: Places, context: Context) -> None:
-        said = [context.sender]
-        for name, number in reads:
-            fields = view[name].fields
-            said.append(fields[number] if number < len(fields) else "")
-        key = (group, *said)
+        said = said_in(view)
+        key = (group, context.sender, *said)
         actions = known.get(key)
         if actions is None:
             actions = all_of_them
@@ -92,10 +133,16 @@ def remembering(rules: Sequence[Rule], codes: frozenset[Place], memory: Memory) 
 
 def _read(rule: Rule, codes: frozenset[Place]) -> Iterator[Place]:
     """The codes that decide what a rule does."""
-    asked = (rule.choice[0] if rule.choice is not None else None, *(clause.asks for clause in rule.clauses))
-    yield from (field.place for field in asked if field is not None and field.place in codes)
+    if rule.choice is not None and rule.choice[0].place in codes:
+        yield rule.choice[0].place
+    yield from (place for place in _asked(rule.clauses) if place in codes)
     if rule.reads <= codes:
         yield from rule.reads
+
+
+def _asked(clauses: Sequence[Clause]) -> Iterator[Place]:
+    """The fields that clauses ask about."""
+    return (clause.asks.place for clause in clauses if clause.asks is not None)
 
 
 def _learned(rules: Sequence[Rule], codes: frozenset[Place], view: View, context: Context) -> Iterator[Run]:

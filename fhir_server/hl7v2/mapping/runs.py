@@ -55,6 +55,22 @@ def valued(source: Field, convert: Convert, path: Path, told: ToldApart | None, 
     return run
 
 
+def worded(source: Field, path: Path, run: Run) -> Run:
+    """The same as `run` for texts of a data type, which takes a third of the time where a component is one word: that needs no conversion."""
+    component, put = source.component, putting(path.steps)
+    if source.number or component is None or source.sub is not None or path.is_there:
+        return run
+
+    def run_by_word(value: Any, into: Json, places: Places, context: Context) -> None:
+        text = value.piece(component)
+        if text.isalnum():
+            put(into, places, 0, text)
+        else:
+            run(value, into, places, context)
+
+    return run_by_word
+
+
 def learning(source: Field, convert: Convert, path: Path, told: ToldApart | None, *, has_default: bool) -> Learn:
     """What a row about codes puts for those of a segment, unless there is something to report, or to be taken where nothing comes of them."""
     values_of = values_at(source)
