@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import uuid
 from collections.abc import Generator, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -353,7 +352,7 @@ def _survivor(body: Json) -> _Looking[dict[str, tuple[Version, Json]]]:
 def _identifiers(resource: Json) -> list[tuple[str, str]]:
     """Those that tell what or who it is."""
     whole = _stated(resource)
-    strong = [each for each in whole if not _WEAK & {coding.get("code") for coding in each.get("type", {}).get("coding", ())}]
+    strong = [each for each in whole if "type" not in each or not _WEAK & {coding.get("code") for coding in each["type"].get("coding", ())}]
     return [(each["system"], each["value"]) for each in strong or whole]
 
 
@@ -380,4 +379,6 @@ def _body(version: Version) -> Json:
 
 
 def _id(*parts: str) -> str:
-    return str(uuid.UUID(bytes=hashlib.blake2b("\0".join(parts).encode(), digest_size=16).digest()))
+    # Written as a UUID is, without the cost of making one.
+    text = hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
