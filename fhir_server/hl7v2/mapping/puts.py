@@ -21,13 +21,13 @@ def putting(steps: Sequence[Step]) -> Put:
     before, end = steps[:-1], _ending(steps[-1])
     if not before:
         return end
-    first = before[0]
-    if len(before) == 1:
-        return lambda into, places, number, value: end(places.element(into, first, number), places, number, value)
 
     def put(into: Json, places: Places, number: int, value: Any) -> None:
         for step in before:
             into = places.element(into, step, number)
+            if step.many:
+                # The n-th one has parts of its own.
+                number = 0
         end(into, places, number, value)
 
     return put
@@ -73,15 +73,14 @@ def put_unless(into: Json, places: Places, steps: Sequence[Step], value: Any) ->
 
 def spreading(steps: Sequence[Step], follows: frozenset[int], value: Any, depth: int = 0) -> Spread:
     """Puts a constant in every element that a word has come to stand for, where `follows` has the step's number, else in the one that it names."""
+    here = next((number for number in range(depth, len(steps) - 1) if number in follows), None)
+    if here is None:
+        return _fixed(steps[depth:], value)
+    if here > depth:
+        way, further = steps[depth:here], spreading(steps, follows, value, here)
+        return lambda into, places: further(_gone(into, places, way), places)
     step = steps[depth]
-    key = step.key
-    if depth == len(steps) - 1:
-        if step.many:
-            return lambda into, _places: into.setdefault(key, []).append(value)
-        return lambda into, _places: into.__setitem__(key, value)
-    inner = spreading(steps, follows, value, depth + 1)
-    if depth not in follows:
-        return lambda into, places: inner(places.element(into, step, 0), places)
+    key, inner = step.key, spreading(steps, follows, value, depth + 1)
 
     def spread(into: Json, places: Places) -> None:
         if key in into:
@@ -89,3 +88,25 @@ def spreading(steps: Sequence[Step], follows: frozenset[int], value: Any, depth:
                 inner(element, places)
 
     return spread
+
+
+def _fixed(steps: Sequence[Step], value: Any) -> Spread:
+    """Puts a constant at the end of a path, in the first element of what repeats on the way."""
+    way, last = steps[:-1], steps[-1]
+    key, is_many = last.key, last.many
+
+    def put(into: Json, places: Places) -> None:
+        for step in way:
+            into = places.element(into, step, 0)
+        if is_many:
+            into.setdefault(key, []).append(value)
+        else:
+            into[key] = value
+
+    return put
+
+
+def _gone(into: Json, places: Places, way: Sequence[Step]) -> Json:
+    for step in way:
+        into = places.element(into, step, 0)
+    return into

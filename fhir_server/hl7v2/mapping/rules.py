@@ -95,8 +95,16 @@ def deciding(things: Sequence[tuple[T, Sequence[Clause]]], codes: frozenset[Plac
     return decide
 
 
-def _saying(places: Sequence[Place]) -> Callable[[View], list[str]]:
+def _saying(places: Sequence[Place]) -> Callable[[View], Sequence[str]]:
     """Gives what stands in fields, as it stands."""
+    if len(places) == 1:
+        ((segment, field),) = places
+
+        def said_in_one(view: View) -> tuple[str]:
+            fields = view[segment].fields
+            return (fields[field] if field < len(fields) else "",)
+
+        return said_in_one
 
     def said_in(view: View) -> list[str]:
         said = []
