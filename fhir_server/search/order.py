@@ -98,8 +98,9 @@ def _foremost(table: Statement, pids: Sequence[int], alias: str, column: str, ma
     """That no row `m` of the same resource under these numbers comes before in the order, or is as far and has a greater number."""
     sign = ">" if mark == "high" else "<"
     before = f"(m.{column} {sign} {alias}.{column} OR m.{column} = {alias}.{column} AND m.pid > {alias}.pid)"
-    text = f"NOT EXISTS (SELECT FROM {table.text} WHERE m.rid = {alias}.rid AND {numbered(pids, 'm')} AND m.{mark} AND {before})"
-    return Statement(text, table.params)
+    found = f"SELECT TRUE FROM {table.text} WHERE m.rid = {alias}.rid AND {numbered(pids, 'm')} AND m.{mark} AND {before}"
+    # Not EXISTS, which a plan may turn into a merge with all rows of the parameter. This stays a look-up per row in page order.
+    return Statement(f"NOT coalesce(({found} LIMIT 1), FALSE)", table.params)
 
 
 def _rank(query: Query) -> Key | None:
