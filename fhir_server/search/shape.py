@@ -192,7 +192,8 @@ def _pair(query: Query, conditions: Conditions) -> tuple[int | None, int | None]
 
 def names_one_patient(criterion: Criterion, conditions: Conditions) -> bool:
     """Whether the criterion is met by references to one patient and nothing else."""
-    if criterion.param.type != "reference" or not _is_single(criterion):
+    # What is contained tells nothing of whose its container is, and its rows carry no codes.
+    if criterion.param.type != "reference" or not _is_single(criterion) or criterion.param.pid < 0:
         return False
     return bool(criterion.values[0].type == conditions.registry.types["Patient"])
 

@@ -206,7 +206,7 @@ KINDS: dict[str, Values] = {
         (
             "Appointment",
             {
-                "status": st.sampled_from(("booked", "fulfilled")),
+                "status": st.just("proposed"),
                 "participant": some(pointers("Patient", "Practitioner", "Location", "HealthcareService").map(lambda who: {"actor": who}), 3),
             },
             {"start": st.sampled_from(("2020-01-01T10:00:00Z", "2020-01-02T10:00:00+02:00")), "serviceType": some(concepts)},
