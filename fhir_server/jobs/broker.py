@@ -38,7 +38,7 @@ _PUT: Final = text(
 class Channel(sqlalchemy.Channel):
     """Takes messages for good."""
 
-    def _put(self, queue: str, payload: Any, **_: Any) -> None:
+    def _put(self, queue: str, payload: Any, **_: Any) -> None:  # type: ignore[override]  # It has two names for what is put.
         named = {"queue": queue, "payload": dumps(payload)}  # type: ignore[no-untyped-call]  # kombu is not typed
         try:
             if self.session.execute(_PUT, named).first() is None:
