@@ -55,7 +55,7 @@ def shape(query: Query, conditions: Conditions, *, keep: int | None = None) -> S
     anchor = naming if probed is None and other is not None and keep is None else None
     joined = [n for n, node in enumerate(query.filters) if _is_joined(node) and n not in (anchor, probed)]
     # Only an equation with one value comes in page order; for others the plan should be free to go by newest resources instead.
-    ordered = [n for n in joined if is_equation(query.filters[n]) and _is_single(query.filters[n])]
+    ordered = [n for n in joined if is_single_equation(query.filters[n])]
     if not ordered and not conditions.pages:
         ordered = [n for n in joined if is_equation(query.filters[n]) and len(_criterion(query.filters[n]).values) == 1]
     first = keep if keep is not None else naming if coded else ordered[0] if ordered else None
@@ -118,8 +118,8 @@ def is_equation(node: Filter) -> bool:
 
 
 def is_single_equation(node: Filter) -> bool:
-    """The same with one value, whose rows come in page order: in one range of the index, or in a few that a page is put together from."""
-    return is_equation(node) and (_is_single(node) or apart(node) != ())
+    """The same with one value, whose rows come in page order."""
+    return is_equation(node) and _is_single(node)
 
 
 def in_few_ranges(pids: Sequence[int]) -> bool:
@@ -131,15 +131,12 @@ def apart(node: Filter) -> tuple[Criterion, ...]:
     """An equation with one value whose rows stand under a few numbers, by each of them; none for any other filter."""
     if not isinstance(node, Criterion) or not is_equation(node) or len(node.values) != 1 or not in_few_ranges(node.pids):
         return ()
-    if node.param.type == "reference" and node.values[0].type is None:
-        # Of several types, the rows of one id come in the order of these.
-        return ()
     return tuple(replace(node, param=replace(node.param, pid=pid, others=(), elsewhere=())) for pid in node.pids)
 
 
 def alternatives(query: Query) -> tuple[Query, ...]:
     """The query, or several of which each has some of its matches in page order: where nothing else comes so, and a filter's rows in a few ranges."""
-    if any(is_equation(node) and _is_single(node) for node in query.filters):
+    if any(map(is_single_equation, query.filters)):
         return (query,)
     for number, node in enumerate(query.filters):
         if found := apart(node):

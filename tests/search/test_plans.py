@@ -123,7 +123,7 @@ def touched(plan: list[dict[str, Any]]) -> float:
         ([("_sort", "-_source")], "sp_uri_value", 100),
         ([("_sort", "patient")], "sp_reference_id", 500),
         # What stands under two numbers: a page of each.
-        ([("combo-code", "c7")], "sp_token_code", 100),
+        ([("combo-code", "c7")], "sp_token_code", 700),
         ([("combo-code", "c7"), ("patient", "Patient/p7")], "sp_token_code", 400),
         ([("combo-value-quantity", "gt19990")], "sp_quantity_hi", 200),
         ([("combo-code-value-quantity", "c7$lt100")], "sp_token_quantity", 200),
@@ -165,6 +165,14 @@ def test_a_chain_that_few_satisfy_is_their_ids_and_one_that_many_do_is_a_conditi
         plan = explain(filled, compile_search(query, filled.registry, SYSTEM))
         assert touched(plan) <= most
         assert len(filled.run(compile_search(query, filled.registry, SYSTEM))) == 21
+
+
+def test_what_many_have_under_two_numbers_is_a_page_of_each(filled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fhir_server.search.narrow.FEW", 10)
+    for params, most in (([("combo-code", "c7")], 100), ([("combo-code", "c7"), ("_sort", "-date")], 5_000)):
+        query = narrowed(filled.registry.parse("Observation", params, strict=True), filled.registry, SYSTEM, filled.run)
+        assert [type(node) for node in query.filters] == [Criterion]
+        assert touched(explain(filled, compile_search(query, filled.registry, SYSTEM))) <= most
 
 
 def test_a_range_that_holds_nothing_is_not_looked_for_in_all(filled: Any) -> None:
