@@ -32,6 +32,8 @@ CONTRACT: Final[dict[str, tuple[str, str, str, str]]] = {
         ("cruds", "rs", "rs", "rs"),
     ),
     **dict.fromkeys(("CodeSystem", "ValueSet", "ConceptMap", "NamingSystem", "Questionnaire"), ("cruds", "rs", "rs", "rs")),
+    **dict.fromkeys(("StructureDefinition", "SearchParameter", "OperationDefinition"), ("cruds", "rs", "rs", "rs")),
+    **dict.fromkeys(("CapabilityStatement", "CompartmentDefinition", "ImplementationGuide"), ("cruds", "rs", "rs", "rs")),
     **dict.fromkeys(("Coverage", "RelatedPerson", "Consent"), ("cruds", "crus", "crus", "rs")),
     "Patient": ("cruds", "crus", "crus", "rus"),
     **dict.fromkeys(("Schedule", "Appointment", "AppointmentResponse"), ("cruds", "crus", "cruds", "rs")),
