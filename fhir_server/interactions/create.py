@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
+from fhir_server.search.grant import Permission
 from fhir_server.store.ops import Create, Written
 
 from .conditions import sought
@@ -24,8 +26,18 @@ def create_op(engine: Engine, exchange: Exchange) -> Create:
     """The write that a create asks for, its resource checked."""
     name = engine.known_type(exchange.type)
     # Search parameters in the address of a create are no part of R4, but clients that send them mean If-None-Exist; to drop them makes duplicates.
+    allow(exchange, name, "c")
     condition = exchange.if_none_exist if exchange.if_none_exist is not None else sought(exchange) or None
     return Create(engine.checked(exchange.body, name), engine.criteria(name, condition) if condition is not None else None)
+
+
+def allow(exchange: Exchange, resource_type: str, permission: Permission) -> None:
+    """Raises Outcome `forbidden` for who may write nothing of a type, as the store does, but before faults of the body are looked for.
+
+    Of AuditEvents the store says it: nobody changes them, whatever they may do.
+    """
+    if resource_type != "AuditEvent" and not exchange.grant.allows(resource_type, permission):
+        raise Outcome("forbidden", f"The token does not allow to {'create' if permission == 'c' else 'update'} {resource_type}")
 
 
 def written_reply(written: Written, grant: Grant) -> Reply:

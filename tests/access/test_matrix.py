@@ -144,6 +144,14 @@ def test_writing_takes_the_role_for_it(callers: Callers, role: str, name: str) -
     assert entry["response"]["status"].startswith("201" if "c" in allowed(role, name) else "403")
 
 
+@pytest.mark.parametrize("role", ["staff", "patient"])
+def test_who_may_not_write_is_told_so_and_not_what_is_wrong_with_the_body(callers: Callers, role: str) -> None:
+    for method, path in (("POST", "Condition"), ("PUT", "Condition/c"), ("PUT", "Condition?identifier=c")):
+        answer = callers(role, method, path, {"resourceType": "Condition", "colour": "red"})
+        assert answer.status_code == 403, answer.data
+    assert callers("doctor", "POST", "Condition", {"resourceType": "Condition", "colour": "red"}).status_code == 422
+
+
 def test_patients_change_their_own_details_and_nothing_else(callers: Callers) -> None:
     def patched(*steps: dict[str, Any]) -> int:
         return callers("patient", "PATCH", "Patient/p", list(steps)).status_code
