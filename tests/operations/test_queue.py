@@ -137,6 +137,24 @@ def test_a_zone_comes_as_a_code_of_any_shape_and_goes_with_its_words(clinic: Fhi
     assert parts["zone"]["valueCodeableConcept"] == {"coding": [coding]}
 
 
+def test_staff_find_visits_by_their_zone_and_not_by_what_looks_at_notes(clinic: Fhir, place: str) -> None:
+    found = walk(clinic, place, zone="emergency")
+    staff = as_role(clinic, "staff")
+    assert staff.ids(f"Encounter?queue-zone=emergency&location=Location/{place}") == [found["id"]]
+    looking = {
+        **clinic.get("SearchParameter/queue-zone"),
+        "id": "why",
+        "url": "http://example.org/why",
+        "code": "why",
+        "base": ["Encounter"],
+        "expression": "Encounter.extension('x').value | Encounter.diagnosis.condition.identifier",
+    }
+    clinic.put("SearchParameter/why", looking, 201)
+    clinic.app.extensions["store"].index_now()
+    assert clinic.ids(f"Encounter?why=x&location=Location/{place}") == []
+    assert "by 'why'" in issues(staff.get("Encounter?why=x", 403))
+
+
 def test_a_zone_of_another_system_is_none(clinic: Fhir, place: str) -> None:
     body = parameters(patient=f"Patient/{made(clinic, patient())}", location=f"Location/{place}")
     zone = {"name": "zone", "valueCoding": {"system": "http://example.org/zones", "code": "emergency"}}
