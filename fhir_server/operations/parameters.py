@@ -51,9 +51,9 @@ class Inputs:
         if kind != "Parameters":
             raise Outcome("malformed", "The body of an operation is a Parameters resource")
         for part in _listed(engine, body):
-            value = part.get("resource", next((value for key, value in part.items() if key.startswith("value")), part.get("part")))
-            if "name" in part and value is not None:
-                self._add(names, part["name"], value)
+            found = part.get("resource", next((value for key, value in part.items() if key.startswith("value")), part.get("part")))
+            if "name" in part and found is not None:
+                self._add(names, part["name"], found)
 
     def _add(self, names: Collection[str], name: str, value: Any) -> None:
         if name not in names:
