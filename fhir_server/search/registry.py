@@ -35,6 +35,8 @@ _MAIN_DATES: Final = (
 """The date that a resource is looked at by, in the order of preference."""
 _MAIN_CODES: Final = ("code", "vaccine-code", "class", "type", "category")
 """The token that a resource is looked for by, in the order of preference."""
+_OF_AN_EXTENSION: Final = re.compile(r"[A-Z][A-Za-z]*(\.extension\('[^']*'\))+\.value")
+"""An expression that gives the value of an extension, or of one within it, and nothing else."""
 
 
 class Registry:
@@ -175,11 +177,17 @@ class Registry:
         paths = tuple(f"{resource_type}.{element}" for element in elements)
         found: set[int] = set()
         for code, param in self.supported_params(resource_type).items():
-            stated = self.spec.search_params(resource_type).get(code.partition(":")[0])
-            # Words are of the whole resource; what was added at run time may look anywhere.
-            if code in (words.CONTENT, words.NARRATIVE) or stated is None or any(path in (stated.expression or "") for path in paths):
+            name = code.partition(":")[0]
+            added, stated = self._added.get(resource_type, {}).get(name), self.spec.search_params(resource_type).get(name)
+            if added is not None:
+                # What was added at run time may look anywhere, unless it plainly looks into an extension, as of the queue.
+                tells = not all(_OF_AN_EXTENSION.fullmatch(part.strip()) for part in (added.expression or "").split("|"))
+            else:
+                # Words are of the whole resource.
+                tells = code in (words.CONTENT, words.NARRATIVE) or stated is None or any(path in (stated.expression or "") for path in paths)
+            if tells:
                 # What has no rows of its own is searched under the numbers of others, which tell by themselves.
-                found.update(pid for pid in param.pids if pid == self._pids.get((resource_type, code)))
+                found.update(pid for pid in param.pids if added is not None or pid == self._pids.get((resource_type, code)))
         return frozenset(found)
 
     def condition(self, resource_type: str, query: str) -> tuple[Filter, ...]:

@@ -200,6 +200,7 @@ def _judge(writer: Writer, connection: Connection, part: _Part, at: datetime) ->
     apply(plan, part.ops, at)
     payments.own(connection, writer.registry, plan.targets, unit.grant, unit.operation)
     guard.changes(plan.targets)
+    plan.targets += fulfilment.take_back(writer, connection, plan.targets, at)
     queued = queue_follow.follow(writer, connection, plan.targets, unit.grant, at)
     plan.targets += fulfilment.follow(writer, connection, plan.targets, at)
     _add_provenances(writer, plan, unit.grant, at, unit.provenance)
