@@ -203,10 +203,10 @@ def test_the_defaults_are_those_of_the_program(tmp_path: Path) -> None:
 
 
 def test_every_command_is_described_and_every_one_described_exists() -> None:
-    there, _, coming = section("Commands").rpartition("\n\n`backup`")
+    there, _, coming = section("Commands").rpartition("\n\n`package`")
     rows = dict(re.findall(r"^\| `([a-z][a-z0-9]*)[^`]*` \| (.*) \|$", there, re.MULTILINE))
     assert set(rows) == set(root.commands) - COMING
-    assert set(re.findall(r"`([a-z]+)`", "`backup`" + coming)) == COMING
+    assert set(re.findall(r"`([a-z]+)`", "`package`" + coming)) == COMING
     for name, text in rows.items():
         known = {option for param in root.commands[name].params for option in param.opts}
         assert set(re.findall(r"`(--[a-z-]+)`", text)) <= known

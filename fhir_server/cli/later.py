@@ -5,8 +5,6 @@ from __future__ import annotations
 import click
 
 _COMING = {
-    "backup": "a consistent backup of everything",
-    "restore": "the restore of a backup",
     "package": "FHIR packages",
 }
 
