@@ -118,6 +118,7 @@ def output_of(outputs: list[str], words: str) -> str:
         ("fhir+xml", '<family value="Rivera"/>'),
         ("$validate", '"Patient.birthDate"'),
         ("mktemp", "Practitioner.ndjson"),
+        ("fhir-server backup", "brings it back"),
         ("$AUTH/me", '"fhirUser": "Practitioner/demo-doctor"'),
         ("totp/enroll", "otpauth://totp/"),
         ("/logout", "401\n"),

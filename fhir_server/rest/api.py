@@ -46,8 +46,10 @@ ACTION: Final = "fhir_server.action"
 _SHAPE: Final = "fhir_server.shape"
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _ANYBODY: Final = Grant("anonymous", frozenset(), ())
-_PDF: Final = "application/pdf"
-_PRINTING: Final = frozenset({"document", "statement"})
+# What answers some operations have besides FHIR.
+_PDF: Final = ("application/pdf",)
+_NDJSON: Final = ("application/fhir+ndjson", "application/ndjson", "application/x-ndjson")
+_OTHERS: Final = {"document": _PDF, "statement": _PDF, "export-file": _NDJSON}
 _BODIES: Final = frozenset({"create", "update", "patch", "bundle"})
 
 _T = TypeVar("_T")
@@ -107,7 +109,7 @@ class _Api:
         params = parse_parameters(environ["QUERY_STRING"]) if environ.get("QUERY_STRING") else []
         if target.form:
             params += read_form(environ, self._limit)
-        shape = environ[_SHAPE] = _shape(environ, params, prints=target.operation in _PRINTING)
+        shape = environ[_SHAPE] = _shape(environ, params, _OTHERS.get(target.operation or "", ()))
         exchange = self._exchange(environ, action, target, grant, standing, params)
         if grant.break_glass:
             self._alarm.ring(grant, address=environ.get("REMOTE_ADDR", ""), request_id=environ.get(REQUEST_ID, ""))
@@ -179,6 +181,7 @@ class _Api:
             standing,
             check_key(environ["HTTP_IDEMPOTENCY_KEY"]) if action == "operation" and "HTTP_IDEMPOTENCY_KEY" in environ else None,
             environ["REQUEST_METHOD"],
+            prefer.later,
         )
 
     def unrouted(self, elsewhere: Callable[[HTTPException], Response | HTTPException], error: HTTPException) -> Response | HTTPException:
@@ -222,8 +225,8 @@ def unexpected(error: Exception, request_id: str) -> Outcome:
     return Outcome("internal", f"Something went wrong here; the server's log tells what, under the request id {request_id}")
 
 
-def _shape(environ: dict[str, Any], params: list[tuple[str, str]], *, prints: bool = False) -> Shape:
-    """How an answer is written; to what `prints`, a caller who wants PDF alone is welcome, and is told of faults in JSON."""
+def _shape(environ: dict[str, Any], params: list[tuple[str, str]], others: tuple[str, ...] = ()) -> Shape:
+    """How an answer is written; who wants one of the `others` alone, as PDF, is welcome, and is told of faults in JSON."""
     asked = pretty = None
     for name, value in params:
         if name == "_format" and asked is None:
@@ -232,6 +235,6 @@ def _shape(environ: dict[str, Any], params: list[tuple[str, str]], *, prints: bo
             pretty = value
     gzip = accepts_gzip(environ["HTTP_ACCEPT_ENCODING"]) if "HTTP_ACCEPT_ENCODING" in environ else False
     accept = environ.get("HTTP_ACCEPT", "")
-    if prints and (asked or accept).startswith(_PDF):
-        return Shape("json", pretty == "true")
+    if others and (asked or accept).startswith(others):
+        return Shape("json", pretty == "true", gzip and others is not _PDF)  # Which is packed already.
     return Shape(response_format(accept, asked), pretty == "true", gzip)
