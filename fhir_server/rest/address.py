@@ -52,6 +52,11 @@ class Target(NamedTuple):
     member: str | None = None
 
     @property
+    def is_binary(self) -> bool:
+        """Whether it is a Binary that is read, which is answered as what it holds."""
+        return self.type == "Binary" and self.action in {"read", "vread"}
+
+    @property
     def level(self) -> Level:
         """What an operation works on."""
         return "system" if self.type is None else "type" if self.id is None else "instance"
