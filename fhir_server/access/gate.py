@@ -8,17 +8,13 @@ from typing import Final
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant, Statement
 from fhir_server.store import Store, consents
-from fhir_server.store.database import Frequent
 from fhir_server.store.standing import Standing
 
 from .restrictions import Restrictions
 from .sessions import ALIVE
 from .tokens import ended, session_and_grant
 
-_STANDING: Final = Frequent(
-    "standing",
-    f"SELECT (SELECT generation FROM consent_generation), $1::text = '' OR EXISTS ({ALIVE % {'id': '$1::text', 'now': '$2::float8'}})",  # noqa: S608 - our words
-)
+_STANDING: Final = f"SELECT (SELECT generation FROM consent_generation), %(id)s = '' OR EXISTS ({ALIVE % {'id': '%(id)s', 'now': '%(now)s'}})"  # noqa: S608 - our words
 _OPEN: Final = f"EXISTS ({ALIVE % {'id': '%s', 'now': '%s'}})"
 _NO_SESSION: Final = Statement("TRUE")
 _SHORTEST_REASON: Final = 5
@@ -44,8 +40,8 @@ class Gate:
         if standing is None:
             return presumed
         with self._store.database.connection() as connection:
-            generation, is_open = _STANDING.row(connection, presumed.session or "", str(now)) or (None, None)
-        return standing.settle(int(generation or 0), is_open == "t")
+            generation, is_open = connection.execute(_STANDING, {"id": presumed.session or "", "now": now}).fetchall()[0]
+        return standing.settle(generation or 0, is_open)
 
     def presumed(self, token: str, now: float, break_glass: str = "") -> tuple[Grant, Standing | None]:
         """The grant as far as this process knows, and what is still to be asked; None where that is nothing. No statement.

@@ -3,7 +3,8 @@
 https://docs.celeryq.dev/projects/kombu/en/stable/reference/kombu.transport.sqlalchemy.html
 
 Of that transport the reading is replaced. It marks a message as taken and keeps it for ever, and several readers wait for each other; here the
-message goes, each reader takes another one, and looking into an empty queue is one statement in place of two and a transaction.
+message goes, each reader takes another one, and looking into an empty queue is one statement in place of two and a transaction. The writing is one
+statement as well: by way of objects that are mapped to rows it took 15 ms.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Final
 
 from kombu.connection import Connection
 from kombu.transport import TRANSPORT_ALIASES, sqlalchemy
+from kombu.utils.json import dumps
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
@@ -27,10 +29,25 @@ _TAKE: Final = text(
     "DELETE FROM kombu_message WHERE id = (SELECT m.id FROM kombu_message m JOIN kombu_queue q ON q.id = m.queue_id"
     " WHERE q.name = :queue ORDER BY m.id LIMIT 1 FOR UPDATE OF m SKIP LOCKED) RETURNING payload"
 )
+_PUT: Final = text(
+    "INSERT INTO kombu_message (id, visible, payload, version, queue_id)"
+    " SELECT nextval('message_id_sequence'), true, :payload, 1, q.id FROM kombu_queue q WHERE q.name = :queue RETURNING id"
+)
 
 
 class Channel(sqlalchemy.Channel):
     """Takes messages for good."""
+
+    def _put(self, queue: str, payload: Any, **_: Any) -> None:  # type: ignore[override]  # It has two names for what is put.
+        named = {"queue": queue, "payload": dumps(payload)}  # type: ignore[no-untyped-call]  # kombu is not typed
+        try:
+            if self.session.execute(_PUT, named).first() is None:
+                self._new_queue(queue)  # type: ignore[no-untyped-call]  # as above
+                self.session.execute(_PUT, named)
+            self.session.commit()
+        except DBAPIError:
+            self.session.rollback()
+            raise
 
     def _get(self, queue: str, timeout: float | None = None) -> Any:
         del timeout

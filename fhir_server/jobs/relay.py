@@ -83,17 +83,28 @@ class Relay:
                 wait = _BUSY_SECONDS if self._serve(name, consumer) else LOOK_SECONDS
 
     def _serve(self, name: str, consumer: Consumer) -> bool:
-        """Hands over what there is; whether another worker is at it, who may have looked before the last change."""
+        """Hands over what there is; whether another worker is at it, who may have looked before the last change.
+
+        A task is asked for after the first changes that call for it, and once more after the last, however many there were between.
+        """
         tasks: set[Task] = set()
+        asked: set[Task] = set()
+        again: set[Task] = set()
 
         def work(connection: Connection, changes: Sequence[Change]) -> None:
             tasks.clear()
             tasks.update(consumer(connection, changes))
 
+        def ask(those: set[Task]) -> None:
+            for task, identity in sorted(those):
+                self._ask(task, identity)
+
         try:
             while (found := drain(self._store.database, name, work)) == "some" and not self._leaving.is_set():
-                for task, identity in sorted(tasks):
-                    self._ask(task, identity)
+                again |= tasks & asked
+                ask(tasks - asked)
+                asked |= tasks
+            ask(again)
         except Exception as error:  # noqa: BLE001 - the changes are still there, and the next turn may be better
             _log.warning("changes could not be handed over; they wait", extra={"consumer": name, "reason": type(error).__name__}, exc_info=error)
             return False

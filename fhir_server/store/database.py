@@ -11,19 +11,18 @@ from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg import errors
-from psycopg.pq import DiagnosticField, ExecStatus
-from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from fhir_server.outcome import Outcome
 from fhir_server.settings import NETWORK
 
-Connection = psycopg.Connection[TupleRow]
+from .session import Session
+
+Connection = Session
 T = TypeVar("T")
 
 RETRY_AFTER: Final = {"Retry-After": "2"}
 _ATTEMPTS: Final = 6
-_UNPREPARED: Final = b"26000"
 _SESSION: Final = "-c jit=off -c TimeZone=UTC -c statement_timeout=60000 -c idle_in_transaction_session_timeout=60000 -c application_name=fhir-server"
 
 
@@ -51,7 +50,8 @@ class Database:
             timeout=wait,
             reconnect_timeout=10,
             open=True,
-            kwargs={"autocommit": True, "options": _SESSION, "prepare_threshold": 3, **NETWORK},
+            connection_class=Session,
+            kwargs={"autocommit": True, "options": _SESSION, "prepare_threshold": None, **NETWORK},
         )
 
     def close(self) -> None:
@@ -108,32 +108,6 @@ class Database:
         except (psycopg.Error, PoolTimeout):
             return False
         return True
-
-
-class Frequent:
-    """A statement that nearly every request asks: sent by libpq itself, past psycopg's cursors, it takes 15 µs in place of 50."""
-
-    def __init__(self, name: str, text: str) -> None:
-        """`name` is known to each session that has prepared the statement; the parameters `$1`, `$2` … are texts."""
-        self._name = name.encode()
-        self._text = text.encode()
-
-    def row(self, connection: Connection, *values: str) -> tuple[str | None, ...] | None:
-        """The columns of the first row as texts, None where there is no row. Raises what psycopg does."""
-        server, arguments = connection.pgconn, [value.encode() for value in values]
-        found = server.exec_prepared(self._name, arguments)
-        if found.error_field(DiagnosticField.SQLSTATE) == _UNPREPARED:
-            server.prepare(self._name, self._text)
-            found = server.exec_prepared(self._name, arguments)
-        if connection.closed:
-            # What the library says of a lost server has no code, and so no class.
-            raise psycopg.OperationalError("the server closed the connection")
-        if found.status != ExecStatus.TUPLES_OK:
-            raise errors.error_from_result(found)
-        if found.ntuples == 0:
-            return None
-        columns = (found.get_value(0, number) for number in range(found.nfields))
-        return tuple(None if column is None else bytes(column).decode() for column in columns)
 
 
 def _conflict() -> Outcome:

@@ -103,7 +103,7 @@ class Dictionary:
         stored = {url: capped(url) for url in missing}
         wanted = sorted(stored.values())
         with self._database.connection() as connection:
-            found = dict(connection.execute(_SYSTEMS, (wanted,)).fetchall())
+            found: dict[str, int] = dict(connection.execute(_SYSTEMS, (wanted,)).fetchall())
             if new := [text for text in wanted if text not in found]:
                 connection.execute("INSERT INTO token_system (url) SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING", (new,))
                 found = dict(connection.execute(_SYSTEMS, (wanted,)).fetchall())

@@ -37,14 +37,16 @@ JOIN slot_time s ON s.schedule = x.schedule AND s.during && tstzrange(%s, %s) WH
 _NAMED: Final = (
     f"SELECT {_COLUMNS} FROM slot_time s JOIN schedule_time t ON t.id = s.schedule AND t.active WHERE s.id = {one_of('text')} ORDER BY 3, 1"
 )
+# `OFFSET 0` as in `slots`: who is asked for, and when, are both to be looked up in the index.
 _HELD: Final = f"""
 SELECT a.schedule, o.actor, a.room, lower(o.during), upper(o.during)
-FROM schedule_actor a JOIN occupancy o ON o.actor = a.actor AND o.during && tstzrange(%s, %s)
+FROM schedule_actor a CROSS JOIN LATERAL (SELECT * FROM occupancy o WHERE o.actor = a.actor AND o.during && tstzrange(%s, %s) OFFSET 0) AS o
 WHERE a.schedule = {one_of("text")} AND a.room IS NOT NULL AND (o.expires IS NULL OR o.expires > %s) AND o.rid <> %s ORDER BY 4
 """
 _FILLED: Final = f"""
 SELECT s.id, o.actor, s.room, lower(o.during), upper(o.during)
-FROM {rows_of("text")} AS x(id) JOIN slot_time s ON s.id = x.id JOIN occupancy o ON o.actor = 'Slot/' || s.id AND o.during && tstzrange(%s, %s)
+FROM {rows_of("text")} AS x(id) JOIN slot_time s ON s.id = x.id
+CROSS JOIN LATERAL (SELECT * FROM occupancy o WHERE o.actor = 'Slot/' || s.id AND o.during && tstzrange(%s, %s) OFFSET 0) AS o
 WHERE (o.expires IS NULL OR o.expires > %s) AND o.rid <> %s
 """
 
@@ -179,8 +181,9 @@ def schedules_behind(connection: Connection, names: Sequence[str]) -> list[str]:
 def booked(connection: Connection, ids: Sequence[str], lo: datetime, hi: datetime) -> list[tuple[str, str, str, datetime, datetime]]:
     """What appointments hold of the people of these Schedules: Schedule, actor, the appointment's id, and when; holds that expire are left out."""
     statement = (
-        "SELECT a.schedule, o.actor, r.id, lower(o.during), upper(o.during) FROM schedule_actor a JOIN occupancy o ON o.actor = a.actor"
-        " AND o.during && tstzrange(%s, %s) JOIN resource r USING (rid)"
+        "SELECT a.schedule, o.actor, r.id, lower(o.during), upper(o.during) FROM schedule_actor a"
+        " CROSS JOIN LATERAL (SELECT * FROM occupancy o WHERE o.actor = a.actor AND o.during && tstzrange(%s, %s) OFFSET 0) AS o"
+        " JOIN resource r USING (rid)"
         " WHERE a.schedule = ANY(%s) AND a.room IS NOT NULL AND a.actor LIKE 'Practitioner/%%' AND o.expires IS NULL ORDER BY 4"
     )
     return connection.execute(statement, (lo, hi, list(ids))).fetchall()

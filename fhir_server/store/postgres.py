@@ -189,12 +189,13 @@ def probe(url: str) -> State:
 
     from .dictionary import schema_version  # noqa: PLC0415
     from .migrate import newest_revision  # noqa: PLC0415
+    from .session import Session  # noqa: PLC0415
 
     statement = (
         "SELECT current_setting('server_version_num')::int / 10000, extract(epoch FROM clock_timestamp()), pg_database_size(current_database())"
     )
     try:
-        with psycopg.connect(url, connect_timeout=5) as connection:
+        with Session.connect(url, autocommit=True, connect_timeout=5) as connection:
             version, clock, size = connection.execute(statement).fetchone() or (0, 0, 0)
             return State(version, float(clock), size // 1024**2, schema_version(connection) == newest_revision())
     except psycopg.Error as error:

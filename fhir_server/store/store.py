@@ -36,6 +36,15 @@ from .transact import Extras, defines_parameters, transact
 
 _ATTEMPTS: Final = 6
 _SEARCHED: Final = ", ".join(table.name for table in INDEX_TABLES)
+_BEGIN: Final = (
+    "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL enable_seqscan = off;"
+    f" LOCK TABLE {_SEARCHED} IN ACCESS SHARE MODE; SELECT generation FROM search_generation"
+)
+"""Chooses the moment that a transaction sees, in one round trip; brings the generation of the search parameters then.
+
+The lock, 15 µs, comes before the moment is chosen: to a moment before a rebuild the search tables would seem empty after it.
+Statistics take a range for full that is empty, since they know a column and not a parameter; read whole, a table is read for nothing then.
+"""
 
 
 def utc_now() -> datetime:
@@ -276,8 +285,8 @@ class Store:
         with self._database.connection() as connection:
             for _ in range(_ATTEMPTS):
                 writer = self._writer
-                with connection.transaction():
-                    generation = _begin(connection)
+                with connection.transaction(_BEGIN) as begun:
+                    generation = int(begun.get_value(0, 0) or 0) if begun is not None and begun.ntuples else 0
                     if generation == writer.parameters.generation:
                         before = getattr(self._viewed, "registry", None)
                         self._viewed.registry = writer.registry
@@ -291,7 +300,7 @@ class Store:
 
     @contextmanager
     def latest(self, grant: Grant) -> Iterator[Snapshot]:
-        """The same face for a single statement, which is consistent by itself: spares a read by id three round trips."""
+        """The same face for a single statement, which is consistent by itself: spares a read by id two round trips."""
         with self._database.connection() as connection:
             yield Snapshot(connection, self.registry, self._dictionary, grant)
 
@@ -367,21 +376,6 @@ class Store:
     def clock(self) -> Callable[[], datetime]:
         """The clock that stamps versions."""
         return self._writer.clock
-
-
-def _begin(connection: Connection) -> int:
-    """Chooses the moment that a transaction sees, in one round trip; the generation of the search parameters then."""
-    # The lock, 15 µs, comes before the moment is chosen: to a moment before a rebuild the search tables would seem empty after it.
-    # Statistics take a range for full that is empty, since they know a column and not a parameter; read whole, a table is read for nothing then.
-    found = connection.execute(
-        f"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL enable_seqscan = off; LOCK TABLE {_SEARCHED} IN ACCESS SHARE MODE;"
-        " SELECT generation FROM search_generation",
-        prepare=False,
-    )
-    while found.nextset():
-        pass
-    row = found.fetchone()
-    return row[0] if row else 0
 
 
 def _restless() -> Outcome:

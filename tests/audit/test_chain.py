@@ -7,12 +7,12 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fhir_server.store.chain import Sealer, canonical
+from fhir_server.store.session import Session
 from fhir_server.store.trail import Event, append
 from tests.audit.conftest import Trail
 
@@ -94,7 +94,7 @@ def test_an_event_that_was_slipped_in_is_found(trail: Trail) -> None:
     for _ in range(3):
         sealed(trail, 2)
     # An id that nobody has: that of a transaction that was rolled back.
-    with psycopg.connect(trail.url) as connection:
+    with Session.connect(trail.url) as connection:
         append(connection, [Event("sign-in", "nobody")])
         connection.rollback()
     sealer = Sealer(trail.store.database)
@@ -118,7 +118,7 @@ def test_a_tail_that_was_cut_off_is_found_by_a_head_that_was_noted(trail: Trail)
 
 def test_an_event_that_commits_late_is_sealed_all_the_same(trail: Trail) -> None:
     sealer = Sealer(trail.store.database)
-    with psycopg.connect(trail.url) as late:
+    with Session.connect(trail.url) as late:
         append(late, [Event("sign-in", "late")])
         for _ in range(4):
             written(trail, 3)
@@ -137,7 +137,7 @@ def test_an_event_that_commits_late_is_sealed_all_the_same(trail: Trail) -> None
 
 def test_who_began_after_the_last_that_is_over_is_waited_for_too(trail: Trail) -> None:
     sealer = Sealer(trail.store.database)
-    with psycopg.connect(trail.url) as early, psycopg.connect(trail.url) as late:
+    with Session.connect(trail.url) as early, Session.connect(trail.url) as late:
         early.execute("SELECT pg_current_xact_id()")
         append(late, [Event("read", "late")])
         append(early, [Event("read", "early")])
@@ -156,7 +156,7 @@ def test_sealers_and_writers_at_once_leave_one_chain(trail: Trail) -> None:
 
     def write(number: int) -> None:
         for n in range(30):
-            with psycopg.connect(trail.url) as connection:
+            with Session.connect(trail.url) as connection:
                 append(connection, [Event("read", f"writer {number}")] * (n % 7 + 1))
                 if n % 5 == 0:
                     connection.rollback()

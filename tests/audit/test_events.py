@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import psycopg
 import pytest
 
 from fhir_server import fhirjson
@@ -12,6 +11,7 @@ from fhir_server.access.audit import Event, acting, record
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM
 from fhir_server.store.ops import Create, Delete, Put
+from fhir_server.store.session import Session
 from tests.audit.conftest import Trail
 from tests.interactions.conftest import entry, made, observation, patient, unique
 
@@ -85,7 +85,7 @@ def test_what_is_rolled_back_leaves_no_event(shared: Trail) -> None:
 
 def test_an_event_in_a_transaction_goes_with_it(shared: Trail) -> None:
     def rolled_back() -> None:
-        with psycopg.connect(shared.url) as connection:
+        with Session.connect(shared.url) as connection:
             record(connection, Event("client-change", "anna"))
             connection.rollback()
 

@@ -43,7 +43,7 @@ class Lab:
     def stored(self, where: str, *arguments: object) -> list[Json]:
         """The stored messages that a condition finds, oldest first."""
         with self.store.database.connection() as connection:
-            cursor = connection.execute(f"SELECT * FROM hl7v2_message WHERE {where} ORDER BY received, id", arguments)
+            cursor = connection.cursor().execute(f"SELECT * FROM hl7v2_message WHERE {where} ORDER BY received, id", arguments)
             names = [column.name for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor]
 

@@ -28,6 +28,7 @@ from fhir_server.interactions import Engine
 from fhir_server.outcome import Category, Outcome
 from fhir_server.settings import Settings
 from fhir_server.store import Store
+from fhir_server.store.database import Connection
 from fhir_server.store.trail import Event
 
 from .conftest import Lab
@@ -292,7 +293,7 @@ def test_what_fails_at_the_commit_leaves_neither_resources_nor_an_answer_of_succ
     control, number = fresh(), fresh()
     keep, broken = stored.keep, [ConnectionError()]
 
-    def fail(connection: psycopg.Connection[tuple[object, ...]], settled: Sequence[stored.Settlement]) -> set[str]:
+    def fail(connection: Connection, settled: Sequence[stored.Settlement]) -> set[str]:
         kept = keep(connection, settled)
         if broken:
             raise broken.pop()

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,7 +18,9 @@ from fhir_server.hl7v2.intake import TOGETHER, Delivery, Intake
 from fhir_server.hl7v2.message import Message
 from fhir_server.hl7v2.processing import Peer, Steps, Work, Write
 from fhir_server.settings import CANON
+from fhir_server.store.database import Connection
 from fhir_server.store.ops import Put
+from fhir_server.store.session import Session
 
 from .conftest import Lab
 from .test_intake import MLLP, codes, fresh, oru
@@ -203,7 +204,7 @@ def test_what_dies_before_the_commit_has_done_nothing_of_any_message(lab: Lab, m
     messages = [oru(control, number) for control, number in zip(controls, numbers, strict=True)]
     keep = stored.keep
 
-    def die(connection: psycopg.Connection[tuple[object, ...]], settled: Sequence[stored.Settlement]) -> set[str]:
+    def die(connection: Connection, settled: Sequence[stored.Settlement]) -> set[str]:
         keep(connection, settled)
         raise Killed
 
@@ -223,7 +224,7 @@ def test_sixteen_messages_cost_the_statements_of_one(lab: Lab, monkeypatch: pyte
     numbers = [fresh() for _ in range(TOGETHER)]
     together(lab.intake, [oru(fresh(), number) for number in numbers])
     seen: list[str] = []
-    execute = psycopg.Connection.execute
+    execute = Session.execute
 
     def counting(self: Any, query: Any, *arguments: Any, **options: Any) -> Any:
         if "nextval" not in str(query):
@@ -231,7 +232,7 @@ def test_sixteen_messages_cost_the_statements_of_one(lab: Lab, monkeypatch: pyte
         return execute(self, query, *arguments, **options)
 
     with monkeypatch.context() as patched:
-        patched.setattr(psycopg.Connection, "execute", counting)
+        patched.setattr(Session, "execute", counting)
         together(lab.intake, [oru(fresh(), numbers[0])])
         one = len(seen)
         together(lab.intake, [oru(fresh(), number) for number in numbers])

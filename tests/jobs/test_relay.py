@@ -89,3 +89,22 @@ def test_two_relays_hand_each_change_over_once_and_in_order(store: Store) -> Non
         for relay in relays:
             relay.stop()
     assert heard == there
+
+
+def test_a_task_is_asked_for_at_the_first_changes_and_after_the_last_however_many_there_are(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fhir_server.store.outbox.BATCH", 5)
+    events: list[str] = []
+
+    def consumer(_connection: Connection, changes: Sequence[Change]) -> set[Task]:
+        events.append(f"heard {len(changes)}")
+        return {("send", "due")}
+
+    for _ in range(23):
+        put(store)
+    relay = Relay(store, {"quick": consumer}, lambda name, _identity: events.append(name))
+    relay.start()
+    try:
+        until(lambda: events[-1:] == ["send"] and events.count("heard 5") == 4 and "heard 3" in events)
+    finally:
+        relay.stop()
+    assert events == ["heard 5", "send", "heard 5", "heard 5", "heard 5", "heard 3", "send"]

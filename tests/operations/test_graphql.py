@@ -395,7 +395,7 @@ def test_statements_do_not_grow_with_the_items_of_a_level(fhir: Fhir, statements
 
     # Beside BEGIN, isolation level and COMMIT: observations, patients, practitioners, and two for conditions, of which one only counts. All
     # practitioners were read by then.
-    assert cost(20) == cost(60) <= 3 + 5
+    assert cost(20) == cost(60) <= 2 + 5
 
 
 WHOLE = [

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import psycopg
 import pytest
 
 from fhir_server.store import Store
+from fhir_server.store.session import Session
 
 
 @pytest.fixture(scope="session")
@@ -25,8 +25,8 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object
     """Counts the SQL statements that a call runs in its own thread, transaction commands included; the numbers taken in blocks are left out."""
     seen: list[str] = []
     here = threading.get_ident()
-    execute = psycopg.Connection.execute
-    transaction = psycopg.Connection.transaction
+    execute = Session.execute
+    transaction = Session.transaction
 
     def counting(self: Any, query: Any, *arguments: Any, **options: Any) -> Any:
         if "nextval" not in str(query) and threading.get_ident() == here:
@@ -38,8 +38,8 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object
             seen.extend(["BEGIN", "COMMIT"])
         return transaction(self, *arguments, **options)
 
-    monkeypatch.setattr(psycopg.Connection, "execute", counting)
-    monkeypatch.setattr(psycopg.Connection, "transaction", counting_transaction)
+    monkeypatch.setattr(Session, "execute", counting)
+    monkeypatch.setattr(Session, "transaction", counting_transaction)
 
     def count(work: Callable[[], object]) -> int:
         seen.clear()

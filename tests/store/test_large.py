@@ -19,10 +19,11 @@ from fhir_server.interactions import Engine, Exchange, dispatch
 from fhir_server.search import SYSTEM
 from fhir_server.settings import Settings
 from fhir_server.store import Store
+from fhir_server.store.session import Session
 from pathlib import Path
 
 counted = 0
-execute, copy = psycopg.Connection.execute, psycopg.Cursor.copy
+execute, copy = Session.execute, psycopg.Cursor.copy
 def counting(self, *arguments, **options):
     global counted
     counted += 1
@@ -31,7 +32,7 @@ def counting_copy(self, *arguments, **options):
     global counted
     counted += 1
     return copy(self, *arguments, **options)
-psycopg.Connection.execute, psycopg.Cursor.copy = counting, counting_copy
+Session.execute, psycopg.Cursor.copy = counting, counting_copy
 
 def entry(n):
     method = {"method": "PUT", "url": f"Observation/large-{n}"} if n % 2 else {"method": "POST", "url": "Observation"}

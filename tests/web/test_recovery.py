@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from email.message import Message
 from typing import Any
 
-import psycopg
 import pyotp
 import pytest
 
@@ -15,6 +14,7 @@ from fhir_server.access.accounts import Account
 from fhir_server.access.desk import Caller
 from fhir_server.access.recovery import Recovery
 from fhir_server.outcome import Outcome
+from fhir_server.store.session import Session
 
 from .conftest import PASSWORD, Clinic
 
@@ -204,14 +204,14 @@ def test_a_wrong_code_costs_the_same_whether_or_not_there_is_such_a_login(clinic
     for each in (plain, account):
         clinic.sign_in.desk.challenges.open(each, "recovery", clinic.clock.now())
     seen: list[str] = []
-    here, execute = threading.get_ident(), psycopg.Connection.execute
+    here, execute = threading.get_ident(), Session.execute
 
     def counting(self: Any, query: Any, *arguments: Any, **options: Any) -> Any:
         if threading.get_ident() == here:
             seen.append(str(query))
         return execute(self, query, *arguments, **options)
 
-    monkeypatch.setattr(psycopg.Connection, "execute", counting)
+    monkeypatch.setattr(Session, "execute", counting)
     counts = []
     for login in (plain.login, account.login, idle.login, "nobody-here@example.org"):
         seen.clear()

@@ -161,7 +161,7 @@ def of_invoice(connection: Connection, invoice: str, states: tuple[str, ...]) ->
 def page(connection: Connection, wanted: Mapping[str, Any], after: tuple[str, str] | None, limit: int) -> list[dict[str, Any]]:
     """Payments as they are listed, the newest first: those in a `state`, of an `invoice`, those that are `disputed` or not; those behind one."""
     named = {name: wanted.get(name) for name in ("state", "invoice", "disputed")}
-    found = connection.execute(_PAGE, named | {"asked": after[0] if after else None, "id": after[1] if after else None, "limit": limit})
+    found = connection.cursor().execute(_PAGE, named | {"asked": after[0] if after else None, "id": after[1] if after else None, "limit": limit})
     names = [column.name for column in found.description or ()]
     return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
