@@ -6,7 +6,7 @@ https://hl7.org/fhir/R4/operations.html#request
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, TypeVar
@@ -277,6 +277,16 @@ def texts(engine: Engine, exchange: Exchange) -> list[tuple[str, str]]:
             raise Outcome("parameter", f"The parameter '{part.get('name', '')[:80]}' needs a simple value, as valueString")
         found.append((part["name"], str(value).lower() if isinstance(value, bool) else str(value)))
     return found
+
+
+def date_in(engine: Engine, given: Mapping[str, str], name: str, end: int) -> datetime | None:
+    """The beginning (0) or the end (1) of a date in the query, None where it is not given. Raises Outcome `parameter` for a text that is none."""
+    if name not in given:
+        return None
+    try:
+        return parse_date(given[name], engine.registry.zone)[end]
+    except ValueError as error:
+        raise Outcome("parameter", f"{name} {error}", code="value") from None
 
 
 def stored(engine: Engine, exchange: Exchange, db: Any) -> Json | None:

@@ -112,6 +112,7 @@ _LOCK: Final = """
 SELECT r.rid FROM resource r JOIN queue_entry q ON q.encounter = r.id WHERE r.type = (SELECT tid FROM resource_type WHERE name = 'Encounter')
 AND r.id = %s AND q.state = 'waiting' AND q.location = %s FOR NO KEY UPDATE OF r, q
 """
+_LOCK_VISIT: Final = "SELECT FROM resource WHERE type = (SELECT tid FROM resource_type WHERE name = 'Encounter') AND id = %s FOR NO KEY UPDATE"
 
 
 def save(connection: Connection, entry: Entry, happened: Happened, *left: str) -> None:
@@ -119,6 +120,11 @@ def save(connection: Connection, entry: Entry, happened: Happened, *left: str) -
     happening = (entry.encounter, entry.location, happened.at, happened.event, entry.zone, entry.state)
     told = (happened.actor, happened.reason, happened.before)
     connection.execute(_SAVE, (*astuple(entry), *happening, *told, sorted({entry.location, *left})))
+
+
+def lock(connection: Connection, encounter: str) -> None:
+    """Locks an Encounter, by id, until the transaction ends: before its entry, as whoever writes the resource does."""
+    connection.execute(_LOCK_VISIT, (encounter,))
 
 
 def entries(connection: Connection, encounters: Sequence[str]) -> list[tuple[Entry, bool]]:

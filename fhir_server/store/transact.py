@@ -221,7 +221,7 @@ def _follow(writer: Writer, connection: Connection, parts: Sequence[_Part], at: 
         part.guard.after([target for target in part.plan.targets if target.op != BY_SERVER])
     targets = [target for part in parts for target in part.plan.targets]
     if parameters := [(t.id, t.resource) for t in targets if t.type == "SearchParameter"]:
-        follow(connection, parameters)
+        follow(connection, writer.registry, parameters)
     consents.follow(connection, writer.registry, targets)
     for part in parts:
         changed = timekeeping.follow(writer, connection, part.plan.targets, beside, part.unit.grant, at)

@@ -211,6 +211,11 @@ def authority(namespace: str, universal: str, kind: str, known: Mapping[str, str
     for name in (namespace, universal):
         if name in known:
             return known[name]
+    return _system(namespace, universal, kind, facility)
+
+
+@lru_cache(maxsize=1024)
+def _system(namespace: str, universal: str, kind: str, facility: str) -> str:
     if _OID.fullmatch(universal) or (kind in {"ISO", "OID"} and _DOTTED.fullmatch(universal)):
         return f"urn:oid:{universal}"
     if kind in {"UUID", "GUID"} and universal:
@@ -223,6 +228,8 @@ def authority(namespace: str, universal: str, kind: str, known: Mapping[str, str
     return f"{CANON}/sid/facility/{quote(facility or 'unknown', safe='')}"
 
 
+WORDS: Final = frozenset({"string", "code"})
+"""Those of PRIMITIVES for which a word of letters and digits is a value as it stands."""
 PRIMITIVES: Final[Mapping[str, Primitive]] = {
     "string": _string,
     "text": _text,

@@ -447,3 +447,9 @@ def test_the_same_bytes_of_a_code_mean_what_the_character_set_of_their_message_s
         return only(converter.convert(read(raw), ZONE), "Observation")["code"]["coding"][0]["display"]
 
     assert (name("8859/1"), name("8859/5")) == ("\u00e4", "\u0444")
+
+
+def test_each_of_several_sections_is_one_category_whose_code_and_system_stand_together(converter: Converter) -> None:
+    converted = convert(converter, "ORU^R01", OBR.replace("|LAB|F", "|LAB~LAB|F"), "OBX|1|NM|1^A^L||5|||||F")
+    codings = [category["coding"] for category in only(converted, "Observation")["category"]]
+    assert codings == [[{"code": "laboratory", "system": "http://terminology.hl7.org/CodeSystem/observation-category"}]] * 2
