@@ -144,13 +144,6 @@ def test_every_command_has_help(name: str) -> None:
     assert "Usage: fhir-server" in done.stdout
 
 
-@pytest.mark.parametrize("arguments", ["backup x", "restore x", "package list"])
-def test_what_is_still_to_come_says_so(arguments: str) -> None:
-    done = call(*arguments.split())
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("fhir-server: not available yet: ")
-
-
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [

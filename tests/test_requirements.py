@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "conformance" / "requirements.csv"
 COLUMNS = ["id", "source", "requirement", "tests", "reason"]
 SOURCES = re.compile(
-    r"(http|search|fhirpatch|narrative|references|json|auditevent|provenance|security)\.html#[A-Za-z0-9.\-]+|contract#[0-9]|balp#[a-z\-]+"
-    r"|bad-input#[a-z0-9\-]+|smart/[a-z\-]+\.html#[a-z\-]+|rfc[0-9]{4}#[0-9.]+|hl7v2/[a-z0-9]+#[0-9.]+"
+    r"(http|binary|search|fhirpatch|narrative|references|json|auditevent|provenance|security)\.html#[A-Za-z0-9.\-]+|contract#[0-9]|balp#[a-z\-]+"
+    r"|bad-input#[a-z0-9\-]+|smart/[a-z\-]+\.html#[a-z\-]+|rfc[0-9]{4}#[0-9.]+|hl7v2/[a-z0-9]+#[0-9.]+|bulk-data#[a-z\-]+"
 )
 
 # The anchors of the two pages whose every rule is listed, as R4 4.0.1 has them: a row must lead somewhere.

@@ -11,7 +11,7 @@ import click
 from fhir_server.outcome import Outcome
 from fhir_server.settings import SetupError
 
-from . import audit, background, data, doctor, hl7v2, later, mllp, serve, token, user
+from . import audit, background, backup, data, doctor, hl7v2, mllp, package, serve, token, user
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -23,7 +23,7 @@ def root() -> None:
     """
 
 
-for _group in (serve, mllp, background, data, token, user, audit, hl7v2, doctor, later):
+for _group in (serve, mllp, background, data, backup, token, user, audit, hl7v2, doctor, package):
     for _command in _group.COMMANDS:
         root.add_command(_command)
 

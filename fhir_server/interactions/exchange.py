@@ -26,6 +26,7 @@ class Exchange:
     `address` is where the request comes from, `provenance` the JSON of the header X-Provenance.
     `standing` is what the grant stands on where that is still to be asked, which a plain read does.
     `method` is that of HTTP and `key` the Idempotency-Key of an operation.
+    `later` is whether they want the answer later (`Prefer: respond-async`).
     `returning` is what `Prefer: return` asks for: interactions heed it in the entries of a Bundle, the way in does for a single answer.
     """
 
@@ -50,6 +51,7 @@ class Exchange:
     standing: Standing | None = None
     key: str | None = None
     method: str = "POST"
+    later: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from fhir_server.store.ops import Put
 from .conditions import conditions
 from .engine import Engine
 from .exchange import Exchange, Reply
-from .writing import write
+from .writing import allow, write
 
 
 def update(engine: Engine, exchange: Exchange) -> Reply:
@@ -20,6 +20,7 @@ def update(engine: Engine, exchange: Exchange) -> Reply:
 def update_op(engine: Engine, exchange: Exchange) -> Put:
     """The write that an update asks for, its resource checked and its id the same as in the address."""
     name = engine.known_type(exchange.type)
+    allow(exchange, name, "u")
     resource = engine.checked(exchange.body, name)
     absent = "*" in exchange.if_none_match
     if exchange.id is None:

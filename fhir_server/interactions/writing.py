@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
+from fhir_server.search.grant import Permission
 from fhir_server.store.ops import Op, Written
 
 from .engine import Engine
@@ -16,6 +18,15 @@ def write(engine: Engine, exchange: Exchange, op: Op) -> Reply:
         [op], exchange.grant, request_id=exchange.request_id, address=exchange.address, provenance=provenance(engine, exchange)
     ).written
     return written_reply(written, exchange.grant)
+
+
+def allow(exchange: Exchange, resource_type: str, permission: Permission) -> None:
+    """Raises Outcome `forbidden` for who may write nothing of a type, as the store does, but before faults of the body are looked for.
+
+    Of AuditEvents the store says it: nobody changes them, whatever they may do.
+    """
+    if resource_type != "AuditEvent" and not exchange.grant.allows(resource_type, permission):
+        raise Outcome("forbidden", f"The token does not allow to {'create' if permission == 'c' else 'update'} {resource_type}")
 
 
 def written_reply(written: Written, grant: Grant) -> Reply:

@@ -18,6 +18,7 @@ from .broker import location
 
 QUEUE: Final = "fhir-server"
 SCHEDULE: Final = {
+    "bulk.run": 3.0,
     "hl7v2.sweep": 10.0,
     "hl7v2.upkeep": 3600.0,
     "scheduling.holds": 20.0,

@@ -18,6 +18,7 @@ from fhir_server.clinic.insurance import settling
 from fhir_server.clinic.scheduling import publishing
 from fhir_server.hl7v2.outbound import CONSUMER, Outbound
 from fhir_server.interactions import Engine
+from fhir_server.operations.bulk import Maker
 from fhir_server.outcome import Outcome
 from fhir_server.settings import Settings
 from fhir_server.store import Store
@@ -25,6 +26,7 @@ from fhir_server.store import Store
 from . import scheduling
 from .application import RETRIES, application
 from .broker import reach
+from .bulk import define_bulk
 from .hooks import define_subscriptions
 from .paying import define_payments
 from .people import define_messages
@@ -61,7 +63,9 @@ def run_worker(settings: Settings, ready: Callable[[str], None]) -> None:
         define_payments(app, store, settings)
         messages = people.Messages(store, settings, leaving)
         define_messages(app, messages)
-        hooks = subscriptions.Subscriptions(Engine.build(store, settings), settings, leaving)
+        engine = Engine.build(store, settings)
+        define_bulk(app, Maker(engine))
+        hooks = subscriptions.Subscriptions(engine, settings, leaving)
         define_subscriptions(app, hooks)
         heard = {
             CONSUMER: outbound.hear,

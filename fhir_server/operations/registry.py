@@ -12,6 +12,7 @@ from fhir_server.settings import CANON
 
 from . import billing, code_system, document, insurance, payments, queue, shifts, value_set, visit
 from .access_report import access_report
+from .bulk import export, export_file, export_status
 from .everything import everything
 from .graphql import graphql
 from .lastn import lastn
@@ -22,8 +23,12 @@ from .validate import validate
 from .why_denied import why_denied
 
 _R4: Final = "http://hl7.org/fhir"
+_BULK: Final = "http://hl7.org/fhir/uv/bulkdata"
 _OPERATIONS: Final = {
     ("", "why-denied"): reading(CANON, "why-denied", why_denied, frozenset({"system"})),
+    ("", "export"): reading(_BULK, "export", export, frozenset({"system"})),
+    ("Patient", "export"): reading(_BULK, "patient-export", export, frozenset({"type"})),
+    ("Group", "export"): reading(_BULK, "group-export", export, frozenset({"instance"})),
     ("", "graphql"): reading(_R4, "Resource-graphql", graphql, frozenset({"system"})),
     ("Resource", "graphql"): reading(_R4, "Resource-graphql", graphql, frozenset({"instance"})),
     ("Resource", "validate"): reading(_R4, "Resource-validate", validate),
@@ -48,6 +53,11 @@ _OPERATIONS: Final = {
     **insurance.OPERATIONS,
 }
 """By resource type, `Resource` for all, empty for the whole system, and name."""
+_FOLLOWING: Final = {
+    "export-status": reading(_BULK, "export", export_status, frozenset({"system"})),
+    "export-file": reading(_BULK, "export", export_file, frozenset({"system"})),
+}
+"""What callers are led to by links alone, by name."""
 
 
 def names() -> dict[str, dict[str, str]]:
@@ -63,7 +73,7 @@ def dispatch_operation(engine: Engine, level: Level, exchange: Exchange, name: s
 
     Raises Outcome `not-found` for one that is not here.
     """
-    operation = _OPERATIONS.get((exchange.type or "", name)) or _OPERATIONS.get(("Resource", name))
+    operation = _OPERATIONS.get((exchange.type or "", name)) or _OPERATIONS.get(("Resource", name)) or _FOLLOWING.get(name)
     if operation is None or level not in operation.levels:
         raise Outcome("not-found", f"There is no operation ${name} on this {level}", code="not-supported")
     if operation.affects_state and exchange.method != "POST":

@@ -33,6 +33,8 @@ _HISTORY: Final[dict[str, Action]] = {"GET": "history"}
 _SEARCH: Final[dict[str, Action]] = {"POST": "search"}
 _COMPARTMENT: Final[dict[str, Action]] = {"GET": "search"}
 _OPERATE: Final[dict[str, Action]] = {"GET": "operation", "POST": "operation"}
+# A bulk export, which is asked after and ended.
+_EXPORT: Final[dict[str, Action]] = {"GET": "operation", "DELETE": "operation"}
 
 
 class Target(NamedTuple):
@@ -48,6 +50,11 @@ class Target(NamedTuple):
     operation: str | None = None
     form: bool = False
     member: str | None = None
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether it is a Binary that is read, which is answered as what it holds."""
+        return self.type == "Binary" and self.action in {"read", "vread"}
 
     @property
     def level(self) -> Level:
@@ -80,7 +87,7 @@ def resolve(types: frozenset[str], method: str, path: str) -> Target:  # noqa: P
             case "_search":
                 return Target(_action(_SEARCH, method), form=True)
         if _OPERATION.fullmatch(name):
-            return Target(_action(_OPERATE, method), operation=name[1:])
+            return Target(_action(_EXPORT if name == "$export-status" else _OPERATE, method), operation=name[1:])
     elif parts == [".well-known", "smart-configuration"]:
         return Target(_action(_DISCOVERY, method))
     near = get_close_matches(name[:64], types, 1)

@@ -33,6 +33,7 @@ from fhir_server.settings import Settings
 from fhir_server.store.standing import Standing
 
 from .address import OPEN, Target, is_read, resolve
+from .binary import as_content, is_content, read_content
 from .body import read_form, read_resource
 from .headers import Preference, http_date, preference, version_tag, version_tags
 from .negotiate import accepts_gzip, response_format
@@ -46,8 +47,10 @@ ACTION: Final = "fhir_server.action"
 _SHAPE: Final = "fhir_server.shape"
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _ANYBODY: Final = Grant("anonymous", frozenset(), ())
-_PDF: Final = "application/pdf"
-_PRINTING: Final = frozenset({"document", "statement"})
+# What answers some operations have besides FHIR.
+_PDF: Final = ("application/pdf",)
+_NDJSON: Final = ("application/fhir+ndjson", "application/ndjson", "application/x-ndjson")
+_OTHERS: Final = {"document": _PDF, "statement": _PDF, "export-file": _NDJSON}
 _BODIES: Final = frozenset({"create", "update", "patch", "bundle"})
 
 _T = TypeVar("_T")
@@ -107,7 +110,7 @@ class _Api:
         params = parse_parameters(environ["QUERY_STRING"]) if environ.get("QUERY_STRING") else []
         if target.form:
             params += read_form(environ, self._limit)
-        shape = environ[_SHAPE] = _shape(environ, params, prints=target.operation in _PRINTING)
+        shape = environ[_SHAPE] = _shape(environ, params, _OTHERS.get(target.operation or "", ()), anything=target.is_binary)
         exchange = self._exchange(environ, action, target, grant, standing, params)
         if grant.break_glass:
             self._alarm.ring(grant, address=environ.get("REMOTE_ADDR", ""), request_id=environ.get(REQUEST_ID, ""))
@@ -117,6 +120,8 @@ class _Api:
             reply = dispatch(self._engine, exchange)
         else:
             reply = dispatch_operation(self._engine, target.level, exchange, target.operation)
+        if target.is_binary and not exchange.params and not any(name == "_format" for name, _ in params):
+            reply = as_content(reply, environ.get("HTTP_ACCEPT", ""))
         return reply_response(self._spec, reply, shape, exchange)
 
     def _grant(self, environ: dict[str, Any], *, presumed: bool = False) -> tuple[Grant, Standing | None]:
@@ -152,7 +157,9 @@ class _Api:
         since = http_date(environ["HTTP_IF_MODIFIED_SINCE"], "If-Modified-Since") if "HTTP_IF_MODIFIED_SINCE" in environ else None
         prefer = preference(environ["HTTP_PREFER"]) if "HTTP_PREFER" in environ else Preference()
         body = None
-        if action in _BODIES:
+        if target.type == "Binary" and action in {"create", "update"} and is_content(environ.get("CONTENT_TYPE", "")):
+            body = read_content(environ, self._limit, target.id)
+        elif action in _BODIES:
             body = read_resource(self._spec, environ, self._limit, patch=action == "patch")
         elif action == "operation" and environ["REQUEST_METHOD"] == "POST":
             body = read_resource(self._spec, environ, self._limit, graphql=target.operation == "graphql", optional=True)
@@ -179,6 +186,7 @@ class _Api:
             standing,
             check_key(environ["HTTP_IDEMPOTENCY_KEY"]) if action == "operation" and "HTTP_IDEMPOTENCY_KEY" in environ else None,
             environ["REQUEST_METHOD"],
+            prefer.later,
         )
 
     def unrouted(self, elsewhere: Callable[[HTTPException], Response | HTTPException], error: HTTPException) -> Response | HTTPException:
@@ -222,8 +230,8 @@ def unexpected(error: Exception, request_id: str) -> Outcome:
     return Outcome("internal", f"Something went wrong here; the server's log tells what, under the request id {request_id}")
 
 
-def _shape(environ: dict[str, Any], params: list[tuple[str, str]], *, prints: bool = False) -> Shape:
-    """How an answer is written; to what `prints`, a caller who wants PDF alone is welcome, and is told of faults in JSON."""
+def _shape(environ: dict[str, Any], params: list[tuple[str, str]], others: tuple[str, ...] = (), *, anything: bool = False) -> Shape:
+    """How an answer is written; who wants one of the `others` alone, as PDF, or `anything`, is welcome, and is told of faults in JSON."""
     asked = pretty = None
     for name, value in params:
         if name == "_format" and asked is None:
@@ -232,6 +240,11 @@ def _shape(environ: dict[str, Any], params: list[tuple[str, str]], *, prints: bo
             pretty = value
     gzip = accepts_gzip(environ["HTTP_ACCEPT_ENCODING"]) if "HTTP_ACCEPT_ENCODING" in environ else False
     accept = environ.get("HTTP_ACCEPT", "")
-    if prints and (asked or accept).startswith(_PDF):
-        return Shape("json", pretty == "true")
-    return Shape(response_format(accept, asked), pretty == "true", gzip)
+    if others and (asked or accept).startswith(others):
+        return Shape("json", pretty == "true", gzip and others is not _PDF)  # Which is packed already.
+    try:
+        return Shape(response_format(accept, asked), pretty == "true", gzip)
+    except Outcome:
+        if not anything or asked:
+            raise
+        return Shape("json", pretty == "true", gzip)

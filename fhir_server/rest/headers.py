@@ -21,10 +21,11 @@ _RETURNS: Final[dict[str, Returning]] = {"minimal": "minimal", "representation":
 
 
 class Preference(NamedTuple):
-    """What a Prefer header asks for: the body of the answer to a write, and whether unknown parameters are refused."""
+    """What a Prefer header asks for: the body of the answer to a write, whether unknown parameters are refused, and an answer that comes later."""
 
     returning: Returning | None = None
     strict: bool = True
+    later: bool = False
 
 
 def version_tag(text: str, header: str) -> str:
@@ -59,7 +60,7 @@ def http_date(text: str, header: str) -> datetime:
 def preference(text: str) -> Preference:
     """What a Prefer header asks for; preferences that are not known are left aside, as the standard has it."""
     returning: Returning | None = None
-    strict = True
+    strict, later = True, False
     for part in text[:1_000].replace(";", ",").split(","):
         name, _, value = part.partition("=")
         word = value.strip().strip('"').lower()
@@ -68,4 +69,6 @@ def preference(text: str) -> Preference:
                 returning = _RETURNS.get(word, returning)
             case "handling":
                 strict = word != "lenient"
-    return Preference(returning, strict)
+            case "respond-async":
+                later = True
+    return Preference(returning, strict, later)

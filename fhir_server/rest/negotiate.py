@@ -89,6 +89,22 @@ def body_kind(content_type: str) -> BodyKind:
     return kind
 
 
+def is_fhir(content_type: str) -> bool:
+    """Whether a media type is one of those in which resources are sent, also plain JSON and XML."""
+    return _BODIES.get(_media_type(content_type[:MAX_HEADER])[0]) in ("json", "xml")
+
+
+def is_named_fhir(essence: str) -> bool:
+    """Whether a media type names FHIR itself."""
+    return is_fhir(essence) and "fhir" in essence
+
+
+def ranked(accept: str) -> list[str]:
+    """The media types and ranges of an Accept header, those that are wanted most first, without what is not wanted at all."""
+    found = [(_quality(parameters), essence) for essence, parameters in map(_media_type, accept[:MAX_HEADER].split(","))]
+    return [essence for quality, essence in sorted(found, key=lambda each: -each[0]) if quality > 0]
+
+
 def media_type(content_type: str) -> tuple[str, dict[str, str]]:
     """A media type in small letters, and its parameters."""
     return _media_type(content_type[:MAX_HEADER])

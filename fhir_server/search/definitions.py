@@ -27,7 +27,10 @@ _FORMS: Final = (
 
 
 def definitions(resource: Mapping[str, Any], spec: Spec) -> dict[str, SearchParam]:
-    """What a valid SearchParameter defines, by resource type; nothing unless it is active, nor what the specification defines the same way."""
+    """What a valid SearchParameter defines, by resource type; nothing unless it is active, nor what the specification defines the same way.
+
+    What says that it is derived from the specification's parameter of the same code is that one: implementation guides repeat it to demand it.
+    """
     if resource.get("status") != "active" or resource.get("type") == "special" or "expression" not in resource:
         return {}
     components = tuple(Component(part["definition"], part["expression"]) for part in resource.get("component", ()))
@@ -37,7 +40,8 @@ def definitions(resource: Mapping[str, Any], spec: Spec) -> dict[str, SearchPara
             targets = tuple(resource.get("target", ()))
             param = SearchParam(resource["url"], resource["code"], resource["type"], (name,), resource["expression"], targets, components)
             own = spec.search_params(name).get(param.code)
-            if own is None or replace(own, base=param.base) != param:
+            derived = own is not None and resource.get("derivedFrom") == own.url and own.type == param.type
+            if not derived and (own is None or replace(own, base=param.base) != param):
                 found[name] = param
     return found
 

@@ -34,6 +34,11 @@ def newest_revision() -> str | None:
     return ScriptDirectory.from_config(_config("")).get_current_head()
 
 
+def knows(revision: str) -> bool:
+    """Whether this version of the program can bring a database of that revision to the newest."""
+    return any(each.revision == revision for each in ScriptDirectory.from_config(_config("")).walk_revisions())
+
+
 def _config(url: str) -> Config:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))

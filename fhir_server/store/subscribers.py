@@ -39,7 +39,7 @@ def follow(connection: Connection, targets: Iterable[Target], grant: Grant) -> N
         if target.type == _TYPE and target.resource is None:
             connection.execute("DELETE FROM subscription WHERE id = %s", (target.id,))
         elif target.type == _TYPE:
-            connection.execute(_KEEP, (target.id, _text(grant)))
+            connection.execute(_KEEP, (target.id, holder_text(grant)))
 
 
 def holder_of(text: str) -> Grant:
@@ -51,7 +51,8 @@ def holder_of(text: str) -> Grant:
     return Grant(kept["actor"], frozenset(kept["roles"]), scopes, hidden=hidden, **given)
 
 
-def _text(grant: Grant) -> str:
+def holder_text(grant: Grant) -> str:
+    """The text that `holder_of` takes."""
     kept: dict[str, Any] = {
         "actor": grant.actor,
         "roles": sorted(grant.roles),

@@ -114,7 +114,7 @@ def test_every_stated_system_interaction_answers(fhir: Fhir, statement: Json) ->
     fhir.get("_history?_count=1")
     fhir.get("?_type=Patient,Basic&_count=1")
     assert all(":" not in each["name"] for each in rest["searchParam"])
-    assert [each["name"] for each in rest["operation"]] == ["graphql", "why-denied"]
+    assert [each["name"] for each in rest["operation"]] == ["export", "graphql", "why-denied"]
     assert fhir.get("$graphql?query={__typename}") == {"data": {"__typename": "Query"}}
 
 

@@ -68,7 +68,7 @@ def test_last_modified_is_in_gmt() -> None:
     ],
 )
 def test_preferences(text: str, returning: str | None, strict: bool) -> None:  # noqa: FBT001 - a table of expectations
-    assert preference(text) == (returning, strict)
+    assert preference(text) == (returning, strict, "respond-async" in text)
 
 
 def test_preconditions_reach_the_interactions(door: Door) -> None:

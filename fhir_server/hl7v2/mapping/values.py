@@ -55,6 +55,12 @@ def _misfit(value: Repetition, context: Context) -> str | None:
     return _text(value, context)
 
 
+def _strange(value: Repetition, context: Context) -> str | None:
+    """A value of a data type that is none: a lab's own, or one written wrong. Kept as it is, for a result is not to be without its value."""
+    context.warn("103", "The data type of the value is not known; it is kept as text")
+    return _text(value, context)
+
+
 def _spoken(value: Repetition, _: Context) -> str | None:
     """What its components say, with blanks between them: a name, an address or a number with who gave it out."""
     parts = (" ".join(filter(None, value.whole(number).replace("&", " ").split())) for number in range(1, _COMPONENTS + 1))
@@ -229,6 +235,7 @@ PRIMITIVES: Final[Mapping[str, Primitive]] = {
     "text": _text,
     "line": _line,
     "misfit": _misfit,
+    "strange": _strange,
     "spoken": _spoken,
     "markdown": _text,
     "code": _code,

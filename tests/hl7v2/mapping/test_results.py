@@ -75,6 +75,24 @@ def test_each_kind_of_value_becomes_what_it_is_in_fhir(converter: Converter, kin
     assert bool(converted.faults) == (kind == "NM" and "valueString" in made)
 
 
+@pytest.mark.parametrize("kind", ["XX", "nm", "NUM", "Z1"])
+def test_a_value_of_a_type_that_there_is_not_is_kept_and_told(converter: Converter, kind: str) -> None:
+    converted = convert(converter, "ORU^R01", OBR, f"OBX|1|{kind}|1^A^L||7.10|g|||||F", f"OBX|2|{kind}|2^B^L||low~lower||||||F")
+    first, second = of_type(converted, "Observation")
+    assert first["valueString"] == "7.10"
+    assert [each["valueString"] for each in second["component"]] == ["low", "lower"]
+    assert {(fault.segment, fault.field, fault.code) for fault in converted.faults} == {("OBX", 5, "103")}
+
+
+@pytest.mark.parametrize(("kind", "value"), [("ST", ">=32"), ("NM", ">10"), ("TX", "about 5")])
+def test_the_unit_of_a_text_is_kept_beside_it(converter: Converter, kind: str, value: str) -> None:
+    result = only(convert(converter, "ORU^R01", OBR, f"OBX|1|{kind}|1^A^L||{value}|ug/mL^^UCUM||R|||F", "NTE|1||By gradient"), "Observation")
+    assert result["valueString"] == value
+    assert [each["text"] for each in result["note"]] == ["Unit: ug/mL", "By gradient"]
+    bare = only(convert(converter, "ORU^R01", OBR, f"OBX|1|{kind}|1^A^L||{value}|||R|||F"), "Observation")
+    assert "note" not in bare
+
+
 def test_a_number_keeps_its_digits(converter: Converter) -> None:
     result = only(convert(converter, "ORU^R01", OBR, "OBX|1|NM|1^A^L||7.10|g||||| F"), "Observation")
     assert b'"value":7.10' in fhirjson.dumps(result)

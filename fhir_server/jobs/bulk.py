@@ -1,0 +1,19 @@
+"""The task of bulk exports."""
+
+from __future__ import annotations
+
+from celery import Celery
+
+from fhir_server.operations.bulk import Maker
+from fhir_server.outcome import Outcome
+
+from .application import RETRIES
+
+
+def define_bulk(app: Celery, maker: Maker) -> None:
+    """Gives an application the task."""
+
+    @app.task(name="bulk.run", autoretry_for=(Outcome,), **RETRIES)
+    def run() -> None:
+        """Makes the exports that wait."""
+        maker.run()

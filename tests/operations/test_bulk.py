@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from fhir_server.interactions import Engine
+from fhir_server.operations.bulk import Maker
+from fhir_server.settings import Settings
+from fhir_server.store import Store
+from tests.interactions.conftest import SECRET, ZONE, Fhir, Json, MakeFhir, issues, made, observation, patient
+
+KICK = {"Prefer": "respond-async", "Accept": "application/fhir+json"}
+
+
+@pytest.fixture(scope="module")
+def house(make_fhir: MakeFhir, fresh_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+    """A server with two patients, an observation of each, an organization, a group of the first patient, and who makes exports."""
+    url = fresh_database()
+    fhir = make_fhir(url)
+    ann, bob = made(fhir, patient()), made(fhir, patient())
+    weights = [made(fhir, observation(subject={"reference": f"Patient/{each}"})) for each in (ann, bob)]
+    organization = made(fhir, {"resourceType": "Organization", "name": "Hillside"})
+    group = made(fhir, {"resourceType": "Group", "type": "person", "actual": True, "member": [{"entity": {"reference": f"Patient/{ann}"}}]})
+    store = Store(url, zone=ZONE, connections=6)
+    settings = Settings(tmp_path_factory.mktemp("maker"), SECRET, clinic_timezone=ZONE)
+    maker = Maker(Engine.build(store, settings))
+    yield SimpleNamespace(fhir=fhir, store=store, maker=maker, ann=ann, bob=bob, weights=weights, organization=organization, group=group)
+    store.close()
+    fhir.close()
+
+
+def kicked(fhir: Fhir, path: str, body: Json | None = None) -> str:
+    """The address of the status of a new export."""
+    answer = fhir("POST" if body else "GET", path, body, KICK)
+    assert (answer.status_code, answer.data) == (202, b"")
+    return answer.headers["Content-Location"]
+
+
+def exported(house: SimpleNamespace, path: str, body: Json | None = None, caller: Fhir | None = None) -> dict[str, list[Json]]:
+    """The resources of an export by type."""
+    fhir = caller or house.fhir
+    status = kicked(fhir, path, body)
+    house.maker.run()
+    found: dict[str, list[Json]] = {}
+    for file in fhir.get(status)["output"]:
+        answer = fhir("GET", file["url"], headers={"Accept": "application/fhir+ndjson"})
+        assert (answer.status_code, answer.content_type) == (200, "application/fhir+ndjson")
+        lines = [json.loads(line) for line in answer.data.splitlines()]
+        assert (len(lines), {each["resourceType"] for each in lines}) == (file["count"], {file["type"]})
+        found.setdefault(file["type"], []).extend(lines)
+    return found
+
+
+def ids(found: dict[str, list[Json]], name: str) -> list[str]:
+    return sorted(each["id"] for each in found.get(name, []))
+
+
+def test_an_export_is_asked_for_waited_for_and_fetched(house: SimpleNamespace) -> None:
+    status = kicked(house.fhir, "$export?_type=Patient")
+    waiting = house.fhir("GET", status)
+    assert (waiting.status_code, waiting.headers["X-Progress"], waiting.data) == (202, "waiting", b"")
+    assert int(waiting.headers["Retry-After"]) > 0
+    house.maker.run()
+    done = house.fhir("GET", status, headers={"Accept": "application/json"})
+    assert (done.status_code, done.content_type) == (200, "application/json")
+    assert "Expires" in done.headers
+    manifest = json.loads(done.data)
+    assert manifest["request"].endswith("/fhir/$export?_type=Patient")
+    assert manifest["requiresAccessToken"] is True
+    assert [(file["type"], file["count"]) for file in manifest["output"]] == [("Patient", 2)]
+    assert (manifest["deleted"], manifest["error"]) == ([], [])
+    body = house.fhir("GET", manifest["output"][0]["url"]).data.splitlines()
+    assert sorted(json.loads(line)["id"] for line in body) == sorted((house.ann, house.bob))
+
+
+def test_the_whole_system_is_exported_as_it_is_stored(house: SimpleNamespace) -> None:
+    found = exported(house, "$export")
+    assert ids(found, "Patient") == sorted((house.ann, house.bob))
+    assert ids(found, "Observation") == sorted(house.weights)
+    assert ids(found, "Organization") == [house.organization]
+    assert found["Patient"][0] == house.fhir.get(f"Patient/{found['Patient'][0]['id']}")
+
+
+def test_patients_are_exported_with_their_records_alone(house: SimpleNamespace) -> None:
+    found = exported(house, "Patient/$export")
+    assert ids(found, "Observation") == sorted(house.weights)
+    assert "Organization" not in found
+    one = exported(
+        house,
+        "Patient/$export",
+        {
+            "resourceType": "Parameters",
+            "parameter": [
+                {"name": "patient", "valueReference": {"reference": f"Patient/{house.bob}"}},
+                {"name": "_type", "valueString": "Observation,Patient"},
+            ],
+        },
+    )
+    assert (ids(one, "Patient"), ids(one, "Observation")) == ([house.bob], house.weights[1:])
+
+
+def test_a_group_is_exported_by_its_members(house: SimpleNamespace) -> None:
+    found = exported(house, f"Group/{house.group}/$export?_type=Patient,Observation")
+    assert (ids(found, "Patient"), ids(found, "Observation")) == ([house.ann], house.weights[:1])
+    assert house.fhir("GET", "Group/nobody/$export", headers=KICK).status_code == 404
+
+
+def test_since_and_filters_leave_out_what_is_not_meant(house: SimpleNamespace) -> None:
+    late = made(house.fhir, observation(subject={"reference": f"Patient/{house.ann}"}, valueString="late"))
+    before = house.fhir.get(f"Observation/{house.weights[1]}")["meta"]["lastUpdated"]
+    assert late in ids(exported(house, f"$export?_type=Observation&_since={before}"), "Observation")
+    assert house.weights[1] not in ids(exported(house, f"$export?_type=Observation&_since={before}"), "Observation")
+    assert exported(house, "$export?_since=2100-01-01T00:00:00Z") == {}
+    filtered = exported(house, f"$export?_type=Observation,Patient&_typeFilter=Observation%3Fsubject%3D{house.ann}%26code%3D29463-7")
+    assert ids(filtered, "Observation") == sorted((house.weights[0], late))
+    assert ids(filtered, "Patient") == sorted((house.ann, house.bob))
+    house.fhir("DELETE", f"Observation/{late}")
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("$export", {}, 400),
+        ("$export?_outputFormat=text/csv", KICK, 400),
+        ("$export?_type=Nothing", KICK, 400),
+        ("$export?_since=lately", KICK, 400),
+        ("$export?_typeFilter=Patient%3Fnothing%3D1", KICK, 400),
+        ("$export?_type=Patient&_typeFilter=Observation%3Fcode%3D1", KICK, 400),
+        ("$export?_typeFilter=Patient", KICK, 202),
+        ("$export?_elements=id", KICK, 400),
+        ("$export?_elements=id", {"Prefer": "respond-async; handling=lenient"}, 202),
+        ("$export?patient=Patient/1", KICK, 400),
+        ("Patient/$export?_type=Organization", KICK, 400),
+        ("$export-status", {}, 404),
+        ("$export-status?id=1", {}, 404),
+        ("$export-file?id=1&file=1", {}, 404),
+        ("$export-file", {}, 404),
+    ],
+)
+def test_what_is_not_understood_is_refused_and_helps(house: SimpleNamespace, path: str, headers: dict[str, str], status: int) -> None:
+    answer = house.fhir("GET", path, headers=headers)
+    assert answer.status_code == status
+    if status == 202:
+        house.fhir("DELETE", answer.headers["Content-Location"])
+    else:
+        issues(json.loads(answer.data))
+
+
+def test_an_export_holds_what_its_caller_may_read_and_nobody_else_sees_it(house: SimpleNamespace) -> None:
+    narrow = house.fhir.other(scope="system/Patient.rs")
+    status = kicked(narrow, "$export")
+    house.maker.run()
+    output = narrow.get(status)["output"]
+    assert [file["type"] for file in output] == ["Patient"]
+    assert narrow("GET", "$export?_type=Observation", headers=KICK).status_code == 403
+    stranger = house.fhir.other(user="stranger")
+    for address in (status, output[0]["url"]):
+        assert stranger("GET", address).status_code == 404
+    assert stranger("DELETE", status).status_code == 404
+    assert house.fhir.other(scope="system/Observation.rs")("GET", output[0]["url"]).status_code == 403
+    assert house.fhir.other(scope="patient/*.rs", patient=house.ann)("GET", "$export", headers=KICK).status_code == 403
+
+
+def test_an_export_that_is_deleted_is_gone_with_its_files(house: SimpleNamespace) -> None:
+    status = kicked(house.fhir, "$export?_type=Patient")
+    house.maker.run()
+    (file,) = house.fhir.get(status)["output"]
+    assert house.fhir("DELETE", status).status_code == 202
+    for method, address in (("GET", status), ("GET", file["url"]), ("DELETE", status)):
+        assert house.fhir(method, address).status_code == 404
+    early = kicked(house.fhir, "$export")
+    assert house.fhir("DELETE", early).status_code == 202
+    house.maker.run()
+    assert house.fhir("GET", early).status_code == 404
+
+
+def test_nobody_has_more_than_five_at_once(house: SimpleNamespace) -> None:
+    eager = house.fhir.other(user="eager")
+    asked = [kicked(eager, "$export?_type=Basic") for _ in range(5)]
+    refused = eager("GET", "$export", headers=KICK)
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "60")
+    for each in asked:
+        eager("DELETE", each)
+
+
+def test_several_makers_make_each_export_once(house: SimpleNamespace) -> None:
+    asked = [kicked(house.fhir, "$export?_type=Patient") for _ in range(4)]
+    threads = [threading.Thread(target=house.maker.run) for _ in range(3)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    house.maker.run()
+    for status in asked:
+        assert [file["count"] for file in house.fhir.get(status)["output"]] == [2]
+        house.fhir("DELETE", status)
+
+
+def test_one_whose_maker_was_killed_is_made_anew(house: SimpleNamespace) -> None:
+    status = kicked(house.fhir, "$export?_type=Patient")
+    identity = status.rpartition("=")[2]
+    with house.store.database.connection() as connection:
+        connection.execute("UPDATE bulk_export SET state = 'running', done = 7 WHERE id = %s", (identity,))
+        connection.execute("INSERT INTO bulk_file (export, number, type, count, content) VALUES (%s, 0, 'Patient', 7, ''::bytea)", (identity,))
+    assert house.fhir("GET", status).headers["X-Progress"] == "7 resources so far"
+    house.maker.run()
+    assert [file["count"] for file in house.fhir.get(status)["output"]] == [2]
+
+
+def test_exports_are_forgotten_a_day_after_they_have_ended(house: SimpleNamespace, tmp_path: Path) -> None:
+    status = kicked(house.fhir, "$export?_type=Patient")
+    house.maker.run()
+    later = house.store.by(lambda: house.store.clock() + timedelta(days=1, minutes=1))
+    settings = Settings(tmp_path, SECRET, clinic_timezone=ZONE)
+    Maker(replace(Engine.build(house.store, settings), store=later)).run()
+    assert house.fhir("GET", status).status_code == 404
+
+
+def test_a_large_export_is_in_several_files(house: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fhir_server.operations.bulk.making._FILE", 300)
+    status = kicked(house.fhir, "$export?_type=Patient")
+    house.maker.run()
+    files: list[Any] = house.fhir.get(status)["output"]
+    assert sum(file["count"] for file in files) == 2
+    assert len({file["url"] for file in files}) == len(files)
+
+
+def test_a_status_is_asked_for_and_deleted_alone(house: SimpleNamespace) -> None:
+    answer = house.fhir("POST", "$export-status?id=1", {"resourceType": "Parameters"})
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD, DELETE, OPTIONS")
