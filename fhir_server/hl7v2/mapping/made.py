@@ -40,11 +40,12 @@ class Made:
     nulls: set[Keys] = field(default_factory=set)
     open: set[str] = field(default_factory=set)
     places: Places = field(default_factory=Places)
+    urn: str = field(init=False)
+    """What others refer to it by."""
 
-    @property
-    def urn(self) -> str:
-        """What others refer to it by."""
-        return f"urn:hl7v2:{self.number}"
+    def __post_init__(self) -> None:
+        """Makes it of the number."""
+        self.urn = f"urn:hl7v2:{self.number}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """The rules that the rows of a map have become, and how they are run: by the field that they are about, and for codes only once.
 
 Of what a laboratory sends most is codes: what was measured, units, flags, states, of which there are a few hundred. What all rules about one field
-come to is remembered by the codes that they read. The next time nothing is left of the rules but what they put, and those that depend on more.
+come to is learned when the codes that they read come again. From then on nothing is left of the rules but what they put, and those that depend on
+more than codes.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ T = TypeVar("T")
 Decide = Callable[[View, str], Sequence[tuple[T, Test | None]]]
 """Is given what stands for the sender too, see Context."""
 
-_MOST: Final = 20_000
-"""Combinations of codes that are remembered in all maps of a server; each takes up to 2 kB."""
+_MOST: Final = 10_000
+"""Combinations of codes that are remembered in all maps of a server; each takes some 3 kB."""
 _FEW: Final = 1_000
 _LONGEST: Final = 200
 """Characters of those that are."""
@@ -128,10 +129,10 @@ def remembering(rules: Sequence[Rule], codes: frozenset[Place], memory: Memory) 
         said = said_in(view)
         key = (group, context.sender, *said)
         actions = known.get(key)
-        if actions is None:
-            actions = all_of_them
+        if actions is None or actions is all_of_them:
+            # To learn takes as long as to run the rules twice: what is seen for the first time may never come again.
+            actions = all_of_them if actions is None else tuple(_learned(rules, codes, view, context))
             if sum(map(len, said)) <= _LONGEST:
-                actions = tuple(_learned(rules, codes, view, context))
                 memory.keep(key, actions)
         for action in actions:
             action(view, into, places, context)

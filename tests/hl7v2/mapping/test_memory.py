@@ -37,9 +37,9 @@ def outcome(converter: Converter, raw: bytes) -> tuple[object, ...]:
 def test_real_messages_come_out_the_same_however_often_and_in_whatever_order_they_are_seen(converter: Converter) -> None:
     known = [raw for raw in MESSAGES.values() if converter.structure_of(read(raw)) is not None]
     first = [outcome(converter, raw) for raw in known]
-    assert [outcome(converter, raw) for raw in known] == first
+    assert [[outcome(converter, raw) for raw in known] for _ in range(2)] == [first] * 2
     other = Converter(r4())
-    assert [outcome(other, raw) for raw in reversed(known)] == first[::-1]
+    assert [[outcome(other, raw) for raw in reversed(known)] for _ in range(3)] == [first[::-1]] * 3
 
 
 @given(st.lists(st.tuples(_TYPES, _FIELDS, _FIELDS), min_size=1, max_size=4))
@@ -53,7 +53,8 @@ def test_results_of_any_codes_come_out_as_when_nothing_is_remembered(
         segments += [f"OBR|{'|'.join(order)}", f"OBX|{'|'.join(result)}"]
     raw = message("ORU^R01", *segments)
     before = outcome(converter, raw)
-    assert outcome(converter, raw) == before
+    # What is seen once is learned the second time, and known the third.
+    assert [outcome(converter, raw) for _ in range(2)] == [before] * 2
     with pytest.MonkeyPatch.context() as patch:
         # Nothing that has a text is short enough to be remembered.
         patch.setattr(rules, "_LONGEST", -1)
@@ -61,14 +62,14 @@ def test_results_of_any_codes_come_out_as_when_nothing_is_remembered(
 
 
 def test_a_code_that_no_table_has_is_reported_each_time(converter: Converter) -> None:
-    for _ in range(3):
+    for _ in range(4):
         converted = convert(converter, "ORU^R01", "OBR|1||7|24323-8^CMP^LN", "OBX|1|NM|2345-7^Glucose^LN||7|mmol/L||QQ|||F")
         assert [(fault.segment, fault.field, fault.code) for fault in converted.faults if fault.field == 8] == [("OBX", 8, "103")]
 
 
 def test_what_is_remembered_is_never_changed_by_a_message_that_got_a_copy_of_it(converter: Converter) -> None:
     segments = ("OBR|1||7|24323-8^CMP^LN", "OBX|1|NM|2345-7^Glucose^LN||7|mmol/L|70-110|H|||F")
-    before = fhirjson.dumps(of_type(convert(converter, "ORU^R01", *segments), "Observation"))
+    before, *_ = (fhirjson.dumps(of_type(convert(converter, "ORU^R01", *segments), "Observation")) for _ in range(3))
     for observation in of_type(convert(converter, "ORU^R01", *segments), "Observation"):
         for element in (observation["code"]["coding"][0], observation["interpretation"][0], observation["referenceRange"][0]["low"]):
             element.clear()
