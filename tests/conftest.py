@@ -69,6 +69,14 @@ with postgres.embedded(folder / "data", eval(sys.argv[3])) as url:
 LONGEST = ("tests/test_cli.py", "tests/admin/test_document.py", "tests/test_docs.py", "tests/hl7v2/test_command.py", "tests/browser", "tests/clients")
 
 
+def until(reached: Callable[[], bool], seconds: float = 60) -> None:
+    """Waits for something to be so; fails where it is not after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Brings the longest files to the front; workers are given files in this order."""
     items.sort(key=lambda item: next((place for place, name in enumerate(LONGEST) if item.nodeid.startswith(name)), len(LONGEST)))

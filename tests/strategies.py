@@ -70,12 +70,6 @@ def resources(draw: Draw, resource_type: str | None = None) -> JsonObject:
     return _repaired(draw, resource)
 
 
-@st.composite
-def datatypes(draw: Draw, type_name: str) -> Any:
-    """A value of a datatype or primitive, without regard to invariants."""
-    return _value(draw, Element("value", "value", type_name, 1, 1), 2)
-
-
 def find(resource: JsonObject, expression: str) -> tuple[Any, list[str | int]]:
     """The value at a location such as `Patient.contact[0].gender`, and its JSON path; choices are found by their name."""
     here: Any = resource

@@ -2,15 +2,14 @@ from __future__ import annotations
 
 import logging
 import smtplib
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiosmtpd.controller import Controller
 
 from fhir_server.messaging import Messenger, deliver, mail_of, send_mail
 from fhir_server.settings import Settings
+from tests.listening import MailServer
 
 SECRET = "a secret that only the tests know of"
 
@@ -73,13 +72,7 @@ def test_a_mail_is_known_to_be_taken_before_the_server_says_farewell() -> None:
             told.append("farewell")
             return "221 bye"
 
-    listening = socket.create_server(("127.0.0.1", 0))
-
-    class Mails(Controller):
-        def _create_server(self) -> Any:
-            return self.loop.create_server(self._factory_invoker, sock=listening)
-
-    server = Mails(Slow(), hostname="127.0.0.1", port=listening.getsockname()[1])
+    server = MailServer(Slow())
     server.start()
     try:
         mail = mail_of("a@example.org", "b@example.org", "subject", "text")

@@ -2,10 +2,8 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -17,6 +15,7 @@ from fhir_server.cli.doctor import _sms
 from fhir_server.messaging import Messenger
 from fhir_server.settings import Settings, SetupError
 from fhir_server.sms import send_sms, sms_fault
+from tests.listening import Handler, http_server
 
 SECRET = "a secret that only the tests know of"
 TO = "+49 170 5551234"
@@ -34,24 +33,13 @@ class Gateway:
         self.seen: list[tuple[str, dict[str, str], str]] = []
         gateway = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                gateway.seen.append((self.path, dict(self.headers), self.rfile.read(int(self.headers["Content-Length"])).decode()))
+        class Takes(Handler):
+            def take(self) -> None:
+                gateway.seen.append((self.path, dict(self.headers), self.sent().decode()))
                 time.sleep(gateway.seconds)
-                self.send_response(gateway.status)
-                for name, value in gateway.headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(gateway.answer)))
-                self.end_headers()
-                self.wfile.write(gateway.answer)
+                self.answer(gateway.status, gateway.answer, gateway.headers)
 
-            do_GET = do_POST  # noqa: N815 - the library's name
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"127.0.0.1:{self.server.server_port}"
+        self.handler, self.address = Takes, ""
 
     @property
     def sent(self) -> Any:
@@ -62,12 +50,9 @@ class Gateway:
 @pytest.fixture
 def gateway() -> Iterator[Gateway]:
     made = Gateway()
-    thread = threading.Thread(target=made.server.serve_forever)
-    thread.start()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
-    thread.join()
+    with http_server(made.handler) as address:
+        made.address = address.removeprefix("http://")
+        yield made
 
 
 def test_an_own_gateway_gets_json_with_the_account_of_the_url(gateway: Gateway) -> None:

@@ -180,14 +180,6 @@ class Accounts:
             if state != "active":
                 end_sessions(connection, identity, state, now)
 
-    def set_roles(self, identity: str, roles: Sequence[str], now: datetime) -> None:
-        """Changes the roles and ends the sessions. Raises Outcome `invalid` for a role that there is not."""
-        account = self.by_id(identity)
-        _check_roles(NewAccount("", "", tuple(roles), patient=account.patient if account else None))
-        with self._store.database.connection() as connection, connection.transaction():
-            connection.execute("UPDATE account SET roles = %s WHERE id = %s", ([role for role in ROLES if role in roles], identity))
-            end_sessions(connection, identity, "roles changed", now)
-
     def set_password(self, account: Account, password: str, now: datetime, *, expired: bool = False) -> None:
         """Changes the password and ends the sessions; an `expired` one is good for nothing but to set another. Raises Outcome `invalid`."""
         passwords.check(password, account.login)

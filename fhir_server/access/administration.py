@@ -21,7 +21,8 @@ from .desk import check_email, check_phone
 from .roles import ROLES
 
 _ADMINS: Final = 0x46484955
-_IDENTITIES: Final = {"practitioner": "Practitioner", "patient": "Patient", "related_person": "RelatedPerson"}
+IDENTITIES: Final = {"practitioner": "Practitioner", "patient": "Patient", "related_person": "RelatedPerson"}
+"""What an account can be in FHIR, by the name of its property."""
 _NEXT: Final[Mapping[State, frozenset[State]]] = {
     "invited": frozenset({"disabled"}),
     "active": frozenset({"locked", "disabled"}),
@@ -79,7 +80,7 @@ class Administration:
     def add(self, connection: Connection, new: NewAccount, now: datetime) -> Account:
         """A new account. Raises Outcome `conflict` where the login is taken, `invalid` for what cannot be, also for who is not in the record."""
         _check_contacts(new.email, new.phone)
-        self._check_identities(connection, {name: getattr(new, name) for name in _IDENTITIES})
+        self._check_identities(connection, {name: getattr(new, name) for name in IDENTITIES})
         account = self._accounts.insert(connection, new, now)
         if account is None:
             raise Outcome("conflict", "There is an account with this login already", code="duplicate")
@@ -123,7 +124,7 @@ class Administration:
         return password
 
     def _check_identities(self, connection: Connection, values: Mapping[str, Any]) -> None:
-        for name, resource_type in _IDENTITIES.items():
+        for name, resource_type in IDENTITIES.items():
             identity = values.get(name)
             if identity is not None and not self._store.is_there(connection, resource_type, identity):
                 raise Outcome("invalid", f"'{name}': there is no {resource_type} of this id", expression=name)

@@ -23,7 +23,6 @@ from .audit import Event
 from .vault import Vault
 
 Way = Literal["email", "sms"]
-WAYS: Final[tuple[Way, ...]] = ("email", "sms")
 
 _READ: Final = "SELECT notify_email, notify_sms FROM account WHERE id = %s"
 # One that changes nothing leaves no event in the trail.

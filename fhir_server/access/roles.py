@@ -30,6 +30,8 @@ DIRECTORY: Final = (
     "Organization OrganizationAffiliation Location Practitioner PractitionerRole HealthcareService Endpoint "
     "CodeSystem ValueSet ConceptMap NamingSystem Questionnaire"
 )
+DEFINITIONS: Final = "StructureDefinition SearchParameter OperationDefinition CapabilityStatement CompartmentDefinition ImplementationGuide"
+"""How this server is spoken to: its capability statement, which is open, refers programs to these."""
 PERSONAL: Final = "Patient Coverage RelatedPerson Consent"
 SCHEDULING: Final = "Schedule Slot Appointment AppointmentResponse"
 BILLING: Final = "Account ChargeItem Invoice PaymentNotice PaymentReconciliation"
@@ -79,7 +81,7 @@ RULES: Final[dict[Role, tuple[Rule, ...]]] = {
     "admin": (Rule(CLINICAL, "rs"), Rule(AUDIT, "rs"), Rule(_others(), "cruds")),
     "doctor": (
         Rule(CLINICAL, "crus"),
-        Rule(DIRECTORY, "rs"),
+        Rule(f"{DIRECTORY} {DEFINITIONS}", "rs"),
         Rule(PERSONAL, "crus"),
         Rule("Schedule Slot", "rs"),
         Rule("Schedule Appointment", "crus", _OWN_SCHEDULE),
@@ -92,7 +94,7 @@ RULES: Final[dict[Role, tuple[Rule, ...]]] = {
     ),
     "staff": (
         Rule(AT_THE_DESK, "rs", hidden=NOTES),
-        Rule(DIRECTORY, "rs"),
+        Rule(f"{DIRECTORY} {DEFINITIONS}", "rs"),
         Rule(PERSONAL, "crus"),
         Rule(SCHEDULING, "cruds"),
         Rule(BILLING, "cruds"),
@@ -104,7 +106,7 @@ RULES: Final[dict[Role, tuple[Rule, ...]]] = {
         Rule(" ".join(name for name in CLINICAL.split() if name not in RESULTS | DOCUMENTS), "rs"),
         Rule(" ".join(sorted(RESULTS)), "rs", (RELEASED,)),
         Rule(" ".join(sorted(DOCUMENTS)), "rs", (_NOT_HELD,)),
-        Rule(DIRECTORY, "rs"),
+        Rule(f"{DIRECTORY} {DEFINITIONS}", "rs"),
         Rule(PERSONAL, "rs"),
         Rule("Patient", "u", editable=OWN_DETAILS),
         Rule(SCHEDULING, "rs"),

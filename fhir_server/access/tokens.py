@@ -5,7 +5,6 @@ https://www.rfc-editor.org/rfc/rfc7519, https://www.rfc-editor.org/rfc/rfc6750, 
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import jwt
 
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
+from fhir_server.store.ids import is_id
 
 from .roles import ROLES, Role, editable, hidden, role_acts, role_scopes
 from .scopes import BOARD, Scopes, narrow, parse_scopes
@@ -26,7 +26,6 @@ AUDIENCE: Final = "urn:fhir-server:fhir"
 _ALGORITHM: Final = "HS256"
 _MAX_LENGTH: Final = 8192  # Characters: beyond what proxies let through in a header.
 _SKEW: Final = 60  # Seconds that the clocks of two hosts of one clinic may differ.
-_ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _CLAIMS: Final = {"iss": str, "aud": str, "sub": str, "jti": str, "iat": int, "exp": int, "roles": list, "scope": str}
 
 
@@ -63,7 +62,7 @@ def issue(
     do not fit together: neither role nor scope, a patient's role or `patient/` scopes without the patient, a patient that nothing is bound to,
     or `user/` scopes without a role.
     """
-    if patient is not None and not _ID.fullmatch(patient):
+    if patient is not None and not is_id(patient):
         raise Outcome("parameter", f"'{patient[:80]}' is not the id of a patient")
     scopes = parse_scopes(scope or "", patient)
     if BOARD in (scope or "").split():
@@ -91,7 +90,7 @@ def issue_board(secret: str, location: str, *, ttl: int, now: float) -> str:
 
     Raises Outcome `parameter` for what is no id.
     """
-    if not _ID.fullmatch(location):
+    if not is_id(location):
         raise Outcome("parameter", f"'{location[:80]}' is not the id of a location")
     times = {"iat": int(now), "exp": int(now) + ttl}
     named = {"sub": f"board/{location}", "jti": secrets.token_urlsafe(16), "roles": [], "scope": BOARD, "location": location}
@@ -230,7 +229,7 @@ def _verified(secret: str, token: str) -> tuple[int, int, str | None, Grant]:
 def _grant(claims: dict[str, Any]) -> Grant:
     roles = [role for role in ROLES if role in claims["roles"]]
     patient, user = _optional(claims, "patient"), _optional(claims, "fhirUser")
-    if patient is not None and not _ID.fullmatch(patient):
+    if patient is not None and not is_id(patient):
         raise _refused("The token lacks the patient it is bound to")
     asked = parse_scopes(claims["scope"], patient)
     # The patient of an app that a clinician has opened is whom it is about; that of everybody else is themselves.

@@ -14,8 +14,9 @@ from fhir_server.store.database import scalar
 from fhir_server.store.trail_search import Entry, Place, events
 
 from . import audit_schemas as schemas
-from .exchange import answered, done_by_caller, paged, position
+from .exchange import answered, done_by_caller
 from .office import instant, office
+from .pages import number_before, paged
 from .routes import Routes
 
 routes: Final = Routes("audit", "What was done, by whom and to whose record. Reading it is written down too.")
@@ -43,13 +44,13 @@ def search(asked: dict[str, Any]) -> Response:
 
     The newest first. All conditions have to hold.
     """
-    after = position(asked)
+    after = number_before(asked)
     where = Statement("TRUE")
     for name, condition in _CONDITIONS.items():
         if name in asked:
             where = where.and_(Statement(condition, (asked[name],)))
     with office().store.database.connection() as connection:
-        rows = events(connection, where, asked["limit"] + 1, after=Place(int(str(after[0]))) if after else None)
+        rows = events(connection, where, asked["limit"] + 1, after=Place(after) if after is not None else None)
     patients = (asked["patient"],) if "patient" in asked else ()
     office().store.note(done_by_caller(Event("search", type="AuditEvent", patients=patients, query=request.full_path)))
     return paged(asked, rows, lambda row: (str(row.id),), _shown)

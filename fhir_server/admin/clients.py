@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import fields as fields_of
 from dataclasses import replace
-from datetime import datetime
 from typing import Any, Final
 
 from flask import Response
@@ -17,8 +16,10 @@ from fhir_server.outcome import Outcome
 from fhir_server.store.database import Connection
 
 from . import client_schemas as schemas
-from .exchange import Answer, act, address_of, answered, check_match, etag, paged, position
+from . import decisions
+from .exchange import Answer, act, answered, check_match, etag, tagged
 from .office import caller, instant, office
+from .pages import moment_before, paged
 from .routes import PREFIX, Routes
 from .server_schemas import Listing
 
@@ -38,10 +39,9 @@ class Clients(MethodView):
 
         The newest first.
         """
-        after = position(asked)
-        place = (datetime.fromisoformat(str(after[0])), str(after[1])) if after else None
+        after = moment_before(asked)
         with office().store.database.connection() as connection:
-            rows = office().clients.page(connection, place, asked["limit"] + 1)
+            rows = office().clients.page(connection, after, asked["limit"] + 1)
         return paged(asked, rows, lambda row: (row.created.isoformat(), row.id), _shown)
 
     @routes.arguments(schemas.NewClient)
@@ -58,8 +58,8 @@ class Clients(MethodView):
 
         def work(connection: Connection) -> Answer:
             client, secret = office().clients.add(new, caller().actor, office().now(), connection)
-            headers = {"ETag": etag(_shown(client)), "Location": address_of(f"{PREFIX}/clients/{client.id}")}
-            return Answer(_shown(client) | {"secret": secret}, 201, headers)
+            shown = tagged(_shown(client), made=f"{PREFIX}/clients/{client.id}")
+            return replace(shown, body=shown.body | {"secret": secret})
 
         return act(work)
 
@@ -96,7 +96,7 @@ class OneClient(MethodView):
             elif disabled is False:
                 clients.enable(identity, caller().actor, connection)
             body = _shown(_locked(connection, identity, check=False))
-            return Answer(body, headers={"ETag": etag(body)})
+            return tagged(body)
 
         return act(work)
 
@@ -157,9 +157,7 @@ class Policy(MethodView):
     @routes.tagged(schemas.Policy)
     def get(self) -> Response:
         """Show the policy"""
-        with office().store.database.connection() as connection:
-            body = _policy(connection)
-        return answered(body, headers={"ETag": etag(body)})
+        return decisions.show(_policy)
 
     @routes.arguments(schemas.PolicyChanges)
     @routes.tagged(schemas.Policy)
@@ -169,22 +167,17 @@ class Policy(MethodView):
 
         Every process goes by it from the next request on. What is not named stays.
         """
+        policy, by = office().policy, caller().actor
 
-        def work(connection: Connection) -> Answer:
-            # Decided by one after the other; a row to lock may not be there yet.
-            connection.execute("LOCK TABLE policy IN SHARE ROW EXCLUSIVE MODE")
-            policy, by = office().policy, caller().actor
-            check_match(_policy(connection))
+        def decide(connection: Connection) -> None:
             if "registration" in given:
                 policy.set_registration(given["registration"], by, connection=connection)
             if "subscriptions" in given:
                 policy.set_subscriptions(given["subscriptions"], by, connection=connection)
             if "consent" in given:
                 policy.set_consent(given["consent"], by, connection)
-            body = _policy(connection)
-            return Answer(body, headers={"ETag": etag(body)})
 
-        return act(work)
+        return decisions.change("policy", _policy, decide)
 
 
 def _policy(connection: Connection) -> dict[str, Any]:

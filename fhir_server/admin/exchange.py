@@ -1,17 +1,16 @@
-"""Bodies in and answers out: strict JSON within a limit, one transaction per change, ETags, pages, problem details.
+"""Bodies in and answers out: strict JSON within a limit, one transaction per change, ETags, problem details.
 
-https://www.rfc-editor.org/rfc/rfc9457, https://www.rfc-editor.org/rfc/rfc9110#name-preconditions, https://www.rfc-editor.org/rfc/rfc8288
+https://www.rfc-editor.org/rfc/rfc9457, https://www.rfc-editor.org/rfc/rfc9110#name-preconditions
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Final
-from urllib.parse import urlencode
 
 from flask import Response, g, request
 from marshmallow import ValidationError
@@ -21,14 +20,13 @@ from fhir_server.access.audit import Event, acting, record
 from fhir_server.access.idempotency import check_key
 from fhir_server.outcome import Outcome
 from fhir_server.problems import MEDIA_TYPE, answer_to, outcome_of
-from fhir_server.search import cursor
 from fhir_server.store.database import Connection
 
 from .office import caller, identity_of, office
 
 MAX_BODY: Final = 64 * 1024
 """Bytes of a body, but where an address takes more."""
-MAX_PAGE: Final = 200
+_NUMBER: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 
 
@@ -179,6 +177,13 @@ def etag(body: Any) -> str:
     return f'"{hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:32]}"'
 
 
+def tagged(body: Any, *, made: str | None = None, event: Event | None = None) -> Answer:
+    """The answer that shows a state under its ETag; what was `made` just now has this path."""
+    if made is None:
+        return Answer(body, headers={"ETag": etag(body)}, event=event)
+    return Answer(body, 201, {"ETag": etag(body), "Location": address_of(made)}, event)
+
+
 def check_match(body: Any) -> None:
     """Raises Outcome `precondition` where If-Match names another state than the one that `body` shows, which the caller has locked."""
     given = request.headers.get("If-Match")
@@ -188,29 +193,11 @@ def check_match(body: Any) -> None:
         raise Outcome("precondition", "It has changed since it was read; read it again")
 
 
-def position(asked: Mapping[str, Any]) -> tuple[str | None, ...] | None:
-    """The sort keys of the last row that was shown, None before the first page. Raises Outcome `parameter` for a cursor that is none."""
-    text = asked.get("cursor")
-    if text is None:
-        return None
-    return cursor.decode(text, key=office().page_key, query=_query(asked), actor=caller().text).keys
-
-
-def paged(asked: Mapping[str, Any], rows: Sequence[Any], keys: Callable[[Any], tuple[str, ...]], shown: Callable[[Any], Any]) -> Response:
-    """A page of `rows`, of which there is one more than the limit where another page follows; `next` and the Link header lead there."""
-    limit = asked["limit"]
-    body: dict[str, Any] = {"items": [shown(row) for row in rows[:limit]], "next": None}
-    if len(rows) <= limit:
-        return answered(body)
-    following = cursor_of(asked, keys(rows[limit - 1]))
-    query = urlencode([(name, _text(value)) for name, value in asked.items() if name != "cursor"] + [("cursor", following)])
-    body["next"] = f"{address_of(request.path)}?{query}"
-    return answered(body, headers={"Link": f'<{body["next"]}>; rel="next"'})
-
-
-def cursor_of(asked: Mapping[str, Any], keys: tuple[str, ...]) -> str:
-    """Where a list goes on behind the row with these keys, as `position` reads it."""
-    return cursor.encode(cursor.Position(keys, 0), key=office().page_key, query=_query(asked), actor=caller().text)
+def number_of(identity: str, what: str) -> int:
+    """The number in an address. Raises Outcome `not-found` where that is none: there is no such `what`."""
+    if not _NUMBER.fullmatch(identity):
+        raise Outcome("not-found", f"There is no such {what}")
+    return int(identity)
 
 
 def address_of(path: str) -> str:
@@ -230,16 +217,6 @@ def _address() -> str:
 
 def _request_id() -> str:
     return str(request.environ.get("fhir_server.request_id", ""))
-
-
-def _query(asked: Mapping[str, Any]) -> str:
-    return request.path + repr(sorted((name, _text(value)) for name, value in asked.items() if name not in ("cursor", "limit")))
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def _first(faults: Any, place: str = "") -> tuple[str, str]:

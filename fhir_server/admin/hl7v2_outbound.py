@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import fields as fields_of
 from dataclasses import replace
-from datetime import datetime
 from typing import Any, Final
 
 from flask import Response
@@ -19,8 +17,9 @@ from fhir_server.outcome import Outcome
 from fhir_server.store.database import Connection
 
 from . import hl7v2_schemas as schemas
-from .exchange import Answer, act, address_of, answered, check_match, etag, paged, position
+from .exchange import Answer, act, answered, check_match, etag, number_of, tagged
 from .office import caller, instant, office
+from .pages import conditions, moment_before, number_before, paged
 from .routes import PREFIX, Routes
 from .server_schemas import Listing
 
@@ -28,7 +27,6 @@ routes: Final = Routes("hl7v2-outbound", "Changes told to other systems by HL7 v
 
 _KEPT: Final = tuple(each.name for each in fields_of(NewPeer))
 _LISTED: Final = ("id", "peer", "control_id", "event", "type", "resource", "version", "state", "attempts", "fault")
-_NUMBER: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 @routes.route("/hl7v2/peers")
@@ -42,10 +40,9 @@ class Peers(MethodView):
 
         The newest first.
         """
-        after = position(asked)
-        place = (datetime.fromisoformat(str(after[0])), str(after[1])) if after else None
+        after = moment_before(asked)
         with office().store.database.connection() as connection:
-            rows = peers.page(connection, place, asked["limit"] + 1)
+            rows = peers.page(connection, after, asked["limit"] + 1)
         return paged(asked, rows, lambda row: (row.created.isoformat(), row.id), _shown)
 
     @routes.arguments(schemas.NewPeer)
@@ -59,7 +56,7 @@ class Peers(MethodView):
 
         def work(connection: Connection) -> Answer:
             body = _shown(peers.add(connection, new, caller().actor, office().now()))
-            return Answer(body, 201, {"ETag": etag(body), "Location": address_of(f"{PREFIX}/hl7v2/peers/{body['id']}")})
+            return tagged(body, made=f"{PREFIX}/hl7v2/peers/{body['id']}")
 
         return act(work)
 
@@ -94,7 +91,7 @@ class OnePeer(MethodView):
             elif disabled is False:
                 peers.enable(connection, identity, by)
             body = _shown(_locked(connection, identity, check=False))
-            return Answer(body, headers={"ETag": etag(body)})
+            return tagged(body)
 
         return act(work)
 
@@ -138,10 +135,10 @@ class Outbox(MethodView):
 
         The newest first; `state=dead` for those that need somebody.
         """
-        after = position(asked)
-        wanted = {name: value for name, value in asked.items() if name not in ("limit", "cursor")}
+        after = number_before(asked)
+        wanted = conditions(asked)
         with office().store.database.connection() as connection:
-            rows = deliveries.page(connection, wanted, int(str(after[0])) if after else None, asked["limit"] + 1)
+            rows = deliveries.page(connection, wanted, after, asked["limit"] + 1)
         return paged(asked, rows, lambda row: (str(row.id),), _listed)
 
 
@@ -196,7 +193,7 @@ def _locked(connection: Connection, identity: str, *, check: bool = True) -> Pee
 
 
 def _delivery(connection: Connection, identity: str, *, lock: bool = False) -> Delivery:
-    found = deliveries.get(connection, int(identity), lock=lock) if _NUMBER.fullmatch(identity) else None
+    found = deliveries.get(connection, number_of(identity, "message"), lock=lock)
     if found is None:
         raise Outcome("not-found", "There is no such message")
     return found

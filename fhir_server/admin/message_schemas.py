@@ -6,7 +6,7 @@ from typing import Final
 
 from marshmallow import Schema, fields, validate
 
-from .exchange import MAX_PAGE
+from .pages import MAX_PAGE
 from .schemas import Page, Paging, Strict, Switch, moment, shown
 
 STATES: Final = ("received", "processed", "warning", "unmatched", "unmapped", "invalid", "rejected", "unreadable", "failed")

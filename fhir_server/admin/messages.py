@@ -5,7 +5,6 @@ A message is a part of a patient's record: who looks at one leaves an event in t
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, Final
 
 from flask import Response, request
@@ -13,13 +12,14 @@ from flask.views import MethodView
 
 from fhir_server import fhirjson
 from fhir_server.access.audit import Event
-from fhir_server.hl7v2.inbox import Json, Place
+from fhir_server.hl7v2.inbox import Json
 from fhir_server.hl7v2.message import LIMIT
 from fhir_server.store.database import Connection
 
 from . import message_schemas as schemas
-from .exchange import Answer, act, act_apart, answered, check_match, cursor_of, done_by_caller, etag, paged, position
+from .exchange import Answer, act, act_apart, answered, check_match, done_by_caller, etag
 from .office import instant, office
+from .pages import conditions, cursor_of, moment_before, paged
 from .routes import Routes
 
 MAX_BODY: Final = 2 * LIMIT + 1024 * 1024
@@ -40,7 +40,7 @@ def messages(asked: dict[str, Any]) -> Response:
 
     The newest first. All conditions have to hold; `state=waiting` are those that somebody has to do something about.
     """
-    rows = office().inbox.page(_conditions(asked), _place(asked), asked["limit"] + 1)
+    rows = office().inbox.page(conditions(asked), moment_before(asked), asked["limit"] + 1)
     patients = (asked["patient"],) if "patient" in asked else ()
     office().store.note(done_by_caller(Event("search", type=_TYPE, patients=patients, query=request.full_path)))
     return paged(asked, rows, lambda row: (row["received"].isoformat(), row["id"]), _shown)
@@ -112,23 +112,14 @@ def replay_many(asked: dict[str, Any]) -> Response:
     Those that fulfil all conditions, the oldest first, as after an edit of a table: up to `limit` of them, and no longer than about ten seconds. Send
     the same conditions with the `cursor` of the answer until it is null.
     """
-    place = _place(asked)
+    place = moment_before(asked)
 
     def work() -> Answer:
-        done, left, last = office().inbox.replay_many(_conditions(asked), place, asked["limit"], done_by_caller(Event("message")))
+        done, left, last = office().inbox.replay_many(conditions(asked), place, asked["limit"], done_by_caller(Event("message")))
         following = cursor_of(asked, (last[0].isoformat(), last[1])) if last is not None else None
         return Answer({"items": done, "left": left, "cursor": following})
 
     return act_apart(work)
-
-
-def _conditions(asked: dict[str, Any]) -> Json:
-    return {name: value for name, value in asked.items() if name not in {"limit", "cursor"}}
-
-
-def _place(asked: dict[str, Any]) -> Place | None:
-    after = position(asked)
-    return (datetime.fromisoformat(str(after[0])), str(after[1])) if after else None
 
 
 def _matched(identity: str) -> int:

@@ -92,7 +92,7 @@ class Rules(Schema):
     clinic = shown("What the clinic is called in messages; empty for `your clinic`.")
     language = shown("Where a patient's record names none that there are texts in.")
     reminders = _reminders(required=True)
-    quiet_from = shown("From then on no SMS and no reminder leaves, as 21:00 by the clinic's clock; null for always.", may_lack=True)
+    quiet_from = shown("From then on no reminder leaves and no SMS that can wait, as 21:00 by the clinic's clock; null for always.", may_lack=True)
     quiet_to = shown("Until then.", may_lack=True)
     silent = _silent(required=True)
 

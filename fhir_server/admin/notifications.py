@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -19,17 +20,17 @@ from fhir_server.clinic.messages.templates import EXAMPLE, Template
 from fhir_server.outcome import Outcome
 from fhir_server.store.database import Connection
 
+from . import decisions
 from . import notification_schemas as schemas
-from .exchange import Answer, act, act_apart, address_of, answered, check_match, etag, paged, position
+from .exchange import Answer, act, act_apart, answered, check_match, etag, number_of, tagged
 from .office import caller, instant, office
+from .pages import conditions, number_before, paged
 from .routes import PREFIX, Routes
 
 routes: Final = Routes("notifications", "Messages to people: planned, sent or not and why; their texts; the rules by which they leave.")
 
-_NUMBER: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 _SHOWN: Final = ("id", "event", "focus", "channel", "patient", "state", "reason", "attempts", "fault", "told", "request", "communication")
 _MOMENTS: Final = ("due", "expires", "start", "created", "ended")
-_ASKED: Final = frozenset({"limit", "cursor"})
 
 
 @routes.route("/notifications")
@@ -40,10 +41,10 @@ def notifications(asked: dict[str, Any]) -> Response:
 
     The newest first; `state=dead` for those that could not be sent.
     """
-    after = position(asked)
-    wanted = {name: value for name, value in asked.items() if name not in _ASKED}
+    after = number_before(asked)
+    wanted = conditions(asked)
     with office().store.database.connection() as connection:
-        found = rows.page(connection, wanted, int(str(after[0])) if after else None, asked["limit"] + 1)
+        found = rows.page(connection, wanted, after, asked["limit"] + 1)
     return paged(asked, found, lambda row: (str(row.id),), _shown)
 
 
@@ -90,9 +91,7 @@ class Settings(MethodView):
     @routes.tagged(schemas.Rules)
     def get(self) -> Response:
         """Show how people are told"""
-        with office().store.database.connection() as connection:
-            body = _rules(connection)
-        return answered(body, headers={"ETag": etag(body)})
+        return decisions.show(_rules)
 
     @routes.arguments(schemas.RuleChanges)
     @routes.tagged(schemas.Rules)
@@ -102,15 +101,8 @@ class Settings(MethodView):
 
         Counts for what is planned from now on; quiet hours for all that has not left. What is not named stays.
         """
-
-        def work(connection: Connection) -> Answer:
-            connection.execute("LOCK TABLE policy IN SHARE ROW EXCLUSIVE MODE")
-            check_match(_rules(connection))
-            rules.set_rules(office().store, connection, given, caller().actor)
-            body = _rules(connection)
-            return Answer(body, headers={"ETag": etag(body)})
-
-        return act(work)
+        here, by = office(), caller().actor
+        return decisions.change("policy", _rules, lambda connection: rules.set_rules(here.store, connection, given, by))
 
 
 @routes.route("/notifications/texts")
@@ -137,10 +129,10 @@ class Templates(MethodView):
 
         The newest first.
         """
-        after = position(asked)
-        wanted = {name: value for name, value in asked.items() if name not in _ASKED}
+        after = number_before(asked)
+        wanted = conditions(asked)
         with office().store.database.connection() as connection:
-            found = templates.page(connection, wanted, int(str(after[0])) if after else None, asked["limit"] + 1)
+            found = templates.page(connection, wanted, after, asked["limit"] + 1)
         return paged(asked, found, lambda row: (str(row.id),), _text)
 
     @routes.arguments(schemas.NewTemplate)
@@ -154,7 +146,7 @@ class Templates(MethodView):
 
         def work(connection: Connection) -> Answer:
             body = _text(templates.add(connection, new, caller().actor, office().now()))
-            return Answer(body, 201, {"ETag": etag(body), "Location": address_of(f"{PREFIX}/notifications/templates/{body['id']}")})
+            return tagged(body, made=f"{PREFIX}/notifications/templates/{body['id']}")
 
         return act(work)
 
@@ -197,14 +189,7 @@ def activate(identity: str) -> Response:
 
     In the place of the one that did, which is retired. A retired one may be activated again.
     """
-
-    def work(connection: Connection) -> Answer:
-        found = _found(connection, identity, lock=True)
-        check_match(_text(found))
-        body = _text(templates.activate(connection, found, caller().actor, office().now()))
-        return Answer(body, headers={"ETag": etag(body)})
-
-    return act(work)
+    return _change(identity, templates.activate)
 
 
 @routes.route("/notifications/templates/<identity>/retire", methods=["POST"])
@@ -216,25 +201,27 @@ def retire(identity: str) -> Response:
 
     Where it counted, the program's own text does again.
     """
+    return _change(identity, templates.retire)
 
+
+def _change(identity: str, do: Callable[[Connection, Template, str, datetime], Template]) -> Response:
     def work(connection: Connection) -> Answer:
         found = _found(connection, identity, lock=True)
         check_match(_text(found))
-        body = _text(templates.retire(connection, found, caller().actor, office().now()))
-        return Answer(body, headers={"ETag": etag(body)})
+        return tagged(_text(do(connection, found, caller().actor, office().now())))
 
     return act(work)
 
 
 def _message(connection: Connection, identity: str, *, lock: bool = False) -> Message:
-    found = rows.get(connection, int(identity), lock=lock) if _NUMBER.fullmatch(identity) else None
+    found = rows.get(connection, number_of(identity, "message"), lock=lock)
     if found is None:
         raise Outcome("not-found", "There is no such message")
     return found
 
 
 def _found(connection: Connection, identity: str, *, lock: bool = False) -> Template:
-    found = templates.get(connection, int(identity), lock=lock) if _NUMBER.fullmatch(identity) else None
+    found = templates.get(connection, number_of(identity, "text"), lock=lock)
     if found is None:
         raise Outcome("not-found", "There is no such text")
     return found

@@ -14,14 +14,14 @@ from fhir_server.clinic.billing.gateway import Gateway, comparing, events, rows
 from fhir_server.outcome import Outcome
 
 from . import payment_schemas as schemas
-from .exchange import Answer, act_apart, answered, done_by_caller, paged, position
+from .exchange import Answer, act_apart, answered, done_by_caller, number_of
 from .office import caller, identity_of, instant, office
+from .pages import moment_before, number_before, paged, position
 from .routes import Routes
 from .schemas import Paging
 
 routes: Final = Routes("payments", "Payments by the gateway: what it has told that does not fit, and the days that were compared with its list.")
 
-_NUMBER: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _TYPE: Final = "payment-event"
 
@@ -34,9 +34,9 @@ def intents(asked: dict[str, Any]) -> Response:
 
     The newest first. All conditions have to hold.
     """
-    after = position(asked)
+    after = moment_before(asked)
     with office().store.database.connection() as connection:
-        found = rows.page(connection, asked, (str(after[0]), str(after[1])) if after else None, asked["limit"] + 1)
+        found = rows.page(connection, asked, after, asked["limit"] + 1)
     return paged(asked, found, lambda row: (row["asked"].isoformat(), row["id"]), _payment)
 
 
@@ -48,9 +48,9 @@ def told(asked: dict[str, Any]) -> Response:
 
     The newest first; `state=parked` for what fits nothing that is known here, or has another amount.
     """
-    after = position(asked)
+    after = number_before(asked)
     with office().store.database.connection() as connection:
-        found = events.page(connection, asked.get("state"), int(str(after[0])) if after else None, asked["limit"] + 1)
+        found = events.page(connection, asked.get("state"), after, asked["limit"] + 1)
     return paged(asked, found, lambda row: (str(row.number),), _event)
 
 
@@ -62,7 +62,7 @@ def event(identity: str) -> Response:
     As it came, as long as somebody has to look at it.
     """
     with office().store.database.connection() as connection:
-        found = events.one(connection, _number(identity))
+        found = events.one(connection, number_of(identity, "event"))
     office().store.note(done_by_caller(Event("read", type=_TYPE, resource=identity)))
     return answered(_event(found) | {"body": found.body})
 
@@ -75,7 +75,7 @@ def replay(identity: str) -> Response:
 
     What still does not fit stays parked, with the reason.
     """
-    number = _number(identity)
+    number = number_of(identity, "event")
 
     def work() -> Answer:
         found = events.replay(office().store, _gateway(number), number, identity_of(caller()))
@@ -94,7 +94,7 @@ def assign(given: dict[str, Any], identity: str) -> Response:
 
     For as much as was paid, whatever was asked for. What is more than due is owed to the patient then.
     """
-    number = _number(identity)
+    number = number_of(identity, "event")
 
     def work() -> Answer:
         found = events.assign(office().store, _gateway(number), number, given["invoice"], identity_of(caller()))
@@ -161,12 +161,6 @@ def _gateway(number: int | None) -> Gateway:
     if not office().online.is_set_up:
         raise Outcome("business-rule", "No payment gateway is set up here")
     return office().online.gateway
-
-
-def _number(identity: str) -> int:
-    if not _NUMBER.fullmatch(identity):
-        raise Outcome("not-found", "There is no such event")
-    return int(identity)
 
 
 def _payment(row: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 from flask import Response
@@ -14,8 +15,9 @@ from fhir_server.clinic.queue.upkeep import minutes_of, set_minutes, statistics
 from fhir_server.outcome import Outcome
 from fhir_server.store.database import Connection
 
+from . import decisions
 from . import queue_schemas as schemas
-from .exchange import Answer, act, answered, check_match, etag
+from .exchange import answered
 from .office import instant, office
 from .routes import Routes
 
@@ -32,9 +34,7 @@ class Settings(MethodView):
     @routes.tagged(schemas.QueueSettings)
     def get(self, identity: str) -> Response:
         """Show the minutes of a queue"""
-        with office().store.database.connection() as connection:
-            found = _shown(connection, identity)
-        return answered(found, headers={"ETag": etag(found)})
+        return decisions.show(partial(_shown, identity))
 
     @routes.arguments(schemas.NewQueueSettings)
     @routes.tagged(schemas.QueueSettings)
@@ -44,14 +44,8 @@ class Settings(MethodView):
 
         They count from the next look at the queue on.
         """
-
-        def work(connection: Connection) -> Answer:
-            check_match(_shown(connection, identity))
-            set_minutes(connection, identity, {_NAMES[name]: minutes for name, minutes in given.items()})
-            found = _shown(connection, identity)
-            return Answer(found, 200, {"ETag": etag(found)}, Event("update", type="queue-settings", resource=identity))
-
-        return act(work)
+        minutes, told = {_NAMES[name]: each for name, each in given.items()}, Event("update", type="queue-settings", resource=identity)
+        return decisions.change("queue_setting", partial(_shown, identity), lambda connection: set_minutes(connection, identity, minutes), told)
 
 
 @routes.route("/queue/statistics")
@@ -71,7 +65,7 @@ def waits(asked: dict[str, Any]) -> Response:
     return answered({"location": asked["location"], "from": instant(start), "to": instant(end), "items": [asdict(each) for each in found]})
 
 
-def _shown(connection: Connection, location: str) -> dict[str, Any]:
+def _shown(location: str, connection: Connection) -> dict[str, Any]:
     _check(connection, location)
     found = minutes_of(connection, location)
     return {"location": location} | {zone: found[zone] for zone in _NAMES.values()}

@@ -5,20 +5,18 @@ https://www.rfc-editor.org/rfc/rfc4180, https://www.rfc-editor.org/rfc/rfc7111
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any, Final
 
 from flask import Response, request
 
 from fhir_server.access.audit import Event
-from fhir_server.clinic.reports import REPORTS, Asked, Column, Made, Report, as_csv, make
+from fhir_server.clinic.reports import REPORTS, USUAL_DAYS, Asked, Column, Made, Report, as_csv, make
 
 from . import report_schemas as schemas
 from .exchange import address_of, answered, done_by_caller
 from .office import instant, office
 from .routes import PREFIX, Routes
 
-_USUAL: Final = timedelta(days=29)
 _CSV: Final = "text/csv"
 _TABLE: Final = {"description": "The report.", "content": {_CSV: {"schema": {"type": "string"}}}}
 
@@ -42,7 +40,7 @@ def _add(report: Report) -> None:
         here = office()
         today = here.store.clock().astimezone(here.store.registry.zone).date()
         last = asked.get("at") or asked.get("end") or today
-        first = last if report.of_a_day else asked.get("start") or last - _USUAL
+        first = last if report.of_a_day else asked.get("start") or last - USUAL_DAYS
         filters = {name: asked[name] for name in report.filters if name in asked}
         wanted = Asked(first, last, tuple(asked["by"].split(",")) if "by" in asked else None, filters)
         made = make(here.store, report, wanted)

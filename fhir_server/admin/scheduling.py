@@ -15,7 +15,8 @@ from fhir_server.clinic.scheduling import policies, publishing, rules
 from fhir_server.outcome import Outcome
 from fhir_server.store.database import Connection
 
-from .exchange import Answer, act, answered, check_match, done_by_caller, etag
+from . import decisions
+from .exchange import answered, done_by_caller
 from .office import instant, office
 from .routes import Routes
 from .schemas import Strict, moment, shown
@@ -107,9 +108,7 @@ class Policies(MethodView):
     @routes.tagged(Decisions)
     def get(self) -> Response:
         """Show what is decided about appointments"""
-        with office().store.database.connection() as connection:
-            body = _shown(connection)
-        return answered(body, headers={"ETag": etag(body)})
+        return decisions.show(_shown)
 
     @routes.arguments(Decisions)
     @routes.tagged(Decisions)
@@ -120,9 +119,7 @@ class Policies(MethodView):
         Every process goes by it from the next request on. What is not named stays. Slots follow other holidays within minutes.
         """
 
-        def work(connection: Connection) -> Answer:
-            connection.execute("LOCK TABLE scheduling_setting IN SHARE ROW EXCLUSIVE MODE")
-            check_match(_shown(connection))
+        def decide(connection: Connection) -> None:
             for role in policies.ROLES:
                 if given.get(role):
                     policies.decide(connection, role, given[role])
@@ -131,10 +128,9 @@ class Policies(MethodView):
             practice = policies.practice(connection)
             if not rules.is_country(practice.country, practice.subdivision):
                 raise Outcome("invalid", "The holidays of this country, or of this part of it, are not known", expression="practice.country")
-            body = _shown(connection)
-            return Answer(body, headers={"ETag": etag(body)}, event=Event("policy-change", type="scheduling", detail=f"changed: {', '.join(given)}"))
 
-        return act(work)
+        told = Event("policy-change", type="scheduling", detail=f"changed: {', '.join(given)}")
+        return decisions.change("scheduling_setting", _shown, decide, told)
 
 
 @routes.route("/scheduling/affected")

@@ -20,8 +20,9 @@ from fhir_server.store.figures import figures
 from fhir_server.store.reindex import Added, added
 
 from . import server_schemas as schemas
-from .exchange import Answer, act, address_of, answered, paged, position
+from .exchange import Answer, act, address_of, answered
 from .office import caller, instant, office
+from .pages import moment_before, number_before, paged
 from .routes import PREFIX, Routes
 
 routes: Final = Routes("server", "The server itself: search parameters, reindexing, settings, figures.")
@@ -37,9 +38,9 @@ def search_parameters(asked: dict[str, Any]) -> Response:
 
     Those that SearchParameter resources have brought, with how far their index rows are. The specification's own are in the CapabilityStatement.
     """
-    after = position(asked)
+    after = number_before(asked)
     with office().store.database.connection() as connection:
-        rows = added(connection, after=int(str(after[0])) if after else None, limit=asked["limit"] + 1)
+        rows = added(connection, after=after, limit=asked["limit"] + 1)
     return paged(asked, rows, lambda row: (str(row.pid),), _shown_parameter)
 
 
@@ -54,10 +55,9 @@ class Jobs(MethodView):
 
         The newest first.
         """
-        after = position(asked)
-        place = (datetime.fromisoformat(str(after[0])), str(after[1])) if after else None
+        after = moment_before(asked)
         with office().store.database.connection() as connection:
-            rows = jobs.jobs(connection, after=place, limit=asked["limit"] + 1)
+            rows = jobs.jobs(connection, after=after, limit=asked["limit"] + 1)
         return paged(asked, rows, lambda row: (row.created.isoformat(), row.id), _shown_job)
 
     @routes.arguments(schemas.NewJob)

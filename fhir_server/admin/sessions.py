@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, Final
 
 from flask import Response
@@ -13,8 +12,9 @@ from fhir_server.outcome import Outcome
 from fhir_server.store.database import Connection
 
 from . import session_schemas as schemas
-from .exchange import Answer, act, answered, paged, position
+from .exchange import Answer, act, answered
 from .office import instant, office
+from .pages import moment_before, paged
 from .routes import Routes
 
 routes: Final = Routes("sessions", "Who is signed in. A session that ends makes its tokens fail at once, on every process.")
@@ -31,11 +31,10 @@ class Sessions(MethodView):
 
         Open ones, the newest first.
         """
-        after = position(asked)
-        place = (datetime.fromisoformat(str(after[0])), str(after[1])) if after else None
+        after = moment_before(asked)
         with office().store.database.connection() as connection:
             rows = open_sessions(
-                connection, office().now(), account=asked.get("user"), client=asked.get("client"), after=place, limit=asked["limit"] + 1
+                connection, office().now(), account=asked.get("user"), client=asked.get("client"), after=after, limit=asked["limit"] + 1
             )
         return paged(asked, rows, lambda row: (row.created.isoformat(), row.id), _shown)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
-from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
@@ -16,9 +15,11 @@ from flask.views import MethodView
 from fhir_server.clinic.billing.payments import rules, shifts
 from fhir_server.store.database import Connection
 
+from . import decisions
 from . import shift_schemas as schemas
-from .exchange import Answer, act, answered, check_match, etag, paged, position
+from .exchange import answered
 from .office import caller, instant, office
+from .pages import moment_before, paged
 from .routes import Routes
 
 routes: Final = Routes("shifts", "Payments at the desk: shifts at drawers, and which rules hold.")
@@ -35,10 +36,9 @@ def listed(asked: dict[str, Any]) -> Response:
 
     Those opened last first, with what should be in their drawers and what was counted.
     """
-    after = position(asked)
-    place = (datetime.fromisoformat(str(after[0])), str(after[1])) if after else None
+    after = moment_before(asked)
     with office().store.database.connection() as connection:
-        rows = shifts.page(connection, asked.get("location"), place, asked["limit"] + 1)
+        rows = shifts.page(connection, asked.get("location"), after, asked["limit"] + 1)
     return paged(asked, rows, lambda row: (row.opened.isoformat(), row.id), _shown)
 
 
@@ -72,9 +72,7 @@ class PaymentSettings(MethodView):
     @routes.tagged(schemas.PaymentRules)
     def get(self) -> Response:
         """Show the rules of payments"""
-        with office().store.database.connection() as connection:
-            body = _rules(connection)
-        return answered(body, headers={"ETag": etag(body)})
+        return decisions.show(_rules)
 
     @routes.arguments(schemas.PaymentRuleChanges)
     @routes.tagged(schemas.PaymentRules)
@@ -84,15 +82,8 @@ class PaymentSettings(MethodView):
 
         They count from the next payment on. What is not named stays.
         """
-
-        def work(connection: Connection) -> Answer:
-            connection.execute("LOCK TABLE policy IN SHARE ROW EXCLUSIVE MODE")
-            check_match(_rules(connection))
-            rules.set_rules(office().store, connection, given, caller().actor)
-            body = _rules(connection)
-            return Answer(body, headers={"ETag": etag(body)})
-
-        return act(work)
+        here, by = office(), caller().actor
+        return decisions.change("policy", _rules, lambda connection: rules.set_rules(here.store, connection, given, by))
 
 
 def _rules(connection: Connection) -> dict[str, Any]:

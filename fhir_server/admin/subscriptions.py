@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
 from flask import Response
@@ -10,19 +9,18 @@ from flask import Response
 from fhir_server.access.audit import Event
 from fhir_server.clinic.subscriptions import rows
 from fhir_server.clinic.subscriptions.rows import Delivery, Subscribed
-from fhir_server.outcome import Outcome
 from fhir_server.store.database import Connection
 from fhir_server.store.subscribers import holder_of
 
 from . import subscription_schemas as schemas
-from .exchange import Answer, act, paged, position
+from .exchange import Answer, act, number_of
 from .office import instant, office
+from .pages import conditions, number_before, paged, position
 from .routes import Routes
 from .server_schemas import Listing
 
 routes: Final = Routes("subscriptions", "FHIR Subscriptions: how it goes with each, and the notifications on their way.")
 
-_NUMBER: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 _DELIVERY: Final = ("id", "subscription", "type", "resource", "version", "state", "attempts", "fault")
 
 
@@ -65,10 +63,10 @@ def deliveries(asked: dict[str, Any]) -> Response:
 
     The newest first; `state=dead` for those that were not taken.
     """
-    after = position(asked)
-    wanted = {name: value for name, value in asked.items() if name not in ("limit", "cursor")}
+    after = number_before(asked)
+    wanted = conditions(asked)
     with office().store.database.connection() as connection:
-        found = rows.deliveries(connection, wanted, int(str(after[0])) if after else None, asked["limit"] + 1)
+        found = rows.deliveries(connection, wanted, after, asked["limit"] + 1)
     return paged(asked, found, lambda row: (str(row.id),), _told)
 
 
@@ -82,9 +80,7 @@ def replay(identity: str) -> Response:
     """
 
     def work(connection: Connection) -> Answer:
-        if not _NUMBER.fullmatch(identity):
-            raise Outcome("not-found", "There is no such notification")
-        found = rows.replay(connection, int(identity))
+        found = rows.replay(connection, number_of(identity, "notification"))
         return Answer(_told(found), event=Event("operation", type="subscription-delivery", resource=identity, detail="sent again"))
 
     return act(work)

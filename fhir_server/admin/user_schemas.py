@@ -7,13 +7,13 @@ from typing import Any, Final
 from marshmallow import Schema, fields, post_load, validate
 
 from fhir_server.access import ROLES
+from fhir_server.access.administration import IDENTITIES
 from fhir_server.access.passwords import LONGEST, SHORTEST
 
 from .schemas import Page, Paging, Strict, moment, shown
 
 STATES: Final = ("invited", "active", "locked", "disabled")
 _LOGIN: Final = validate.Length(1, 100)
-_PEOPLE: Final = {"practitioner": "Practitioner", "patient": "Patient", "related_person": "RelatedPerson"}
 _ROLE: Final = validate.OneOf(ROLES)
 
 
@@ -46,7 +46,7 @@ class _Entered(Strict):
     @post_load
     def as_ids(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
         """References become ids."""
-        people = {name: data[name].removeprefix(f"{kind}/") for name, kind in _PEOPLE.items() if data.get(name)}
+        people = {name: data[name].removeprefix(f"{kind}/") for name, kind in IDENTITIES.items() if data.get(name)}
         return data | people
 
 

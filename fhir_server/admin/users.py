@@ -16,8 +16,9 @@ from fhir_server.access.sessions import revoke
 from fhir_server.store.database import Connection
 
 from . import user_schemas as schemas
-from .exchange import Answer, act, address_of, answered, check_match, etag, paged, position
+from .exchange import Answer, act, answered, check_match, etag, tagged
 from .office import instant, office
+from .pages import paged, position
 from .routes import PREFIX, Routes
 from .session_schemas import Revoked
 
@@ -59,7 +60,7 @@ class Users(MethodView):
         def work(connection: Connection) -> Answer:
             account = here.administration.add(connection, new, here.now())
             letter = here.invitations.write(connection, account, here.now()) if invited else None
-            return replace(_answer(account, 201), then=_sending(letter))
+            return replace(tagged(_shown(account), made=f"{PREFIX}/users/{account.id}"), then=_sending(letter))
 
         return act(work)
 
@@ -87,7 +88,7 @@ class User(MethodView):
 
         def work(connection: Connection) -> Answer:
             account = _locked(connection, identity)
-            return _answer(here.administration.change(connection, account, given, here.now()))
+            return tagged(_shown(here.administration.change(connection, account, given, here.now())))
 
         return act(work)
 
@@ -195,12 +196,6 @@ def _locked(connection: Connection, identity: str) -> Account:
     account = office().administration.one(connection, identity, lock=True)
     check_match(_shown(account))
     return account
-
-
-def _answer(account: Account, status: int = 200) -> Answer:
-    body = _shown(account)
-    location = {"Location": address_of(f"{PREFIX}/users/{account.id}")} if status == 201 else {}  # noqa: PLR2004 - Created
-    return Answer(body, status, {"ETag": etag(body)} | location)
 
 
 def _sending(letter: Letter | None) -> Any:

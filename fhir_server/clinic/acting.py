@@ -20,6 +20,8 @@ from fhir_server.store.database import Connection
 from fhir_server.store.ops import Commit, Op, Resource, Version
 from fhir_server.store.snapshot import Snapshot
 
+PASSING: Final = frozenset({"unavailable", "conflict", "throttled"})
+"""Categories of an Outcome that the next try may not meet."""
 _ACTIVITY: Final = f"{CANON}/CodeSystem/clinic-act"
 _PARTICIPANT: Final = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
 
@@ -113,6 +115,11 @@ def content(version: Version) -> Resource:
     assert version.body is not None
     resource: Resource = fhirjson.loads(version.body)
     return resource
+
+
+def resource_of(version: Version | None) -> Resource | None:
+    """The resource of a version; None where there is none, or where it was deleted."""
+    return content(version) if version is not None and version.body is not None else None
 
 
 def _provenance(store: Store, act: Act) -> Resource:

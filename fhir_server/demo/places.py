@@ -40,10 +40,6 @@ DOCTORS: Final = (
     Doctor("demo-doctor-6", "Petersen", "Line", "female", "Gynaecology", "demo-harbour", 30, (_AFTERNOON,), ("mon", "tue", "thu", "fri")),
 )
 LOCATIONS: Final = (("demo-location", "Consulting rooms", "12 Garden Street"), ("demo-harbour", "Harbour branch", "3 Harbour Road"))
-_REACHED: Final = {
-    "telecom": [{"system": "phone", "value": "+12025550100"}, {"system": "email", "value": "desk@demo.example"}],
-    "address": [{"line": ["12 Garden Street"], "city": "Portwell", "postalCode": "10001"}],
-}
 _ROOMS: Final = (("demo-location", 4), ("demo-harbour", 2))
 
 

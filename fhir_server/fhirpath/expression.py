@@ -12,13 +12,14 @@ from fhir_server.spec import Spec
 
 from .ast import Node as Syntax
 from .budget import Budget
+from .checks import Check, Within
 from .compiler import translate
 from .errors import FhirPathError, too_costly
 from .hoisting import hoist
 from .model import Env, Item, Model, Node
 from .operators import boolean
 from .parser import parse
-from .predicate import Check, Predicates, Within
+from .predicate import Predicates
 from .semantics import verify
 
 _CACHED: Final = 8192

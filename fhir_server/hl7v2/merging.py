@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from fhir_server.fhirjson import Number
+from fhir_server.fhirjson import Number, dumps
 from fhir_server.search import parse_date
 from fhir_server.settings import CANON
 
@@ -147,11 +147,16 @@ def filled(there: Json, told: Json) -> Json:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two JSON values are the same to the digit; 1.10 is not 1.1."""
+    """Whether two JSON values are the same to the digit; 1.10 is not 1.1. Costs a tenth where they are, and in the same order."""
+    # Numbers that are written in another way are equal too.
+    return bool(one == other) and (dumps(one) == dumps(other) or _same(one, other))
+
+
+def _same(one: Any, other: Any) -> bool:
     if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(same(value, other[name]) for name, value in one.items())
+        return one.keys() == other.keys() and all(_same(value, other[name]) for name, value in one.items())
     if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(same, one, other))
+        return len(one) == len(other) and all(map(_same, one, other))
     if isinstance(one, Number) and isinstance(other, Number):
         return one.text == other.text
     return type(one) is type(other) and bool(one == other)
@@ -159,7 +164,7 @@ def same(one: Any, other: Any) -> bool:
 
 def _replaced(there: Json, told: Json) -> Json:
     """All of what is told, with what the server has said of the resource itself; a report keeps the results that this message does not name."""
-    kept = {name: there[name] for name in _OURS if name in there}
+    kept = {name: value for name, value in there.items() if name in _OURS}
     own = [each for each in there.get("extension", ()) if str(each.get("url", "")).startswith(CANON)]
     found = {"resourceType": told["resourceType"], **kept, **{name: value for name, value in told.items() if name != "resourceType"}}
     if own:
@@ -231,6 +236,8 @@ def _codes(concept: Json) -> list[str]:
 
 def _clear_choice(resource: Json, name: str) -> None:
     """`deceasedBoolean` goes where `deceasedDateTime` comes."""
+    if not name.startswith(_CHOICES):
+        return
     for stem in _CHOICES:
         if name.startswith(stem):
             for other in [each for each in resource if each.startswith(stem) and each != name]:

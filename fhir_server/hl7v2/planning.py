@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import uuid
 from collections.abc import Generator, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,7 @@ from fhir_server.store.ops import Put, Version
 
 from . import merge
 from .faults import Fault
-from .mapping import BY_IDENTIFIER, FILLED, KNOWN, MENTIONED, Converted, Made
+from .mapping import ANYWHERE, BY_IDENTIFIER, FILLED, KNOWN, MENTIONED, Converted, Made
 from .merging import Json, filled, is_older, merged, same
 from .message import Message
 from .processing import Found, Look
@@ -83,7 +82,7 @@ class _Plan:
         self._secret = secret
         self._losers = {made.number: survivor for made in converted.made if (survivor := merge.survivor_of(made)) is not None}
         # What a merge makes of patients depends on what is there, and may have to be looked at again.
-        self._made = [replace(made, resource=deepcopy(made.resource)) for made in converted.made] if self._losers else converted.made
+        self._made = [replace(made, resource=deepcopy(made.resource), open={ANYWHERE}) for made in converted.made] if self._losers else converted.made
         self._by_number = {made.number: made for made in self._made}
         self._header = message.header
         self._chosen = chosen
@@ -250,7 +249,7 @@ class _Plan:
             self._ids[made.number] = _id(self._secret.hex(), made.type, patient, numbers[0])
 
     def _write(self, made: Made) -> None:
-        told = self._linked(made.resource)
+        told = self._told(made)
         there, version = self._there.get(made.number), self._versions.get(made.number)
         identity = self._ids[made.number]
         before = self._planned.ops.get((made.type, identity))
@@ -285,8 +284,21 @@ class _Plan:
         stated = made.resource.get("identifier") or [made.resource.get("masterIdentifier")]
         return {"type": made.type, "identifier": stated[0]} if stated[0] else {}
 
+    def _told(self, made: Made) -> Json:
+        """A resource as it is to be in the record. It shares with what came of the message all that is so already."""
+        if ANYWHERE in made.open:
+            found: Json = self._linked(made.resource)
+            return found
+        told = made.resource.copy()
+        for name in made.open & told.keys():
+            if kept := self._linked(told[name]):
+                told[name] = kept
+            else:
+                del told[name]
+        return told
+
     def _linked(self, value: Any) -> Any:
-        """The resource with ids of the record in its references; a reference to what is not there says by its number what it would be."""
+        """A value with ids of the record in its references; a reference to what is not there says by its number what it would be."""
         if type(value) is list:
             members = [self._linked(inner) if type(inner) in _PARTS else inner for inner in value]
             return [kept for kept in members if kept or type(kept) not in _PARTS]
@@ -340,7 +352,7 @@ def _survivor(body: Json) -> _Looking[dict[str, tuple[Version, Json]]]:
 def _identifiers(resource: Json) -> list[tuple[str, str]]:
     """Those that tell what or who it is."""
     whole = _stated(resource)
-    strong = [each for each in whole if not _WEAK & {coding.get("code") for coding in each.get("type", {}).get("coding", ())}]
+    strong = [each for each in whole if "type" not in each or not _WEAK & {coding.get("code") for coding in each["type"].get("coding", ())}]
     return [(each["system"], each["value"]) for each in strong or whole]
 
 
@@ -367,4 +379,6 @@ def _body(version: Version) -> Json:
 
 
 def _id(*parts: str) -> str:
-    return str(uuid.UUID(bytes=hashlib.blake2b("\0".join(parts).encode(), digest_size=16).digest()))
+    # Written as a UUID is, without the cost of making one.
+    text = hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

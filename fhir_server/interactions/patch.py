@@ -8,11 +8,10 @@ from fhir_server.outcome import Outcome
 from fhir_server.store.ops import Patch
 
 from .conditions import conditions
-from .create import sees, written_reply
 from .engine import Engine
 from .exchange import Exchange, Reply
 from .patching import fhirpath_patch, json_patch
-from .provenance import provenance
+from .writing import sees, write
 
 
 def patch(engine: Engine, exchange: Exchange) -> Reply:
@@ -20,14 +19,7 @@ def patch(engine: Engine, exchange: Exchange) -> Reply:
 
     Raises Outcome `not-found`, `gone`, `precondition`, `malformed` (no patch at all), `invalid` (what it makes is not valid).
     """
-    (written,) = engine.store.transact(
-        [patch_op(engine, exchange)],
-        exchange.grant,
-        request_id=exchange.request_id,
-        address=exchange.address,
-        provenance=provenance(engine, exchange),
-    ).written
-    return written_reply(written, exchange.grant)
+    return write(engine, exchange, patch_op(engine, exchange))
 
 
 def patch_op(engine: Engine, exchange: Exchange) -> Patch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from celery import Celery
 
@@ -14,6 +15,9 @@ from fhir_server.store.outbox import Change, listen
 
 from .application import RETRIES
 from .relay import Task
+
+SETTLED: Final = 15
+"""Seconds after which a new Schedule without Slots is taken to leave them to the rules."""
 
 
 def hear(connection: Connection, changes: Sequence[Change]) -> set[Task]:
@@ -28,8 +32,14 @@ def define_scheduling(app: Celery, store: Store) -> None:
 
     @app.task(name="scheduling.publish", autoretry_for=(Outcome,), **RETRIES)
     def publish(schedule: str) -> None:
-        """Brings the Slots of a Schedule that says how they are made to its rules."""
-        publishing.publish(store, schedule, at_once=True)
+        """Brings the Slots of a Schedule to its rules: at once where it says itself how they are made, else a little later."""
+        if publishing.publish(store, schedule, at_once=True) is None:
+            settle.apply_async((schedule,), countdown=SETTLED)
+
+    @app.task(name="scheduling.settle", autoretry_for=(Outcome,), **RETRIES)
+    def settle(schedule: str) -> None:
+        """Brings the Slots of a Schedule to its rules whose Slots somebody would have begun to write by now, were that meant."""
+        publishing.publish(store, schedule)
 
     @app.task(name="scheduling.roll", autoretry_for=(Outcome,), **RETRIES)
     def roll() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Final
 
 from fhir_server import fhirjson
@@ -10,12 +9,12 @@ from fhir_server.interactions import Engine, Exchange, Reply
 from fhir_server.interactions.audit_trail import NOT_SENT, names_of, require, shown_to
 from fhir_server.interactions.searchset import entry, searchset
 from fhir_server.outcome import Outcome
-from fhir_server.search import cursor, parse_date
+from fhir_server.search import cursor
 from fhir_server.search.cursor import Position
 from fhir_server.search.grant import SYSTEM
 from fhir_server.store.trail_search import Place, of_patient
 
-from .parameters import texts
+from .parameters import date_in, texts
 
 _KNOWN: Final = ("start", "end", "_count", "_cursor")
 _USUAL: Final = 50
@@ -42,7 +41,7 @@ def access_report(engine: Engine, exchange: Exchange) -> Reply:
     after = None
     if "_cursor" in given:
         after = Place(cursor.decode(given["_cursor"], key=engine.page_key, query=text, actor=exchange.grant.text).rid)
-    where = of_patient(patient, _time(engine, given, "start", 0), _time(engine, given, "end", 1)).and_(NOT_SENT)
+    where = of_patient(patient, date_in(engine, given, "start", 0), date_in(engine, given, "end", 1)).and_(NOT_SENT)
     with engine.store.latest(SYSTEM) as db:
         found = db.events(where, size + 1, after=after)
     page = found[:size]
@@ -67,12 +66,3 @@ def _asked(engine: Engine, exchange: Exchange) -> tuple[dict[str, str], int]:
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) > 0):  # noqa: PLR2004 - beyond any size
         raise Outcome("parameter", f"_count is a whole number from 1, not '{text[:80]}'", code="value")
     return given, min(int(text), _MOST)
-
-
-def _time(engine: Engine, given: dict[str, str], name: str, end: int) -> datetime | None:
-    if name not in given:
-        return None
-    try:
-        return parse_date(given[name], engine.registry.zone)[end]
-    except ValueError as error:
-        raise Outcome("parameter", f"{name} {error}", code="value") from None

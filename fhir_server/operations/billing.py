@@ -11,7 +11,7 @@ from fhir_server.clinic.acting import Act
 from fhir_server.clinic.billing import insured
 from fhir_server.clinic.billing.approvals import Kind, Request, listed
 from fhir_server.interactions import Engine, Exchange, Reply
-from fhir_server.interactions.create import written_reply
+from fhir_server.interactions.writing import written_reply
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM
 from fhir_server.settings import CANON

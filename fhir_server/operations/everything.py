@@ -6,20 +6,19 @@ https://hl7.org/fhir/R4/patient-operation-everything.html, https://hl7.org/fhir/
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from fhir_server.interactions import Engine, Exchange, Reply
 from fhir_server.interactions.searchset import entry, searchset
 from fhir_server.outcome import Outcome
-from fhir_server.search import Statement, cursor, parse_date
+from fhir_server.search import Statement, cursor
 from fhir_server.search.cursor import Position
 from fhir_server.search.everything import Everything, compile_beside, compile_within
 from fhir_server.search.query import MAX_COUNT
 from fhir_server.store import Snapshot
 
-from .parameters import texts
+from .parameters import date_in, texts
 
 MAX_AT_ONCE: Final = 5_000
 """Resources of an answer where no `_count` asks for pages; beyond them, or beyond 64 MB, there is a next page all the same."""
@@ -123,21 +122,12 @@ def _asked(engine: Engine, exchange: Exchange) -> tuple[Everything, int, list[tu
         if name in single and name != "_type":
             raise Outcome("parameter", f"The parameter '{name}' stands twice")
         single[name] = value
-    start = _time(engine, single, "start", 0)
-    end = _time(engine, single, "end", 1)
+    start = date_in(engine, single, "start", 0)
+    end = date_in(engine, single, "end", 1)
     if start is not None and end is not None and start >= end:
         raise Outcome("parameter", f"start={single['start'][:80]} is after end={single['end'][:80]}; start is the earlier date", code="value")
     types = _types(engine, (value for name, value in given if name == "_type"))
-    return Everything(kind, identity, types, _time(engine, single, "_since", 0), start, end), _size(single.get("_count")), given
-
-
-def _time(engine: Engine, single: dict[str, str], name: str, end: int) -> datetime | None:
-    if name not in single:
-        return None
-    try:
-        return parse_date(single[name], engine.registry.zone)[end]
-    except ValueError as error:
-        raise Outcome("parameter", f"{name} {error}", code="value") from None
+    return Everything(kind, identity, types, date_in(engine, single, "_since", 0), start, end), _size(single.get("_count")), given
 
 
 def _types(engine: Engine, values: Iterable[str]) -> tuple[str, ...] | None:

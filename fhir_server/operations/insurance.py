@@ -8,7 +8,7 @@ from typing import Final
 from fhir_server.clinic.acting import Act
 from fhir_server.clinic.insurance import claims, recording
 from fhir_server.interactions import Engine, Exchange, Reply
-from fhir_server.interactions.create import written_reply
+from fhir_server.interactions.writing import written_reply
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM
 from fhir_server.store.ops import Commit, Version, Written

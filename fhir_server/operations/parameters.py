@@ -6,7 +6,7 @@ https://hl7.org/fhir/R4/operations.html#request
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, TypeVar
@@ -19,6 +19,7 @@ from fhir_server.search.params.date import parse_date
 from fhir_server.search.params.reference import ABSOLUTE, locate
 
 MAX_NUMBER: Final = 1_000_000_000
+_ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
 _DECIMAL: Final = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
 
 Json = dict[str, Any]
@@ -49,11 +50,10 @@ class Inputs:
             return
         if kind != "Parameters":
             raise Outcome("malformed", "The body of an operation is a Parameters resource")
-        engine.validator.require(body)
-        for part in body.get("parameter", ()):
-            value = part.get("resource", next((value for key, value in part.items() if key.startswith("value")), part.get("part")))
-            if "name" in part and value is not None:
-                self._add(names, part["name"], value)
+        for part in _listed(engine, body):
+            found = part.get("resource", next((value for key, value in part.items() if key.startswith("value")), part.get("part")))
+            if "name" in part and found is not None:
+                self._add(names, part["name"], found)
 
     def _add(self, names: Collection[str], name: str, value: Any) -> None:
         if name not in names:
@@ -188,15 +188,25 @@ class Inputs:
         """
         found = [part.removeprefix("|") for text in self.texts(name) for part in text.split(",") if part.strip("|")]
         for value in self.objects(name):
-            codings = [each for each in value.get("coding", [value]) if isinstance(each.get("code"), str)]
-            if not codings:
-                raise Outcome("parameter", f"The parameter '{name}' is a code such as system|code", code="value")
-            found += [f"{each['system']}|{each['code']}" if "system" in each else each["code"] for each in codings]
+            found += [f"{each['system']}|{each['code']}" if "system" in each else each["code"] for each in _codings(name, value)]
         return found
 
+    def code(self, name: str, system: str) -> str | None:
+        """A code of one system, which may be named or not: a text, a Coding, or a concept of one. Raises Outcome `parameter` for anything else."""
+        value = self._values.get(name)
+        if isinstance(value, dict):
+            coding = _codings(name, value)[0]
+            value = coding["code"] if coding.get("system", system) == system else f"{coding['system']}|{coding['code']}"
+        if value is not None and not isinstance(value, str):
+            raise Outcome("parameter", f"The parameter '{name}' is a code")
+        return value.removeprefix(f"{system}|") if value else None
+
     def referred(self, name: str, value: Any, types: tuple[str, ...]) -> str:
-        """What a value refers to, as `reference` has it. Raises Outcome `parameter` for anything else."""
-        text = value.get("reference") if isinstance(value, dict) else value
+        """What a value refers to, as `reference` has it; an id alone, as searches take one, is of the first type.
+
+        Raises Outcome `parameter` for anything else.
+        """
+        text = value.get("reference") if isinstance(value, dict) else f"{types[0]}/{value}" if _is_id(value) else value
         found = locate(text, self._engine.registry.context) if isinstance(text, str) and text and not text.startswith("#") else None
         if found is None or found[1] == ABSOLUTE or (kind := self._engine.registry.type_name(found[1])) not in types:
             raise Outcome("parameter", f"The parameter '{name}' is a reference such as {types[0]}/7", code="value")
@@ -227,6 +237,29 @@ class Inputs:
         return None if value is None else self._engine.checked(value, kind)
 
 
+def _is_id(value: Any) -> bool:
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
+
+
+def _codings(name: str, value: Json) -> list[Json]:
+    """A Coding, or those of a concept, that have a code; at least one. Raises Outcome `parameter` where there is none."""
+    codings = [each for each in value.get("coding", [value]) if isinstance(each.get("code"), str)]
+    if not codings:
+        raise Outcome("parameter", f"The parameter '{name}' is a code such as system|code", code="value")
+    return codings
+
+
+def _listed(engine: Engine, body: Json) -> list[Json]:
+    """What stands in a Parameters resource. Raises Outcome `invalid` with its faults.
+
+    An empty list is none: programs that build one send it, and nothing is in doubt.
+    """
+    given = {name: value for name, value in body.items() if (name, value) != ("parameter", [])}
+    engine.validator.require(given)
+    listed: list[Json] = given.get("parameter", [])
+    return listed
+
+
 def texts(engine: Engine, exchange: Exchange) -> list[tuple[str, str]]:
     """The parameters of an operation that takes them as a search does, in their order, from the query and from a Parameters resource.
 
@@ -238,13 +271,22 @@ def texts(engine: Engine, exchange: Exchange) -> list[tuple[str, str]]:
         return found
     if not isinstance(body, dict) or body.get("resourceType") != "Parameters":
         raise Outcome("malformed", "The body of an operation is a Parameters resource")
-    engine.validator.require(body)
-    for part in body.get("parameter", ()):
+    for part in _listed(engine, body):
         value = next((value for key, value in part.items() if key.startswith("value")), None)
         if value is None or isinstance(value, dict):
             raise Outcome("parameter", f"The parameter '{part.get('name', '')[:80]}' needs a simple value, as valueString")
         found.append((part["name"], str(value).lower() if isinstance(value, bool) else str(value)))
     return found
+
+
+def date_in(engine: Engine, given: Mapping[str, str], name: str, end: int) -> datetime | None:
+    """The beginning (0) or the end (1) of a date in the query, None where it is not given. Raises Outcome `parameter` for a text that is none."""
+    if name not in given:
+        return None
+    try:
+        return parse_date(given[name], engine.registry.zone)[end]
+    except ValueError as error:
+        raise Outcome("parameter", f"{name} {error}", code="value") from None
 
 
 def stored(engine: Engine, exchange: Exchange, db: Any) -> Json | None:

@@ -15,6 +15,7 @@ from fhir_server.interactions import Engine, Exchange, Reply
 from fhir_server.outcome import Outcome
 from fhir_server.settings import CANON
 from fhir_server.store.ops import Commit
+from fhir_server.store.queue_follow import ZONE
 
 from .acts import Answer, first_written, once
 from .operation import Operation, acting, reading
@@ -101,7 +102,7 @@ def _id(reference: str | None) -> str | None:
 
 
 def _zone(inputs: Inputs) -> str | None:
-    zone = inputs.text("zone")
+    zone = inputs.code("zone", ZONE)
     if zone is not None and zone not in ZONES:
         raise Outcome("parameter", f"The parameter 'zone' is {', '.join(ZONES)}", code="value")
     return zone

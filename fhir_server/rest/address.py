@@ -12,12 +12,12 @@ from typing import Final, Literal, NamedTuple
 
 from fhir_server.interactions.exchange import Interaction
 from fhir_server.outcome import Outcome
+from fhir_server.store.ids import ID_RULE, is_id
 
 Action = Interaction | Literal["discovery"]
 Level = Literal["system", "type", "instance"]
 
 # Dots alone are no id in an address: on their way clients and proxies take them for steps up.
-_ID: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9\-.]{1,64}")
 _OPERATION: Final = re.compile(r"\$[A-Za-z][A-Za-z0-9\-]{0,63}")
 
 _METADATA: Final[dict[str, Action]] = {"GET": "capabilities"}
@@ -98,7 +98,7 @@ def resolve(types: frozenset[str], method: str, path: str) -> Target:  # noqa: P
 def is_read(types: frozenset[str], method: str, path: str) -> bool:
     """Whether it can only be a read by id, and not one of the audit trail, which is kept elsewhere."""
     name, _, identity = path.partition("/")
-    return method in {"GET", "HEAD"} and name in types and name != "AuditEvent" and _ID.fullmatch(identity) is not None
+    return method in {"GET", "HEAD"} and name in types and name != "AuditEvent" and is_id(identity)
 
 
 def _below_type(types: frozenset[str], method: str, parts: list[str]) -> Target:  # noqa: C901, PLR0911 - one line for each form of address
@@ -128,11 +128,11 @@ def _below_type(types: frozenset[str], method: str, parts: list[str]) -> Target:
 
 
 def _identity(text: str, action: Action = "read") -> str:
-    if _ID.fullmatch(text):
+    if is_id(text):
         return text
     raise Outcome(
         "malformed" if action == "update" else "not-found",
-        f"'{text[:80]}' is not an id: 1 to 64 of A-Z, a-z, 0-9, '-' and '.'",
+        f"'{text[:80]}' is not an id: {ID_RULE}",
         code="value" if action == "update" else None,
     )
 

@@ -39,7 +39,7 @@ def compartment_pids(registry: Registry, resource_type: str) -> list[int]:
     """The numbers of the parameters that put a resource of a type into a patient's compartment; none for types outside of it."""
     params = registry.supported_params(resource_type)
     codes = (*registry.spec.compartments["Patient"].get(resource_type, ()), *OWNED.get(resource_type, ()))
-    return sorted({params[code].pid for code in codes if code in params})
+    return sorted({pid for code in codes if code in params for pid in params[code].towards((registry.types["Patient"],))})
 
 
 def compartment_of(registry: Registry, resource_type: str, rows: Rows) -> set[str]:

@@ -24,9 +24,9 @@ from .params import reference
 from .params.reference import Target
 from .query import Include, Query
 from .registry import Registry
-from .shape import Shape, equals_number, has_own_plan, shape
+from .shape import Shape, alternatives, equals_number, has_own_plan, shape
 from .sources import CURRENT, Sources
-from .statement import Statement
+from .statement import Statement, join
 
 MAX_PAGE_BYTES: Final = 64_000_000
 """Bodies larger than their share of this come as NULL, for the caller to fetch as far as there is room."""
@@ -44,7 +44,8 @@ def compile_search(query: Query, registry: Registry, grant: Grant, position: Pos
     sort = keys(query, conditions, base, kept)
     if position is not None and len(position.keys) != len(sort):
         raise Outcome("parameter", "The page link belongs to another search; start the search again")
-    page = _newest(base, position, query.count + 1) if not sort else sorted_page(base, sort, position, query.count + 1)
+    limit = query.count + 1
+    page = sorted_page(base, sort, position, limit) if sort else _newest([shape(one, conditions) for one in alternatives(query)], position, limit)
     texts = "".join(f", p.k{number}::text" for number in range(len(sort)))
     order = [f"p.k{number}{' DESC' if key.descending else ''} NULLS LAST" for number, key in enumerate(sort)]
     order.append("p.rid" + ("" if sort and not sort[0].descending else " DESC"))
@@ -103,7 +104,7 @@ def compile_revinclude(
     Of more than five times as many it looks at some only. Finds nothing where the grant may not search the source.
     """
     types = [name for name in (registry.types if include.source == "*" else (include.source,)) if grant.allows(name, "s")]
-    pids = [param.pid for name in types for param in registry.referring(name, include.code)]
+    pids = list(dict.fromkeys(pid for name in types for param in registry.referring(name, include.code) for pid in param.pids))
     if not pids or not targets:
         return Statement("SELECT WHERE FALSE")
     allowed = granted(grant, registry, types, "r", sources)
@@ -129,9 +130,15 @@ def _fetched(page: Statement, sources: Sources, count: int, columns: str, order:
     return Statement(f"{text} ORDER BY {order}", page.params + resources.params)
 
 
-def _newest(base: Shape, position: Position | None, limit: int) -> Statement:
-    # The bound on every join is the same bound; only written so does it reach whichever index the plan begins with.
-    behind = [Statement(f"{rid} < %s", (position.rid,)) for rid in base.rids] if position else []
-    rid = base.rids[0]
-    found = base.select(f"{'' if base.unique else 'DISTINCT '}{rid}", where=behind)
-    return Statement(f"{found.text} ORDER BY {rid} DESC LIMIT {limit}", found.params)
+def _newest(bases: Sequence[Shape], position: Position | None, limit: int) -> Statement:
+    pages = []
+    for base in bases:
+        # The bound on every join is the same bound; only written so does it reach whichever index the plan begins with.
+        behind = [Statement(f"{rid} < %s", (position.rid,)) for rid in base.rids] if position else []
+        rid = base.rids[0]
+        found = base.select(f"{'' if base.unique else 'DISTINCT '}{rid}", where=behind)
+        pages.append(Statement(f"{found.text} ORDER BY {rid} DESC LIMIT {limit}", found.params))
+    if len(pages) == 1:
+        return pages[0]
+    united = join(" UNION ALL ", (Statement(f"({page.text})", page.params) for page in pages))
+    return Statement(f"SELECT DISTINCT u.rid FROM ({united.text}) u ORDER BY u.rid DESC LIMIT {limit}", united.params)

@@ -7,7 +7,7 @@ The elements that composites speak of are places of the one tree that is walked 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from fhir_server.spec import SearchParam
 from .expressions import As, Step, Truth, paths
 from .params import KINDS, Context, Maker, Row, composite
 from .params import reference as references
+from .sharing import Spot
 from .tree import Branch, Leaf, Rows, places
 
 MAX_COMBINATIONS: Final = 10_000
@@ -85,10 +86,22 @@ class Composites:
         self._context = context
         self._known = known
         self._elements: dict[object, _Element] = {}
+        self._around: list[_Element] = []
 
-    def close(self) -> None:
-        """Makes the leaves ready, after the last parameter."""
-        for element in self._elements.values():
+    def spots(self) -> Iterator[tuple[int, set[Spot]]]:
+        """The parameters with where each of them finds its values."""
+        found: dict[int, set[Spot]] = {}
+        for element in (*self._elements.values(), *self._around):
+            for combination, pids in element.combinations.items():
+                for pid in pids:
+                    found.setdefault(pid, set()).add(((id(element), combination), None))
+        yield from found.items()
+
+    def close(self, left: Collection[int]) -> None:
+        """Makes the leaves ready, after the last parameter; those that are `left` get no rows."""
+        for element in (*self._elements.values(), *self._around):
+            kept = {made: [pid for pid in pids if pid not in left] for made, pids in element.combinations.items()}
+            element.combinations = {made: pids for made, pids in kept.items() if pids}
             element.walk = element.parts.walk()
 
     def lay(self, pid: int, param: SearchParam) -> str | None:
@@ -140,7 +153,8 @@ class Composites:
             return False
         for place in found:
             place.branch.leaves.append(element.take)
-        element.walk, around, within = element.parts.walk(), outer.walk(), inner.walk()
+        self._around.append(element)
+        around, within = outer.walk(), inner.walk()
         assert around is not None
         assert within is not None
 

@@ -91,7 +91,7 @@ class Conditions:
     def row(self, criterion: Criterion, alias: str) -> Statement:
         """The condition on a row of the criterion's table."""
         predicate = kind_of(criterion.param).predicate(criterion.values, f"{alias}.") if criterion.values else NEVER
-        return Statement(numbered(criterion.param, alias)).and_(predicate)
+        return Statement(numbered(criterion.pids, alias)).and_(predicate)
 
     def table(self, param: Param, alias: str) -> Statement:
         """The parameter's table in FROM. Raises Outcome `forbidden` as `demand`."""
@@ -115,7 +115,7 @@ class Conditions:
         alias = f"e{next(self._names)}"
         table = self.table(criterion.param, alias)
         missing = criterion.modifier == "missing"
-        row = Statement(numbered(criterion.param, alias)) if missing else self.row(criterion, alias)
+        row = Statement(numbered(criterion.pids, alias)) if missing else self.row(criterion, alias)
         found = Statement(f"EXISTS (SELECT FROM {table.text} WHERE {alias}.rid = {place.rid} AND {row.text})", table.params + row.params)
         negated = criterion.values[0] if missing else criterion.modifier == "not"
         return Statement(f"NOT {found.text}", found.params) if negated else found
@@ -138,7 +138,7 @@ class Conditions:
     def inside(self, param: Param, criterion: Criterion) -> Statement:
         """The FROM and WHERE of rows `i` that refer to a contained resource, in a container that has a row for the criterion."""
         links, table, row = self.sources.table("sp_reference", "i"), self.table(criterion.param, "j"), self.row(criterion, "j")
-        text = f"{links.text} JOIN {table.text} ON j.rid = i.rid AND {row.text} WHERE {numbered(param, 'i')} AND {FRAGMENT}"
+        text = f"{links.text} JOIN {table.text} ON j.rid = i.rid AND {row.text} WHERE {numbered(param.pids, 'i')} AND {FRAGMENT}"
         return Statement(text, links.params + table.params + row.params)
 
     def _chain_by_id(self, chain: Chain, place: Place) -> Statement:
@@ -152,7 +152,7 @@ class Conditions:
         way = any_of(ways)
         source = join(" JOIN ", (links, targets))
         on = f"{t}.type = {c}.type AND {t}.id = {c}.id AND NOT {t}.deleted"
-        where_text = f"{c}.rid = {place.rid} AND {numbered(chain.param, c)} AND {way.text}"
+        where_text = f"{c}.rid = {place.rid} AND {numbered(chain.param.pids, c)} AND {way.text}"
         return self._exists(Statement(f"{source.text} ON {on} WHERE {where_text}", source.params + way.params)) if ways else NEVER
 
     def _chain_by_url(self, param: Param, name: str, part: Filter, place: Place) -> Statement:
@@ -164,9 +164,10 @@ class Conditions:
         seen = self._seen(part, Place(f"{t}.rid", t, (name,)))
         source = join(" JOIN ", (self.sources.table("sp_reference", c), self.sources.table("sp_uri", u)))
         source = join(
-            " JOIN ", (Statement(f"{source.text} ON {u}.value = {c}.id AND {numbered(url, u)}", source.params), self.sources.table("resource", t))
+            " JOIN ",
+            (Statement(f"{source.text} ON {u}.value = {c}.id AND {numbered(url.pids, u)}", source.params), self.sources.table("resource", t)),
         )
-        where = f"{c}.rid = {place.rid} AND {numbered(param, c)} AND {c}.type = {reference.ABSOLUTE} AND {seen.text}"
+        where = f"{c}.rid = {place.rid} AND {numbered(param.pids, c)} AND {c}.type = {reference.ABSOLUTE} AND {seen.text}"
         return self._exists(Statement(f"{source.text} ON {t}.rid = {u}.rid WHERE {where}", source.params + seen.params))
 
     def _has(self, has: Has, place: Place) -> Statement:
@@ -175,13 +176,16 @@ class Conditions:
             return NEVER
         h = f"h{next(self._names)}"
         own = str(self.registry.types[place.types[0]]) if len(place.types) == 1 else f"{place.pointer}.type"
-        ways = [self._referring(has, h, Statement(f"{h}.id = {place.pointer}.id AND {h}.type = {own}"))]
+        pids = has.param.towards([self.registry.types[name] for name in place.types])
+        ways = [self._referring(has, h, Statement(f"{numbered(pids, h)} AND {h}.id = {place.pointer}.id AND {h}.type = {own}"))]
         urls = [param for param in map(self.registry.canonical, place.types) if param is not None]
         if urls:
             h, u = (f"{letter}{next(self._names)}" for letter in "hu")
             table = self.sources.table("sp_uri", u)
-            named = f"{u}.rid = {place.rid} AND {numbered(replace(urls[0], others=tuple(param.pid for param in urls[1:])), u)}"
-            text = f"{h}.type = {reference.ABSOLUTE} AND {h}.id IN (SELECT {u}.value FROM {table.text} WHERE {named})"
+            named = f"{u}.rid = {place.rid} AND {numbered([pid for param in urls for pid in param.pids], u)}"
+            text = (
+                f"{numbered(has.param.pids, h)} AND {h}.type = {reference.ABSOLUTE} AND {h}.id IN (SELECT {u}.value FROM {table.text} WHERE {named})"
+            )
             ways.append(self._referring(has, h, Statement(text, table.params)))
         return ways[0] if len(ways) == 1 else any_of(ways)
 
@@ -189,7 +193,7 @@ class Conditions:
         s = f"s{next(self._names)}"
         source = join(" JOIN ", (self.sources.table("sp_reference", h), self.sources.table("resource", s)))
         seen = self._seen(has.filter, Place(f"{s}.rid", s, (has.source,)))
-        where = f"{numbered(has.param, h)} AND {here.text} AND {seen.text}"
+        where = f"{here.text} AND {seen.text}"
         return self._exists(Statement(f"{source.text} ON {s}.rid = {h}.rid WHERE {where}", source.params + here.params + seen.params))
 
     def _seen(self, part: Filter, place: Place) -> Statement:
@@ -213,7 +217,7 @@ class Conditions:
         h, t, s = (f"{letter}{next(self._names)}" for letter in "hts")
         own = self.registry.types[node.type]
         links, resources = self.sources.table("sp_reference", s), self.sources.table("resource", t)
-        parents = f"{numbered(node.parent, s)} AND {s}.type = {own}"
+        parents = f"{numbered(node.parent.pids, s)} AND {s}.type = {own}"
         if node.how == "below":
             step = f"SELECT {t}.id FROM d JOIN {links.text} ON {parents} AND {s}.id = d.id JOIN {resources.text} ON {t}.rid = {s}.rid"
             params = links.params + resources.params
@@ -225,7 +229,7 @@ class Conditions:
         step, params = f"{step} WHERE {allowed.text}", params + allowed.params
         ids = f'WITH RECURSIVE d(id) AS (SELECT unnest(%s::text[]) COLLATE "C" UNION {step}) SELECT id FROM d'
         table = self.sources.table("sp_reference", h)
-        where = f"{h}.rid = {place.rid} AND {numbered(node.param, h)} AND {h}.type = {own} AND {h}.id = ANY(ARRAY({ids}))"
+        where = f"{h}.rid = {place.rid} AND {numbered(node.param.pids, h)} AND {h}.type = {own} AND {h}.id = ANY(ARRAY({ids}))"
         return Statement(f"EXISTS (SELECT FROM {table.text} WHERE {where})", (*table.params, list(node.ids), *params))
 
 
@@ -370,9 +374,9 @@ def _of(registry: Registry, types: Sequence[str], alias: str) -> Statement:
     return Statement(f"{alias}.type IN ({', '.join(str(registry.types[name]) for name in types)})")
 
 
-def numbered(param: Param, alias: str) -> str:
-    """The condition that a row is one of the parameter's."""
-    return f"{alias}.pid = {param.pid}" if not param.others else f"{alias}.pid IN ({', '.join(map(str, param.pids))})"
+def numbered(pids: Sequence[int], alias: str) -> str:
+    """The condition that a row stands under one of a parameter's numbers."""
+    return f"{alias}.pid = {pids[0]}" if len(pids) == 1 else f"{alias}.pid IN ({', '.join(map(str, pids))})"
 
 
 def of_the_pointer(criterion: Criterion, alias: str) -> Statement:

@@ -38,7 +38,7 @@ def _within(node: Filter) -> Filter | None:
     match node:
         case Criterion(param, values, modifier):
             says = param.pid != 0 and param.type != "special" and modifier != "not" and not (modifier == "missing" and values[0])
-            return replace(node, param=replace(param, pid=-param.pid, others=())) if says else None
+            return replace(node, param=param.contained()) if says else None
         case AllOf(parts):
             found = tuple(part for part in map(_within, parts) if part is not None)
             return AllOf(found) if found else None

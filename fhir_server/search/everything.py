@@ -66,8 +66,9 @@ class _Maker:
     def _pids(self, name: str) -> list[int]:
         if self.asked.type == "Patient":
             return compartment_pids(self.registry, name)
-        params = self.registry.supported_params(name)
-        return [params[code].pid for code in self.registry.spec.compartments[self.asked.type].get(name, ()) if code in params]
+        params, own = self.registry.supported_params(name), self.registry.types[self.asked.type]
+        codes = self.registry.spec.compartments[self.asked.type].get(name, ())
+        return list(dict.fromkeys(pid for code in codes if code in params for pid in params[code].towards((own,))))
 
     def _dated(self, types: Iterable[str]) -> Statement:
         if self.asked.start is None and self.asked.end is None:

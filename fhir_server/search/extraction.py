@@ -5,7 +5,7 @@ Compiling a type costs about a millisecond; a resource of 1.5 kB then about 30 Â
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from operator import itemgetter
 from typing import Any, Final
 
@@ -15,8 +15,9 @@ from fhir_server.spec import SearchParam
 
 from .composites import Composites, components
 from .expressions import Truth, paths
+from .leaves import anyway, pointing
 from .params import KINDS, SPECIAL, Context, Kind, Maker, Row, kind_of, words
-from .params import reference as references
+from .sharing import Spot, elsewhere, shared
 from .tree import Branch, Leaf, Place, Rows, places
 
 _Laid = dict[tuple[int, int, str], tuple[Place, Kind, dict[str | None, list[int]]]]
@@ -25,7 +26,7 @@ _Laid = dict[tuple[int, int, str], tuple[Place, Kind, dict[str | None, list[int]
 Condition = Callable[[Any], bool | None]
 """Whether something is true of a resource; None where that cannot be said."""
 
-INDEX_VERSION: Final = 4
+INDEX_VERSION: Final = 5
 """Goes up with every change of this package that gives a resource other rows than before: what is stored is then indexed anew."""
 
 _ALWAYS: Final = (KINDS["date"].TABLE, KINDS["reference"].TABLE, KINDS["token"].TABLE)
@@ -40,7 +41,8 @@ class Extractor:
     `targets` are the parameters that work, by code, each with the resource types that it may point to if it is a reference, empty for any, or that it
     is asked of if it is full text. `failures` says of the others why they cannot be indexed; `code:modifier` is simply not there. `main_date` and
     `main_code` are the numbers of the parameters whose latest end and whose codes go with references to patients. `parts` are the definitions of the
-    parts of composites that work, by code.
+    parts of composites that work, by code. `standing` are the numbers that rows of a parameter stand under where these are not its own alone, and
+    `elsewhere` tells of a number that its rows which point to a type, by its number, stand under another.
     """
 
     def __init__(
@@ -51,8 +53,12 @@ class Extractor:
         main_date: int | None = None,
         main_code: int | None = None,
         coming: Iterable[tuple[int, SearchParam]] = (),
+        sharing: Collection[int] = (),
     ) -> None:
-        """Compiles the expressions of parameters with their numbers; nothing is said of those that are `coming`, which only get rows."""
+        """Compiles the expressions of parameters with their numbers; nothing is said of those that are `coming`, which only get rows.
+
+        `sharing` are the numbers of those that may leave rows to each other.
+        """
         self.targets: dict[str, tuple[str, ...]] = {}
         self.failures: dict[str, str] = {}
         self.parts: dict[str, tuple[SearchParam, ...]] = {}
@@ -78,11 +84,12 @@ class Extractor:
                 self.failures[param.code] = found
         for pid, param in coming:
             self._lay(resource_type, pid, param, leaves)
+        self._share(leaves, sharing)
         for place, kind, pids in leaves.values():
             maker = kind.maker(place.type, place.element, context)
             if maker is not None:
-                place.branch.leaves.append(_leaf(kind, maker, pids, context))
-        self._composites.close()
+                place.branch.leaves.append(self._leaf(kind, maker, pids))
+        self._composites.close(self._left)
         self._walk = root.walk()
         self._tables = tuple(dict.fromkeys((*_ALWAYS, *(kind.TABLE for _, kind, _ in leaves.values()))))
 
@@ -117,6 +124,30 @@ class Extractor:
         if not laid:
             return "its expression leads to nothing that its type can hold"
         return tuple(sorted(targets & set(param.targets) if param.targets else targets))
+
+    def _share(self, leaves: _Laid, sharing: Collection[int]) -> None:
+        """Finds out which parameters leave rows to others."""
+        spots: dict[int, set[Spot]] = {pid: set(found) for pid, found in self._composites.spots() if pid in sharing}
+        for place, (_, _, pids) in leaves.items():
+            names = [name for name, its in pids.items() if name is not None and not set(its).isdisjoint(sharing)]
+            for name, its in pids.items():
+                for pid in set(its).intersection(sharing):
+                    spots.setdefault(pid, set()).update([(place, name)] if name is not None else [(place, each) for each in (*names, None)])
+        for pid, _ in self._conditions:
+            spots.pop(pid, None)
+        found = shared(spots, (self._main_date, self._main_code))
+        numbers = self._context.types
+        self.standing = {pid: its for pid, its in found.items() if its != (pid,)}
+        self.elsewhere = tuple((pid, numbers[name], other) for pid, name, other in elsewhere(spots, found) if name in numbers)
+        self._left = {pid for pid, its in self.standing.items() if pid not in its}
+
+    def _leaf(self, kind: Kind, maker: Maker, pids: Mapping[str | None, list[int]]) -> Leaf:
+        """Rows for parameters of any target, for those that want a type pointed to where the value does, and for those that have the rest."""
+        kept = {name: tuple(dict.fromkeys(pid for pid in its if pid not in self._left)) for name, its in pids.items()}
+        named = {name: its for name, its in kept.items() if name is not None and its}
+        anywhere = tuple(pid for pid in kept.get(None, ()) if pid not in self.standing)
+        rest = {pid: {number for own, number, _ in self.elsewhere if own == pid} for pid in kept.get(None, ()) if pid in self.standing}
+        return pointing(kind, maker, (anywhere, named, rest), self._context) if named else anyway(kind.TABLE, maker, anywhere)
 
     def rows(self, resource: Mapping[str, Any], contained: Iterable[tuple[Extractor, Mapping[str, Any]]] = ()) -> Rows:
         """Rows by table, in the order of its columns without `rid`, no two alike. The resource must be valid.
@@ -191,51 +222,6 @@ def _quoted(code: str) -> str:
     if "\\" in code or '"' in code:
         code = code.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{code}"'
-
-
-def _leaf(kind: Kind, maker: Maker, pids: Mapping[str | None, list[int]], context: Context) -> Leaf:
-    """Rows for parameters of any target, and for those that want a type pointed to where the value does."""
-    anywhere = tuple(dict.fromkeys(pids.get(None, ())))
-    pointed = tuple((name, context.types.get(name), tuple(dict.fromkeys(its))) for name, its in pids.items() if name is not None)
-    if not pointed:
-        return _one(kind.TABLE, maker, anywhere[0]) if len(anywhere) == 1 else _many(kind.TABLE, maker, anywhere)
-    table, is_reference = kind.TABLE, kind is KINDS["reference"]
-
-    def pointing(value: Any, out: Rows) -> None:
-        rows = maker(value)
-        if not rows:
-            return
-        into = out[table]
-        for row in rows:
-            for pid in anywhere:
-                into.append((pid, *row))
-        # A row with a type says it already; that spares 1 Âµs for most references.
-        known = rows[0][1] if is_reference else references.ABSOLUTE
-        for name, wanted, numbers in pointed:
-            if known == wanted if known != references.ABSOLUTE else references.points_to(value, name, context):
-                for row in rows:
-                    for pid in numbers:
-                        into.append((pid, *row))
-
-    return pointing
-
-
-# Loops and not comprehensions: for one row, as nearly always, these cost more than the row.
-def _one(table: str, maker: Maker, pid: int) -> Leaf:
-    def one(value: Any, out: Rows) -> None:
-        for row in maker(value):
-            out[table].append((pid, *row))
-
-    return one
-
-
-def _many(table: str, maker: Maker, pids: tuple[int, ...]) -> Leaf:
-    def many(value: Any, out: Rows) -> None:
-        for row in maker(value):
-            for pid in pids:
-                out[table].append((pid, *row))
-
-    return many
 
 
 def _finished(table: str, rows: list[Row]) -> list[Row]:

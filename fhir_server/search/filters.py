@@ -261,7 +261,7 @@ class Filters:
 
 def _merged(params: Sequence[Param]) -> Param:
     targets = dict.fromkeys(target for param in params for target in param.targets) if all(param.targets for param in params) else ()
-    return replace(params[0], others=tuple(param.pid for param in params[1:]), targets=tuple(targets))
+    return replace(params[0].joined(params[1:]), targets=tuple(targets))
 
 
 def refused(name: str, fault: str, *, code: str | None = None) -> Outcome:

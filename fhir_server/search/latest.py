@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Final
 
 from .compile import MAX_PAGE_BYTES
-from .conditions import Conditions
+from .conditions import Conditions, numbered
 from .grant import Grant
 from .query import Query
 from .registry import Registry
@@ -37,9 +37,9 @@ def compile_latest(query: Query, registry: Registry, grant: Grant, most: int, li
 WITH m AS MATERIALIZED ({found.text} LIMIT {MAX_MATCHED + 1}),
 k AS (
   SELECT m.rid, d.lo, d.hi,
-    (SELECT array_agg(DISTINCT t.system || '|' || t.code) FROM {codes.text} WHERE t.rid = m.rid AND t.pid = {params["code"].pid}) AS codes,
-    (SELECT array_agg(DISTINCT s.value) FROM {texts.text} WHERE s.rid = m.rid AND s.pid = {params["code:text"].pid}) AS texts
-  FROM m LEFT JOIN {dates.text} ON d.rid = m.rid AND d.pid = {params["date"].pid} AND d.high
+    (SELECT array_agg(DISTINCT t.system || '|' || t.code) FROM {codes.text} WHERE t.rid = m.rid AND {numbered(params["code"].pids, "t")}) AS codes,
+    (SELECT array_agg(DISTINCT s.value) FROM {texts.text} WHERE s.rid = m.rid AND {numbered(params["code:text"].pids, "s")}) AS texts
+  FROM m LEFT JOIN {dates.text} ON d.rid = m.rid AND {numbered(params["date"].pids, "d")} AND d.high
 ),
 w AS (
   SELECT k.rid, k.codes, k.texts, rank() OVER (ORDER BY {newest}) AS recency,

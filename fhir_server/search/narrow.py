@@ -109,7 +109,7 @@ class _Asker:
         if param is None or not rids:
             return []
         table = self.sources.table("sp_uri", "u")
-        text = f"SELECT DISTINCT u.value FROM {table.text} WHERE {numbered(param, 'u')} AND u.rid = ANY(%s::bigint[])"  # noqa: S608 - our own names
+        text = f"SELECT DISTINCT u.value FROM {table.text} WHERE {numbered(param.pids, 'u')} AND u.rid = ANY(%s::bigint[])"  # noqa: S608 - our own names
         return [Target(row[0], ABSOLUTE) for row in self.run(Statement(text, (*table.params, rids)))]
 
     def has(self, source: str, param: Param, part: Filter, types: tuple[str, ...]) -> Filter | None:

@@ -12,16 +12,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .conditions import Conditions, numbered
+from .conditions import ALWAYS, Conditions, numbered
 from .cursor import Position
 from .params import kind_of, words
 from .query import OF_THE_POINTER, Criterion, Param, Query, SortKey
-from .shape import Shape, names_one_patient
-from .statement import Statement, join
+from .shape import Shape, in_few_ranges, names_one_patient
+from .statement import NEVER, Statement, join
 
 
 class Key(NamedTuple):
-    """A sort key in SQL: its column, whether that may be missing, and the table and condition that bring it, None for what is there already."""
+    """A sort key in SQL: its column, whether that may be missing, and the table and condition that bring it, None for what is there already.
+
+    Where its rows stand under several numbers, `foremost` is that a row counts, and `apart` are the conditions by number: each is an index in order.
+    """
 
     column: str
     descending: bool
@@ -29,7 +32,9 @@ class Key(NamedTuple):
     sql_type: str = ""
     rid: str = "r.rid"
     table: Statement | None = None
-    on: str = ""
+    on: Statement = NEVER
+    foremost: Statement = ALWAYS
+    apart: tuple[Statement, ...] = ()
 
     def order(self) -> str:
         """The key in ORDER BY."""
@@ -38,7 +43,10 @@ class Key(NamedTuple):
 
     def join(self, how: str) -> list[Statement]:
         """The join that brings it."""
-        return [Statement(f"{how} {self.table.text} ON {self.on}", self.table.params)] if self.table is not None else []
+        if self.table is None:
+            return []
+        on = self.on if self.foremost == ALWAYS else self.on.and_(self.foremost)
+        return [Statement(f"{how} {self.table.text} ON {on.text}", self.table.params + on.params)]
 
 
 def clinical(query: Query, conditions: Conditions) -> int | None:
@@ -70,15 +78,29 @@ def _key(number: int, param: Param, key: SortKey, conditions: Conditions, rid: s
     kind, alias = kind_of(param), f"s{number}"
     assert kind.ORDER is not None
     least, greatest, sql_type = kind.ORDER
-    return Key(
-        f"{alias}.{greatest if key.descending else least}",
-        key.descending,
-        may_lack=True,
-        sql_type=sql_type,
-        rid=f"{alias}.rid",
-        table=conditions.table(param, alias),
-        on=f"{alias}.rid = {rid} AND {numbered(param, alias)} AND {alias}.{'high' if key.descending else 'low'}",
-    )
+    column, mark = (greatest, "high") if key.descending else (least, "low")
+
+    def on(pids: Sequence[int]) -> Statement:
+        return Statement(f"{alias}.rid = {rid} AND {numbered(pids, alias)} AND {alias}.{mark}")
+
+    def foremost(pids: Sequence[int]) -> Statement:
+        return _foremost(conditions.table(param, "m"), pids, alias, column, mark)
+
+    table = conditions.table(param, alias)
+    found = Key(f"{alias}.{column}", key.descending, may_lack=True, sql_type=sql_type, rid=f"{alias}.rid", table=table, on=on(param.pids))
+    if not param.parted:
+        return found
+    apart = [on((pid,)).and_(foremost([other for other in param.pids if other != pid])) for pid in param.pids if in_few_ranges(param.pids)]
+    return found._replace(foremost=foremost(param.pids), apart=tuple(apart))
+
+
+def _foremost(table: Statement, pids: Sequence[int], alias: str, column: str, mark: str) -> Statement:
+    """That no row `m` of the same resource under these numbers comes before in the order, or is as far and has a greater number."""
+    sign = ">" if mark == "high" else "<"
+    before = f"(m.{column} {sign} {alias}.{column} OR m.{column} = {alias}.{column} AND m.pid > {alias}.pid)"
+    found = f"SELECT TRUE FROM {table.text} WHERE m.rid = {alias}.rid AND {numbered(pids, 'm')} AND m.{mark} AND {before}"
+    # Not EXISTS, which a plan may turn into a merge with all rows of the parameter. This stays a look-up per row in page order.
+    return Statement(f"NOT coalesce(({found} LIMIT 1), FALSE)", table.params)
 
 
 def _rank(query: Query) -> Key | None:
@@ -87,7 +109,7 @@ def _rank(query: Query) -> Key | None:
         if isinstance(node, Criterion) and node.modifier is None and node.param.code in {"_text", "_content"} and node.values:
             ranked = join(" + ", (Statement(f"ts_rank(f{number}.words, %s::tsquery)", (words.lexemes(value),)) for value in node.values))
             table = Statement(f"LATERAL (SELECT {ranked.text} AS rank) k", ranked.params)
-            return Key("k.rank", descending=True, sql_type="real", table=table, on="TRUE")
+            return Key("k.rank", descending=True, sql_type="real", table=table, on=ALWAYS)
     return None
 
 
@@ -98,11 +120,22 @@ def sorted_page(base: Shape, sort: Sequence[Key], position: Position | None, lim
         return _part(base, first, others, position, limit)
     parts = []
     if position is None or position.keys[0] is not None:
-        parts.append(_part(base, first, others, position, limit))
+        parts.append(_having(base, first, others, position, limit))
         position = None
     parts.append(_part(base, first, others, position, limit, lacking=True))
     united = join(" UNION ALL ", (Statement(f"({part.text})", part.params) for part in parts))
     return Statement(f"SELECT * FROM ({united.text}) u LIMIT {limit}", united.params)
+
+
+def _having(base: Shape, first: Key, others: list[Key], position: Position | None, limit: int) -> Statement:
+    """The page of those that have the first key: of those that have it under each number, where there are several."""
+    parts = [_part(base, first._replace(on=on, foremost=ALWAYS), others, position, limit) for on in first.apart]
+    if not parts:
+        return _part(base, first, others, position, limit)
+    united = join(" UNION ALL ", (Statement(f"({part.text})", part.params) for part in parts))
+    keys = [Key(f"w.k{number}", key.descending, may_lack=number > 0 and key.may_lack) for number, key in enumerate([first, *others])]
+    order = ", ".join([*(key.order() for key in keys), "w.rid" + (" DESC" if first.descending else "")])
+    return Statement(f"SELECT * FROM ({united.text}) w ORDER BY {order} LIMIT {limit}", united.params)
 
 
 def _part(base: Shape, first: Key, others: list[Key], position: Position | None, limit: int, *, lacking: bool = False) -> Statement:
@@ -130,7 +163,7 @@ def _part(base: Shape, first: Key, others: list[Key], position: Position | None,
 def _lacks(key: Key) -> Statement:
     if key.table is None:
         return Statement(f"{key.column} IS NULL")
-    return Statement(f"NOT EXISTS (SELECT FROM {key.table.text} WHERE {key.on})", key.table.params)
+    return Statement(f"NOT EXISTS (SELECT FROM {key.table.text} WHERE {key.on.text})", key.table.params + key.on.params)
 
 
 def _behind(sort: Sequence[Key], values: Sequence[str | None], rid: str, last: int, *, descending: bool) -> Statement:

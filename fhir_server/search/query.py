@@ -7,7 +7,7 @@ Filters are a tree: a Criterion asks the resource's own rows, Chain and Has ask 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 from urllib.parse import urlencode
@@ -25,8 +25,10 @@ _ORDERED: Final = frozenset({"string", "token", "date", "number", "quantity", "r
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """A search parameter that works, of one resource type; of several types where `others` are its numbers for the rest of them.
+    """A search parameter that works, of one resource type or of several. Its rows stand under `pid` and `others`.
 
+    It has several numbers if it is of several types, or `parted`: made of others of its type (see `sharing`), so that a resource may have rows under
+    some of them. `elsewhere` tells of a number that its rows which point to a type, by its number, stand under another, which has no others.
     `targets` are the types that a reference may point to, empty for any; `components` the parts of a composite.
     """
 
@@ -37,11 +39,34 @@ class Param:
     targets: tuple[str, ...] = ()
     components: tuple[Param, ...] = ()
     others: tuple[int, ...] = ()
+    elsewhere: tuple[tuple[int, int, int], ...] = ()
+    parted: bool = False
 
     @property
     def pids(self) -> tuple[int, ...]:
         """All its numbers."""
         return (self.pid, *self.others)
+
+    def towards(self, types: Collection[int | None]) -> tuple[int, ...]:
+        """Its numbers for rows that point to local resources of these types, by their numbers; all of them for None, and for 0 as for URLs."""
+        if not self.elsewhere or None in types or 0 in types:
+            return self.pids
+        return tuple(pid for pid in self.pids if any(self._may_point(pid, number) for number in types))
+
+    def _may_point(self, pid: int, number: int | None) -> bool:
+        return not any((pid == own and number == wanted) or (pid == other and number != wanted) for own, wanted, other in self.elsewhere)
+
+    def joined(self, others: Sequence[Param]) -> Param:
+        """The same parameter of several types; the targets are this one's."""
+        every = (self, *others)
+        numbers = [pid for param in every for pid in param.pids]
+        apart = tuple(each for param in every for each in param.elsewhere)
+        return replace(self, pid=numbers[0], others=tuple(numbers[1:]), elsewhere=apart, parted=any(param.parted for param in every))
+
+    def contained(self) -> Param:
+        """The same parameter of contained resources."""
+        apart = tuple((-own, number, -other) for own, number, other in self.elsewhere)
+        return replace(self, pid=-self.pid, others=tuple(-pid for pid in self.others), elsewhere=apart)
 
     @property
     def sortable(self) -> bool:
@@ -59,6 +84,13 @@ class Criterion:
     param: Param
     values: tuple[Any, ...]
     modifier: Literal["not", "missing"] | None = None
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The numbers under which rows for its values may stand."""
+        if self.param.type != "reference" or not self.values or self.modifier == "missing":
+            return self.param.pids
+        return self.param.towards({value.type for value in self.values})
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +267,7 @@ def within(node: Filter) -> Criterion | None:
     """What the rows of contained resources are to satisfy for one of them to satisfy a filter; None where rows cannot tell."""
     if not isinstance(node, Criterion) or node.modifier is not None or node.param.pid <= 0 or node.param.type == "special":
         return None
-    return replace(node, param=replace(node.param, pid=-node.param.pid, others=()))
+    return replace(node, param=node.param.contained())
 
 
 def rewritten(node: Filter, change: Callable[[Filter], Filter]) -> Filter:

@@ -25,6 +25,8 @@ from .query import OF_THE_POINTER, Chain, Criterion, Filter, Param, Query
 from .tree import Rows
 from .within import inside, members
 
+ADDED_FROM: Final = 16_384
+"""From here up are the numbers of parameters that came at run time, and of those of the specification that came back: they keep all their rows."""
 _MAX_CONDITIONS: Final = 1_000
 _MAIN_DATES: Final = (
     *("authoredon", "date", "authored-on", "authored", "effective-time", "effective", "recorded-date", "recorded", "onset-date", "period", "started"),
@@ -33,6 +35,8 @@ _MAIN_DATES: Final = (
 """The date that a resource is looked at by, in the order of preference."""
 _MAIN_CODES: Final = ("code", "vaccine-code", "class", "type", "category")
 """The token that a resource is looked for by, in the order of preference."""
+_OF_AN_EXTENSION: Final = re.compile(r"[A-Z][A-Za-z]*(\.extension\('[^']*'\))+\.value")
+"""An expression that gives the value of an extension, or of one within it, and nothing else."""
 
 
 class Registry:
@@ -126,18 +130,20 @@ class Registry:
 
     def canonicals(self, resource: Mapping[str, Any], code: str = "*") -> list[tuple[str, str]]:
         """Type and URL, with its version if it has one, of every canonical resource that it may point to in the same way; each once."""
-        params = {param.pid: param for param in self.referring(resource["resourceType"], code)}
+        name = resource["resourceType"]
+        params = {self._pids[name, param.code]: param for param in self.referring(name, code)}
         found = [row for row in self._pointing(resource, code) if not row[2]]
         versioned = {(row[0], row[1].partition("|")[0]) for row in found if "|" in row[1]}
         urls = [row for row in found if (row[0], row[1]) not in versioned]
-        return list(dict.fromkeys((name, row[1]) for row in urls for name in params[row[0]].targets if self.canonical(name)))
+        return list(dict.fromkeys((target, row[1]) for row in urls for target in params[row[0]].targets if self.canonical(target)))
 
     def _pointing(self, resource: Mapping[str, Any], code: str) -> list[tuple[Any, ...]]:
         name = resource["resourceType"]
         if name not in self._references:
             pointing = [(pid, param) for pid, param in self._numbered(name) if param.type == "reference" and ":" not in param.code]
             self._references[name] = Extractor(name, pointing, self.context)
-        pid = None if code == "*" else self.supported_params(name)[code].pid
+        # Here all have rows of their own.
+        pid = None if code == "*" else self._pids[name, code]
         return [row for row in self._references[name].rows(resource).get("sp_reference", ()) if pid in (None, row[0])]
 
     def reverse_includes(self, resource_type: str) -> list[str]:
@@ -155,6 +161,11 @@ class Registry:
         named = found.values() if code == "*" else [found[code]] if code in found else []
         return [param for param in named if param.type == "reference"]
 
+    def leaning(self, resource_type: str, code: str) -> list[str]:
+        """The parameters of a type, by code, that leave rows to the one of this code."""
+        own = self._pids.get((resource_type, code))
+        return [other for other, param in self.supported_params(resource_type).items() if other not in (code, words.NARRATIVE) and own in param.pids]
+
     def telling_of(self, resource_type: str, elements: frozenset[str]) -> frozenset[int]:
         """The numbers of a type's parameters whose rows tell of some of its elements."""
         key = (resource_type, elements)
@@ -166,10 +177,17 @@ class Registry:
         paths = tuple(f"{resource_type}.{element}" for element in elements)
         found: set[int] = set()
         for code, param in self.supported_params(resource_type).items():
-            stated = self.spec.search_params(resource_type).get(code.partition(":")[0])
-            # Words are of the whole resource; what was added at run time may look anywhere.
-            if code in (words.CONTENT, words.NARRATIVE) or stated is None or any(path in (stated.expression or "") for path in paths):
-                found.update(param.pids)
+            name = code.partition(":")[0]
+            added, stated = self._added.get(resource_type, {}).get(name), self.spec.search_params(resource_type).get(name)
+            if added is not None:
+                # What was added at run time may look anywhere, unless it plainly looks into an extension, as of the queue.
+                tells = not all(_OF_AN_EXTENSION.fullmatch(part.strip()) for part in (added.expression or "").split("|"))
+            else:
+                # Words are of the whole resource.
+                tells = code in (words.CONTENT, words.NARRATIVE) or stated is None or any(path in (stated.expression or "") for path in paths)
+            if tells:
+                # What has no rows of its own is searched under the numbers of others, which tell by themselves.
+                found.update(pid for pid in param.pids if added is not None or pid == self._pids.get((resource_type, code)))
         return frozenset(found)
 
     def condition(self, resource_type: str, query: str) -> tuple[Filter, ...]:
@@ -237,12 +255,9 @@ class Registry:
             self._pids[resource_type, code] if code else None for code in (self.main_date(resource_type), self.main_code(resource_type))
         )
         coming = self._coming.get(resource_type, {}).items()
-        extractor = Extractor(resource_type, numbered, self.context, main_date, main_code, coming)
-        params = {
-            param.code: Param(pid, param.code, _compared_as(param), param.url, extractor.targets[param.code], _parts(extractor, param))
-            for pid, param in numbered
-            if param.code in extractor.targets
-        }
+        sharing = {pid for pid, _ in numbered if pid < ADDED_FROM}
+        extractor = Extractor(resource_type, numbered, self.context, main_date, main_code, coming, sharing)
+        params = {param.code: _param(pid, param, extractor) for pid, param in numbered if param.code in extractor.targets}
         if words.CONTENT in params and words.NARRATIVE in self.params(resource_type):
             narrative = self.params(resource_type)[words.NARRATIVE]
             params[words.NARRATIVE] = replace(params[words.CONTENT], code=narrative.code, url=narrative.url)
@@ -257,8 +272,12 @@ class Registry:
         return [(self._pids[resource_type, param.code], param) for param in found if (resource_type, param.code) in self._pids]
 
 
-def _parts(extractor: Extractor, param: SearchParam) -> tuple[Param, ...]:
-    return tuple(Param(0, part.code, part.type, part.url, part.targets) for part in extractor.parts.get(param.code, ()))
+def _param(own: int, param: SearchParam, extractor: Extractor) -> Param:
+    pid, *others = extractor.standing.get(own, (own,))
+    elsewhere = tuple(each for each in extractor.elsewhere if each[0] in (pid, *others))
+    parts = tuple(Param(0, part.code, part.type, part.url, part.targets) for part in extractor.parts.get(param.code, ()))
+    targets = extractor.targets[param.code]
+    return Param(pid, param.code, _compared_as(param), param.url, targets, parts, tuple(others), elsewhere, parted=bool(others))
 
 
 def _compared_as(param: SearchParam) -> SearchType:

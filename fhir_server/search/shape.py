@@ -10,6 +10,7 @@ read only where something of it is asked for, or where newest-first order has no
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple, TypeGuard
 
 from fhir_server.outcome import Outcome
@@ -19,6 +20,7 @@ from .params import reference
 from .params.token import Token
 from .params.uri import Address
 from .query import OF_THE_POINTER, Criterion, Filter, Gathered, Has, Itself, Numbered, Query, below
+from .sharing import MOST_NUMBERS
 from .statement import Statement, join
 
 _EQUATIONS: Final = frozenset({"token", "reference", "uri"})
@@ -47,13 +49,15 @@ def shape(query: Query, conditions: Conditions, *, keep: int | None = None) -> S
     registry = conditions.registry
     types = _searched(query, conditions)
     naming, other = _pair(query, conditions)
-    coded = naming is not None and other is not None and keep in (None, naming) and _codes(query, conditions, naming, other)
+    coded = naming is not None and other is not None and keep in (None, naming) and _codes(query, conditions, other)
     # What names the patient comes with the codes, or the order needs it: then the other equation is a look-up for each of its rows in page order.
     probed = other if coded or (naming is not None and keep == naming) else None
     anchor = naming if probed is None and other is not None and keep is None else None
     joined = [n for n, node in enumerate(query.filters) if _is_joined(node) and n not in (anchor, probed)]
     # Only an equation with one value comes in page order; for others the plan should be free to go by newest resources instead.
     ordered = [n for n in joined if is_single_equation(query.filters[n])]
+    if not ordered and not conditions.pages:
+        ordered = [n for n in joined if is_equation(query.filters[n]) and len(_criterion(query.filters[n]).values) == 1]
     first = keep if keep is not None else naming if coded else ordered[0] if ordered else None
     if first is None or _needs_pointer(query):
         base, table, first = "r", conditions.sources.table("resource", "r"), None
@@ -118,6 +122,28 @@ def is_single_equation(node: Filter) -> bool:
     return is_equation(node) and _is_single(node)
 
 
+def in_few_ranges(pids: Sequence[int]) -> bool:
+    """Whether rows under these numbers are several ranges of an index, but so few that a page is put together from a page of each."""
+    return 1 < len(pids) <= MOST_NUMBERS
+
+
+def apart(node: Filter) -> tuple[Criterion, ...]:
+    """An equation with one value whose rows stand under a few numbers, by each of them; none for any other filter."""
+    if not isinstance(node, Criterion) or not is_equation(node) or len(node.values) != 1 or not in_few_ranges(node.pids):
+        return ()
+    return tuple(replace(node, param=replace(node.param, pid=pid, others=(), elsewhere=())) for pid in node.pids)
+
+
+def alternatives(query: Query) -> tuple[Query, ...]:
+    """The query, or several of which each has some of its matches in page order: where nothing else comes so, and a filter's rows in a few ranges."""
+    if any(map(is_single_equation, query.filters)):
+        return (query,)
+    for number, node in enumerate(query.filters):
+        if found := apart(node):
+            return tuple(replace(query, filters=(*query.filters[:number], one, *query.filters[number + 1 :])) for one in found)
+    return (query,)
+
+
 def is_scattered(node: Filter) -> TypeGuard[Criterion]:
     """Whether the filter's rows are no such run of an index, but a range or several runs: how many they are a plan can only guess."""
     return _is_joined(node) and not is_single_equation(node)
@@ -129,7 +155,7 @@ def _is_below(value: Any) -> bool:
 
 
 def _is_single(node: Filter) -> bool:
-    return isinstance(node, Criterion) and len(node.values) == 1 and not node.param.others
+    return isinstance(node, Criterion) and len(node.values) == 1 and len(node.pids) == 1
 
 
 def _condition(node: Filter, conditions: Conditions, place: Place) -> Statement:
@@ -163,15 +189,14 @@ def _pair(query: Query, conditions: Conditions) -> tuple[int | None, int | None]
 
 def names_one_patient(criterion: Criterion, conditions: Conditions) -> bool:
     """Whether the criterion is met by references to one patient and nothing else."""
-    if criterion.param.type != "reference" or not _is_single(criterion):
+    # What is contained tells nothing of whose its container is, and its rows carry no codes.
+    if criterion.param.type != "reference" or not _is_single(criterion) or criterion.param.pid < 0:
         return False
     return bool(criterion.values[0].type == conditions.registry.types["Patient"])
 
 
-def _codes(query: Query, conditions: Conditions, naming: int, other: int) -> bool:
+def _codes(query: Query, conditions: Conditions, other: int) -> bool:
     """Whether the rows that name the patient carry what the other equation asks for."""
-    if _criterion(query.filters[naming]).param.others:
-        return False
     criterion = _criterion(query.filters[other])
     coded = all(isinstance(value, Token) and value.code is not None for value in criterion.values)
     return coded and bool(criterion.values) and criterion.param.code == conditions.registry.main_code(query.type)

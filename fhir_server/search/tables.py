@@ -4,7 +4,7 @@ https://hl7.org/fhir/R4/search.html#ptypes
 
 One narrow table per parameter type, and one per combination of types that composite parameters have. `pid` names a parameter of one resource
 type, so that it stands for the type too, and its negative the same parameter of a contained resource; `rid` names a resource, the container of
-a contained one.
+a contained one. What several parameters say of a resource stands under one of them (see `sharing`).
 Rows exist for current, undeleted versions only, and no two rows of a table are equal. Equality types have one index, which ends in `rid`: a search
 by one value is a range of that index in page order. Range types have one index per end and one by resource, which serves sorting and ranges
 that filter what another parameter found. Index rows are the main cost of a write: a further index needs a figure that pays for it.

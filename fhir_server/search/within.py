@@ -37,7 +37,8 @@ def inside(spec: Spec, params: Params, number: int, owner: tuple[str, str], type
     links = [found[code] for name in types for found in [params(name)] for code in spec.compartments[kind].get(name, ()) if code in found]
     ways: list[Filter] = []
     if links:
-        link = replace(links[0], others=tuple(param.pid for param in links[1:]))
+        pid, *others = dict.fromkeys(pid for param in links for pid in param.towards((number,)))
+        link = replace(links[0], pid=pid, others=tuple(others), elsewhere=(), parted=False)
         ways.append(Criterion(link, (Target(identity, number),)))
     if kind in types:
         ways.append(Itself(kind, identity))

@@ -18,15 +18,14 @@ import msgspec
 
 from .chain import EMPTY, LOCK, Progress, canonical, digest
 from .database import Connection, Database, scalar
-from .trail import COLUMNS, Event, append
+from .trail import COLUMNS, FIELDS, Event, append
 
 _CHUNK: Final = 5_000  # Entries of one transaction, half a second, in which nothing is sealed.
-_FIELDS: Final = ", ".join(f"e.{name}" for name in COLUMNS)
 _RECORDED: Final = COLUMNS.index("recorded")
 _ANCHOR: Final = "SELECT seq, hash FROM audit_anchor ORDER BY seq DESC LIMIT 1"
 # Never the last: the next entry is built on it.
 _OLDEST: Final = (
-    f"SELECT c.seq, c.settled, c.hash, {_FIELDS} FROM audit_chain c LEFT JOIN audit_event e ON e.id = c.event"
+    f"SELECT c.seq, c.settled, c.hash, {FIELDS} FROM audit_chain c LEFT JOIN audit_event e ON e.id = c.event"
     " WHERE c.seq > %s AND c.seq < (SELECT max(seq) FROM audit_chain) ORDER BY c.seq LIMIT %s"
 )
 _KEEP: Final = "INSERT INTO audit_anchor (seq, settled, hash, xid, made) VALUES (%s, %s, %s, 0, now())"

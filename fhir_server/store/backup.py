@@ -25,9 +25,10 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from fhir_server.settings import SetupError
 
+from .cluster import program
 from .dictionary import schema_version
 from .migrate import knows
-from .postgres import program
+from .session import Session
 
 KEPT: Final = ("data-key", "jwt-secret", "demo-accounts.json")
 """The files of the data directory that belong to its database."""
@@ -128,7 +129,7 @@ class Backup:
 
 def _about(url: str, created: str) -> About:
     try:
-        with psycopg.connect(url, connect_timeout=5) as connection:
+        with Session.connect(url, autocommit=True, connect_timeout=5) as connection:
             return About(created, version("fhir-server"), schema_version(connection) or "", connection.info.user)
     except psycopg.Error as error:
         raise _unreachable(error) from None

@@ -10,7 +10,6 @@ hand over what it has billed, which then stays so too.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any, Final
 
 from fhir_server import fhirjson
@@ -23,6 +22,7 @@ from . import outbox
 from .database import Connection
 from .ops import Create, Op, Resource
 from .plan import Target
+from .walking import chunks
 
 NUMBER: Final = f"{CANON}/sid/invoice-number"
 PRICE: Final = f"{CANON}/StructureDefinition/charge-price"
@@ -31,6 +31,7 @@ TEMPLATE: Final = f"{CANON}/StructureDefinition/billing-template"
 BALANCE: Final = f"{CANON}/StructureDefinition/invoice-balance"
 CREDITS: Final = f"{CANON}/StructureDefinition/credits-invoice"
 SHARE: Final = f"{CANON}/StructureDefinition/payer-share"
+INVOICE_TYPE: Final = f"{CANON}/CodeSystem/invoice-type"
 TRIGGER: Final = f"{CANON}/StructureDefinition/billing-trigger"
 CONSUMER: Final = "billing"
 """The name under which billing hears of changes that templates are triggered by."""
@@ -49,7 +50,6 @@ _HOLDING: Final = frozenset({"draft", "issued", "balanced"})
 _OURS: Final = {"Invoice": frozenset({BALANCE, CREDITS, SHARE}), "ChargeItem": frozenset({PRICE, PARTS, TEMPLATE})}
 _PRICED: Final = ("quantity", "subject", "definitionCanonical", "definitionUri", "code", "priceOverride", "factorOverride")
 _OF_MONEY: Final = ("identifier", "type", "date", "issuer", "lineItem", "totalPriceComponent", "totalNet", "totalGross")
-_CHUNK: Final = 1_000
 
 _FREE: Final = "DELETE FROM billed WHERE rid = ANY(%s)"
 _TAKE: Final = "INSERT INTO billed (charge, rid) SELECT * FROM unnest(%s::text[], %s::bigint[]) ON CONFLICT DO NOTHING RETURNING charge"
@@ -60,10 +60,6 @@ ON CONFLICT (rid) DO UPDATE SET url = excluded.url, version = excluded.version, 
     whole = excluded.whole
 """
 _LISTENED: Final = "SELECT DISTINCT unnest(events) FROM billing_template WHERE active"
-_CURRENT: Final = """
-SELECT r.rid, v.body FROM resource r JOIN resource_version v USING (vid)
-WHERE r.type = (SELECT tid FROM resource_type WHERE name = %s) AND NOT r.deleted ORDER BY r.rid
-"""
 
 
 def concerns(ops: Iterable[Op]) -> bool:
@@ -113,14 +109,12 @@ def renew(connection: Connection, registry: Registry) -> None:
     connection.execute("DELETE FROM billed")
     connection.execute("DELETE FROM billing_template")
     for name in ("Invoice", "ChargeItemDefinition"):
-        with connection.cursor("bills") as cursor:
-            cursor.execute(_CURRENT, (name,))
-            while chunk := {rid: fhirjson.loads(body.encode()) for rid, body in islice(cursor, _CHUNK)}:
-                if name == "Invoice":
-                    _hold(connection, registry, chunk, refuse=False)
-                    continue
-                for rid, resource in chunk.items():
-                    _keep(connection, rid, resource, refuse=False)
+        for chunk in chunks(connection, name):
+            if name == "Invoice":
+                _hold(connection, registry, chunk, refuse=False)
+                continue
+            for rid, resource in chunk.items():
+                _keep(connection, rid, resource, refuse=False)
     _listen(connection)
 
 

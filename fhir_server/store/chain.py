@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from .database import Connection, Database, scalar
-from .trail import COLUMNS
+from .trail import FIELDS
 
 EMPTY: Final = bytes(32)
 """The hash before the first entry."""
@@ -29,18 +29,17 @@ LOCK: Final = 0x46484957
 _FETCH: Final = 2_000  # Rows in memory at a time; one that a client has sent may have 64 kB.
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-_FIELDS: Final = ", ".join(f"e.{name}" for name in COLUMNS)
 _encode: Final = msgspec.json.Encoder().encode
 
 _LAST: Final = "SELECT seq, hash, settled FROM audit_chain ORDER BY seq DESC LIMIT 1"
 _OPEN: Final = (
-    f"SELECT {_FIELDS} FROM audit_event e WHERE e.id > %s AND NOT EXISTS (SELECT FROM audit_chain c WHERE c.event = e.id) ORDER BY e.id LIMIT %s"
+    f"SELECT {FIELDS} FROM audit_event e WHERE e.id > %s AND NOT EXISTS (SELECT FROM audit_chain c WHERE c.event = e.id) ORDER BY e.id LIMIT %s"
 )
 _ADD: Final = (
     "INSERT INTO audit_chain (seq, event, settled, hash)"
     " SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bytea[]) AS x(seq, event, settled, hash)"
 )
-_WALK: Final = f"SELECT c.seq, c.event, c.settled, c.hash, {_FIELDS} FROM audit_chain c LEFT JOIN audit_event e ON e.id = c.event ORDER BY c.seq"
+_WALK: Final = f"SELECT c.seq, c.event, c.settled, c.hash, {FIELDS} FROM audit_chain c LEFT JOIN audit_event e ON e.id = c.event ORDER BY c.seq"
 _ANCHORS: Final = "SELECT seq, hash, settled FROM audit_anchor ORDER BY seq DESC"
 _UNSEALED: Final = (
     "SELECT count(*), min(e.id) FILTER (WHERE e.id <= %(settled)s) FROM audit_event e"

@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import msgspec
 
-from fhir_server import fhirjson
 from fhir_server.search import Registry
 from fhir_server.search.grant import Party
 from fhir_server.search.permit import permits_of, permitted
@@ -22,6 +21,7 @@ from fhir_server.search.permit import permits_of, permitted
 from .database import Connection
 from .ops import Create, Op, Put
 from .plan import Target
+from .walking import chunks
 
 Json = Mapping[str, Any]
 
@@ -38,10 +38,6 @@ _PERMITTING: Final = """
 INSERT INTO consent_permit (rid, patient, parties, purposes, types, lo, hi)
 SELECT * FROM json_to_recordset(%s::json)
     AS x(rid bigint, patient text, parties text[], purposes text[], types smallint[], lo timestamptz, hi timestamptz)
-"""
-_CURRENT: Final = """
-SELECT r.rid, v.body FROM resource r JOIN resource_version v ON v.vid = r.vid
-WHERE r.type = (SELECT tid FROM resource_type WHERE name = 'Consent') AND NOT r.deleted
 """
 
 
@@ -74,11 +70,9 @@ def follow(connection: Connection, registry: Registry, targets: Sequence[Target]
 def renew(connection: Connection, registry: Registry) -> None:
     """Makes all permissions anew, as dates and references in Consents are to be read now. In a transaction; reads all Consents."""
     connection.execute("DELETE FROM consent_permit")
-    with connection.cursor("consents") as cursor:
-        cursor.execute(_CURRENT)
-        rows = (row for rid, body in cursor for row in _rows(registry, rid, fhirjson.loads(body.encode())))
-        while chunk := list(islice(rows, _CHUNK)):
-            _add(connection, chunk)
+    rows = (row for consents in chunks(connection, "Consent") for rid, consent in consents.items() for row in _rows(registry, rid, consent))
+    while chunk := list(islice(rows, _CHUNK)):
+        _add(connection, chunk)
 
 
 def decided_anew(connection: Connection) -> None:

@@ -1,9 +1,10 @@
-"""An appointment ends with the visit that came of it, by whatever door the visit ends, and in its own transaction.
+"""An appointment ends with the visit that came of it, and whoever waits for it leaves the queue with it; by whatever door, in one transaction.
 
 https://hl7.org/fhir/R4/appointment.html#status, https://hl7.org/fhir/R4/encounter.html
 
 Until then it is checked in, and its time is held. A visit that is over fulfils it; whoever has left unseen has called it off; a visit that
-was entered in error, or is deleted, was none, so that the patient can be checked in again.
+was entered in error, or is deleted, was none, so that the patient can be checked in again. The other way round, who is only waiting has left
+when the appointment is called off, and was never checked in when that is taken back.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, Final
 from fhir_server import fhirjson
 from fhir_server.search import Registry
 
+from .content import instant
 from .current import following
 from .database import Connection
 from .links import local
@@ -23,9 +25,12 @@ from .plan import Target, Writer
 
 _LEFT: Final = "Left without being seen"
 _ENDS: Final = {"finished": "fulfilled", "cancelled": "cancelled", "entered-in-error": "arrived"}
+_TAKEN_BACK: Final = {"cancelled": "cancelled", "arrived": "entered-in-error", "entered-in-error": "entered-in-error"}
+"""What the visit of somebody who waits becomes with the appointment."""
 _MOST: Final = 20
 """Appointments of one Encounter that are looked at."""
 _ENTERED: Final = "SELECT appointment FROM queue_entry WHERE encounter = %s AND appointment IS NOT NULL"
+_WAITING: Final = "SELECT encounter FROM queue_entry WHERE appointment = %s AND state IN ('waiting', 'called') ORDER BY encounter"
 _ELSEWHERE: Final = "SELECT 1 FROM queue_entry WHERE appointment = %s AND encounter <> %s AND state <> 'ended'"
 
 
@@ -53,6 +58,37 @@ def follow(writer: Writer, connection: Connection, targets: Sequence[Target], at
                 there[identity] = appointment
                 found.append(appointment)
     return found
+
+
+def take_back(writer: Writer, connection: Connection, targets: Sequence[Target], at: datetime) -> list[Target]:
+    """The Encounters of those who wait for an Appointment that is no longer checked in; one that is written anyway is its writer's.
+
+    None and no statement without such an appointment; two for each. A visit under way, or sent on within one, goes on.
+    """
+    there = {target.id for target in targets if target.type == "Encounter"}
+    found: list[Target] = []
+    for target in targets:
+        status = _taken_back(target) if target.type == "Appointment" else None
+        rows = connection.execute(_WAITING, (target.id,)).fetchall() if status is not None else []
+        for identity in (identity for (identity,) in rows if identity not in there):
+            encounter = following(writer, connection, "Encounter", identity, at)
+            if encounter is not None and encounter.resource is not None and encounter.resource["status"] in {"arrived", "triaged"}:
+                encounter.resource = _left(encounter.resource, str(status), at)
+                found.append(encounter)
+    return found
+
+
+def _taken_back(target: Target) -> str | None:
+    """What the visit becomes with an appointment that was checked in until now."""
+    status = _TAKEN_BACK.get(str(target.resource.get("status"))) if target.resource is not None else "entered-in-error"
+    return status if status is not None and (_before(target) or {}).get("status") == "checked-in" else None
+
+
+def _left(encounter: Resource, status: str, at: datetime) -> dict[str, Any]:
+    history = list(encounter.get("statusHistory", ()))
+    since = history[-1].get("period", {}).get("end") if history else None
+    period = {"start": since} if since is not None else {}
+    return {**encounter, "status": status, "statusHistory": [*history, {"status": encounter["status"], "period": period | {"end": instant(at)}}]}
 
 
 def _ending(target: Target) -> str | None:

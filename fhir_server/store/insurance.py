@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, Final
 
 from fhir_server import fhirjson
@@ -21,6 +21,7 @@ from fhir_server.settings import CANON
 from .database import Connection
 from .ops import Create, Op, Resource
 from .plan import Target
+from .walking import chunks
 
 CLAIMED: Final = f"{CANON}/StructureDefinition/claimed-invoice"
 CHARGE: Final = f"{CANON}/StructureDefinition/claimed-charge"
@@ -36,7 +37,6 @@ _SAID: Final = ("status", "outcome", "request", "item", "addItem", "total", "pay
 _FINAL: Final = frozenset({"complete", "partial"})
 _BENEFIT: Final = "benefit"
 _MOST: Final = Decimal(10) ** 12
-_CHUNK: Final = 1_000
 
 _FREE: Final = "DELETE FROM claimed WHERE rid = ANY(%s)"
 _TAKE: Final = """
@@ -49,10 +49,6 @@ SELECT v.body FROM resource r JOIN resource_version v USING (vid)
 WHERE NOT r.deleted AND r.rid IN (SELECT s.rid FROM sp_reference s WHERE s.pid = %s AND s.id = %s AND s.type = %s)
 """
 _BEFORE: Final = "SELECT rid FROM claimed WHERE rid = ANY(%s) AND answered"
-_CURRENT: Final = """
-SELECT r.rid, v.body FROM resource r JOIN resource_version v USING (vid)
-WHERE r.type = (SELECT tid FROM resource_type WHERE name = %s) AND NOT r.deleted ORDER BY r.rid
-"""
 _ONE: Final = "SELECT v.body FROM resource r JOIN resource_version v USING (vid) WHERE r.type = %s AND r.id = %s AND NOT r.deleted"
 
 
@@ -107,14 +103,12 @@ def renew(connection: Connection, registry: Registry) -> None:
     """Makes all rows anew. In a transaction. Of what is there twice the first counts."""
     connection.execute("DELETE FROM claimed")
     for name in ("Claim", "ClaimResponse"):
-        with connection.cursor("insurance") as cursor:
-            cursor.execute(_CURRENT, (name,))
-            while chunk := [(rid, fhirjson.loads(body.encode())) for rid, body in islice(cursor, _CHUNK)]:
-                if name == "Claim":
-                    _hold(connection, chunk, refuse=False)
-                    continue
-                answered = {claim_of(response, registry) for _, response in chunk if _is_final(response)}
-                connection.execute(_ALL_ANSWERED, (sorted(each for each in answered if each is not None),))
+        for chunk in chunks(connection, name):
+            if name == "Claim":
+                _hold(connection, list(chunk.items()), refuse=False)
+                continue
+            answered = {claim_of(response, registry) for response in chunk.values() if _is_final(response)}
+            connection.execute(_ALL_ANSWERED, (sorted(each for each in answered if each is not None),))
 
 
 def invoice_of(claim: Mapping[str, Any]) -> str | None:

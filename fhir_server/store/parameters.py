@@ -4,6 +4,8 @@ Every parameter of a resource type has a row of `search_param`. One that comes, 
 writers make index rows under it, the reindexer makes those of what was there before (see `reindex`), and then it takes the place of the row that
 answered so far, which is retired: its index rows go in the background, and at last the row itself.
 
+Where others leave rows to one that is replaced (see `search.sharing`), they come anew with it, to have all of their rows themselves.
+
 Each change raises `search_generation`, in the same transaction. A writer that works with an older set writes nothing, and tries again with the new
 one; a search with an older set looks again first.
 """
@@ -15,8 +17,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fhir_server.outcome import Issue, Outcome
+from fhir_server.search import Registry
 from fhir_server.search.definitions import definitions
 from fhir_server.search.params.derived import derived
+from fhir_server.search.registry import ADDED_FROM
 from fhir_server.spec import r4
 
 from .database import Connection
@@ -26,8 +30,8 @@ MAX_ADDED: Final = 100
 """Parameters beside the specification's that a resource type may have: each makes each of its writes dearer."""
 
 # Those of the specification are counted from 1 up.
-_FREE: Final = """
-SELECT n FROM generate_series(32767, 16384, -1) AS x(n) WHERE NOT EXISTS (SELECT FROM search_param WHERE pid = n) ORDER BY n DESC LIMIT %s
+_FREE: Final = f"""
+SELECT n FROM generate_series(32767, {ADDED_FROM}, -1) AS x(n) WHERE NOT EXISTS (SELECT FROM search_param WHERE pid = n) ORDER BY n DESC LIMIT %s
 """
 _AFFECTED: Final = """
 SELECT type, code, pid, ready, definition, source FROM search_param WHERE retired IS NULL AND (type, split_part(code, ':', 1)) IN (
@@ -65,8 +69,8 @@ class _Row:
     source: str | None
 
 
-def follow(connection: Connection, written: Sequence[tuple[str, Mapping[str, Any] | None]]) -> None:
-    """Brings the set of parameters to what SearchParameters say now; `written` are their ids with the new content, None for one that is deleted.
+def follow(connection: Connection, registry: Registry, written: Sequence[tuple[str, Mapping[str, Any] | None]]) -> None:
+    """Brings the set of parameters, `registry` so far, to what SearchParameters say now; `written` are their ids with the new content, None for none.
 
     Within the transaction that writes them, after they are written. Raises Outcome `conflict` where another SearchParameter defines the same code
     for the same type, `business-rule` where there are too many.
@@ -101,6 +105,7 @@ def follow(connection: Connection, written: Sequence[tuple[str, Mapping[str, Any
     if retired or new:
         retire(connection, retired)
         _insert(connection, new)
+        _insert(connection, _leaning(connection, registry))
         raise_generation(connection)
 
 
@@ -178,6 +183,13 @@ def _insert(connection: Connection, new: Sequence[tuple[Key, _Wanted]]) -> None:
     crowded = connection.execute(_CROWDED, ([name for (name, _), _ in new], MAX_ADDED)).fetchone()
     if crowded is not None:
         raise Outcome("business-rule", f"{crowded[0]} would have more than {MAX_ADDED} search parameters of your own; retire some that nobody needs")
+
+
+def _leaning(connection: Connection, registry: Registry) -> list[tuple[Key, _Wanted]]:
+    """Parameters that leave rows to one that is about to be replaced, and are not on their way themselves."""
+    coming = connection.execute("SELECT type, code FROM search_param WHERE NOT ready AND retired IS NULL").fetchall()
+    wanted = {(name, other) for name, code in coming for other in registry.leaning(name, code)}.difference(coming)
+    return [(key, _Wanted(own.url, None, None)) for key in sorted(wanted) if (own := stated(*key)) is not None]
 
 
 def _refuse(key: Key, source: str) -> None:

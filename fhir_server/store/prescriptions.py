@@ -21,10 +21,11 @@ from .ops import Create, Op, Resource
 from .plan import Target
 from .snapshot import Snapshot
 
+ORDERS: Final = frozenset({"order", "original-order", "reflex-order", "filler-order", "instance-order"})
+"""Intents of a request that is to be carried out, and is no plan or proposal."""
 OVERRIDE: Final = f"{CANON}/StructureDefinition/caution-override"
 _ACTIVE: Final = "active"
 _TAKEN: Final = frozenset({"active", "on-hold"})
-_ORDERS: Final = frozenset({"order", "original-order", "reflex-order", "filler-order", "instance-order"})
 _NO_ALLERGY: Final = frozenset({"inactive", "resolved", "refuted", "entered-in-error"})
 _MOST: Final = 20
 
@@ -97,7 +98,7 @@ def _is_prescribed(target: Target) -> bool:
 
 
 def _is_order(resource: Resource) -> bool:
-    return resource.get("intent") in _ORDERS and resource.get("doNotPerform") is not True
+    return resource.get("intent") in ORDERS and resource.get("doNotPerform") is not True
 
 
 def _prior(resource: Resource) -> Iterator[str]:

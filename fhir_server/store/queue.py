@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from fhir_server.outcome import Outcome
 
-from .database import Connection, scalar
+from .database import Connection
 
 CHANNEL: Final = "queue"
 """Where a notification names the Location whose queue has changed, at each commit."""
@@ -103,13 +103,16 @@ _ENTRIES: Final = f"""
 SELECT {_COLUMNS}, xmin = pg_current_xact_id()::xid FROM queue_entry WHERE encounter = ANY(%s) ORDER BY encounter FOR UPDATE
 """
 _NEXT_NUMBER: Final = """
-INSERT INTO queue_counter (location, day, last) VALUES (%s, %s, 1) ON CONFLICT (location, day) DO UPDATE SET last = queue_counter.last + 1
-RETURNING last
+WITH n AS (
+    INSERT INTO queue_counter (location, day, last) VALUES (%(location)s, %(day)s, 1)
+    ON CONFLICT (location, day) DO UPDATE SET last = queue_counter.last + 1 RETURNING last)
+SELECT last, EXISTS (SELECT FROM queue_entry q WHERE q.location = %(location)s AND q.token = last AND q.state <> 'ended') FROM n
 """
 _LOCK: Final = """
 SELECT r.rid FROM resource r JOIN queue_entry q ON q.encounter = r.id WHERE r.type = (SELECT tid FROM resource_type WHERE name = 'Encounter')
 AND r.id = %s AND q.state = 'waiting' AND q.location = %s FOR NO KEY UPDATE OF r, q
 """
+_LOCK_VISIT: Final = "SELECT FROM resource WHERE type = (SELECT tid FROM resource_type WHERE name = 'Encounter') AND id = %s FOR NO KEY UPDATE"
 
 
 def save(connection: Connection, entry: Entry, happened: Happened, *left: str) -> None:
@@ -117,6 +120,11 @@ def save(connection: Connection, entry: Entry, happened: Happened, *left: str) -
     happening = (entry.encounter, entry.location, happened.at, happened.event, entry.zone, entry.state)
     told = (happened.actor, happened.reason, happened.before)
     connection.execute(_SAVE, (*astuple(entry), *happening, *told, sorted({entry.location, *left})))
+
+
+def lock(connection: Connection, encounter: str) -> None:
+    """Locks an Encounter, by id, until the transaction ends: before its entry, as whoever writes the resource does."""
+    connection.execute(_LOCK_VISIT, (encounter,))
 
 
 def entries(connection: Connection, encounters: Sequence[str]) -> list[tuple[Entry, bool]]:
@@ -163,9 +171,14 @@ def take(connection: Connection, entry: Standing, *, wait: bool) -> Entry | None
 
 
 def token(connection: Connection, location: str, day: date) -> int:
-    """The next token of a queue and day. Others who ask for one wait until the transaction ends, so that none is lost or given twice."""
-    found: int = scalar(connection, _NEXT_NUMBER, location, day)
-    return found
+    """The next token of a queue and day. Others who ask for one wait until the transaction ends, so that none is given twice.
+
+    What somebody has who is still there since the day before is passed over: a board shows tokens alone.
+    """
+    while True:
+        ((number, taken),) = connection.execute(_NEXT_NUMBER, {"location": location, "day": day}).fetchall()
+        if not taken:
+            return int(number)
 
 
 def limits(connection: Connection, location: str) -> dict[str, tuple[int, int]]:

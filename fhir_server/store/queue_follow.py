@@ -30,6 +30,7 @@ from .red_flags import flagged
 PRIORITY: Final = f"{CANON}/StructureDefinition/queue-priority"
 ZONE: Final = f"{CANON}/CodeSystem/queue-zone"
 EMERGENCY: Final = "emergency"
+_DISPLAYS: Final = {EMERGENCY: "Red \u2013 Emergency", "follow-up": "Orange \u2013 Follow-up", "regular": "Green \u2013 Regular"}
 MOVES: Final[Mapping[str, tuple[str, ...]]] = {
     "planned": ("arrived", "cancelled"),
     "arrived": ("triaged", "in-progress", "cancelled"),
@@ -77,7 +78,7 @@ def place_of(resource: Mapping[str, Any], registry: Registry) -> str | None:
 def priority(zone: str, at: datetime, basis: str, by: str | None = None, reason: str | None = None, due: datetime | None = None) -> dict[str, Any]:
     """The extension queue-priority."""
     parts: list[dict[str, Any]] = [
-        {"url": "zone", "valueCodeableConcept": {"coding": [{"system": ZONE, "code": zone}]}},
+        {"url": "zone", "valueCodeableConcept": {"coding": [{"system": ZONE, "code": zone, "display": _DISPLAYS[zone]}]}},
         {"url": "assignedAt", "valueInstant": instant(at)},
         {"url": "basis", "valueCode": basis},
     ]

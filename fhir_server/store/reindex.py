@@ -180,8 +180,8 @@ class Reindexer:
 
     def _renewed(self, connection: Connection, progress: Progress, resource_type: str | None, code: str | None, *, pause: bool = False) -> int:
         pids = self._chosen(resource_type, code)
-        types = [resource_type] if resource_type is not None else list(self._dictionary.types) if pids is None else sorted({name for name, _ in pids})
-        numbers = None if pids is None else sorted(pids.values())
+        types = [resource_type] if resource_type is not None else list(self._dictionary.types) if pids is None else sorted(pids)
+        numbers = None if pids is None else sorted({pid for its in pids.values() for pid in its})
         tids = [self._dictionary.types[name] for name in types]
         done, at = 0, 0
         total = scalar(connection, "SELECT count(*) FROM resource WHERE NOT deleted AND type = ANY(%s::smallint[])", tids)
@@ -214,18 +214,19 @@ class Reindexer:
                 if not connection.closed:
                     connection.execute("SELECT pg_advisory_unlock(%s)", (jobs.LOCK,))
 
-    def _chosen(self, resource_type: str | None, code: str | None) -> dict[tuple[str, str], int] | None:
-        """The parameters that are named, also those made from them for modifiers; None for all of all types."""
+    def _chosen(self, resource_type: str | None, code: str | None) -> dict[str, set[int]] | None:
+        """The numbers of the parameters that are named, also of those made from them for modifiers, by type; None for all of all types."""
         if resource_type is not None and resource_type not in self._dictionary.types:
             raise Outcome("not-found", f"'{resource_type}' is not a resource type of FHIR R4", code="not-supported")
         if resource_type is None and code is None:
             return None
-        numbers = self._refreshed().parameters.numbers
-        chosen = {
-            key: pid
-            for key, pid in numbers.items()
-            if resource_type in (None, key[0]) and (code is None or key[1] == code or key[1].startswith(f"{code}:"))
-        }
+        writer = self._refreshed()
+        chosen: dict[str, set[int]] = {}
+        for (name, own), pid in writer.parameters.numbers.items():
+            if resource_type in (None, name) and (code is None or own == code or own.startswith(f"{code}:")):
+                # What has no rows of its own is searched under the numbers of others.
+                param = writer.registry.supported_params(name).get(own)
+                chosen.setdefault(name, set()).update((pid, *(param.pids if param is not None else ())))
         if not chosen:
             raise Outcome("not-found", f"There is no search parameter '{code}'" + (f" of {resource_type}" if resource_type else ""))
         return chosen

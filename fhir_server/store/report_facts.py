@@ -16,14 +16,12 @@ from typing import Any, Final, NamedTuple
 from fhir_server.search import Registry
 from fhir_server.search.params.date import parse_date
 from fhir_server.search.params.reference import ABSOLUTE, locate
-from fhir_server.settings import CANON
 
-from .bills import BALANCE, CREDITS, NUMBER, PRICE
+from .bills import BALANCE, CREDITS, INVOICE_TYPE, NUMBER, PRICE
 from .payments import METHOD
 from .queue_follow import zone_of
 
 CREDIT_NOTE: Final = "credit-note"
-_TYPES: Final = f"{CANON}/CodeSystem/invoice-type"
 _SIGN: Final = {"base": 1, "surcharge": 1, "discount": -1, "deduction": -1, "tax": 1}
 _MOST: Final = Decimal(10) ** 12
 _ZERO: Final = Decimal(0)
@@ -169,7 +167,7 @@ def _due(invoice: Json, currency: str) -> Decimal | None:
 
 def _is_credit(invoice: Json) -> bool:
     codes = {(each.get("system"), each.get("code")) for each in invoice.get("type", {}).get("coding", ())}
-    return (_TYPES, CREDIT_NOTE) in codes or any(each.get("url") == CREDITS for each in invoice.get("extension", ()))
+    return (INVOICE_TYPE, CREDIT_NOTE) in codes or any(each.get("url") == CREDITS for each in invoice.get("extension", ()))
 
 
 def _money(value: Any) -> tuple[str, Decimal] | None:

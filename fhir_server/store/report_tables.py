@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, Date, DateTime, Index, Integer, Numeric, Table, Text, text
+from sqlalchemy import BigInteger, Boolean, Column, Date, Index, Integer, Table, text
 
 from fhir_server.search.tables import metadata
 
-
-def _text(name: str, *, nullable: bool = False) -> Column[str]:
-    return Column(name, Text(collation="C"), nullable=nullable)
+from .columns import amount, moment, string
 
 
 def _rid() -> Column[int]:
@@ -18,23 +16,19 @@ def _rid() -> Column[int]:
     return Column("rid", BigInteger, primary_key=True, autoincrement=False)
 
 
-def _number(name: str) -> Column[Any]:
-    return Column(name, Numeric, nullable=False)
-
-
 invoice_sum: Final = Table(
     "invoice_sum",
     metadata,
     _rid(),
     # Of the Invoice, as the ledger names it.
-    _text("id"),
+    string("id"),
     # Of its date, in the clinic's zone.
     Column("day", Date, nullable=False),
-    _text("currency"),
-    _number("net"),
-    _number("gross"),
+    string("currency"),
+    amount("net"),
+    amount("gross"),
     # What it shows as due; a credit note, which is an Invoice too, owes nothing.
-    _number("due"),
+    amount("due"),
     Column("credit", Boolean, nullable=False),
     Index("invoice_sum_due", "day", postgresql_where=text("due <> 0")),
 )
@@ -47,14 +41,14 @@ invoice_line: Final = Table(
     # 0 is what the totals have beyond the lines.
     Column("line", Integer, primary_key=True, autoincrement=False),
     Column("day", Date, nullable=False),
-    _text("currency"),
-    _number("net"),
-    _number("tax"),
+    string("currency"),
+    amount("net"),
+    amount("tax"),
     Column("credit", Boolean, nullable=False),
     # The id of the ChargeItem, and what it says: by which template, as a canonical, and by whom, as `Practitioner/7`; empty where it does not.
-    _text("charge", nullable=True),
-    _text("template"),
-    _text("doctor"),
+    string("charge", nullable=True),
+    string("template"),
+    string("doctor"),
     Index("invoice_line_day", "day"),
     Index("invoice_line_charge", "charge", postgresql_where=text("charge IS NOT NULL")),
 )
@@ -66,10 +60,10 @@ payment_sum: Final = Table(
     _rid(),
     Column("day", Date, nullable=False),
     # How it was paid, empty where it does not say.
-    _text("method"),
-    _text("currency"),
+    string("method"),
+    string("currency"),
     # Negative where it was given back.
-    _number("amount"),
+    amount("amount"),
     Index("payment_sum_day", "day"),
 )
 """The PaymentReconciliations that are active."""
@@ -79,11 +73,11 @@ visit_time: Final = Table(
     metadata,
     _rid(),
     # The id of the first Location, and the zone; empty where it does not say.
-    _text("location"),
-    _text("zone"),
-    Column("arrived", DateTime(timezone=True), nullable=False),
+    string("location"),
+    string("zone"),
+    moment("arrived"),
     # When they were seen first.
-    Column("seen", DateTime(timezone=True)),
+    moment("seen", nullable=True),
     # Whether they went without that.
     Column("went", Boolean, nullable=False),
     Index("visit_time_arrived", "arrived"),

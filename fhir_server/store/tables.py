@@ -1,6 +1,7 @@
 """The tables of the record: appended versions, a narrow pointer to the current one, transactions, dictionaries.
 
-The search tables are declared where they are searched, in `search`; both stand in one MetaData, which the migrations must equal.
+The search tables are declared where they are searched, in `search`; those of the queue, reports, the outbox and the trail beside this module. All
+stand in one MetaData, which the migrations must equal.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, TSTZRANGE, ExcludeConst
 
 from fhir_server.search.tables import metadata
 
+from .outbox_tables import outbox, outbox_listener, subscription, subscription_delivery
 from .queue_tables import queue_counter, queue_entry, queue_event, queue_setting
 from .report_tables import invoice_line, invoice_sum, payment_sum, visit_time
+from .trail_tables import audit_anchor, audit_chain, audit_event
 
 INDEX_TABLES: Final = tuple(table for name, table in sorted(metadata.tables.items()) if name.startswith("sp_"))
 """The search tables that hold index rows, in one order for every statement."""
@@ -203,66 +206,6 @@ schedule_actor: Final = Table(
 )
 """Whose time a Schedule is about."""
 
-audit_event: Final = Table(
-    "audit_event",
-    metadata,
-    # First, since columns get their defaults in their order: whoever has taken an id is known to be at work by then. See `chain`.
-    Column("xid", BigInteger, nullable=False, server_default=text("pg_current_xact_id()::text::bigint")),
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("recorded", DateTime(timezone=True), nullable=False),
-    Column("received", DateTime(timezone=True)),
-    Column("kind", Text(collation="C"), nullable=False),
-    Column("action", Text(collation="C"), nullable=False),
-    Column("outcome", SmallInteger, nullable=False),
-    Column("actor", Text(collation="C"), nullable=False),
-    Column("account", Text(collation="C")),
-    Column("fhir_user", Text(collation="C")),
-    Column("roles", ARRAY(Text(collation="C")), nullable=False),
-    Column("client", Text(collation="C")),
-    Column("session", Text(collation="C")),
-    Column("purpose", Text(collation="C")),
-    Column("address", Text(collation="C")),
-    Column("request_id", Text(collation="C")),
-    Column("type", Text(collation="C")),
-    Column("resource", Text(collation="C")),
-    Column("version", Integer),
-    Column("patients", ARRAY(Text(collation="C")), nullable=False),
-    Column("query", Text(collation="C")),
-    Column("detail", Text(collation="C")),
-    Column("body", Text),
-    Index("audit_event_recorded", "recorded", "id"),
-    Index("audit_event_actor", "actor", "id"),
-    Index("audit_event_fhir_user", "fhir_user", "id", postgresql_where=text("fhir_user IS NOT NULL")),
-    Index("audit_event_resource", "type", "resource", "id", postgresql_where=text("resource IS NOT NULL")),
-    Index("audit_event_received", "id", postgresql_where=text("received IS NOT NULL")),
-    Index("audit_event_patients", "patients", postgresql_using="gin", postgresql_with={"gin_pending_list_limit": 512}),
-)
-"""What was done, by whom and to whose record: appended, never changed nor deleted, which triggers see to. See `trail`."""
-
-audit_chain: Final = Table(
-    "audit_chain",
-    metadata,
-    Column("seq", BigInteger, primary_key=True, autoincrement=False),
-    Column("event", BigInteger, nullable=False, unique=True),
-    # No event with an id up to this one was still to come when the entry was made.
-    Column("settled", BigInteger, nullable=False),
-    Column("hash", BYTEA, nullable=False),
-)
-"""The events in the order in which they were sealed, each hash over the one before and the event's content. See `chain`."""
-
-audit_anchor: Final = Table(
-    "audit_anchor",
-    metadata,
-    # An entry of the chain up to which all went to an archive, itself included.
-    Column("seq", BigInteger, primary_key=True, autoincrement=False),
-    Column("settled", BigInteger, nullable=False),
-    Column("hash", BYTEA, nullable=False),
-    # The transaction that archived, which alone may take out what it did, and when that was; by a trigger.
-    Column("xid", BigInteger, nullable=False),
-    Column("made", DateTime(timezone=True), nullable=False),
-)
-"""What the chain goes on from after its oldest part was archived. See `archive`."""
-
 reindex_job: Final = Table(
     "reindex_job",
     metadata,
@@ -283,72 +226,6 @@ reindex_job: Final = Table(
     Index("reindex_job_open", "created", postgresql_where=text("state IN ('waiting', 'running')")),
 )
 """Reindexing that was asked for from outside; see `jobs`."""
-
-subscription: Final = Table(
-    "subscription",
-    metadata,
-    Column("id", Text(collation="C"), primary_key=True),
-    # Who has written it last, as JSON: what it tells of is what is open to them.
-    Column("holder", Text(collation="C"), nullable=False),
-    Column("state", Text(collation="C"), nullable=False),
-    # What its criteria are about, once they are known to be right.
-    Column("type", Text(collation="C")),
-    # What its notifications are signed with, sealed.
-    Column("secret", BYTEA),
-    # Tries in a row that came to nothing, why the last did, and when the next one is.
-    Column("failures", Integer, nullable=False, server_default=text("0")),
-    Column("fault", Text(collation="C")),
-    Column("due", DateTime(timezone=True)),
-    # When it is to be turned off.
-    Column("ends", DateTime(timezone=True)),
-    CheckConstraint("state IN ('new', 'active', 'error', 'off')", name="subscription_state"),
-    Index("subscription_type", "type", postgresql_where=text("state = 'active'")),
-)
-"""What the server keeps of each Subscription besides the resource."""
-
-subscription_delivery: Final = Table(
-    "subscription_delivery",
-    metadata,
-    Column("id", BigInteger, Identity(), primary_key=True),
-    Column("subscription", Text(collation="C"), ForeignKey("subscription.id", ondelete="CASCADE"), nullable=False),
-    Column("type", Text(collation="C"), nullable=False),
-    Column("resource", Text(collation="C"), nullable=False),
-    Column("version", Integer, nullable=False),
-    Column("state", Text(collation="C"), nullable=False),
-    Column("attempts", Integer, nullable=False, server_default=text("0")),
-    Column("created", DateTime(timezone=True), nullable=False),
-    Column("ended", DateTime(timezone=True)),
-    Column("fault", Text(collation="C")),
-    CheckConstraint("state IN ('waiting', 'delivered', 'dead')", name="subscription_delivery_state"),
-    UniqueConstraint("subscription", "type", "resource", "version"),
-    Index("subscription_delivery_waiting", "subscription", "id", postgresql_where=text("state = 'waiting'")),
-    Index("subscription_delivery_ended", "ended", postgresql_where=text("ended IS NOT NULL")),
-)
-"""Notifications, in the order in which each subscriber gets them, and for a while those that it has taken."""
-
-outbox_listener: Final = Table(
-    "outbox_listener",
-    metadata,
-    Column("consumer", Text(collation="C"), primary_key=True),
-    Column("type", Text(collation="C"), primary_key=True),
-)
-"""Which consumer hears of changes of which resource type."""
-
-outbox: Final = Table(
-    "outbox",
-    metadata,
-    Column("id", BigInteger, Identity(), primary_key=True),
-    Column("consumer", Text(collation="C"), nullable=False),
-    Column("type", Text(collation="C"), nullable=False),
-    Column("resource", Text(collation="C"), nullable=False),
-    Column("version", Integer, nullable=False),
-    Column("kind", Text(collation="C"), nullable=False),
-    Column("at", DateTime(timezone=True), nullable=False),
-    Column("actor", Text, nullable=False),
-    Column("client", Text),
-    Index("outbox_consumer", "consumer", "id"),
-)
-"""Changes that a consumer has still to hear of, written by the transactions that made them. See `outbox`."""
 
 billed: Final = Table(
     "billed",
@@ -455,6 +332,8 @@ __all__ = [
     "schedule_time",
     "search_generation",
     "slot_time",
+    "subscription",
+    "subscription_delivery",
     "transaction",
     "transaction_txn",
     "visit_time",

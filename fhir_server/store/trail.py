@@ -121,6 +121,8 @@ COLUMNS: Final = (
     *("address", "request_id", "type", "resource", "version", "patients", "query", "detail", "body"),
 )
 """The columns that make up an event, in the order of its canonical bytes."""
+FIELDS: Final = ", ".join(f"e.{name}" for name in COLUMNS)
+"""These of a table that is called e."""
 
 _WRITTEN: Final = COLUMNS[1:]
 _RECORD: Final = (

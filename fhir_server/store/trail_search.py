@@ -21,9 +21,8 @@ from fhir_server.search.query import Criterion, Param
 from fhir_server.search.statement import any_of
 
 from .database import Connection
-from .trail import APPEND, COLUMNS, Event, Kind, as_json
+from .trail import APPEND, COLUMNS, FIELDS, Event, Kind, as_json
 
-_FIELDS: Final = ", ".join(f"e.{name}" for name in COLUMNS)
 # The times under the name that conditions on a resource's own time have.
 _FROM: Final = "(SELECT *, recorded AS updated FROM audit_event) e CROSS JOIN LATERAL (SELECT coalesce(e.received, e.recorded) AS updated) u"
 _NOT_OURS: Final = Statement("e.received IS NOT NULL")
@@ -110,7 +109,7 @@ def events(
         marks = "(%s::timestamptz, %s::bigint)" if by_time else "(%s::bigint)"
         where = where.and_(Statement(f"({keys}) {way} {marks}", place))
     order = ", ".join(f"{key}{'' if ascending else ' DESC'}" for key in keys.split(", "))
-    rows = connection.execute(f"SELECT {_FIELDS} FROM {_FROM} WHERE {where.text} ORDER BY {order} LIMIT %s", (*where.params, limit))
+    rows = connection.execute(f"SELECT {FIELDS} FROM {_FROM} WHERE {where.text} ORDER BY {order} LIMIT %s", (*where.params, limit))
     return [Entry(*row) for row in rows.fetchall()]
 
 

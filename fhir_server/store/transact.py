@@ -200,6 +200,7 @@ def _judge(writer: Writer, connection: Connection, part: _Part, at: datetime) ->
     apply(plan, part.ops, at)
     payments.own(connection, writer.registry, plan.targets, unit.grant, unit.operation)
     guard.changes(plan.targets)
+    plan.targets += fulfilment.take_back(writer, connection, plan.targets, at)
     queued = queue_follow.follow(writer, connection, plan.targets, unit.grant, at)
     plan.targets += fulfilment.follow(writer, connection, plan.targets, at)
     _add_provenances(writer, plan, unit.grant, at, unit.provenance)
@@ -220,7 +221,7 @@ def _follow(writer: Writer, connection: Connection, parts: Sequence[_Part], at: 
         part.guard.after([target for target in part.plan.targets if target.op != BY_SERVER])
     targets = [target for part in parts for target in part.plan.targets]
     if parameters := [(t.id, t.resource) for t in targets if t.type == "SearchParameter"]:
-        follow(connection, parameters)
+        follow(connection, writer.registry, parameters)
     consents.follow(connection, writer.registry, targets)
     for part in parts:
         changed = timekeeping.follow(writer, connection, part.plan.targets, beside, part.unit.grant, at)

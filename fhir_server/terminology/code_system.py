@@ -29,7 +29,7 @@ class Concept:
 
 @dataclass(frozen=True)
 class CodeSystem:
-    """A code system whose codes are here, all of them where it is `complete`. `case_sensitive` is None where it does not say.
+    """A code system whose codes are here, all of them where it is `complete`.
 
     `properties` are those declared or used, `roles` the ones among them that make the hierarchy: `parent` or `child`.
     """
@@ -37,7 +37,6 @@ class CodeSystem:
     url: str
     version: str | None
     name: str | None
-    case_sensitive: bool | None
     complete: bool
     concepts: Mapping[str, Concept]
     parents: Mapping[str, frozenset[str]]
@@ -74,7 +73,6 @@ class CodeSystem:
             resource.get("url", ""),
             resource.get("version"),
             resource.get("name"),
-            resource.get("caseSensitive"),
             resource.get("content") == "complete",
             concepts,
             {code: frozenset(found) for code, found in parents.items()},

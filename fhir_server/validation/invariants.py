@@ -98,8 +98,10 @@ def obeyed(rules: Sequence[Rule], value: Any, scope: Scope, faults: Faults | Non
     budget.steps -= len(rules)
     if budget.steps < 0:
         return place(faults, "", [rules[0].undecided("there are too many elements before this one", scope)])
+    warnings = scope.warnings
     for rule in rules:
-        if (rule.severity == "error" or scope.warnings) and (verdict := rule.holds(value, scope)) is not True:
+        # Nothing of a rule that holds is looked up by name.
+        if (rule[1] == "error" or warnings) and (verdict := rule[0](value, scope)) is not True:
             faults = place(faults, "", [rule.fault if verdict is False else rule.undecided(str(verdict), scope)])
             if budget.steps < 0:
                 break

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from fhir_server import fhirjson
 from fhir_server.spec import Element, TypeDef
 
 from .faults import MAX_DEPTH, MAX_FAULTS, Check, Fault, Faults, Scope, fault, kind, place, shown
@@ -17,6 +18,8 @@ from .invariants import Rule, obeyed
 
 _MOST_KNOWN: Final = 8192
 _LONGEST_KNOWN: Final = 400
+_LEVELS: Final = 10
+"""No text so short that has so many levels is right."""
 
 
 def object_check(  # noqa: C901 - one closure, see the figures above
@@ -112,6 +115,30 @@ def concept_check(structure: Check) -> Check:
             if len(known) >= _MOST_KNOWN:
                 known.clear()
             known.add(key)
+        return faults
+
+    return check
+
+
+def known_check(structure: Check) -> Check:
+    """The check of elements of texts and numbers that come again as a whole, as reference ranges do: 1 µs for those seen before, not 5 µs."""
+    known: set[bytes] = set()
+
+    def check(value: Any, scope: Scope) -> Faults | None:
+        if type(value) is not dict or "extension" in value or scope.warnings or scope.depth > MAX_DEPTH - _LEVELS:
+            return structure(value, scope)
+        try:
+            text = fhirjson.dumps(value)
+        except (TypeError, ValueError, RecursionError):
+            return structure(value, scope)
+        if text in known:
+            return None
+        faults = structure(value, scope)
+        # What is inside of an extension, and what a reference is to, may depend on the rest of the resource.
+        if faults is None and len(text) <= _LONGEST_KNOWN and b'"extension"' not in text and b'"reference"' not in text:
+            if len(known) >= _MOST_KNOWN:
+                known.clear()
+            known.add(text)
         return faults
 
     return check

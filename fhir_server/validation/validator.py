@@ -22,7 +22,7 @@ from .invariants import Rule, rules
 from .narrative import check_xhtml
 from .primitives import PRIMITIVES, element_id
 from .references import reference_check
-from .structure import concept_check, object_check, repeated, ruled
+from .structure import concept_check, known_check, object_check, repeated, ruled
 
 
 class Validator:
@@ -113,6 +113,8 @@ class Validator:
         check = object_check(definition, table, single, sibling, own)
         if definition.name == "CodeableConcept":
             check = concept_check(check)
+        if definition.name == "Observation.referenceRange":
+            check = known_check(check)
         if definition.name == "Organization":
             check = account_check(check)
         memo[definition.name] = check

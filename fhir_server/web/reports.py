@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date
 from typing import Any, Final
 
 from flask import Blueprint, Response, request
 
 from fhir_server.access.audit import Event
-from fhir_server.clinic.reports import REPORTS, Asked, Made, Report, as_csv, make
+from fhir_server.clinic.reports import REPORTS, USUAL_DAYS, Asked, Made, Report, as_csv, make
 from fhir_server.outcome import Outcome
 from fhir_server.store import Store
 
 from .browser import BrowserSession, caller
 from .views import Kit
 
-_USUAL: Final = timedelta(days=29)
 _SHOWN: Final = 500
 """Rows that a page has room for; the table to take away has all."""
 _DATE: Final = re.compile(r"(19|20|21)[0-9]{2}-[0-9]{2}-[0-9]{2}", re.ASCII)
@@ -75,7 +74,7 @@ class ReportPages:
     def _asked(self, report: Report) -> Asked:
         today = self._store.clock().astimezone(self._store.registry.zone).date()
         last = _day("at" if report.of_a_day else "to", today)
-        first = last if report.of_a_day else _day("from", last - _USUAL)
+        first = last if report.of_a_day else _day("from", last - USUAL_DAYS)
         by = tuple(request.args["by"].split(",")[:5]) if request.args.get("by") and report.groups else None
         return Asked(first, last, by)
 

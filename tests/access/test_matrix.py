@@ -32,6 +32,8 @@ CONTRACT: Final[dict[str, tuple[str, str, str, str]]] = {
         ("cruds", "rs", "rs", "rs"),
     ),
     **dict.fromkeys(("CodeSystem", "ValueSet", "ConceptMap", "NamingSystem", "Questionnaire"), ("cruds", "rs", "rs", "rs")),
+    **dict.fromkeys(("StructureDefinition", "SearchParameter", "OperationDefinition"), ("cruds", "rs", "rs", "rs")),
+    **dict.fromkeys(("CapabilityStatement", "CompartmentDefinition", "ImplementationGuide"), ("cruds", "rs", "rs", "rs")),
     **dict.fromkeys(("Coverage", "RelatedPerson", "Consent"), ("cruds", "crus", "crus", "rs")),
     "Patient": ("cruds", "crus", "crus", "rus"),
     **dict.fromkeys(("Schedule", "Appointment", "AppointmentResponse"), ("cruds", "crus", "cruds", "rs")),
@@ -140,6 +142,14 @@ def test_writing_takes_the_role_for_it(callers: Callers, role: str, name: str) -
     whole = {"resourceType": "Bundle", "type": "batch", "entry": [{"resource": body, "request": {"method": "POST", "url": name}}]}
     entry = callers(role, "POST", "", whole).json["entry"][0]  # type: ignore[index]  # a batch is always answered
     assert entry["response"]["status"].startswith("201" if "c" in allowed(role, name) else "403")
+
+
+@pytest.mark.parametrize("role", ["staff", "patient"])
+def test_who_may_not_write_is_told_so_and_not_what_is_wrong_with_the_body(callers: Callers, role: str) -> None:
+    for method, path in (("POST", "Condition"), ("PUT", "Condition/c"), ("PUT", "Condition?identifier=c")):
+        answer = callers(role, method, path, {"resourceType": "Condition", "colour": "red"})
+        assert answer.status_code == 403, answer.data
+    assert callers("doctor", "POST", "Condition", {"resourceType": "Condition", "colour": "red"}).status_code == 422
 
 
 def test_patients_change_their_own_details_and_nothing_else(callers: Callers) -> None:

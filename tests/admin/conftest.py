@@ -11,6 +11,8 @@ from werkzeug.test import TestResponse
 
 from fhir_server.access import issue
 from fhir_server.access.roles import Role
+from fhir_server.search import SYSTEM
+from fhir_server.store.ops import Create
 from tests.web.conftest import SECRET, Clinic, Json, clinic, make_clinic, outside, shared
 
 __all__ = ["clinic", "make_clinic", "outside", "shared"]
@@ -143,6 +145,14 @@ class Desk:
 @pytest.fixture
 def desk(clinic: Clinic) -> Desk:
     return Desk(clinic, token_of(clinic.clock()))
+
+
+@pytest.fixture
+def place(desk: Desk) -> str:
+    """The id of a Location."""
+    version = desk.clinic.store.transact([Create({"resourceType": "Location"})], SYSTEM).written[0].version
+    assert version is not None
+    return version.id
 
 
 def problem(answer: TestResponse, status: int) -> Json:

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from fhir_server.search import SYSTEM
-from fhir_server.store.ops import Create
 from tests.admin.conftest import Desk, problem
-
-
-@pytest.fixture
-def place(desk: Desk) -> str:
-    version = desk.clinic.store.transact([Create({"resourceType": "Location"})], SYSTEM).written[0].version
-    assert version is not None
-    return version.id
 
 
 def test_a_place_has_the_usual_minutes_until_it_has_its_own(desk: Desk, place: str) -> None:
@@ -26,6 +18,17 @@ def test_a_place_has_the_usual_minutes_until_it_has_its_own(desk: Desk, place: s
     assert desk.ok("PATCH", f"/queue/settings/{place}", own, If_Match=tag) == {"location": place, **usual, **own}
     problem(desk("PATCH", f"/queue/settings/{place}", own, If_Match=tag), 412)
     assert desk.ok("GET", f"/queue/settings/{place}")["regular"] == own["regular"]
+
+
+def test_of_several_who_have_read_the_same_minutes_one_changes_them(desk: Desk, place: str) -> None:
+    tag = desk("GET", f"/queue/settings/{place}").headers["ETag"]
+
+    def changed(target: int) -> int:
+        own = {"regular": {"target": target, "maximum": 90}}
+        return desk("PATCH", f"/queue/settings/{place}", own, If_Match=tag).status_code
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(changed, range(10, 14))) == [200, 412, 412, 412]
 
 
 @pytest.mark.parametrize("body", [

@@ -6,20 +6,10 @@ import csv
 import io
 from decimal import Decimal
 
-import pytest
-
 from fhir_server.clinic.acting import Act
 from fhir_server.clinic.billing.payments import shifts
 from fhir_server.search import SYSTEM, Grant
-from fhir_server.store.ops import Create
 from tests.admin.conftest import Desk, problem
-
-
-@pytest.fixture
-def place(desk: Desk) -> str:
-    version = desk.clinic.store.transact([Create({"resourceType": "Location"})], SYSTEM).written[0].version
-    assert version is not None
-    return version.id
 
 
 def cashier(name: str) -> Act:

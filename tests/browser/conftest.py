@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -122,8 +123,9 @@ class Visit:
         self.page.get_by_role("button", name="Sign in").click()
 
 
-@pytest.fixture
-def visit(chromium: Browser, server: Server) -> Iterator[Visit]:
+@contextmanager
+def visiting(chromium: Browser, server: Server) -> Iterator[Visit]:
+    """A browser window of its own, from which everything that goes wrong is heard; no mail waits when it opens."""
     while not server.outside.mails.empty():
         server.outside.mails.get()
     context = chromium.new_context(viewport=DESK, locale="en-GB")
@@ -131,10 +133,16 @@ def visit(chromium: Browser, server: Server) -> Iterator[Visit]:
     found = Visit(context.new_page(), context, server)
     found.page.on("console", found.listen)
     found.page.on("pageerror", lambda error: found.said.append(str(error)))
-    asked: list[str] = []
-    found.page.on("request", lambda request: asked.append(request.url))
     yield found
     context.close()
+
+
+@pytest.fixture
+def visit(chromium: Browser, server: Server) -> Iterator[Visit]:
+    asked: list[str] = []
+    with visiting(chromium, server) as found:
+        found.page.on("request", lambda request: asked.append(request.url))
+        yield found
     # Scripts or styles that the policy refuses, faults of any kind, and whatever is fetched from elsewhere.
     assert found.said == []
     assert [url for url in asked if not url.startswith((server.base, "data:", EVIL))] == []

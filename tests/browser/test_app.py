@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +15,9 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page, expect
 
-from .conftest import DESK, Server, Visit
+from tests.listening import http_server
+
+from .conftest import Server, Visit, visiting
 from .test_pages import examine
 
 APP: Final = Path(__file__).with_name("app")
@@ -42,13 +43,8 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [npm, "ci", "--ignore-scripts", "--omit=optional", "--omit=peer", "--no-audit", "--no-fund"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=300)
     shutil.copy(folder / "node_modules" / "fhirclient" / "build" / "fhir-client.js", folder)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with http_server(partial(Quiet, directory=str(folder))) as address:
+        yield address
 
 
 @pytest.fixture
@@ -63,15 +59,8 @@ def client(server: Server, app: str) -> str:
 @pytest.fixture
 def window(chromium: Browser, server: Server) -> Iterator[Visit]:
     """A person's browser window, from which apps elsewhere may be asked."""
-    while not server.outside.mails.empty():
-        server.outside.mails.get()
-    context = chromium.new_context(viewport=DESK, locale="en-GB")
-    context.set_default_timeout(15_000)
-    found = Visit(context.new_page(), context, server)
-    found.page.on("console", found.listen)
-    found.page.on("pageerror", lambda error: found.said.append(str(error)))
-    yield found
-    context.close()
+    with visiting(chromium, server) as found:
+        yield found
     assert [each for each in found.said if "favicon" not in each] == []
 
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import socket
 import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -21,15 +18,15 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
-from aiosmtpd.controller import Controller
 
 from fhir_server.search import SYSTEM, Grant
 from fhir_server.store import Store
 from fhir_server.store.ops import Put
+from tests.conftest import until
+from tests.jobs.conftest import Start, are_up, starting
+from tests.listening import MailServer
 
-PROGRAM = Path(sys.executable).with_name("fhir-server")
 DESK = Grant("staff@clinic", SYSTEM.roles, SYSTEM.scopes)
-Start = Callable[[], "subprocess.Popen[bytes]"]
 
 
 class Sink:
@@ -41,14 +38,8 @@ class Sink:
         self.held.set()
         self.farewell = threading.Event()
         self.farewell.set()
-        listening = socket.create_server(("127.0.0.1", 0))
-        self.port = listening.getsockname()[1]
-
-        class Mails(Controller):
-            def _create_server(self) -> Any:
-                return self.loop.create_server(self._factory_invoker, sock=listening)
-
-        self.controller = Mails(self, hostname="127.0.0.1", port=self.port)
+        self.controller = MailServer(self)
+        self.port = self.controller.port
         self.controller.start()
 
     async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802 - the library's name
@@ -79,33 +70,9 @@ def store(fresh_database: Callable[[], str]) -> Iterator[Store]:
 
 
 @pytest.fixture
-def start(store: Store, sink: Sink, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    made: list[subprocess.Popen[bytes]] = []
-    environ = {name: value for name, value in os.environ.items() if name != "BROKER_URL"}
-    environ |= {"DATABASE_URL": store.url, "JWT_SECRET": "x" * 32, "CLINIC_TIMEZONE": "UTC", "SMTP_URL": f"smtp://127.0.0.1:{sink.port}"}
-
-    def begin(name: str = "worker") -> subprocess.Popen[bytes]:
-        with (tmp_path / f"{name}-{len(made)}.log").open("wb") as log:
-            made.append(subprocess.Popen([PROGRAM, name, "--data", tmp_path / "data"], env=environ, stderr=log, cwd=tmp_path))
-        return made[-1]
-
-    yield begin
-    for process in made:
-        process.kill()
-        process.wait()
-
-
-def until(reached: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def are_up(store: Store, workers: int) -> bool:
-    with psycopg.connect(store.url) as connection:
-        row = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'fhir-server outbox'").fetchone()
-    return row == (workers,)
+def start(store: Store, sink: Sink, tmp_path: Path) -> Iterator[Start]:
+    with starting(store.url, tmp_path, SMTP_URL=f"smtp://127.0.0.1:{sink.port}") as begin:
+        yield begin
 
 
 def states(store: Store) -> list[str]:
@@ -131,7 +98,7 @@ def book(store: Store, count: int = 1) -> None:
 
 def test_a_booking_is_in_the_letter_box_within_seconds_and_in_the_record_after(store: Store, sink: Sink, start: Start) -> None:
     worker = start()
-    until(lambda: are_up(store, 1))
+    until(lambda: are_up(store.url, 1))
     book(store)
     begun = time.monotonic()
     until(lambda: len(sink.got) == 1)
@@ -146,7 +113,7 @@ def test_a_worker_that_is_killed_while_it_sends_loses_nothing_and_the_mail_can_b
 ) -> None:
     sink.held.clear()
     first = start()
-    until(lambda: are_up(store, 1))
+    until(lambda: are_up(store.url, 1))
     book(store)
     until(lambda: len(sink.got) == 1)
     assert states(store) == ["sending"]
@@ -165,7 +132,7 @@ def test_a_worker_that_is_killed_after_the_mail_is_taken_has_it_sent_once(
 ) -> None:
     sink.farewell.clear()
     first = start()
-    until(lambda: are_up(store, 1))
+    until(lambda: are_up(store.url, 1))
     book(store)
     # It waits for the farewell now, and has noted already that the mail is taken.
     until(lambda: states(store) == ["sent"])
@@ -182,7 +149,7 @@ def test_a_worker_that_is_killed_after_the_mail_is_taken_has_it_sent_once(
 def test_two_workers_send_each_message_once(store: Store, sink: Sink, start: Start) -> None:
     start()
     start()
-    until(lambda: are_up(store, 2))
+    until(lambda: are_up(store.url, 2))
     book(store, 30)
     until(lambda: states(store) == ["sent"] * 30)
     assert len(sink.got) == len({mail["To"] for mail in sink.got}) == 30

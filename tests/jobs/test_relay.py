@@ -15,7 +15,7 @@ from fhir_server.store import Store
 from fhir_server.store.database import Connection
 from fhir_server.store.ops import Put
 from fhir_server.store.outbox import Change, listen, waiting
-from tests.jobs.test_people import until
+from tests.conftest import until
 
 
 @pytest.fixture

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,56 +14,29 @@ from fhir_server.hl7v2.message import Message
 from fhir_server.jobs import broker
 from fhir_server.jobs.application import SCHEDULE, application
 from fhir_server.settings import Settings, SetupError
+from tests.conftest import until
 from tests.hl7v2.outbound.conftest import House, Listener, ack, filled, house, listen
 from tests.hl7v2.outbound.world import APPOINTMENT, PATIENT
+from tests.jobs.conftest import Start, are_up, starting
 
 __all__ = ["filled", "house", "listen"]
-
-PROGRAM = Path(sys.executable).with_name("fhir-server")
-Start = Callable[..., "subprocess.Popen[bytes]"]
-
-
-def until(reached: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.fixture
 def start(house: House, tmp_path: Path) -> Iterator[Start]:
-    """Starts a part of the server on the house's database."""
-    made: list[subprocess.Popen[bytes]] = []
-    environ = {name: value for name, value in os.environ.items() if name != "BROKER_URL"}
-    environ |= {"DATABASE_URL": house.url, "JWT_SECRET": "x" * 32, "CLINIC_TIMEZONE": "UTC"}
-
-    def begin(name: str = "worker") -> subprocess.Popen[bytes]:
-        log = (tmp_path / f"{name}-{len(made)}.log").open("wb")
-        with log:
-            made.append(subprocess.Popen([PROGRAM, name, "--data", tmp_path / "data"], env=environ, stderr=log, cwd=tmp_path))
-        return made[-1]
-
-    yield begin
-    for process in made:
-        process.kill()
-        process.wait()
+    with starting(house.url, tmp_path) as begin:
+        yield begin
 
 
 def count(house: House, state: str) -> int:
     return [found for (found,) in house.rows("state")].count(state)
 
 
-def is_up(house: House, workers: int) -> bool:
-    with psycopg.connect(house.url) as connection:
-        row = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'fhir-server outbox'").fetchone()
-    return row == (workers,)
-
-
 def test_a_change_is_told_within_seconds_and_the_worker_ends_when_asked(house: House, listen: Callable[..., Listener], start: Start) -> None:
     listener = listen()
     house.peer(listener.port)
     worker = start()
-    until(lambda: is_up(house, 1))
+    until(lambda: are_up(house.url, 1))
     house.put({**APPOINTMENT, "id": "one"})
     begun = time.monotonic()
     until(lambda: count(house, "delivered") == 1)
@@ -84,7 +54,7 @@ def test_a_worker_that_is_killed_between_sending_and_writing_down_sends_again_wi
     listener = listen(lambda message, times: 60.0 if times == 1 else ack(message))
     house.peer(listener.port, seconds=60)
     first = start()
-    until(lambda: is_up(house, 1))
+    until(lambda: are_up(house.url, 1))
     house.put({**APPOINTMENT, "id": "one"})
     until(lambda: len(listener.got) == 1)
     first.kill()
@@ -107,7 +77,7 @@ def test_two_workers_send_everything_once_and_in_order(house: House, listen: Cal
     house.peer(listener.port, "A28", "A31")
     for _ in range(2):
         start()
-    until(lambda: is_up(house, 2))
+    until(lambda: are_up(house.url, 2))
     for number in range(40):
         house.put({**PATIENT, "id": "many", "telecom": [{"system": "phone", "value": str(number)}]})
     until(lambda: count(house, "delivered") == 40)

@@ -124,6 +124,48 @@ def test_check_in_gives_zone_token_and_all_that_the_appointment_says(clinic: Fhi
     assert [each for each in outcome["issue"] if each["severity"] == "error"] == []
 
 
+@pytest.mark.parametrize("zone", [
+    {"valueCode": "emergency"}, {"valueString": f"{CANON}/CodeSystem/queue-zone|emergency"},
+    {"valueCoding": {"system": f"{CANON}/CodeSystem/queue-zone", "code": "emergency"}},
+    {"valueCodeableConcept": {"coding": [{"code": "emergency"}]}},
+])  # fmt: skip
+def test_a_zone_comes_as_a_code_of_any_shape_and_goes_with_its_words(clinic: Fhir, place: str, zone: Json) -> None:
+    body = parameters(patient=f"Patient/{made(clinic, patient())}", location=f"Location/{place}")
+    found = clinic.post("Encounter/$walk-in", {**body, "parameter": [*body["parameter"], {"name": "zone", **zone}]}, 201)
+    parts = {part["url"]: part for part in next(each["extension"] for each in found["extension"] if each["url"] == PRIORITY)}
+    coding = {"system": f"{CANON}/CodeSystem/queue-zone", "code": "emergency", "display": "Red \u2013 Emergency"}
+    assert parts["zone"]["valueCodeableConcept"] == {"coding": [coding]}
+
+
+def test_staff_find_visits_by_their_zone_and_not_by_what_looks_at_notes(clinic: Fhir, place: str) -> None:
+    found = walk(clinic, place, zone="emergency")
+    staff = as_role(clinic, "staff")
+    assert staff.ids(f"Encounter?queue-zone=emergency&location=Location/{place}") == [found["id"]]
+    looking = {
+        **clinic.get("SearchParameter/queue-zone"),
+        "id": "why",
+        "url": "http://example.org/why",
+        "code": "why",
+        "base": ["Encounter"],
+        "expression": "Encounter.extension('x').value | Encounter.diagnosis.condition.identifier",
+    }
+    clinic.put("SearchParameter/why", looking, 201)
+    clinic.app.extensions["store"].index_now()
+    assert clinic.ids(f"Encounter?why=x&location=Location/{place}") == []
+    assert "by 'why'" in issues(staff.get("Encounter?why=x", 403))
+
+
+def test_a_zone_of_another_system_is_none(clinic: Fhir, place: str) -> None:
+    body = parameters(patient=f"Patient/{made(clinic, patient())}", location=f"Location/{place}")
+    zone = {"name": "zone", "valueCoding": {"system": "http://example.org/zones", "code": "emergency"}}
+    assert "emergency, follow-up, regular" in issues(clinic.post("Encounter/$walk-in", {**body, "parameter": [*body["parameter"], zone]}, 400))
+
+
+def test_no_parameters_are_an_empty_list_of_them_too(clinic: Fhir, place: str) -> None:
+    first = walk(clinic, place)
+    assert clinic.post(f"Location/{place}/$queue-next", {"resourceType": "Parameters", "parameter": []}, 200)["id"] == first["id"]
+
+
 def test_nobody_checks_in_twice_nor_to_what_is_not_booked(clinic: Fhir, place: str) -> None:
     there = booked(clinic, place)
     check_in(clinic, there)

@@ -74,6 +74,36 @@ def test_a_visit_that_was_none_can_be_checked_in_again(clinic: Fhir, place: str,
     check_in(clinic, there)
 
 
+@pytest.mark.parametrize(("door", "status"), [("$cancel", "cancelled"), ("cancelled", "cancelled"), ("arrived", "entered-in-error")])
+def test_whoever_waits_for_an_appointment_leaves_the_queue_with_it(clinic: Fhir, place: str, door: str, status: str) -> None:
+    there = booked(clinic, place)
+    encounter = check_in(clinic, there)
+    if door == "$cancel":
+        as_role(clinic, "staff").post(f"Appointment/{there['id']}/$cancel", parameters(reason="Gone home"), 200)
+    else:
+        clinic.put(f"Appointment/{there['id']}", {**clinic.get(f"Appointment/{there['id']}"), "status": door})
+    found = clinic.get(f"Encounter/{encounter['id']}")
+    assert (found["status"], [each["status"] for each in found["statusHistory"]]) == (status, ["arrived"])
+    assert board(clinic, place) == []
+    assert status_of(clinic, there) == (door if door != "$cancel" else "cancelled")
+
+
+def test_a_check_in_that_was_taken_back_can_be_done_again(clinic: Fhir, place: str) -> None:
+    there = booked(clinic, place)
+    check_in(clinic, there)
+    for status in ("arrived", "booked"):
+        clinic.put(f"Appointment/{there['id']}", {**clinic.get(f"Appointment/{there['id']}"), "status": status})
+    assert token_of(check_in(clinic, there)) == "2"
+    assert len(board(clinic, place)) == 1
+
+
+def test_a_visit_under_way_goes_on_without_its_appointment(clinic: Fhir, place: str) -> None:
+    there, encounter = seen(clinic, place)
+    clinic.put(f"Appointment/{there['id']}", {**clinic.get(f"Appointment/{there['id']}"), "status": "cancelled"})
+    assert clinic.get(f"Encounter/{encounter['id']}")["status"] == "in-progress"
+    assert [each["state"] for each in board(clinic, place)] == ["in-service"]
+
+
 def test_what_a_caller_writes_of_the_appointment_in_the_same_transaction_stands(clinic: Fhir, place: str) -> None:
     there, encounter = seen(clinic, place)
     written = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,6 +14,7 @@ from psycopg import sql
 from fhir_server import fhirjson
 from fhir_server.search import Registry, Statement
 from fhir_server.search.params.derived import derived
+from fhir_server.search.registry import ADDED_FROM
 from fhir_server.search.tables import metadata
 from fhir_server.spec import r4
 
@@ -35,6 +36,7 @@ class Database:
         pids = {(name, code): pid for name, code, pid in connection.execute("SELECT type, code, pid FROM search_param")}
         self.registry = Registry(r4(), types=types, pids=pids, zone=ZONE, base_url_prefixes=(BASE,))
         self.systems: dict[str, int] = {"": 0}
+        self.apart = apart(self.registry, pids)
         permit(connection, types)
 
     @contextmanager
@@ -84,6 +86,12 @@ def _names(table: str) -> list[str]:
 
 
 Holding = Callable[[Sequence[Json]], AbstractContextManager[Callable[[Statement], Rows]]]
+
+
+def apart(registry: Registry, pids: Mapping[tuple[str, str], int]) -> Registry:
+    """The same where every parameter has all of its rows itself, as those have that came at run time."""
+    numbers = {key: ADDED_FROM + pid for key, pid in pids.items()}
+    return Registry(registry.spec, types=registry.types, pids=numbers, zone=registry.zone, base_url_prefixes=(BASE,))
 
 
 @pytest.fixture(scope="session")

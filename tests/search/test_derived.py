@@ -17,7 +17,7 @@ MRN = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0203", "c
 
 def rows(registry: Registry, resource: dict[str, Any], code: str) -> list[tuple[Any, ...]]:
     param = registry.supported_params(resource["resourceType"])[code]
-    return [row[1:] for row in registry.rows(resource).get(kind_of(param).TABLE, ()) if row[0] == param.pid]
+    return [row[1:] for row in registry.rows(resource).get(kind_of(param).TABLE, ()) if row[0] in param.pids]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from fhir_server import fhirjson
 from fhir_server.interactions import search as interaction
 from fhir_server.interactions.finding import Found
@@ -117,3 +119,19 @@ def test_pages_of_those_without_the_first_key_go_in_the_direction_of_the_second(
             expected = ordered(query, wanted(query, enumerate(resources, start=1), registry, Memory(resources), SYSTEM), registry)
             assert len(run(compile_search(query, registry, SYSTEM))) == 3
             agrees(run, query, registry, SYSTEM, expected)
+
+
+@pytest.mark.parametrize("asked", [[("subject", "Patient/p1")], [("code", "c"), ("patient", "Patient/p1")]])
+def test_a_patient_named_by_what_is_contained_says_nothing_of_the_container(database: Any, asked: list[tuple[str, str]]) -> None:
+    registry, code = database.registry, {"coding": [{"code": "c"}]}
+    inner = {"resourceType": "Observation", "id": "i0", "code": code, "subject": {"reference": "Patient/p1"}}
+    outer = {"resourceType": "Observation", "id": "p0", "meta": META, "code": code, "subject": {"reference": "Patient/p2"}, "contained": [inner]}
+    query = registry.parse("Observation", [*asked, ("_contained", "true")], strict=True)
+    with database.holding([outer]) as run:
+        for grant, expected in (
+            (SYSTEM, [1]),
+            (Grant("x", frozenset(), (Scope("Observation", frozenset("rs")),)), [1]),
+            (Grant("p1", frozenset(), (Scope("Observation", frozenset("rs"), patient="p1"),)), []),
+            (Grant("p2", frozenset(), (Scope("Observation", frozenset("rs"), patient="p2"),)), [1]),
+        ):
+            assert paged(run, over_containers(query, registry, grant), registry, grant, 2) == expected

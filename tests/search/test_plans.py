@@ -122,6 +122,20 @@ def touched(plan: list[dict[str, Any]]) -> float:
         ([("_sort", "code")], "sp_token_code", 100),
         ([("_sort", "-_source")], "sp_uri_value", 100),
         ([("_sort", "patient")], "sp_reference_id", 500),
+        # What stands under two numbers: a page of each.
+        ([("combo-code", "c7")], "sp_token_code", 700),
+        ([("combo-code", "c7"), ("patient", "Patient/p7")], "sp_token_code", 400),
+        ([("combo-value-quantity", "gt19990")], "sp_quantity_hi", 200),
+        ([("combo-code-value-quantity", "c7$lt100")], "sp_token_quantity", 200),
+        ([("_sort", "combo-code")], "sp_token_code", 100),
+        ([("_sort", "-combo-value-quantity")], "sp_quantity_hi", 100),
+        ([("_sort", "-date,combo-code")], "sp_date_hi", 200),
+        ([("subject", "p7")], "sp_reference_id", 700),
+        ([("subject", "http://else.example/fhir/Patient/p7")], "sp_reference_id", 100),
+        ([("subject", "Patient/p7")], "sp_reference_id", 100),
+        ([("subject", "Patient/p7"), ("code", "c7")], "sp_reference_id", 300),
+        ([("subject", "Patient/p7"), ("_sort", "-date")], "sp_reference_clinical", 100),
+        ([("_sort", "subject")], "sp_reference_id", 500),
         ([("status:missing", "true")], "resource_", 300),
         ([("value-string", "text1999")], "sp_string_folded", 100),
         ([("value-string:exact", "Text19")], "sp_string_folded", 100),
@@ -153,6 +167,14 @@ def test_a_chain_that_few_satisfy_is_their_ids_and_one_that_many_do_is_a_conditi
         assert len(filled.run(compile_search(query, filled.registry, SYSTEM))) == 21
 
 
+def test_what_many_have_under_two_numbers_is_a_page_of_each(filled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fhir_server.search.narrow.FEW", 10)
+    for params, most in (([("combo-code", "c7")], 100), ([("combo-code", "c7"), ("_sort", "-date")], 5_000)):
+        query = narrowed(filled.registry.parse("Observation", params, strict=True), filled.registry, SYSTEM, filled.run)
+        assert [type(node) for node in query.filters] == [Criterion]
+        assert touched(explain(filled, compile_search(query, filled.registry, SYSTEM))) <= most
+
+
 def test_a_range_that_holds_nothing_is_not_looked_for_in_all(filled: Any) -> None:
     query = narrowed(filled.registry.parse("Observation", [("date", "lt1990")], strict=True), filled.registry, SYSTEM, filled.run)
     assert [type(node) for node in query.filters] == [Gathered]
@@ -166,7 +188,10 @@ def test_a_count_visits_index_rows_only(filled: Any) -> None:
     assert touched(plan) <= 200
 
 
-@pytest.mark.parametrize("params", [[("code", "c7")], [("patient", "p7"), ("_sort", "-date")], [("_sort", "-date")], [], [("date", "ge2020-01-02")]])
+@pytest.mark.parametrize(
+    "params",
+    [[("code", "c7")], [("patient", "p7"), ("_sort", "-date")], [("_sort", "-date")], [], [("date", "ge2020-01-02")], [("combo-code", "c7")]],
+)
 def test_a_late_page_touches_no_more_than_the_first(filled: Any, params: list[tuple[str, str]]) -> None:
     query = filled.registry.parse("Observation", params, strict=True)
     costs, position = [], None
@@ -198,12 +223,10 @@ CLOSED = Grant("dora", frozenset(), (Scope("*", frozenset("rs")),), (Denial((), 
 def permitting(filled: Any) -> Iterator[Any]:
     """The same where two of three patients permit it, among many who have no results here."""
     execute, series = filled.connection.execute, f"FROM generate_series(1, {ROWS}) g"
-    pid, patient = filled.registry.supported_params("Observation")["subject"].pid, filled.registry.types["Patient"]
     permits = "'p' || g, '{Practitioner/d1}'::text[], '{TREAT}'::text[], '{}'::smallint[], '-infinity'::timestamptz, 'infinity'::timestamptz"
     with filled.connection.transaction(force_rollback=True):
-        execute(f"INSERT INTO sp_reference (pid, id, type, rid, low, high) SELECT {pid}, 'p' || g / 200, {patient}, g, true, true {series}")
         execute(f"INSERT INTO consent_permit SELECT g, {permits} {series} WHERE g % 3 > 0")
-        execute("ANALYZE consent_permit, sp_reference")
+        execute("ANALYZE consent_permit")
         yield filled
 
 

@@ -39,12 +39,14 @@ class Known:
 
     def _learn(self, resource: Json) -> None:
         name = resource["resourceType"]
-        params = {param.pid: param for param in self.params(name).values() if param.pid}
+        params: dict[int, list[Param]] = {}
+        for param in self.params(name).values():
+            for pid in param.pids if param.pid else ():
+                params.setdefault(pid, []).append(param)
         for rows in self.registry.rows(resource).values():
             for row in rows:
-                if row[0] in params:
-                    found = self.texts.setdefault((name, params[row[0]].code), [])
-                    found += _written(params[row[0]], row[1:], self.registry)
+                for param in params.get(row[0], ()):
+                    self.texts.setdefault((name, param.code), []).extend(_written(param, row[1:], self.registry))
 
     def params(self, name: str) -> Mapping[str, Param]:
         return self.registry.supported_params(name)

@@ -101,7 +101,8 @@ def pointers(*types: str) -> Values:
     whole = st.sampled_from(local).map(lambda text: {"reference": text})
     odd = st.sampled_from(others).map(lambda text: {"reference": text})
     named = st.builds(lambda identifier, more: {"identifier": identifier, **more}, identifiers, st.one_of(st.just({}), whole))
-    return st.sampled_from((whole, whole, whole, whole, odd, named)).flatmap(lambda kind: kind)
+    typed = st.sampled_from(types).flatmap(lambda name: odd.map(lambda found: {**found, "type": name}))
+    return st.sampled_from((whole, whole, whole, whole, whole, odd, typed, named)).flatmap(lambda kind: kind)
 
 
 people = fields({}, {"family": names, "given": some(names)}).filter(bool)
@@ -201,6 +202,14 @@ KINDS: dict[str, Values] = {
                 "type": some(concepts),
                 "identifier": some(identifiers),
             },
+        ),
+        (
+            "Appointment",
+            {
+                "status": st.just("proposed"),
+                "participant": some(pointers("Patient", "Practitioner", "Location", "HealthcareService").map(lambda who: {"actor": who}), 3),
+            },
+            {"start": st.sampled_from(("2020-01-01T10:00:00Z", "2020-01-02T10:00:00+02:00")), "serviceType": some(concepts)},
         ),
         (
             "List",
@@ -314,6 +323,7 @@ _PALETTES = (
     ("Patient", "Observation", "Organization"),
     ("Patient", "Observation", "Encounter", "Location"),
     ("Organization", "Location", "Encounter"),
+    ("Appointment", "Practitioner", "Location"),
     ("Patient", "Practitioner", "Organization", "List"),
     ("Patient", "RiskAssessment", "MolecularSequence", "Group"),
     ("Questionnaire", "QuestionnaireResponse", "Patient"),

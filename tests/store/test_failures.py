@@ -33,6 +33,7 @@ from fhir_server.store import Store, migrate, postgres
 from fhir_server.store.ops import Create, Put
 from fhir_server.store.statements import columns
 from fhir_server.store.tables import INDEX_TABLES
+from tests.conftest import until
 
 PROGRAM = Path(sys.executable).with_name("fhir-server")
 SECRET = "a secret that only the tests know of"
@@ -87,13 +88,6 @@ def holder() -> Iterator[Holder]:
 
 def patient(n: object, **fields: Any) -> dict[str, Any]:
     return {"resourceType": "Patient", "identifier": [{"system": "urn:kill", "value": str(n)}], "name": [{"family": f"Family {n}"}], **fields}
-
-
-def until(reached: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def assert_whole(url: str, zone: ZoneInfo) -> int:

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from fhir_server.outcome import Outcome
-from fhir_server.search import SYSTEM, compile_search
+from fhir_server.search import SYSTEM, Grant, Scope, compile_search
 from fhir_server.store import Store
 from fhir_server.store.ops import Create, Delete, Op, Put
 from fhir_server.store.reindex import Reindexer
@@ -210,6 +210,59 @@ def test_what_modifiers_ask_for_goes_and_comes_with_the_parameter(opened: Store)
     assert_rows_are_right(opened)
 
 
+def measured(identity: str, code: str, *parts: str) -> Put:
+    """An Observation of a code, and of others in its components."""
+    components = [{"code": {"coding": [{"code": part, "display": f"Part {part}"}]}, "interpretation": [{"text": f"Not {part}"}]} for part in parts]
+    coded = {"status": "final", "code": {"coding": [{"code": code}]}, "subject": {"reference": f"Patient/{identity}"}, "component": components}
+    return Put({"resourceType": "Observation", "id": identity, **coded}, identity)
+
+
+def test_what_leaves_rows_to_one_that_is_replaced_has_its_own_from_then_on(opened: Store) -> None:
+    write(opened, measured("a", "x", "y"), measured("b", "y"), measured("c", "z"))
+    assert found(opened, "combo-code", "y", "Observation") == ["a", "b"]
+    other = {"type": "token", "base": ["Observation"], "url": "urn:component-code"}
+    write(opened, parameter("component-code", "Observation.component.interpretation", **other))
+    assert {"component-code", "component-code:text", "combo-code", "combo-code:text"} < {each.code for each in opened.indexing()}
+    write(opened, measured("d", "x", "y"))
+    assert found(opened, "combo-code", "y", "Observation") == ["a", "b", "d"]
+    index(opened)
+    assert_rows_are_right(opened)
+    assert found(opened, "combo-code", "y", "Observation") == ["a", "b", "d"]
+    assert found(opened, "combo-code:text", "part", "Observation") == ["a", "d"]
+    assert found(opened, "component-code", "y", "Observation") == []
+    assert found(opened, "component-code:text", "not y", "Observation") == ["a", "d"]
+    write(opened, Delete("SearchParameter", "component-code"))
+    index(opened)
+    assert_rows_are_right(opened)
+    assert found(opened, "component-code", "y", "Observation") == found(opened, "component-code:text", "part", "Observation") == ["a", "d"]
+    assert found(opened, "combo-code", "y", "Observation") == ["a", "b", "d"]
+
+
+def test_what_leaves_rows_to_one_on_its_way_comes_along_whatever_is_defined_meanwhile(opened: Store) -> None:
+    write(opened, measured("a", "x", "y"), measured("b", "y"))
+    fields: dict[str, Any] = {"type": "token", "base": ["Observation"]}
+    write(opened, parameter("component-code", "Observation.component.interpretation", **fields))
+    write(opened, parameter("combo-code", "Observation.category", **fields))
+    write(opened, Delete("SearchParameter", "combo-code"))
+    index(opened)
+    assert_rows_are_right(opened)
+    assert found(opened, "combo-code", "y", "Observation") == ["a", "b"]
+
+
+def test_a_subject_is_found_whoever_defines_its_patient(opened: Store) -> None:
+    write(opened, measured("a", "x"), measured("b", "x"))
+    write(opened, parameter("patient", "Observation.performer", type="reference", base=["Observation"], target=["Patient"]))
+    assert found(opened, "patient", "Patient/a", "Observation") == ["a"]
+    index(opened)
+    assert_rows_are_right(opened)
+    assert found(opened, "patient", "Patient/a", "Observation") == []
+    assert found(opened, "subject", "Patient/a", "Observation") == ["a"]
+    grant = Grant("a", frozenset(), (Scope("*", frozenset("rs"), patient="a"),))
+    with opened.snapshot(grant) as db:
+        query = opened.registry.parse("Observation", [], strict=True)
+        assert [row[2] for row in db.select(compile_search(query, opened.registry, grant))] == ["a"]
+
+
 def test_what_the_specification_says_itself_costs_nothing(opened: Store) -> None:
     spec = opened.registry.spec.search_params("Patient")["family"]
     write(opened, parameter("family", str(spec.expression), url=spec.url, base=list(spec.base)))
@@ -403,6 +456,19 @@ def test_reindexing_repairs_rows(opened: Store, chosen: dict[str, str], count: i
     seen: list[tuple[int, int]] = []
     assert opened.reindex(lambda done, total: seen.append((done, total)), **chosen) == count
     assert seen[-1] == (count if chosen.get("code") is None or chosen.get("resource_type") else 3, seen[-1][1])
+    assert rows(url) == before
+
+
+@pytest.mark.parametrize("code", ["combo-code", "code"])
+def test_reindexing_what_has_no_rows_of_its_own_repairs_those_that_it_is_searched_by(opened: Store, code: str) -> None:
+    write(opened, measured("a", "x", "y"))
+    url = url_of(opened)
+    before = rows(url)
+    numbers = opened.refreshed().parameters.numbers
+    with psycopg.connect(url) as connection:
+        connection.execute("DELETE FROM sp_token WHERE pid = %s", (numbers["Observation", "code"],))
+        connection.execute("INSERT INTO sp_token SELECT %s, 'old', 0, rid, true, true FROM resource", (numbers["Observation", code],))
+    assert opened.reindex(lambda _done, _total: None, resource_type="Observation", code=code) == 1
     assert rows(url) == before
 
 

@@ -337,3 +337,39 @@ def test_a_code_that_was_right_does_not_make_right_what_only_looks_like_it(conce
 @pytest.mark.parametrize(("day", "right"), [("04-30", True), ("04-31", False), ("12-31", True), ("02-29", False), ("02-28", True)])
 def test_months_end_when_they_do(day: str, right: bool) -> None:  # noqa: FBT001 - a parameter
     assert (Validator(r4()).check({"resourceType": "Patient", "birthDate": f"2023-{day}"}) == []) is right
+
+
+RANGE = {"low": {"value": 1, "unit": "g"}, "high": {"value": 2, "unit": "g"}, "text": "1-2"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {**RANGE, "low": {"value": True, "unit": "g"}},
+        {**RANGE, "low": {"value": "1", "unit": "g"}},
+        {**RANGE, "low": [{"value": 1, "unit": "g"}]},
+        {**RANGE, "low": {"value": None, "unit": "g"}},
+        {**RANGE, "text": 1},
+        {**RANGE, "text": ""},
+        {**RANGE, "more": 1},
+        {**RANGE, "extension": [{"url": "http://x.example"}]},
+        {**RANGE, "type": {"extension": [{"url": "http://x.example", "valueReference": {"reference": "#gone"}}]}},
+        {"type": {"text": "neither bounds nor text"}},
+        [RANGE],
+        "1-2",
+    ],
+)
+def test_a_range_that_was_right_does_not_make_right_what_only_looks_like_it(wrong: Any) -> None:
+    validator = Validator(r4())
+    for _ in range(2):
+        assert validator.check({**OBSERVATION, "referenceRange": [RANGE]}) == []
+    for _ in range(2):
+        assert validator.check({**OBSERVATION, "referenceRange": [wrong]})
+
+
+def test_a_reference_in_a_range_is_looked_at_in_each_resource() -> None:
+    validator = Validator(r4())
+    inside = {"text": "1-2", "type": {"extension": [{"url": "http://x.example", "valueReference": {"reference": "#it"}}]}}
+    contained = [{"resourceType": "Patient", "id": "it"}]
+    assert validator.check({**OBSERVATION, "contained": contained, "referenceRange": [inside]}) == []
+    assert validator.check({**OBSERVATION, "referenceRange": [inside]})

@@ -6,8 +6,6 @@ import asyncio
 import json
 import queue
 import re
-import socket
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,18 +13,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email import message_from_bytes
 from email.message import Message
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from aiosmtpd.controller import Controller
 from flask import Flask
 from werkzeug.test import TestResponse
 
 from fhir_server import admin, rest, web
 from fhir_server.access.accounts import Account, NewAccount
+from fhir_server.access.administration import Administration
 from fhir_server.access.sign_in import SignIn
 from fhir_server.hl7v2.service import open_inbox
 from fhir_server.interactions import Engine
@@ -34,6 +31,7 @@ from fhir_server.messaging import Messenger
 from fhir_server.operations import names
 from fhir_server.settings import Settings
 from fhir_server.store import Store
+from tests.listening import Handler, MailServer, http_server
 
 SECRET = "a secret that only the tests know of"
 PASSWORD = "correct horse battery"
@@ -109,6 +107,11 @@ class Clinic:
         base: Json = {"environ_overrides": {"REMOTE_ADDR": self.address}, "headers": headers | {"User-Agent": "test"}}
         return client.open(path, method=method, **(base | given | rest_of))
 
+    def change(self, account: Account, **changes: Any) -> None:
+        """What an administrator changes of an account."""
+        with self.store.database.connection() as connection, connection.transaction():
+            Administration(self.store, self.sign_in.accounts).change(connection, account, changes, self.clock.now())
+
     def post(self, path: str, token: str | None = None, /, **body: Any) -> TestResponse:
         return self("POST", f"/auth/{path}", body, token)
 
@@ -147,40 +150,23 @@ class Clinic:
 def outside() -> Iterator[Outside]:
     found = Outside()
 
-    class Gateway(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
+    class Gateway(Handler):
+        def take(self) -> None:
             assert self.headers["Content-Type"] == "application/json"
-            found.texts.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(202)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            found.texts.put(json.loads(self.sent()))
+            self.answer(202)
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    listening = socket.create_server(("127.0.0.1", 0))
-    port = listening.getsockname()[1]
-
-    class Mail(Controller):
-        def _create_server(self) -> Any:
-            return self.loop.create_server(self._factory_invoker, sock=listening)
-
-    mail = Mail(found, hostname="127.0.0.1", port=port)
+    mail = MailServer(found)
     mail.start()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Gateway)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    found.smtp_url = f"smtp://127.0.0.1:{port}?from=clinic@example.org"
-    found.sms_url = f"http://127.0.0.1:{server.server_port}/send"
-    yield found
+    found.smtp_url = f"smtp://127.0.0.1:{mail.port}?from=clinic@example.org"
+    with http_server(Gateway) as address:
+        found.sms_url = f"{address}/send"
+        yield found
     # A test ends when it has its mail; the conversation that brought it ends a moment later.
     deadline = time.monotonic() + 10
     while asyncio.all_tasks(mail.loop) and time.monotonic() < deadline:
         time.sleep(0.02)
     mail.stop()
-    server.shutdown()
-    server.server_close()
-    thread.join()
 
 
 @pytest.fixture(scope="module")

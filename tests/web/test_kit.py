@@ -162,7 +162,7 @@ def test_a_session_in_a_browser_ends_like_every_session(clinic: Clinic, kit: Kit
     accounts, now = clinic.sign_in.accounts, clinic.clock.now
     endings: list[Callable[[], object]] = [
         lambda: accounts.set_password(kit.account, "another password", now()),
-        lambda: accounts.set_roles(kit.account.id, ["staff"], now()),
+        lambda: clinic.change(kit.account, roles=["staff"]),
         lambda: accounts.set_state(kit.account.id, "disabled", now()),
         lambda: clinic.sign_in.sessions.end(clinic.sign_in.sessions.of(kit.account.id, now())[0].id, kit.account.id, "revoked", now()),
     ]

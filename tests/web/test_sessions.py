@@ -75,7 +75,7 @@ def test_a_change_of_password_or_roles_ends_all_sessions(clinic: Clinic) -> None
         assert clinic.post("refresh", refresh_token=each["refresh_token"]).status_code == 401
     assert clinic.post("login", login=account.login, password=PASSWORD).status_code == 401
     three = clinic.session(account, "another password")
-    clinic.sign_in.accounts.set_roles(account.id, ["staff"], clinic.clock.now())
+    clinic.change(account, roles=["staff"])
     assert clinic("GET", "/auth/me", token=three["access_token"]).status_code == 401
 
 

@@ -38,7 +38,7 @@ def test_no_session_outlives_what_happens_while_it_begins(clinic: Clinic) -> Non
         now = clinic.clock.now()
         changes = (
             lambda account=account, now=now: clinic.sign_in.accounts.set_state(account.id, "disabled", now),
-            lambda account=account, now=now: clinic.sign_in.accounts.set_roles(account.id, ["staff"], now),
+            lambda account=account: clinic.change(account, roles=["staff"]),
             lambda account=account, now=now: clinic.sign_in.accounts.set_password(account, "another password", now),
         )
         with ThreadPoolExecutor(2) as pool:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from fhir_server.clinic.acting import Act, carry_out, content, visible
+from fhir_server.clinic.acting import Act, carry_out, content, resource_of, visible
 from fhir_server.outcome import Outcome
 from fhir_server.settings import CANON
 from fhir_server.store import Snapshot, Store, instant
@@ -151,8 +151,7 @@ def _conditions(store: Store, db: Snapshot, templates: Sequence[Resource], occas
     text = "".join(_expressions(templates))
     asked: dict[str, Any] = {"encounter": occasion.encounter, **occasion.variables}
     if "%patient" in text and "patient" not in asked:
-        person = db.read("Patient", occasion.patient)
-        asked["patient"] = content(person) if person is not None and person.body is not None else None
+        asked["patient"] = resource_of(db.read("Patient", occasion.patient))
     if "%coverage" in text:
         covers = [content(version) for version in db.of_patient("Coverage", occasion.patient)]
         asked["coverage"] = [each for each in covers if each.get("status") == "active"]

@@ -13,7 +13,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any, Final
 
-from fhir_server.clinic.acting import Act, content, visible
+from fhir_server.clinic.acting import Act, content, resource_of, visible
 from fhir_server.outcome import Outcome
 from fhir_server.search.params.date import parse_date
 from fhir_server.store import Snapshot, Store
@@ -98,10 +98,9 @@ def of_draft(store: Store, connection: Connection, db: Snapshot, draft: Resource
         return None
     if finally_:
         connection.execute(_LOCK, (store.registry.types["Coverage"], identity))
-    version = db.read("Coverage", identity)
-    if version is None or version.body is None:
+    coverage = resource_of(db.read("Coverage", identity))
+    if coverage is None:
         raise Outcome("business-rule", f"Coverage/{identity} is not there any more: take the draft back by $cancel", expression="Invoice.extension")
-    coverage = content(version)
     if not _is_of(store, coverage, str(draft.get("subject", {}).get("reference", ""))):
         raise Outcome("business-rule", "The coverage is another patient's", expression="Invoice.extension")
     return _named(db, _Lines(store, _charges(db, draft), prices).needed(connection, coverage))
@@ -193,8 +192,8 @@ def _named(db: Snapshot, share: Share) -> Share:
     """The share with the name of its payer."""
     reference = payer(share.coverage)
     text = str(reference.get("reference", ""))
-    version = db.read("Organization", text.partition("/")[2]) if text.startswith("Organization/") else None
-    name = content(version).get("name") if version is not None and version.body is not None else None
+    organization = resource_of(db.read("Organization", text.partition("/")[2])) if text.startswith("Organization/") else None
+    name = (organization or {}).get("name")
     return replace(share, named=str(reference.get("display") or name or ""))
 
 

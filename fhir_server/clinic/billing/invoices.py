@@ -11,12 +11,11 @@ from decimal import Decimal
 from typing import Any, Final
 
 from fhir_server import fhirjson
-from fhir_server.clinic.acting import Act, carry_out, content, visible
+from fhir_server.clinic.acting import Act, carry_out, content, resource_of, visible
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM, compile_search
-from fhir_server.settings import CANON
 from fhir_server.store import Snapshot, Store
-from fhir_server.store.bills import PRICE, TEMPLATE
+from fhir_server.store.bills import INVOICE_TYPE, PRICE, TEMPLATE
 from fhir_server.store.database import Changed, Connection
 from fhir_server.store.ops import Commit, Create, Op, Patch, Resource
 
@@ -26,7 +25,6 @@ from .money import ZERO, amount_of, money
 from .pricing import Kind, Line, Price, as_component, by_rate
 
 MOST_LINES: Final = 1_000
-_TYPE: Final = f"{CANON}/CodeSystem/invoice-type"
 _UP: Final = 10
 """How far an Organization may be below the legal entity that it is a part of."""
 
@@ -43,7 +41,7 @@ class Chosen:
 
 def invoice_type(code: str) -> Resource:
     """The type of an Invoice: `invoice` or `credit-note`."""
-    return {"coding": [{"system": _TYPE, "code": code}]}
+    return {"coding": [{"system": INVOICE_TYPE, "code": code}]}
 
 
 def require_desk(act: Act, permission: Any = "u") -> None:
@@ -224,12 +222,11 @@ def _issuer(store: Store, db: Snapshot, charge: Resource) -> str | None:
     for name, code, kind in (("context", "service-provider", "Encounter"), ("subject", "organization", "Patient")):
         text = str(charge.get(name, {}).get("reference", ""))
         if found is None and text.startswith(f"{kind}/"):
-            version = db.read(kind, text.partition("/")[2])
-            if version is not None and version.body is not None:
-                found = _organization(store, content(version), code)
+            there = resource_of(db.read(kind, text.partition("/")[2]))
+            found = _organization(store, there, code) if there is not None else None
     for _ in range(_UP):
-        version = db.read("Organization", found) if found is not None else None
-        above = _organization(store, content(version), "partof") if version is not None and version.body is not None else None
+        part = resource_of(db.read("Organization", found)) if found is not None else None
+        above = _organization(store, part, "partof") if part is not None else None
         if above is None:
             break
         found = above

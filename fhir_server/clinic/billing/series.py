@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from fhir_server.clinic.acting import content
+from fhir_server.clinic.acting import resource_of
 from fhir_server.outcome import Outcome
 from fhir_server.settings import CANON
 from fhir_server.store import Snapshot
@@ -76,8 +76,6 @@ def _names(plain: str) -> Iterator[str]:
 
 def _given(db: Snapshot, issuer: str) -> str | None:
     name, _, identity = issuer.partition("/")
-    version = db.read(name, identity) if name == "Organization" else None
-    if version is None or version.body is None:
-        return None
-    numbers: list[Any] = content(version).get("identifier", [])
+    organization = resource_of(db.read(name, identity)) if name == "Organization" else None
+    numbers: list[Any] = (organization or {}).get("identifier", [])
     return next((str(each["value"]) for each in numbers if each.get("system") == SERIES and "value" in each), None)

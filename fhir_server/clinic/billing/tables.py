@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Date, DateTime, Identity, Index, Integer, Numeric, Table, Text, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, Column, Date, Index, Integer, Table, Text, UniqueConstraint, text
 
+from fhir_server.store.columns import amount, moment, serial, string
 from fhir_server.store.tables import metadata
-
-
-def _text(name: str, *, nullable: bool = False, **options: Any) -> Column[str]:
-    return Column(name, Text(collation="C"), nullable=nullable, **options)
-
-
-def _moment(name: str, *, nullable: bool = False) -> Column[Any]:
-    return Column(name, DateTime(timezone=True), nullable=nullable)
-
 
 LEDGER_KINDS: Final = ("charge", "payment", "credit", "refund", "write-off", "rounding", "insurance")
 """What entries of the ledger may be."""
@@ -23,15 +15,15 @@ LEDGER_KINDS: Final = ("charge", "payment", "credit", "refund", "write-off", "ro
 ledger_entry: Final = Table(
     "ledger_entry",
     metadata,
-    Column("number", BigInteger, Identity(), primary_key=True),
-    _text("invoice"),
-    _text("kind"),
+    serial("number"),
+    string("invoice"),
+    string("kind"),
     # As it counts in what is due: a charge adds, a payment takes away.
-    Column("amount", Numeric, nullable=False),
-    _text("currency"),
+    amount("amount"),
+    string("currency"),
     # What it was written for, as `PaymentReconciliation/7`: of a kind once for an invoice.
-    _text("cause", nullable=True),
-    _moment("at"),
+    string("cause", nullable=True),
+    moment("at"),
     Column("actor", Text, nullable=False),
     UniqueConstraint("invoice", "kind", "cause"),
     CheckConstraint(f"kind IN {LEDGER_KINDS}", name="ledger_entry_kind"),
@@ -42,13 +34,13 @@ invoice_series: Final = Table(
     "invoice_series",
     metadata,
     # The reference to the Organization, empty where there is none.
-    _text("issuer", primary_key=True),
-    _text("kind", primary_key=True),
+    string("issuer", primary_key=True),
+    string("kind", primary_key=True),
     Column("year", Integer, primary_key=True, autoincrement=False),
-    _text("series"),
+    string("series"),
     Column("next", BigInteger, nullable=False),
     # The date of the last number.
-    _moment("last"),
+    moment("last"),
     UniqueConstraint("series", "year"),
 )
 """The next number of each series. A row is locked by the transaction that takes a number, until it ends."""
@@ -56,16 +48,16 @@ invoice_series: Final = Table(
 billing_request: Final = Table(
     "billing_request",
     metadata,
-    _text("id", primary_key=True),
-    _text("kind"),
-    _text("invoice"),
-    Column("amount", Numeric, nullable=False),
-    _text("currency"),
+    string("id", primary_key=True),
+    string("kind"),
+    string("invoice"),
+    amount("amount"),
+    string("currency"),
     Column("reason", Text, nullable=False),
-    _text("state"),
-    _moment("asked"),
+    string("state"),
+    moment("asked"),
     Column("asked_by", Text, nullable=False),
-    _moment("decided", nullable=True),
+    moment("decided", nullable=True),
     Column("decided_by", Text),
     CheckConstraint("kind IN ('discount', 'write-off', 'refund')", name="billing_request_kind"),
     CheckConstraint("state IN ('waiting', 'approved', 'rejected')", name="billing_request_state"),
@@ -78,16 +70,16 @@ payment: Final = Table(
     "payment",
     metadata,
     # That of the PaymentReconciliation.
-    _text("id", primary_key=True),
-    _text("method"),
+    string("id", primary_key=True),
+    string("method"),
     # What came in; negative for what went out.
-    Column("amount", Numeric, nullable=False),
-    _text("currency"),
-    _moment("at"),
+    amount("amount"),
+    string("currency"),
+    moment("at"),
     Column("actor", Text, nullable=False),
     # As people know them.
     Column("name", Text, nullable=False),
-    _text("shift", nullable=True),
+    string("shift", nullable=True),
     Index("payment_shift", "shift", postgresql_where=text("shift IS NOT NULL")),
 )
 """How each payment was made, by whom, and in which shift; rows are only ever added."""
@@ -95,16 +87,16 @@ payment: Final = Table(
 cash_shift: Final = Table(
     "cash_shift",
     metadata,
-    _text("id", primary_key=True),
-    _text("location"),
-    _moment("opened"),
+    string("id", primary_key=True),
+    string("location"),
+    moment("opened"),
     Column("opened_by", Text, nullable=False),
     Column("name", Text, nullable=False),
-    _text("currency"),
-    Column("float", Numeric, nullable=False),
-    _moment("closed", nullable=True),
+    string("currency"),
+    amount("float"),
+    moment("closed", nullable=True),
     Column("closed_by", Text),
-    Column("counted", Numeric),
+    amount("counted", nullable=True),
     Column("reason", Text),
     # What should have been in the drawer, as JSON, from when it was closed on.
     Column("report", Text),
@@ -118,14 +110,14 @@ cash_shift: Final = Table(
 insurer_payment: Final = Table(
     "insurer_payment",
     metadata,
-    Column("number", BigInteger, Identity(), primary_key=True),
-    _text("invoice"),
+    serial("number"),
+    string("invoice"),
     # Less than nothing where it was taken back.
-    Column("amount", Numeric, nullable=False),
-    _text("currency"),
+    amount("amount"),
+    string("currency"),
     # The PaymentReconciliation.
-    _text("cause", unique=True),
-    _moment("at"),
+    string("cause", unique=True),
+    moment("at"),
     Column("actor", Text, nullable=False),
     Index("insurer_payment_invoice", "invoice"),
 )
@@ -134,14 +126,14 @@ insurer_payment: Final = Table(
 insured_invoice: Final = Table(
     "insured_invoice",
     metadata,
-    _text("invoice", primary_key=True),
-    _text("coverage"),
+    string("invoice", primary_key=True),
+    string("coverage"),
     # Of the first line that is covered: what is used up counts in its year.
     Column("day", Date, nullable=False),
     # What the patient has of the deductible, and of lines that are not covered.
-    Column("deductible", Numeric, nullable=False),
-    Column("outside", Numeric, nullable=False),
-    _text("currency"),
+    amount("deductible"),
+    amount("outside"),
+    string("currency"),
     Index("insured_invoice_coverage", "coverage", "day"),
 )
 """The Coverage by which a payer has a share of an issued invoice, both by id, and what the invoice uses up of the year's terms."""

@@ -19,7 +19,6 @@ from .pricing import Component, Price, component, price
 
 INCLUSIVE: Final = f"{CANON}/StructureDefinition/tax-inclusive"
 APPLIES_TO: Final = f"{CANON}/StructureDefinition/billing-applies-to"
-TRIGGER: Final = f"{CANON}/StructureDefinition/billing-trigger"
 
 Json = dict[str, Any]
 

@@ -12,8 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from fhir_server import fhirjson
-from fhir_server.clinic.acting import Act, carry_out
+from fhir_server.clinic.acting import PASSING, Act, carry_out, resource_of
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM
 from fhir_server.search.params.date import parse_date
@@ -22,6 +21,7 @@ from fhir_server.store.bills import CONSUMER
 from fhir_server.store.database import Connection
 from fhir_server.store.ops import Op, Resource
 from fhir_server.store.outbox import Change
+from fhir_server.store.prescriptions import ORDERS
 
 from . import catalogue
 from .charging import Occasion, charges
@@ -39,8 +39,6 @@ _STATUS: Final = {
     ("ServiceRequest", "completed"): "order-completed",
 }
 _WHEN: Final = {"Encounter": ("period", "end"), "Appointment": ("start",), "ServiceRequest": ("authoredOn",)}
-_ORDERS: Final = frozenset({"order", "original-order", "reflex-order", "filler-order", "instance-order"})
-_PASSING: Final = frozenset({"unavailable", "conflict", "throttled"})
 
 _log = logging.getLogger("fhir_server.billing")
 
@@ -80,7 +78,7 @@ class Charging:
         try:
             carry_out(self._store, Act("charge", SYSTEM), prepare)
         except Outcome as outcome:
-            if outcome.category in _PASSING:
+            if outcome.category in PASSING:
                 raise
             told = {"template": template["id"], "event": event, "resource": f"{change.type}/{change.resource}", "fault": outcome.category}
             _log.warning("a template could not be applied", extra=told)
@@ -95,7 +93,7 @@ class Charging:
         if kind == "ServiceRequest":
             encounters = [found for name, found in registry.references(source, "encounter") if name == "Encounter"]
             version = db.read("Encounter", encounters[0]) if encounters else None
-            visit = fhirjson.loads(version.body) if version is not None and version.body is not None else None
+            visit = resource_of(version)
         now = at.astimezone(registry.zone)
         occasion = Occasion(patient, visit, Decimal(1), now, self._currency, source=f"{kind}/{identity}", event=event)
         parts = catalogue.current(connection, registry, template, now)
@@ -116,11 +114,10 @@ def event_of(now: Resource | None, before: Resource | None) -> str | None:
     if now is None:
         return None
     kind = now["resourceType"]
-    if kind == "ServiceRequest" and (now.get("intent") not in _ORDERS or now.get("doNotPerform") is True):
+    if kind == "ServiceRequest" and (now.get("intent") not in ORDERS or now.get("doNotPerform") is True):
         return None
     return _STATUS.get((kind, str(now.get("status")))) if before is None or before.get("status") != now.get("status") else None
 
 
 def _content(db: Snapshot, change: Change, version: int) -> Resource | None:
-    found = db.version(change.type, change.resource, version)
-    return fhirjson.loads(found.body) if found is not None and found.body is not None else None
+    return resource_of(db.version(change.type, change.resource, version))

@@ -12,7 +12,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
 
-from fhir_server.clinic.acting import Act, carry_out, content
+from fhir_server.clinic.acting import Act, carry_out, content, resource_of
 from fhir_server.clinic.billing import insured, ledger, require_desk
 from fhir_server.clinic.billing.coverage import payer
 from fhir_server.clinic.billing.credits import credited_lines
@@ -54,10 +54,10 @@ def claim(store: Store, act: Act, identity: str, tell: Callable[[Version], None]
         found = ledger.balance(connection, invoice)
         if found.insurer_due <= 0:
             raise Outcome("business-rule", "Nothing is due of the payer", expression="Invoice.extension")
-        coverage = db.read("Coverage", named)
-        if coverage is None or coverage.body is None:
+        coverage = resource_of(db.read("Coverage", named))
+        if coverage is None:
             raise Outcome("business-rule", f"Coverage/{named} is not there any more", expression="Invoice.extension")
-        return [Create(_Claim(store, db, invoice, content(coverage)).made(credited_amounts(connection, db, invoice)))]
+        return [Create(_Claim(store, db, invoice, coverage).made(credited_amounts(connection, db, invoice)))]
 
     return carry_out(store, act, prepare)
 

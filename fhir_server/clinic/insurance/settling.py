@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Final
 
 from fhir_server import fhirjson
-from fhir_server.clinic.acting import Act, carry_out, content
+from fhir_server.clinic.acting import PASSING, Act, carry_out, resource_of
 from fhir_server.clinic.billing import ledger
 from fhir_server.clinic.billing.money import ZERO, money
 from fhir_server.outcome import Outcome
@@ -34,7 +34,6 @@ __all__ = ["CONSUMER", "Settlement", "Settling", "answers", "settlement"]
 _SPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, f"{CANON}/insurance")
 _KINDS: Final = "http://terminology.hl7.org/CodeSystem/payment-type"
 _MOST_ANSWERS: Final = 100
-_PASSING: Final = frozenset({"unavailable", "conflict", "throttled"})
 # The payer's share as the terms and credit notes have made it: without what was answered.
 _AGREED: Final = """
 SELECT coalesce(-sum(amount), 0) FROM ledger_entry WHERE invoice = %s AND kind = 'insurance' AND cause NOT LIKE 'ClaimResponse/%%'
@@ -115,7 +114,7 @@ class Settling:
         for change in changes:
             with self._store.latest(SYSTEM) as db:
                 versions = [db.version(change.type, change.resource, number) for number in (change.version, change.version - 1) if number > 0]
-            responses = [content(version) for version in versions if version is not None and version.body is not None]
+            responses = [response for version in versions if (response := resource_of(version)) is not None]
             for claim in dict.fromkeys(found for each in responses if (found := claim_of(each, self._store.registry)) is not None):
                 self._settle(claim, change)
         return set()
@@ -124,20 +123,20 @@ class Settling:
         act = Act("record-response", SYSTEM)
 
         def prepare(connection: Connection, db: Snapshot) -> Sequence[Op]:
-            claim = db.read("Claim", identity)
-            invoice = invoice_of(content(claim)) if claim is not None and claim.body is not None else None
-            if claim is None or invoice is None or content(claim).get("status") != "active":
+            claim = resource_of(db.read("Claim", identity))
+            invoice = invoice_of(claim) if claim is not None else None
+            if claim is None or invoice is None or claim.get("status") != "active":
                 return ()
             locked = ledger.locked(self._store, connection, db, act, invoice)
             said = (each for each in answers(self._store, db, identity) if answer_of(each) is not None)
             cause = f"ClaimResponse/{change.resource}/{change.version}/heard"
-            found = settlement(self._store, connection, locked, content(claim), next(said, None), cause)
+            found = settlement(self._store, connection, locked, claim, next(said, None), cause)
             return found.post(self._store, connection, act, locked)
 
         try:
             carry_out(self._store, act, prepare)
         except Outcome as outcome:
-            if outcome.category in _PASSING:
+            if outcome.category in PASSING:
                 raise
             told = {"claim": identity, "resource": f"{change.type}/{change.resource}", "fault": outcome.category}
             _log.warning("an answer could not be booked", extra=told)

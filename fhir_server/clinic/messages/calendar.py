@@ -18,7 +18,10 @@ _HOST: Final = urlsplit(CANON).hostname or ""
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An appointment of an id, at its `version`: that goes up with each change, as SEQUENCE has to. `status` is TENTATIVE, CONFIRMED or CANCELLED."""
+    """An appointment of an id, at its `version`: that goes up with each change, as SEQUENCE has to. `status` is TENTATIVE, CONFIRMED or CANCELLED.
+
+    `organizer` is the sender of the mail, an address with a name or without.
+    """
 
     appointment: str
     version: int
@@ -54,8 +57,10 @@ class Entry:
         event.add("transp", "TRANSPARENT" if self.status == "CANCELLED" else "OPAQUE")
         if self.url:
             event.add("url", self.url)
-        organizer = vCalAddress(f"mailto:{parseaddr(self.organizer)[1]}")
-        organizer.params["cn"] = vText(self.summary)
+        name, address = parseaddr(self.organizer)
+        organizer = vCalAddress(f"mailto:{address}")
+        if name:
+            organizer.params["cn"] = vText(name)
         event.add("organizer", organizer)
         attendee = vCalAddress(f"mailto:{self.attendee}")
         attendee.params["rsvp"] = vText("FALSE")

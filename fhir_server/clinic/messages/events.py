@@ -34,8 +34,8 @@ OF_APPOINTMENTS: Final = frozenset({"booked", "validated", "declined", "moved", 
 OF_THE_RECORD: Final = frozenset({"result-released", "prescription-ready"})
 """News for those who look at their record here: whoever has given no address, or wants none, has not missed an appointment by them."""
 ENDING: Final = frozenset({"declined", "cancelled"})
-AT_ONCE: Final = frozenset({"called", "nearly-your-turn"})
-"""Those whose people are in the clinic: quiet hours are not for them."""
+AT_ONCE: Final = frozenset({"booked", "validated", "declined", "moved", "cancelled", "called", "nearly-your-turn"})
+"""Those that answer what somebody has just asked for or has to know before setting out, and those whose people are in the clinic: no quiet hours."""
 
 HOLD: Final = f"{CANON}/StructureDefinition/hold-expires"
 _BOOKED: Final = frozenset({"pending", "booked"})

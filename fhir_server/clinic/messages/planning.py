@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from fhir_server import fhirjson
 from fhir_server.access.notifications import Choice, Choices
 from fhir_server.access.roles import role_scopes
+from fhir_server.clinic.acting import resource_of
 from fhir_server.clinic.scheduling.booking import OFFERED_BY
 from fhir_server.search import SYSTEM, Query, Registry, compile_search, matches
 from fhir_server.store import Snapshot, Store
@@ -66,7 +67,7 @@ class Planner:
             found = db.versions([(each.type, each.resource, number) for each in changes for number in (each.version, each.version - 1) if number > 0])
             selves = self._choices.patients_of(connection, (each.actor for each in changes))
             told, void = self._gathered(db, changes, found, selves, rules)
-            patients = {each.id: _content(each) for each in db.read_many([("Patient", name) for name in {one.patient for one in told}])}
+            patients = {each.id: resource_of(each) for each in db.read_many([("Patient", name) for name in {one.patient for one in told}])}
         rows.void(connection, sorted(void), now)
         choices = self._choices.of(connection, patients)
         planned = list(self._planned(told, patients, choices, rules, now))
@@ -79,7 +80,7 @@ class Planner:
         told: list[_Told] = []
         void: set[str] = set()
         for change in changes:
-            now, before = (_content(found.get((change.type, change.resource, number))) for number in (change.version, change.version - 1))
+            now, before = (resource_of(found.get((change.type, change.resource, number))) for number in (change.version, change.version - 1))
             if change.type == "Appointment":
                 patient = events.patient_of(now) or events.patient_of(before)
                 by_patient = patient is not None and (selves.get(change.actor) == patient or change.actor == "role/patient")
@@ -164,7 +165,7 @@ class Planner:
                 yield appointment
 
     def _planned(
-        self, told: Iterable[_Told], patients: Mapping[str, Json], choices: Mapping[str, Choice], rules: Rules, now: datetime
+        self, told: Iterable[_Told], patients: Mapping[str, Json | None], choices: Mapping[str, Choice], rules: Rules, now: datetime
     ) -> Iterator[New]:
         reminded: set[tuple[str, str, datetime]] = set()
         for each in told:
@@ -196,7 +197,3 @@ def _released(registry: Registry) -> list[Query]:
 
 def _new(told: _Told, channel: events.Channel, due: datetime, reason: str | None = None) -> New:
     return New(told.event, told.focus, told.about, told.occurrence, channel, told.patient, due, told.expires, told.start, told.details, reason)
-
-
-def _content(version: Version | None) -> Any:
-    return fhirjson.loads(version.body) if version is not None and version.body is not None else None

@@ -27,8 +27,8 @@ _IN_TIME: Final = timedelta(minutes=30)
 class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The rules. `reminders` are minutes before an appointment.
 
-    From `quiet_from` to `quiet_to`, by the clinic's clock, no SMS and no reminder leaves. Both are None where there are no such
-    hours. Of the events in `silent` nobody is told.
+    From `quiet_from` to `quiet_to`, by the clinic's clock, no reminder leaves, and no SMS but those that say at once what became of an
+    appointment, or are for people in the clinic. Both are None where there are no such hours. Of the events in `silent` nobody is told.
     """
 
     clinic: str = ""

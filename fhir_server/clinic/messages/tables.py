@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import TIMESTAMP, BigInteger, CheckConstraint, Column, Identity, Index, Integer, Table, Text, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, Column, Index, Integer, Table, UniqueConstraint, text
 
+from fhir_server.store.columns import count, moment, serial, string
 from fhir_server.store.tables import metadata
-
-
-def _text(name: str, *, nullable: bool = False) -> Column[str]:
-    return Column(name, Text(collation="C"), nullable=nullable)
-
-
-def _moment(name: str, *, nullable: bool = True) -> Column[Any]:
-    return Column(name, TIMESTAMP(timezone=True), nullable=nullable)
-
 
 message_template: Final = Table(
     "message_template",
     metadata,
-    Column("id", BigInteger, Identity(), primary_key=True),
-    _text("event"),
-    _text("channel"),
-    _text("language"),
+    serial(),
+    string("event"),
+    string("channel"),
+    string("language"),
     Column("version", Integer, nullable=False),
-    _text("state"),
+    string("state"),
     # Of a mail.
-    _text("subject", nullable=True),
-    _text("text"),
-    _moment("created", nullable=False),
-    _text("created_by"),
-    _moment("activated"),
-    _moment("retired"),
+    string("subject", nullable=True),
+    string("text"),
+    moment("created"),
+    string("created_by"),
+    moment("activated", nullable=True),
+    moment("retired", nullable=True),
     CheckConstraint("state IN ('draft', 'active', 'retired')", name="message_template_state"),
     UniqueConstraint("event", "channel", "language", "version"),
     Index("message_template_active", "event", "channel", "language", unique=True, postgresql_where=text("state = 'active'")),
@@ -42,35 +34,35 @@ message_template: Final = Table(
 message: Final = Table(
     "message",
     metadata,
-    Column("id", BigInteger, Identity(), primary_key=True),
-    _text("event"),
+    serial(),
+    string("event"),
     # The resource that has changed, as Appointment/12; what there is one message about, mostly the same; and which of several times.
-    _text("focus"),
-    _text("about"),
-    _text("occurrence"),
-    _text("channel"),
-    _text("patient"),
-    _text("state"),
+    string("focus"),
+    string("about"),
+    string("occurrence"),
+    string("channel"),
+    string("patient"),
+    string("state"),
     # Why it was not sent, as a word of `states`.
-    _text("reason", nullable=True),
-    _moment("due", nullable=False),
+    string("reason", nullable=True),
+    moment("due"),
     # After this it is of no use.
-    _moment("expires"),
+    moment("expires", nullable=True),
     # The time of the appointment that it tells of.
-    _moment("start"),
+    moment("start", nullable=True),
     # Values for the text that the resource does not have, as JSON.
-    _text("details", nullable=True),
-    Column("attempts", Integer, nullable=False, server_default=text("0")),
-    _moment("created", nullable=False),
-    _moment("claimed"),
-    _moment("ended"),
-    _text("fault", nullable=True),
+    string("details", nullable=True),
+    count("attempts"),
+    moment("created"),
+    moment("claimed", nullable=True),
+    moment("ended", nullable=True),
+    string("fault", nullable=True),
     # The subject, or the SMS, that was sent.
-    _text("told", nullable=True),
+    string("told", nullable=True),
     # What the record has of it: ids of its CommunicationRequest and its Communication, and the state that they show.
-    _text("request", nullable=True),
-    _text("communication", nullable=True),
-    _text("recorded", nullable=True),
+    string("request", nullable=True),
+    string("communication", nullable=True),
+    string("recorded", nullable=True),
     CheckConstraint(
         "state IN ('planned', 'sending', 'sent', 'dead', 'suppressed', 'revoked', 'expired')",
         name="message_state",

@@ -12,11 +12,10 @@ from zoneinfo import ZoneInfo
 from babel import Locale, UnknownLocaleError
 from babel.dates import format_date, format_time
 
-from fhir_server import fhirjson
+from fhir_server.clinic.acting import resource_of
 from fhir_server.search import SYSTEM
 from fhir_server.store import Snapshot, Store
 from fhir_server.store.database import Connection
-from fhir_server.store.ops import Version
 
 from . import events
 from .calendar import Entry
@@ -53,7 +52,7 @@ def scene_of(store: Store, message: Message) -> Scene:
     with store.latest(SYSTEM) as db:
         focus = db.read(kind, identity)
         patient = db.read("Patient", message.patient)
-    return Scene(_content(patient), _content(focus), focus.version if focus is not None else 0)
+    return Scene(resource_of(patient), resource_of(focus), focus.version if focus is not None else 0)
 
 
 def still_true(message: Message, scene: Scene, zone: ZoneInfo) -> bool:
@@ -148,10 +147,6 @@ def _practitioner(store: Store, focus: Json | None) -> str:
 
 
 def _name(db: Snapshot, practitioner: str) -> str:
-    found = next((_content(each) for each in db.read_many([("Practitioner", practitioner)])), None)
+    found = next((resource_of(each) for each in db.read_many([("Practitioner", practitioner)])), None)
     name: Json = next(iter((found or {}).get("name", ())), {})
     return str(name.get("text") or " ".join([*name.get("prefix", ()), *name.get("given", ())[:1], str(name.get("family", ""))])).strip()
-
-
-def _content(version: Version | None) -> Any:
-    return fhirjson.loads(version.body) if version is not None and version.body is not None else None

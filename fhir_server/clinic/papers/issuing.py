@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from fhir_server import fhirjson
 from fhir_server.access.roles import HELD
-from fhir_server.clinic.acting import Act, carry_out, content
+from fhir_server.clinic.acting import Act, carry_out, resource_of
 from fhir_server.outcome import Outcome
 from fhir_server.papers import KINDS, Look, Paper, Record, Wording, balances, language_of, press
 from fhir_server.search import SYSTEM
@@ -224,10 +224,9 @@ def _identity(wanted: Wanted, gathered: Gathered) -> str:
 
 def _kept(store: Store, gathered: Gathered, wanted: Wanted) -> _Kept | None:
     with store.latest(SYSTEM) as db:
-        found = db.read("DocumentReference", _identity(wanted, gathered))
-    if found is None or found.body is None:
+        document = resource_of(db.read("DocumentReference", _identity(wanted, gathered)))
+    if document is None:
         return None
-    document = content(found)
     first, again = (each["attachment"] for each in document["content"])
     pairs = (str(each["reference"]).split("/") for each in document["context"]["related"])
     return _Kept(
@@ -259,10 +258,10 @@ def _is_whole(store: Store, act: Act, gathered: Gathered) -> bool:
 
 def _bytes_of(store: Store, identity: str) -> bytes:
     with store.latest(SYSTEM) as db:
-        found = db.read("Binary", identity)
-    if found is None or found.body is None:
+        found = resource_of(db.read("Binary", identity))
+    if found is None:
         raise Outcome("gone", "The paper that was kept is not there any more")
-    return base64.b64decode(content(found)["data"])
+    return base64.b64decode(found["data"])
 
 
 def _link(wanted: Wanted, code: str) -> str:

@@ -30,7 +30,6 @@ REASSESS: Final = 10
 _TRIES: Final = 3
 _FEW: Final = 8
 """So many of each zone are looked at to find who is next, and who comes after them; all only where somebody is at each of these."""
-_LOCK: Final = "SELECT FROM resource WHERE type = (SELECT tid FROM resource_type WHERE name = 'Encounter') AND id = %s FOR NO KEY UPDATE"
 _KEPT: Final = ("status", "period", "location", "identifier", "participant")
 """Elements that events change, and that undoing brings back."""
 
@@ -166,7 +165,7 @@ def _transferred(
 
 def _found(connection: Connection, db: Snapshot, act: Act, encounter: str, *, is_open: bool = True) -> tuple[Json, Entry]:
     """An Encounter and its entry, locked. Raises Outcome `not-found`, `gone`, and `business-rule` for one that does not stand in a queue."""
-    connection.execute(_LOCK, (encounter,))
+    queue.lock(connection, encounter)
     visible(db, act, "Encounter", encounter)
     # What is hidden from the caller is written back too.
     version = db.read("Encounter", encounter)

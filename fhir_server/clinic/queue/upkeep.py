@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from fhir_server.clinic.acting import Act, carry_out, content
+from fhir_server.clinic.acting import Act, carry_out, resource_of
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM
 from fhir_server.store import Snapshot, Store, instant, queue
 from fhir_server.store.database import Connection
-from fhir_server.store.ops import Op, Put
-from fhir_server.store.queue import Happened
+from fhir_server.store.ops import Op, Put, Resource
+from fhir_server.store.queue import Entry, Happened
 from fhir_server.store.queue_follow import PRIORITY
 
 from . import visits
@@ -26,7 +26,6 @@ _STALE: Final = timedelta(hours=4)
 """Whoever came before midnight is not sent away at midnight."""
 _OPEN: Final = "SELECT DISTINCT location FROM queue_entry WHERE state <> 'ended'"
 _LEFT_OVER: Final = "SELECT encounter FROM queue_entry WHERE location = %s AND state <> 'ended' AND day < %s AND changed < %s ORDER BY encounter"
-_LOCK: Final = "SELECT FROM resource WHERE type = (SELECT tid FROM resource_type WHERE name = 'Encounter') AND id = %s FOR NO KEY UPDATE"
 _WAITS: Final = """
 SELECT zone, count(*), count(*) FILTER (WHERE ending = 'left'), count(called), avg(w), percentile_cont(0.5) WITHIN GROUP (ORDER BY w),
     percentile_cont(0.9) WITHIN GROUP (ORDER BY w), max(w), count(alerted)
@@ -64,8 +63,7 @@ def close_day(store: Store, zone: ZoneInfo) -> int:
     now, count = store.clock(), 0
     for location in _places(store):
         with store.snapshot(SYSTEM) as db:
-            version = db.read("Location", location)
-            place = content(version) if version is not None and version.body is not None else {}
+            place = resource_of(db.read("Location", location)) or {}
             rows = db.connection.execute(_LEFT_OVER, (location, queue.day_at(place, now, zone), now - _STALE)).fetchall()
         count += sum(_close(store, encounter, now) for (encounter,) in rows)
     return count
@@ -107,21 +105,14 @@ def _over(store: Store, location: str) -> Iterable[str]:
 
 
 def _alert(store: Store, encounter: str) -> bool:
-    done: list[bool] = []
-
-    def prepare(connection: Connection, db: Snapshot) -> list[Op]:
-        done[:] = []
-        connection.execute(_LOCK, (encounter,))
-        ((entry, _),) = queue.entries(connection, [encounter])
-        version = db.read("Encounter", encounter)
-        if entry.state != "waiting" or entry.alerted is not None or version is None or version.body is None:
-            return []
-        now, done[:] = store.clock(), [True]
+    def alerted(connection: Connection, entry: Entry, resource: Resource) -> Sequence[Op] | None:
+        if entry.state != "waiting" or entry.alerted is not None:
+            return None
+        now = store.clock()
         queue.save(connection, replace(entry, alerted=now), Happened("alert", now, SYSTEM.actor, "has waited for too long"))
-        return [Put(_due(content(version), now), encounter)]
+        return [Put(_due(resource, now), encounter)]
 
-    carry_out(store, Act("queue-event", SYSTEM), prepare)
-    return bool(done)
+    return _by_clock(store, encounter, alerted)
 
 
 def _due(resource: dict[str, Any], now: datetime) -> dict[str, Any]:
@@ -135,20 +126,28 @@ def _due(resource: dict[str, Any], now: datetime) -> dict[str, Any]:
 
 
 def _close(store: Store, encounter: str, now: datetime) -> bool:
-    done: list[bool] = []
-
-    def prepare(connection: Connection, db: Snapshot) -> list[Op]:
-        done[:] = []
-        connection.execute(_LOCK, (encounter,))
-        ((entry, _),) = queue.entries(connection, [encounter])
-        version = db.read("Encounter", encounter)
-        if entry.state == "ended" or version is None or version.body is None:
-            return []
-        resource, done[:] = content(version), [True]
+    def closed(connection: Connection, entry: Entry, resource: Resource) -> Sequence[Op] | None:
+        if entry.state == "ended":
+            return None
         was_seen = resource["status"] in {"in-progress", "onleave"}
         after = queue.ended(entry, "closed" if was_seen else "left", now)
         queue.save(connection, after, Happened("close", now, SYSTEM.actor, CLOSED))
         return [] if was_seen else [Put(visits.with_status(resource, "cancelled", now, entry), encounter)]
 
+    return _by_clock(store, encounter, closed)
+
+
+def _by_clock(store: Store, encounter: str, change: Callable[[Connection, Entry, Resource], Sequence[Op] | None]) -> bool:
+    """Changes an entry in a transaction of its own; False where `change`, which sees it locked, gives None, or the Encounter is not there."""
+    done: list[bool] = []
+
+    def prepare(connection: Connection, db: Snapshot) -> Sequence[Op]:
+        queue.lock(connection, encounter)
+        ((entry, _),) = queue.entries(connection, [encounter])
+        resource = resource_of(db.read("Encounter", encounter))
+        ops = change(connection, entry, resource) if resource is not None else None
+        done[:] = [ops is not None]
+        return ops or ()
+
     carry_out(store, Act("queue-event", SYSTEM), prepare)
-    return bool(done)
+    return done[0]

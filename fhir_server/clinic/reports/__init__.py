@@ -8,6 +8,6 @@ of each figure what it is made of in FHIR, so that anybody can compute it again.
 
 from .book import REPORTS, make
 from .csv import as_csv
-from .report import MOST_DAYS, Asked, Column, Made, Report
+from .report import MOST_DAYS, USUAL_DAYS, Asked, Column, Made, Report
 
-__all__ = ["MOST_DAYS", "REPORTS", "Asked", "Column", "Made", "Report", "as_csv", "make"]
+__all__ = ["MOST_DAYS", "REPORTS", "USUAL_DAYS", "Asked", "Column", "Made", "Report", "as_csv", "make"]

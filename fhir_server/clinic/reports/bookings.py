@@ -35,7 +35,7 @@ e AS MATERIALIZED (
     SELECT DISTINCT {head} AS head, a.rid, a.status FROM a {joined}
     WHERE (%(practitioner)s::text IS NULL OR EXISTS (
         SELECT FROM sp_reference o LEFT JOIN roles x ON o.type = %(roles)s AND x.role = 'PractitionerRole/' || o.id
-        WHERE o.rid = a.rid AND o.pid = %(actor)s AND o.type IN (%(practitioners)s, %(roles)s)
+        WHERE o.rid = a.rid AND o.pid = ANY(%(actor)s::smallint[]) AND o.type IN (%(practitioners)s, %(roles)s)
             AND CASE WHEN o.type = %(roles)s THEN x.doctor ELSE 'Practitioner/' || o.id END = 'Practitioner/' || %(practitioner)s)))
 SELECT head, count(*), count(*) FILTER (WHERE status IN ('arrived', 'checked-in', 'fulfilled')), count(*) FILTER (WHERE status = 'noshow'),
     count(*) FILTER (WHERE status = 'cancelled'), count(*) FILTER (WHERE status IN ('proposed', 'pending', 'booked'))
@@ -43,7 +43,7 @@ FROM e GROUP BY head ORDER BY head
 """
 _JOINED: Final = {
     "practitioner": """
-LEFT JOIN sp_reference p ON p.rid = a.rid AND p.pid = %(actor)s AND p.type IN (%(practitioners)s, %(roles)s)
+LEFT JOIN sp_reference p ON p.rid = a.rid AND p.pid = ANY(%(actor)s::smallint[]) AND p.type IN (%(practitioners)s, %(roles)s)
 LEFT JOIN roles ON p.type = %(roles)s AND roles.role = 'PractitionerRole/' || p.id
 """,
     "service": "LEFT JOIN sp_token v ON v.rid = a.rid AND v.pid = %(service_type)s AND v.code <> '' LEFT JOIN token_system y ON y.sid = v.system",
@@ -77,10 +77,8 @@ def _owners(desk: Desk, schedules: set[Any]) -> dict[Any, str | None]:
 
 def _no_shows(desk: Desk) -> tuple[list[Row], list[Row]]:
     params = desk.registry.supported_params("Appointment")
-    numbers = {
-        name: params[code].pid for name, code in (("date", "date"), ("status", "status"), ("actor", "actor"), ("service_type", "service-type"))
-    }
-    arguments = {**desk.arguments, **role_arguments(desk), **numbers}
+    numbers = {name: params[code].pid for name, code in (("date", "date"), ("status", "status"), ("service_type", "service-type"))}
+    arguments = {**desk.arguments, **role_arguments(desk), **numbers, "actor": list(params["actor"].pids)}
     (group,) = desk.by
     found = desk.rows(_KEPT.format(roles=ROLES, head=_HEADS[group], joined=_JOINED[group]), arguments)
     totals = desk.rows(_KEPT.format(roles=ROLES, head="NULL::text", joined=""), arguments)

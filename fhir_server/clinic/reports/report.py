@@ -16,6 +16,8 @@ from fhir_server.store.database import Connection
 
 MOST_DAYS: Final = 1_096
 """Days that a report is about at the most: three years."""
+USUAL_DAYS: Final = timedelta(days=29)
+"""From the first day to the last where no first one is asked for."""
 MOST_ROWS: Final = 20_000
 _SECONDS: Final = 60
 

@@ -29,16 +29,31 @@ Change = Callable[[Connection, Snapshot, Resource, int], None]
 _CANCELLABLE: Final = frozenset({"proposed", "waitlist", "pending", "booked", "arrived", "checked-in"})
 
 
-def confirm(store: Store, act: Act, identity: str) -> Commit:
-    """Validates what a patient has booked: `pending` becomes `booked`. Raises Outcome `conflict` where the time is not held any more."""
+def confirm(store: Store, act: Act, identity: str, override: str | None = None) -> Commit:
+    """Validates what a patient has booked: `pending` becomes `booked`.
+
+    Raises Outcome `conflict` where a Slot that it takes was closed since, and `business-rule` where its time is not offered at all any more, or
+    is over; the desk validates it nevertheless with a reason to `override` that.
+    """
+    asked: Resource = {}
 
     def change(connection: Connection, db: Snapshot, resource: Resource, number: int) -> None:
-        del connection, db, number
+        del connection
         _validating(resource)
+        asked.clear()
+        asked.update(resource)
+        if override is not None:
+            _check_desk(act)
+            _overbook(resource, override)
+        elif resource.get("slot"):
+            offered(Place(Planner(db, store.registry, store.clock()), sight_of(db, act), number), resource)
         resource["status"] = "booked"
         resource["participant"] = [{**each, "status": "accepted"} for each in resource.get("participant", ())]
 
-    return _changed(store, act, identity, change, by_clinic=True)
+    try:
+        return _changed(store, act, identity, change, by_clinic=True)
+    except Outcome as refused:
+        raise with_alternatives(store, act, asked or None, refused) from None
 
 
 def decline(store: Store, act: Act, identity: str, reason: Resource) -> Commit:
@@ -106,8 +121,7 @@ def reschedule(store: Store, act: Act, identity: str, start: datetime | None, sl
         resource.pop("slot", None)
         resource |= times(time, store.registry)
         if override is not None:
-            rest = [each for each in resource.get("extension", ()) if each.get("url") != OVERBOOKED]
-            resource["extension"] = [*rest, {"url": OVERBOOKED, "valueString": override}]
+            _overbook(resource, override)
 
     try:
         return _changed(store, act, identity, change)
@@ -168,13 +182,22 @@ def _moved(store: Store, connection: Connection, resource: Resource, start: date
 def _new_time(store: Store, act: Act, connection: Connection, db: Snapshot, asked: Resource, number: int, override: str | None) -> Time:
     lo, hi = span_of(asked)
     if override is not None:
-        if not act.is_desk:
-            raise Outcome("forbidden", "Only staff book other times than those that are offered")
+        _check_desk(act)
         return Time(lo, hi, (), ())
     held_to(act, connection, None, (lo, hi), store.clock())
     time = offered(Place(Planner(db, store.registry, store.clock()), sight_of(db, act), number), asked)
     own_schedule(act, connection, time.schedules)
     return time
+
+
+def _check_desk(act: Act) -> None:
+    if not act.is_desk:
+        raise Outcome("forbidden", "Only staff book other times than those that are offered")
+
+
+def _overbook(resource: Resource, reason: str) -> None:
+    rest = [each for each in resource.get("extension", ()) if each.get("url") != OVERBOOKED]
+    resource["extension"] = [*rest, {"url": OVERBOOKED, "valueString": reason}]
 
 
 def _old_slots(resource: Resource) -> list[str]:

@@ -38,14 +38,14 @@ class Affected:
     end: datetime
 
 
-def publish(store: Store, schedule: str, *, at_once: bool = False) -> int:
-    """Brings the free Slots of a Schedule to its rules, from now on for WINDOW; how many were made or taken away.
+def publish(store: Store, schedule: str, *, at_once: bool = False) -> int | None:
+    """Brings the free Slots of a Schedule to its rules, from now on for WINDOW; how many were made or taken away, None where it waits.
 
     What somebody has written by hand stays, and where there is something of it the Schedule's own parameters are needed for more. With `at_once` they
-    are needed in any case: whoever has just made a Schedule may be about to write its Slots. One transaction.
+    are needed in any case, and it waits: whoever has just made a Schedule may be about to write its Slots. One transaction.
     """
     at = store.clock()
-    counted: list[int] = []
+    counted: list[int | None] = []
 
     def prepare(connection: Connection, db: Snapshot) -> Sequence[Op]:
         openings.queue_up(connection, f"Schedule/{schedule}")
@@ -56,7 +56,7 @@ def publish(store: Store, schedule: str, *, at_once: bool = False) -> int:
         wanted = visits(plan.rules, at, at + WINDOW) if plan is not None and (plan.says_so or not by_hand) else []
         waits = at_once and plan is not None and not plan.says_so
         ops = [] if waits else list(_changes(plan, schedule, wanted, made, by_hand))
-        counted[:] = [len(ops)]
+        counted[:] = [None if waits else len(ops)]
         return ops
 
     store.transact(prepare, SYSTEM)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Column, DateTime, Table, Text
+from sqlalchemy import Column, Table
 from sqlalchemy.dialects.postgresql import JSONB
 
+from fhir_server.store.columns import moment, string
 from fhir_server.store.tables import metadata
 
 scheduling_setting: Final = Table(
     "scheduling_setting",
     metadata,
-    Column("name", Text(collation="C"), primary_key=True),
+    string("name", primary_key=True),
     Column("value", JSONB, nullable=False),
 )
 """Decisions by name, where they are not the defaults. See `policies`."""
@@ -21,10 +22,10 @@ waiting_offer: Final = Table(
     "waiting_offer",
     metadata,
     # The id of the Appointment on the list.
-    Column("appointment", Text(collation="C"), primary_key=True),
-    Column("schedule", Text(collation="C"), primary_key=True),
-    Column("start", DateTime(timezone=True), primary_key=True),
-    Column("expires", DateTime(timezone=True), nullable=False),
+    string("appointment", primary_key=True),
+    string("schedule", primary_key=True),
+    moment("start", primary_key=True),
+    moment("expires"),
 )
 """Which times were offered to whom, and until when: nobody is offered the same one twice. See `waiting`."""
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from fhir_server import fhirjson
 from fhir_server.access.policy import Policy
+from fhir_server.clinic.acting import content, resource_of
 from fhir_server.interactions import Engine
 from fhir_server.interactions.subscriptions import headers_of, secret_of
 from fhir_server.outcome import Outcome
@@ -82,7 +83,7 @@ class Subscriptions:
             return tasks
         with self._store.latest(SYSTEM) as db:
             found = db.versions([(each.type, each.resource, each.version) for each in told])
-            contents = {each.id: _content(each) for each in db.read_many([("Subscription", each.id) for each in known])}
+            contents = {each.id: resource_of(each) for each in db.read_many([("Subscription", each.id) for each in known])}
             for each in known:
                 content = contents.get(each.id)
                 if content is not None:
@@ -113,7 +114,7 @@ class Subscriptions:
             grant = self._holders.grant(connection, subscribed.holder) if subscribed is not None else None
         with self._store.latest(SYSTEM) as db:
             version = db.read("Subscription", identity)
-        content = _content(version)
+        content = resource_of(version)
         if subscribed is None or subscribed.state != "new" or content is None or version is None:
             return
         status = content.get("status")
@@ -184,7 +185,7 @@ class Subscriptions:
     def _hand_over(self, connection: Connection, subscribed: Subscribed, delivery: Delivery) -> None:
         grant = self._holders.grant(connection, subscribed.holder)
         with self._store.latest(SYSTEM) as db:
-            content = _content(db.read("Subscription", subscribed.id))
+            content = resource_of(db.read("Subscription", subscribed.id))
             shown = _seen(db, grant, delivery)
         if content is None or grant is None or self._is_over(content):
             rows.become(connection, subscribed.id, "new")
@@ -262,7 +263,7 @@ class Subscriptions:
 
     def _told(self, grant: Grant, subscribed: Subscribed, delivery: Delivery, shown: Version) -> Event:
         registry = self._store.registry
-        patients = compartment_of(registry, shown.type, registry.rows(_content(shown))) | ({shown.id} if shown.type == "Patient" else set())
+        patients = compartment_of(registry, shown.type, registry.rows(content(shown))) | ({shown.id} if shown.type == "Patient" else set())
         event = Event("export", type=delivery.type, resource=delivery.resource, version=delivery.version, patients=tuple(sorted(patients)))
         return replace(event.by(grant), detail=f"told to Subscription/{subscribed.id}")
 
@@ -292,7 +293,3 @@ def _pointer(subscribed: Subscribed, delivery: Delivery) -> bytes:
 
 def _place(identity: str) -> str:
     return f"subscription secret {identity}"
-
-
-def _content(version: Version | None) -> Any:
-    return fhirjson.loads(version.body) if version is not None and version.body is not None else None

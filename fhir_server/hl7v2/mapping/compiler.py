@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Final
@@ -11,32 +11,30 @@ from typing import Any, Final
 from fhir_server.hl7v2.message import Repetition, Segment
 from fhir_server.spec import Spec
 
-from .context import Context
-from .fields import Field, Test, Text, View, is_field, parse_choice, parse_condition, parse_field, text_at, values_at
+from .context import ANYWHERE, Context
+from .fields import Field, View, compared, is_field, parse_choice, parse_clauses, parse_field
 from .functions import FUNCTIONS
 from .memory import Convert, remembered
-from .paths import Json, Path, Places, Step, parse_path
-from .puts import put_unless, putting, spreading
+from .paths import Json, Path, Places, parse_path
+from .puts import put_unless, spreading
 from .rows import MappingFault, Row
+from .rules import Memory, Place, Rule, Run, remembering, sequence
+from .runs import learning, lines, template, told_apart, valued, worded
 from .tables import Table
-from .values import PRIMITIVES, number
-
-Rule = Callable[[Any, Json, Places, Context], None]
-"""Of a segment's map it is given a View, of a data type's a Repetition; then what is made, and the places and the message that it is made in."""
-_Choice = tuple[Field, tuple[str, ...]]
-
+from .values import PRIMITIVES, WORDS, number
 
 _NAME: Final = re.compile(r"[A-Z][A-Z0-9]{1,2}\[([A-Za-z]+(?:\.[A-Za-z]+)*)[A-Za-z0-9 -]*\]")
-_STATUS: Final = "status"
-_UNKNOWN: Final = "unknown"
 _NULL: Final = '""'
 _UNLESS: Final = "?"
 
 _REMEMBERED: Final = frozenset({"CWE", "CE", "CNE"})
 """Data types whose values come again and again, and say nothing of a patient: a laboratory has a few hundred codes and units."""
+_CODES: Final = frozenset({*_REMEMBERED, "ID", "IS", "code"})
+"""Maps, or the data types of maps, for fields that hold nothing but codes."""
+_OF_CODES: Final[Mapping[str, int]] = {"ST[referenceRange]": 6}
+"""The same of functions, with the field that they read besides their own."""
 _REPEATED: Final = frozenset({"EI", "XCN"})
 """Data types whose values are said several times in one message: numbers of orders, and who ordered."""
-_PLACE: Final = re.compile(r"\{([^{}]+)\}")
 
 
 @dataclass(slots=True)
@@ -49,8 +47,8 @@ class Map:
 
     name: str
     type: str
-    own: list[list[Rule]] = field(default_factory=lambda: [[]])
-    others: list[Rule] = field(default_factory=list)
+    own: list[tuple[Run, ...]] = field(default_factory=list)
+    others: tuple[Run, ...] = ()
 
     def apply(self, segment: Segment, view: View, into: Json, places: Places, context: Context) -> None:
         """Puts what a segment says into an element."""
@@ -73,38 +71,19 @@ class Map:
                     rule(value, made, places, context)
         for rule in self.others:
             rule(value, made, places, context)
-        places.finish()
+        if not places.finish():
+            context.leave_open(ANYWHERE)
         return made or None
 
-    def add(self, source: Field | None, choice: _Choice | None, rule: Rule) -> None:
-        """Adds a rule about a field or component, or about none of this map's own; one of a choice is only asked where the choice is met."""
-        rules = self.others
-        if source is not None and source.segment == self.name.partition("[")[0]:
-            place = source.number or source.component or 0
-            self.own += [[] for _ in range(place + 1 - len(self.own))]
-            rules = self.own[place]
-        if choice is None:
-            rules.append(rule)
-            return
-        if not rules or not isinstance(rules[-1], _Chosen) or rules[-1].on != choice[0]:
-            rules.append(_Chosen(choice[0], text_at(choice[0])))
-        chosen = rules[-1]
-        assert isinstance(chosen, _Chosen)
-        for value in choice[1]:
-            chosen.rules.setdefault(value, []).append(rule)
-
-
-@dataclass(slots=True)
-class _Chosen:
-    """Rules that follow each other and depend on what the same field is: OBX-5 has twenty by OBX-2, of which one or two count."""
-
-    on: Field
-    text: Text
-    rules: dict[str, list[Rule]] = field(default_factory=dict)
-
-    def __call__(self, view: Any, into: Json, places: Places, context: Context) -> None:
-        for rule in self.rules.get(self.text(view), ()):
-            rule(view, into, places, context)
+    def fill(self, rules: Sequence[tuple[Field | None, Rule]], grouped: Callable[[Sequence[Rule]], tuple[Run, ...]]) -> None:
+        """Takes the rules, each about a field or component, or about none of this map's own; `grouped` puts those of one field together."""
+        own: dict[int, list[Rule]] = {0: []}
+        others: list[Rule] = []
+        for source, rule in rules:
+            is_own = source is not None and source.segment == self.name.partition("[")[0]
+            (own.setdefault(source.number or source.component or 0, []) if is_own and source is not None else others).append(rule)
+        self.own = [grouped(own.get(number, ())) for number in range(max(own) + 1)]
+        self.others = grouped(others)
 
 
 class Compiler:
@@ -115,6 +94,7 @@ class Compiler:
         self._spec = spec
         self._tables = tables
         self._remembered: dict[tuple[str, str], Convert] = {}
+        self._memory = Memory()
         self.maps: dict[str, Map] = {}
 
     def add(self, files: Mapping[str, Sequence[Row]]) -> None:
@@ -136,73 +116,48 @@ class Compiler:
     def _fill(self, made: Map, rows: Sequence[Row]) -> None:
         paths = {row.name: parse_path(row["to"], made.type, self._spec, row) for row in rows}
         # What words in brackets stand for is made by values; constants only add to it, unless nothing else has the word.
-        valued: set[tuple[str, str | None]] = {
+        words: set[tuple[str, str | None]] = {
             (step.key, step.tag) for row in rows if row["from"] for step in paths[row.name].steps if step.tag is not None
         }
-        constants: list[tuple[_Choice | None, Rule]] = []
+        codes = _codes(rows, paths)
+        rules: list[tuple[Field | None, Rule]] = []
+        constants: list[tuple[Field | None, Rule]] = []
         for row in rows:
-            choice, rest = _choice(row)
-            condition = parse_condition(rest, row)
             path = paths[row.name]
             if not row["from"]:
-                rule = self._constant(row, path, valued)
-                constants.append((choice, rule if condition is None else _guarded(condition, rule)))
+                constants.append((None, _where(row, Rule(self._constant(row, path, words)))))
             else:
-                rule = self._valued(row, path, condition)
                 # These go by what others have put there, or by that there is nothing.
                 is_last = path.is_lines or _is_ahead(row, path, rows, paths) or (row["value"] and "=" not in row["value"])
-                made.add(None if is_last else parse_field(row["from"], row), choice, rule)
-        for choice, rule in constants:
-            made.add(None, choice, rule)
+                rules.append((None if is_last else parse_field(row["from"], row), _where(row, self._valued(row, path))))
+        made.fill([*rules, *constants], lambda group: remembering(group, codes, self._memory) if codes else sequence(group))
 
-    def _valued(self, row: Row, path: Path, condition: Test | None) -> Rule:
-        source = parse_field(row["from"], row)
-        values_of, number = values_at(source), source.number
-        convert = self._converter(row, path)
+    def _valued(self, row: Row, path: Path) -> Rule:
+        source, convert = parse_field(row["from"], row), self._converter(row, path)
         if path.is_lines:
-            return _lines(source, condition, convert, path)
+            return Rule(lines(source, convert, path))
         default = self._literal(row, path, row["value"]) if row["value"] and "=" not in row["value"] else None
-        steps, is_there, put = path.steps, path.is_there, putting(path.steps)
-        told_apart = _told_apart(path, row)
-        is_single = not any(step.many for step in steps)
-        fallback = _fallback(path, default) if default is not None else None
-        # Of a component two quotes say nothing of the resource.
-        nulls = (path.keys,) if number else ()
+        told = told_apart(path, row)
+        run = valued(source, convert, path, told, default)
+        if not row["table"] and told is None and (row["map"] or path.type) in WORDS:
+            run = worded(source, path, run)
+        if not _is_coded(row, path):
+            return Rule(run)
+        return Rule(run, reads=frozenset(_read(row, source, path)), learn=learning(source, convert, path, told, has_default=default is not None))
 
-        def rule(view: Any, into: Json, places: Places, context: Context) -> None:
-            values = values_of(view)
-            # Most fields of most segments are empty, and to see that is cheaper than any condition.
-            if (not values and fallback is None) or (condition is not None and not condition(view)):
-                return
-            if number:
-                context.field = number
-            count = 0
-            for value in values:
-                if value.raw == _NULL:
-                    context.nulls.update(nulls)
-                elif not (is_there and places.there(into, steps, count) is None) and (converted := convert(value, context)) is not None:
-                    (put if told_apart is None else putting(told_apart(view)))(into, places, count, converted)
-                    count += 1
-                    if is_single:
-                        break
-            if count == 0 and fallback is not None:
-                fallback(into, places, context)
-
-        return rule
-
-    def _constant(self, row: Row, path: Path, valued: set[tuple[str, str | None]]) -> Rule:
+    def _constant(self, row: Row, path: Path, words: set[tuple[str, str | None]]) -> Run:
         if not row["value"]:
             raise MappingFault("a row needs a field or a value", row)
-        follows = frozenset(number for number, step in enumerate(path.steps) if (step.key, step.tag) in valued)
+        follows = frozenset(number for number, step in enumerate(path.steps) if (step.key, step.tag) in words)
         if row["value"] == _NULL:
             keys = path.keys
             return lambda _view, _into, _places, context: context.nulls.add(keys)
         if "{" in row["value"]:
-            return _template(row, path)
+            return template(row, path)
         value = self._literal(row, path, row["value"].removeprefix(_UNLESS))
         if row["value"].startswith(_UNLESS):
-            steps, told_apart = path.steps, _told_apart(path, row)
-            return lambda view, into, places, _context: put_unless(into, places, told_apart(view) if told_apart is not None else steps, value)
+            steps, told = path.steps, told_apart(path, row)
+            return lambda view, into, places, _context: put_unless(into, places, told(view) if told is not None else steps, value)
         spread = spreading(path.steps, follows, value)
         return lambda _view, into, places, _context: spread(into, places)
 
@@ -225,7 +180,7 @@ class Compiler:
                 raise MappingFault(f"a table has no use for a {type_}", row)
             return self._shared(name, table.name, _finished(convert, finish))
         if path.type == "Reference" and type_ != "Reference":
-            return _referred(convert, type_)
+            return _referred(convert, type_, path.steps[0].key if path.steps and row.kind == "segment" else ANYWHERE)
         # A part of a type may come into the whole: `CWE[Quantity]` adds a unit to a value.
         if path.type not in {type_, "Extension", "Element"} and not (self._spec.is_a(path.type, type_) or self._spec.is_a(type_, path.type)):
             raise MappingFault(f"'{name}' makes a {type_}, and {row['to']} is a {path.type}", row)
@@ -294,50 +249,37 @@ def _is_ahead(row: Row, path: Path, rows: Sequence[Row], paths: Mapping[str, Pat
     return any(maker > number for maker in makers)
 
 
-def _choice(row: Row) -> tuple[_Choice | None, str]:
+def _where(row: Row, rule: Rule) -> Rule:
+    """The rule with the cell that says where it holds."""
     found = parse_choice(row["if"], row)
-    return (None, row["if"]) if found is None else (found[:2], found[2])
+    choice, rest = (None, row["if"]) if found is None else (found[:2], found[2])
+    return replace(rule, choice=choice, clauses=parse_clauses(rest, row))
 
 
-def _fallback(path: Path, default: Any) -> Callable[[Json, Places, Context], None]:
-    """Puts what is taken where nothing comes of a field, and says so where that is the status."""
-    put = putting(path.steps)
-    is_doubtful = path.keys == (_STATUS,) and default == _UNKNOWN
-
-    def fallback(into: Json, places: Places, context: Context) -> None:
-        put(into, places, 0, default)
-        if is_doubtful:
-            context.warn("101", f"Nothing that is known says what the {_STATUS} is; '{default}' is taken")
-
-    return fallback
-
-
-def _lines(source: Field, condition: Test | None, convert: Convert, path: Path) -> Rule:
-    """Each value is another line of one text; nothing is an empty line."""
-    last, encoded, values_of = path.steps[-1], path.type == "base64Binary", values_at(source)
-
-    def rule(view: Any, into: Json, places: Places, context: Context) -> None:
-        if condition is not None and not condition(view):
-            return
-        context.field = source.number or context.field
-        lines = [convert(value, context) or "" for value in values_of(view) if not value.is_null] or [""]
-        here = into
-        if not any(lines) and not places.has_lines(last.key):
-            return
-        for step in path.steps[:-1]:
-            here = places.element(here, step, 0)
-        for line in lines:
-            places.line(here, last.key, line, encoded=encoded)
-
-    return rule
+def _codes(rows: Sequence[Row], paths: Mapping[str, Path]) -> frozenset[Place]:
+    """The fields that hold nothing but codes, as far as the rows of a segment's map tell: they are mapped as such, or compared with words."""
+    if rows and rows[0].kind != "segment":
+        return frozenset()
+    coded = {field.place for row in rows for field in compared(row["if"], row)}
+    others: set[Place] = set()
+    for row in rows:
+        if row["from"]:
+            (coded if _is_coded(row, paths[row.name]) else others).add(parse_field(row["from"], row).place)
+    return frozenset(coded - others)
 
 
-def _guarded(condition: Test, rule: Rule) -> Rule:
-    def guarded(view: Any, into: Json, places: Places, context: Context) -> None:
-        if condition(view):
-            rule(view, into, places, context)
+def _is_coded(row: Row, path: Path) -> bool:
+    """Whether what a row puts depends on nothing but codes, and refers to nothing."""
+    name = row["map"] or path.type
+    return row.kind == "segment" and path.type != "Reference" and (name in _OF_CODES or name.partition("[")[0] in _CODES)
 
-    return guarded
+
+def _read(row: Row, source: Field, path: Path) -> Iterator[Place]:
+    """The fields that a row about codes goes by."""
+    yield source.place
+    if row["map"] in _OF_CODES:
+        yield source.segment, _OF_CODES[row["map"]]
+    yield from (parse_field(step.tag, row).place for step in path.steps if step.tag is not None and is_field(step.tag))
 
 
 def _coded(convert: Convert, table: Table) -> Convert:
@@ -356,32 +298,10 @@ def _finished(convert: Convert, finish: Callable[[Json, Context], Json]) -> Conv
     return finished
 
 
-def _referred(convert: Convert, type_: str) -> Convert:
+def _referred(convert: Convert, type_: str, name: str) -> Convert:
     def referred(value: Repetition, context: Context) -> Json | None:
         found = convert(value, context)
+        context.leave_open(name)
         return context.make({"resourceType": type_, **found}) or None if found is not None else None
 
     return referred
-
-
-def _told_apart(path: Path, row: Row) -> Callable[[Any], Sequence[Step]] | None:
-    """The steps of a path where a field stands as a word, by what stands in the field; None where there is no such word."""
-    texts = {place: text_at(parse_field(step.tag, row)) for place, step in enumerate(path.steps) if step.tag is not None and is_field(step.tag)}
-    if not texts:
-        return None
-    return lambda view: [replace(step, tag=texts[place](view)) if place in texts else step for place, step in enumerate(path.steps)]
-
-
-def _template(row: Row, path: Path) -> Rule:
-    """A text with fields in braces, which is there where any of them says something."""
-    parts = _PLACE.split(row["value"])
-    fields = {number: text_at(parse_field(part, row)) for number, part in enumerate(parts) if number % 2}
-    put = putting(path.steps)
-
-    def rule(view: Any, into: Json, places: Places, _context: Context) -> None:
-        texts = {number: text(view) for number, text in fields.items()}
-        if any(texts.values()):
-            made = "".join(texts.get(number, part) for number, part in enumerate(parts))
-            put(into, places, 0, " ".join(made.split()))
-
-    return rule

@@ -14,12 +14,13 @@ from fhir_server.spec import Spec
 
 from .compiler import Compiler, Map
 from .context import Context
-from .fields import Test, Text, View, parse_condition, parse_field, text_at
+from .fields import Clause, Text, View, compared, parse_clauses, parse_field, text_at
 from .lines import joined
-from .made import BY_IDENTIFIER, MENTIONED, Converted, Made, display, one_each
+from .made import ANYWHERE, BY_IDENTIFIER, MENTIONED, Converted, Made, display, one_each
 from .paths import Json, Path, Places, parse_path
 from .relatives import relatives
 from .rows import MappingFault, Row, load
+from .rules import Decide, deciding
 from .structure import Group, Shape, arrange, parse_shape, unforeseen
 from .tables import Table
 
@@ -54,7 +55,6 @@ class _Rule:
     segment's, `is_there` that it has to be there already.
     """
 
-    test: Test | None
     once: int | None
     label: str
     type: str
@@ -71,7 +71,6 @@ class _Rule:
 class _Saying:
     """A row that makes nothing of a segment and says why: the message is not taken for it, or it is left out."""
 
-    test: Test | None
     code: str
     text: str
     say: Callable[[Context, str, str], None]
@@ -80,7 +79,7 @@ class _Saying:
 @dataclass(frozen=True, slots=True)
 class _Structure:
     shape: Shape
-    rules: Mapping[tuple[str, str], list[_Rule | _Saying]]
+    rules: Mapping[tuple[str, str], Decide[_Rule | _Saying]]
 
 
 class Converter:
@@ -112,7 +111,7 @@ class Converter:
         return _Conversion(self._structures[structure], _with_event(message), zone).run(structure)
 
     def _structure(self, rows: Sequence[Row]) -> _Structure:
-        rules: dict[tuple[str, str], list[_Rule | _Saying]] = {}
+        rules: dict[tuple[str, str], list[tuple[_Rule | _Saying, Sequence[Clause]]]] = {}
         shape = parse_shape(rows)
         types: dict[str, str] = {}
         groups: dict[str, set[str]] = {}
@@ -120,12 +119,14 @@ class Converter:
             group, _, segment = row["at"].rpartition(".")
             found = rules.setdefault((group, segment.removesuffix("*")), [])
             if row["resource"] in _SAID:
-                found.append(_saying(row))
+                found.append((_saying(row), parse_clauses(row["if"], row)))
             elif row["resource"]:
                 rule = self._rule(row, types, groups)
                 groups.setdefault(rule.label, set()).add(group)
-                found.append(rule)
-        return _Structure(shape, rules)
+                repeated = _EACH.fullmatch(row["if"])
+                found.append((rule, parse_clauses(repeated[2] or "" if repeated else row["if"], row)))
+        codes = frozenset(field.place for row in rows for field in compared(row["if"], row))
+        return _Structure(shape, {place: deciding(found, codes) for place, found in rules.items()})
 
     def _rule(self, row: Row, types: dict[str, str], groups: Mapping[str, set[str]]) -> _Rule:
         match = _LABEL.fullmatch(row["resource"])
@@ -147,10 +148,9 @@ class Converter:
         key = row["key"] if row["key"] in BY_IDENTIFIER else tuple(_key(part, row) for part in row["key"].split())
         repeated = _EACH.fullmatch(row["if"])
         once = parse_field(repeated[1], row).number if repeated else None
-        test = parse_condition(repeated[2] or "" if repeated else row["if"], row)
         here = row["at"].rpartition(".")[0]
         is_outer = any(here != group and f"{here}.".startswith(f"{group}." if group else "") for group in groups.get(label, ()))
-        return _Rule(test, once, label, type_, mark == "*", path, made, links, key, is_outer, mark == "?")
+        return _Rule(once, label, type_, mark == "*", path, made, links, key, is_outer, mark == "?")
 
     def _link(self, text: str, type_: str, types: Mapping[str, str], row: Row) -> _Link:
         match = _LINK.fullmatch(text)
@@ -173,7 +173,7 @@ class _Conversion:
         self._context = Context(header.sending_facility or header.sending_application, dialect, zone, self._make)
         self._made: list[Made] = []
         self._by_content: dict[str, Made] = {}
-        self._links: list[tuple[Group, Made, Json, _Link]] = []
+        self._links: list[tuple[Group, Made, Json, _Rule]] = []
         self._results: dict[int, Made] = {}
         self._labels: set[str] = set()
         self._connected: set[tuple[int, str, int]] = set()
@@ -185,16 +185,19 @@ class _Conversion:
         for group, segment in placed:
             view = View(segment, group)
             is_applied = False
-            for rule in self._structure.rules.get((group.shape.path, segment.name), ()):
-                if (rule.test is None or rule.test(view)) and self._applied(rule, group, segment, view):
+            decide = self._structure.rules.get((group.shape.path, segment.name))
+            for rule, test in decide(view, self._context.sender) if decide is not None else ():
+                if (test is None or test(view)) and self._applied(rule, group, segment, view):
                     is_applied = True
             # What all of them go by: what it is, what has happened, and when.
             if not is_applied and segment.name not in _HEAD:
                 unhandled.append(segment)
         for made in self._made:
-            made.places.finish()
-        for group, made, part, link in self._links:
-            self._connect(group, made, part, link)
+            if not made.places.finish():
+                made.open.add(ANYWHERE)
+        for group, made, part, rule in self._links:
+            for link in rule.links:
+                self._connect(group, made, part, rule, link)
         for result, parent in relatives(placed):
             self._relate(result, parent)
         done = Converted(structure, one_each([made for made in self._made if len(made.resource) > 1]), self._context.faults, unhandled)
@@ -233,7 +236,7 @@ class _Conversion:
         if rule.key and not made.key:
             made.key = rule.key if isinstance(rule.key, str) else tuple([text(view) for text in rule.key])
         self._context.segment, self._context.field = segment, None
-        self._context.nulls = made.nulls
+        self._context.nulls, self._context.open = made.nulls, made.open
         if rule.below is None:
             if rule.type == _RESULT:
                 self._results[segment.number] = made
@@ -246,7 +249,9 @@ class _Conversion:
             # What it is linked to may be all that is said in it.
             if part or rule.links:
                 _add(made.resource, rule.below, part)
-        self._links += [(group, made, part, link) for link in rule.links]
+            made.open.add(rule.below.steps[0].key)
+        if rule.links:
+            self._links.append((group, made, part, rule))
 
     def _find(self, group: Group | None, label: str) -> Made | None:
         """The resource of a label that was made last in this group, in those in it, or around it; never that of another repetition."""
@@ -275,7 +280,7 @@ class _Conversion:
             around.below.setdefault(label, {})[here.shape.name] = made
             here, around = around, around.parent
 
-    def _connect(self, group: Group, made: Made, part: Json, link: _Link) -> None:
+    def _connect(self, group: Group, made: Made, part: Json, rule: _Rule, link: _Link) -> None:
         target = made if link.target == made.label else self._find(group, link.target)
         if target is None or len(target.resource) <= 1:
             return
@@ -283,16 +288,19 @@ class _Conversion:
             source = self._find(group, link.source)
             if source is None:
                 return
-            part = source.resource
+            made, part = source, source.resource
         pair = (id(part), link.element, target.number)
         if pair not in self._connected:
             self._connected.add(pair)
             _add(part, link.path, {"reference": target.urn})
+            made.open.add((link.path if part is made.resource else rule.below or link.path).steps[0].key)
 
     def _relate(self, result: Segment, parent: Segment) -> None:
         """The two ways that results hang together: the parent has the child as a member, the child is derived from the parent."""
         child, above = self._results.get(result.number), self._results.get(parent.number)
         if child is not None and above is not None and child.type == above.type == _RESULT:
+            child.open.add("derivedFrom")
+            above.open.add("hasMember")
             child.resource.setdefault("derivedFrom", []).append({"reference": above.urn})
             above.resource.setdefault("hasMember", []).append({"reference": child.urn})
 
@@ -333,7 +341,7 @@ def _saying(row: Row) -> _Saying:
     match = _FAULT.fullmatch(row["map"])
     if match is None:
         raise MappingFault(f"to {row['resource']} needs a code of table 0357 and a text as its map", row)
-    return _Saying(parse_condition(row["if"], row), match[1], match[2], _SAID[row["resource"]])
+    return _Saying(match[1], match[2], _SAID[row["resource"]])
 
 
 def _key(places: str, row: Row) -> Text:

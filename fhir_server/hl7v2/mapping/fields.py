@@ -8,7 +8,7 @@ whether a segment is in the group of the one at hand, or in the groups in it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from fhir_server.hl7v2.message import Repetition, Segment, Separators
@@ -29,6 +29,11 @@ class Field(NamedTuple):
     number: int
     component: int | None = None
     sub: int | None = None
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """The whole field of a segment."""
+        return self.segment, self.number
 
 
 class Surroundings(Protocol):
@@ -133,21 +138,35 @@ def parse_choice(text: str, row: Row) -> tuple[Field, tuple[str, ...], str] | No
     return parse_field(match[1], row), tuple(match[3].split("|")), rest
 
 
-def parse_condition(text: str, row: Row) -> Test | None:
-    """The test that a cell asks for, None for an empty one. Raises MappingFault."""
-    if not text:
-        return None
-    tests = [_clause(clause.strip(), row) for clause in text.split(" and ")]
-    first, others = tests[0], tests[1:]
+class Clause(NamedTuple):
+    """A part of a condition, and the place that it asks about; None where it asks whether there are segments."""
+
+    test: Test
+    asks: Field | None
+
+
+def parse_clauses(text: str, row: Row) -> tuple[Clause, ...]:
+    """The clauses of a condition, all of which have to hold. Raises MappingFault."""
+    return tuple(_clause(clause.strip(), row) for clause in text.split(" and ")) if text else ()
+
+
+def together(tests: Sequence[Test]) -> Test | None:
+    """The test that all tests pass; None for none."""
+    if len(tests) <= 1:
+        return next(iter(tests), None)
+    first, second, *others = tests
     if not others:
-        return first
-    if len(others) == 1:
-        second = others[0]
         return lambda view: first(view) and second(view)
-    return lambda view: first(view) and all(test(view) for test in others)
+    return lambda view: first(view) and second(view) and all(test(view) for test in others)
 
 
-def _clause(text: str, row: Row) -> Test:
+def compared(text: str, row: Row) -> frozenset[Field]:
+    """The places that a condition compares with words: they hold codes."""
+    matches = [match for clause in text.split(" and ") if (match := _CLAUSE.fullmatch(clause.strip()))]
+    return frozenset(parse_field(match[1], row) for match in matches if match[3] is not None)
+
+
+def _clause(text: str, row: Row) -> Clause:
     match = _CLAUSE.fullmatch(text)
     if match is None:
         raise MappingFault(f"'{text}' is no condition, as 'OBX-2 = NM', 'OBX-2 in ST|TX', 'OBX-8 valued' and 'OBX-5 repeats' are", row)
@@ -155,14 +174,14 @@ def _clause(text: str, row: Row) -> Test:
         if row.kind == "datatype":
             raise MappingFault("there are no segments in a data type", row)
         name, wanted_there = match[1], match[2] == "present"
-        return lambda view: view.has(name) is wanted_there
+        return Clause(lambda view: view.has(name) is wanted_there, None)
     field = parse_field(match[1], row)
     if match[3] is None:
-        return _counted(field, match[2])
+        return Clause(_counted(field, match[2]), field)
     said, wanted = text_at(field), frozenset(match[3].split("|"))
     if match[2].startswith(("!=", "not in")):
-        return lambda view: said(view) not in wanted
-    return lambda view: said(view) in wanted
+        return Clause(lambda view: said(view) not in wanted, field)
+    return Clause(lambda view: said(view) in wanted, field)
 
 
 def _counted(field: Field, word: str) -> Test:

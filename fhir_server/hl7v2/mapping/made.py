@@ -9,6 +9,7 @@ from typing import Any, Final
 from fhir_server.hl7v2.faults import Fault
 from fhir_server.hl7v2.message import Segment
 
+from .context import ANYWHERE
 from .paths import Json, Keys, Places
 
 MENTIONED: Final = "identifier new"
@@ -17,6 +18,8 @@ FILLED: Final = "identifier fill"
 BY_IDENTIFIER: Final = frozenset({"identifier", MENTIONED, KNOWN, FILLED})
 """Keys of resources that are searched by their identifiers: made or changed; made, but never changed; changed, but never made; made, or given what
 they do not have."""
+__all__ = ["ANYWHERE", "BY_IDENTIFIER", "FILLED", "KNOWN", "MENTIONED", "Converted", "Made", "display", "one_each"]
+
 _SPECIMEN: Final = "Specimen"
 
 
@@ -25,7 +28,8 @@ class Made:
     """A resource that came of a message.
 
     `label` is what the message's map calls it. `key` tells how it is recognised: one of BY_IDENTIFIER, or the texts that make it the one it is.
-    `nulls` are elements that are said to have no value, as `Path.keys` names them.
+    `nulls` are elements that are said to have no value, as `Path.keys` names them; `open` are the names of those that are not what they will be, as
+    they refer to others of the message or may have empty parts, ANYWHERE where it cannot be said which.
     """
 
     number: int
@@ -34,6 +38,7 @@ class Made:
     resource: Json
     key: tuple[str, ...] | str = ()
     nulls: set[Keys] = field(default_factory=set)
+    open: set[str] = field(default_factory=set)
     places: Places = field(default_factory=Places)
 
     @property
@@ -67,6 +72,7 @@ def one_each(made: Sequence[Made]) -> list[Made]:
         if each.type == _SPECIMEN and "identifier" in each.resource and specimens.setdefault(each.key, each) is not each:
             instead[each.urn] = specimens[each.key].urn
             requests = specimens[each.key].resource.setdefault("request", [])
+            specimens[each.key].open.add("request")
             requests += [request for request in each.resource.get("request", ()) if request not in requests]
         elif each.key == KNOWN:
             numbers = [(each.type, number.get("system"), number.get("value")) for number in each.resource.get("identifier", ())]

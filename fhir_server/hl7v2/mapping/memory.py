@@ -11,6 +11,7 @@ from .context import Context
 
 Convert = Callable[[Repetition, Context], Any]
 """Makes of a field's repetition, or of a component, what stands for it in FHIR; None where nothing does."""
+Copy = Callable[[], Any]
 _MOST: Final = 1_000
 _SHORT: Final = 200
 
@@ -21,31 +22,41 @@ def remembered(convert: Convert, *, lasts: bool) -> Convert:
     Only where it `lasts` is a value kept beyond its message, for which it may say nothing of a patient. Up to 1,000 values of 200 characters are
     kept, and none for which something was reported.
     """
-    lasting: dict[tuple[object, ...], Any] = {}
+    lasting: dict[tuple[object, ...], Copy] = {}
 
     def of(value: Repetition, context: Context) -> Any:
         known = lasting if lasts else context.known
-        key = (convert, value.raw, value.separator, context.dialect, context.facility)
+        key = (convert, value.raw, value.separator, context.sender)
         found = known.get(key)
         if found is not None:
-            return _copy(found)
+            return found()
         reports = context.reports
         made = convert(value, context)
         if made is not None and context.reports == reports and len(value.raw) <= _SHORT:
             if len(known) >= _MOST:
                 known.clear()
-            known[key] = _copy(made)
+            known[key] = copying(made)
         return made
 
     return of
 
 
-def _copy(value: Any) -> Any:
-    """A copy whose objects and lists are its own."""
-    if isinstance(value, dict):
-        copied = value.copy()
-        for name, inner in copied.items():
-            if not isinstance(inner, str):
-                copied[name] = _copy(inner)
-        return copied
-    return [_copy(inner) for inner in value] if isinstance(value, list) else value
+def copying(value: Any) -> Copy:
+    """Gives another copy of a value each time, whose objects and lists are its own. Takes half as long as to go through the value each time."""
+    if isinstance(value, list):
+        members = [copying(inner) for inner in value]
+        return lambda: [member() for member in members]
+    if not isinstance(value, dict):
+        return lambda: value
+    whole = value.copy()
+    parts = [(name, copying(inner)) for name, inner in value.items() if isinstance(inner, (dict, list))]
+    if not parts:
+        return whole.copy
+
+    def copy() -> Any:
+        made = whole.copy()
+        for name, part in parts:
+            made[name] = part()
+        return made
+
+    return copy

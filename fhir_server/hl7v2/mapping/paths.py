@@ -79,11 +79,11 @@ class Places:
 
     def __init__(self) -> None:
         """Knows none yet."""
-        self._known: dict[tuple[int, str], dict[int, Json]] = {}
+        self._known: dict[tuple[int, str], list[Json]] = {}
         self._texts: dict[tuple[int, str], tuple[Json, bool, list[str]]] = {}
 
     def element(self, container: Json, step: Step, number: int) -> Json:
-        """The element that a step means for the n-th repetition, made where it is not there yet."""
+        """The element that a step means for the n-th repetition, made where it is not there yet; those before it are."""
         if not step.many:
             single: Json = container.setdefault(step.key, {})
             return single
@@ -93,11 +93,12 @@ class Places:
         place = (id(elements), step.word)
         known = self._known.get(place)
         if known is None:
-            known = self._known[place] = {}
-        found = known.get(number)
-        if found is None:
-            found = known[number] = {"url": step.url} if step.url is not None else {}
-            elements.append(found)
+            known = self._known[place] = []
+        if number < len(known):
+            return known[number]
+        found: Json = {"url": step.url} if step.url is not None else {}
+        known.append(found)
+        elements.append(found)
         return found
 
     def there(self, container: Json, steps: Sequence[Step], number: int) -> Json | None:
@@ -105,10 +106,13 @@ class Places:
         here = container
         for step in steps[:-1]:
             elements = here.get(step.key)
-            found: Json | None = self._known.get((id(elements), step.word), {}).get(number) if step.many else elements
-            if found is None:
+            if step.many:
+                known = self._known.get((id(elements), step.word), ())
+                elements = known[number] if number < len(known) else None
+                number = 0
+            if elements is None:
                 return None
-            here = found
+            here = elements
         return here if steps[-1].key in here else None
 
     def line(self, container: Json, key: str, text: str, *, encoded: bool) -> None:
@@ -122,21 +126,25 @@ class Places:
         """Whether an element of a name has lines already."""
         return any(name == key for _, name in self._texts)
 
-    def finish(self) -> None:
-        """Puts the texts where their lines belong; one that has nothing but blanks comes to nothing."""
+    def finish(self) -> bool:
+        """Puts the texts where their lines belong; one that has nothing but blanks comes to nothing. Whether all of them came to something."""
         if not self._texts:
-            return
+            return True
+        is_whole = True
         for (_, key), (container, encoded, lines) in self._texts.items():
             text = "\n".join(lines).strip("\n").rstrip()
             if text:
                 container[key] = base64.b64encode(text.encode()).decode() if encoded else text
+            else:
+                is_whole = False
         self._texts.clear()
+        return is_whole
 
     def elements(self, container: Json, step: Step) -> Iterable[Json]:
         """The elements that a step means so far."""
         elements = container.get(step.key)
         known = self._known.get((id(elements), step.word)) if elements is not None else None
-        return known.values() if known is not None else ()
+        return known if known is not None else ()
 
 
 def parse_path(text: str, base: str, spec: Spec, row: Row) -> Path:

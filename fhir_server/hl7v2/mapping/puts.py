@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .memory import copying
 from .paths import Json, Places, Step
 
 Put = Callable[[Json, Places, int, Any], None]
 """Puts a value into an element, as the n-th of its row."""
 Spread = Callable[[Json, Places], None]
+Again = Callable[[object, Json, Places, object], None]
 
 
 def putting(steps: Sequence[Step]) -> Put:
@@ -19,16 +21,31 @@ def putting(steps: Sequence[Step]) -> Put:
     before, end = steps[:-1], _ending(steps[-1])
     if not before:
         return end
-    first = before[0]
-    if len(before) == 1:
-        return lambda into, places, number, value: end(places.element(into, first, number), places, number, value)
 
     def put(into: Json, places: Places, number: int, value: Any) -> None:
         for step in before:
             into = places.element(into, step, number)
+            if step.many:
+                # The n-th one has parts of its own.
+                number = 0
         end(into, places, number, value)
 
     return put
+
+
+def again(put: Put, number: int, value: Any, there: Sequence[Step]) -> Again:
+    """Puts the same value as the n-th each time, a copy of it; only where the path `there` is, if there is one."""
+    if not isinstance(value, dict) and not there:
+        return lambda _view, into, places, _context: put(into, places, number, value)
+    copy = copying(value)
+    if not there:
+        return lambda _view, into, places, _context: put(into, places, number, copy())
+
+    def run(_view: object, into: Json, places: Places, _context: object) -> None:
+        if places.there(into, there, number) is not None:
+            put(into, places, number, copy())
+
+    return run
 
 
 def _ending(step: Step) -> Put:
@@ -56,18 +73,40 @@ def put_unless(into: Json, places: Places, steps: Sequence[Step], value: Any) ->
 
 def spreading(steps: Sequence[Step], follows: frozenset[int], value: Any, depth: int = 0) -> Spread:
     """Puts a constant in every element that a word has come to stand for, where `follows` has the step's number, else in the one that it names."""
+    here = next((number for number in range(depth, len(steps) - 1) if number in follows), None)
+    if here is None:
+        return _fixed(steps[depth:], value)
+    if here > depth:
+        way, further = steps[depth:here], spreading(steps, follows, value, here)
+        return lambda into, places: further(_gone(into, places, way), places)
     step = steps[depth]
-    key = step.key
-    if depth == len(steps) - 1:
-        if step.many:
-            return lambda into, _places: into.setdefault(key, []).append(value)
-        return lambda into, _places: into.__setitem__(key, value)
-    inner = spreading(steps, follows, value, depth + 1)
-    if depth not in follows:
-        return lambda into, places: inner(places.element(into, step, 0), places)
+    key, inner = step.key, spreading(steps, follows, value, depth + 1)
 
     def spread(into: Json, places: Places) -> None:
-        for element in places.elements(into, step):
-            inner(element, places)
+        if key in into:
+            for element in places.elements(into, step):
+                inner(element, places)
 
     return spread
+
+
+def _fixed(steps: Sequence[Step], value: Any) -> Spread:
+    """Puts a constant at the end of a path, in the first element of what repeats on the way."""
+    way, last = steps[:-1], steps[-1]
+    key, is_many = last.key, last.many
+
+    def put(into: Json, places: Places) -> None:
+        for step in way:
+            into = places.element(into, step, 0)
+        if is_many:
+            into.setdefault(key, []).append(value)
+        else:
+            into[key] = value
+
+    return put
+
+
+def _gone(into: Json, places: Places, way: Sequence[Step]) -> Json:
+    for step in way:
+        into = places.element(into, step, 0)
+    return into

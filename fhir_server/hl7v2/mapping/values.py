@@ -55,6 +55,12 @@ def _misfit(value: Repetition, context: Context) -> str | None:
     return _text(value, context)
 
 
+def _strange(value: Repetition, context: Context) -> str | None:
+    """A value of a data type that is none: a lab's own, or one written wrong. Kept as it is, for a result is not to be without its value."""
+    context.warn("103", "The data type of the value is not known; it is kept as text")
+    return _text(value, context)
+
+
 def _spoken(value: Repetition, _: Context) -> str | None:
     """What its components say, with blanks between them: a name, an address or a number with who gave it out."""
     parts = (" ".join(filter(None, value.whole(number).replace("&", " ").split())) for number in range(1, _COMPONENTS + 1))
@@ -205,6 +211,11 @@ def authority(namespace: str, universal: str, kind: str, known: Mapping[str, str
     for name in (namespace, universal):
         if name in known:
             return known[name]
+    return _system(namespace, universal, kind, facility)
+
+
+@lru_cache(maxsize=1024)
+def _system(namespace: str, universal: str, kind: str, facility: str) -> str:
     if _OID.fullmatch(universal) or (kind in {"ISO", "OID"} and _DOTTED.fullmatch(universal)):
         return f"urn:oid:{universal}"
     if kind in {"UUID", "GUID"} and universal:
@@ -217,11 +228,14 @@ def authority(namespace: str, universal: str, kind: str, known: Mapping[str, str
     return f"{CANON}/sid/facility/{quote(facility or 'unknown', safe='')}"
 
 
+WORDS: Final = frozenset({"string", "code"})
+"""Those of PRIMITIVES for which a word of letters and digits is a value as it stands."""
 PRIMITIVES: Final[Mapping[str, Primitive]] = {
     "string": _string,
     "text": _text,
     "line": _line,
     "misfit": _misfit,
+    "strange": _strange,
     "spoken": _spoken,
     "markdown": _text,
     "code": _code,

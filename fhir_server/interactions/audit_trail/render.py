@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from fhir_server import fhirjson
 from fhir_server.settings import CANON
 from fhir_server.store import instant
+from fhir_server.store.ids import is_id
 from fhir_server.store.trail import Kind
 from fhir_server.store.trail_search import Entry
 
@@ -29,7 +30,6 @@ _SOURCE: Final = "http://terminology.hl7.org/CodeSystem/security-source-type"
 _REQUEST_ID: Final = "https://profiles.ihe.net/ITI/BALP/CodeSystem/BasicAuditEntityType"
 _OWN: Final = f"{CANON}/CodeSystem/audit-event"
 _RESOURCE_TYPE: Final = re.compile(r"[A-Z][A-Za-z]{1,63}")
-_ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 
 
 class Meaning(NamedTuple):
@@ -197,7 +197,7 @@ def _patient(identity: str) -> Json:
 
 def _what(entry: Entry) -> Json:
     """A reference to the version that was read or written; what is no resource is named by an identifier."""
-    if _RESOURCE_TYPE.fullmatch(entry.type or "") and _ID.fullmatch(entry.resource or ""):
+    if _RESOURCE_TYPE.fullmatch(entry.type or "") and is_id(entry.resource or ""):
         version = f"/_history/{entry.version}" if entry.version is not None else ""
         return {"reference": f"{entry.type}/{entry.resource}{version}"}
     return {"identifier": {"system": f"{CANON}/sid/{entry.type}", "value": entry.resource}}

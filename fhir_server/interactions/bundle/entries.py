@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from fhir_server.interactions.engine import parse_parameters, read_json
 from fhir_server.interactions.exchange import Exchange, Interaction
 from fhir_server.outcome import Outcome
+from fhir_server.store.ids import ID_RULE, is_id
 
 _READS: Final[dict[str, Interaction]] = {
     "": "search",
@@ -33,7 +34,6 @@ _WRITES: Final[dict[tuple[str, str], Interaction]] = {
     ("DELETE", "x"): "delete",
     ("DELETE", "x/x"): "delete",
 }
-_ID: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9\-.]{1,64}")
 _ETAG: Final = re.compile(r'(?:W/)?"([A-Za-z0-9\-.]{1,64})"')
 
 
@@ -80,9 +80,9 @@ def text_of(node: Mapping[str, Any], name: str, at: str) -> str | None:
 
 
 def _identity(text: str | None, at: str) -> str | None:
-    if text is None or _ID.fullmatch(text):
+    if text is None or is_id(text):
         return text
-    raise Outcome("not-found", f"{text[:80]!a} is not an id: 1 to 64 of A-Z, a-z, 0-9, '-' and '.'", code="value", expression=f"{at}.request.url")
+    raise Outcome("not-found", f"{text[:80]!a} is not an id: {ID_RULE}", code="value", expression=f"{at}.request.url")
 
 
 def _segment(segments: list[str], place: int) -> str | None:

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from fhir_server.interactions.create import create_op, written_reply
+from fhir_server.interactions.create import create_op
 from fhir_server.interactions.delete import delete_op, deleted_reply
 from fhir_server.interactions.engine import Engine
 from fhir_server.interactions.exchange import Exchange, Reply
 from fhir_server.interactions.patch import patch_op
 from fhir_server.interactions.provenance import provenance, refuse_provenance
 from fhir_server.interactions.update import update_op
+from fhir_server.interactions.writing import written_reply
 from fhir_server.outcome import Issue, Outcome
 from fhir_server.store import Snapshot, conditional_references
 from fhir_server.store.links import relink

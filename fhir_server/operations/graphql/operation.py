@@ -6,7 +6,6 @@ not in the output, as on the specification's page.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +15,7 @@ from fhir_server.interactions import Engine, Exchange, Reply
 from fhir_server.operations.parameters import stored
 from fhir_server.outcome import Outcome
 from fhir_server.store import Snapshot
+from fhir_server.store.ids import ID_RULE, is_id
 
 from .batches import Json, Key, Record
 from .choice import Choice
@@ -24,8 +24,6 @@ from .faults import CONTENT_TYPE, Fault, fault_reply
 from .fields import QUERY, Field, Selections, display_name
 from .output import Item, Later, Sliced, shaped
 from .selections import Fields
-
-_ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
 
 MAX_VALUES: Final = 200_000
 """Fields of all items together: about a second."""
@@ -109,8 +107,8 @@ class _Run:
 
     def _identity(self, each: Field) -> str:
         text = str(each.args["id"])
-        if not _ID.fullmatch(text):
-            raise Fault(f"'{text[:80]}' is not an id: 1 to 64 of A-Z, a-z, 0-9, '-' and '.'", each.node, code="value")
+        if not is_id(text):
+            raise Fault(f"'{text[:80]}' is not an id: {ID_RULE}", each.node, code="value")
         return text
 
     def _wait(self, item: Item, waiting: _Waiting) -> None:

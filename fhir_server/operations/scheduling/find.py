@@ -40,6 +40,8 @@ def find(engine: Engine, exchange: Exchange) -> Reply:
         raise Outcome("forbidden", "The token does not allow to read Schedule and Slot")
     given = Inputs(engine, exchange, _NAMES, several=(*_WHO, "service-type"))
     start, end = given.needed("start", given.moment("start")), given.needed("end", given.moment("end"))
+    if end <= start:
+        raise Outcome("parameter", "The parameter 'end' is later than 'start'", code="value")
     length, count = given.number("duration"), given.number("_count")
     if length is not None and not 0 < length <= _LONGEST:
         raise Outcome("parameter", f"The parameter 'duration' is from 1 to {_LONGEST:,} minutes", code="value")

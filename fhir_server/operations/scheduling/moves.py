@@ -17,8 +17,8 @@ _MOST_TEXT = 1_000
 
 def confirm(engine: Engine, exchange: Exchange) -> Reply:
     """200 and the Appointment, booked."""
-    Inputs(engine, exchange, ())
-    return once(engine, exchange, "confirm", lambda act: moves.confirm(engine.store, act, str(exchange.id)), first_written(200))
+    why = override(Inputs(engine, exchange, ("override", "reason")))
+    return once(engine, exchange, "confirm", lambda act: moves.confirm(engine.store, act, str(exchange.id), why), first_written(200))
 
 
 def decline(engine: Engine, exchange: Exchange) -> Reply:

@@ -5,7 +5,6 @@ https://hl7.org/fhir/smart-app-launch/STU2.2/scopes-and-launch-context.html#requ
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,6 +14,7 @@ from fhir_server import fhirjson
 from fhir_server.interactions import Exchange, dispatch
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
+from fhir_server.store.ids import is_id
 
 from .services import Services
 
@@ -22,7 +22,6 @@ CRITERIA: Final = ("name", "birthdate", "identifier")
 """What patients are looked for by, as a search has it."""
 
 _PAGE: Final = "20"
-_ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _LONGEST: Final = 200  # Characters of a criterion.
 
 
@@ -95,7 +94,7 @@ def check_context(services: Services, grant: Grant, patient: str, encounter: str
 
 
 def _read(services: Services, grant: Grant, kind: str, identity: str) -> dict[str, Any]:
-    if not _ID.fullmatch(identity):
+    if not is_id(identity):
         raise Outcome("not-found", f"There is no such {kind}")
     reply = dispatch(services.engine, Exchange("read", grant, f"{services.issuer()}/fhir", kind, identity))
     found: dict[str, Any] = fhirjson.loads(reply.body or b"{}")

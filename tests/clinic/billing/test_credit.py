@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
 import psycopg
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,16 +14,9 @@ from fhir_server import fhirjson
 from fhir_server.spec import r4
 from fhir_server.validation import Validator
 from tests.clinic.billing.world import Json, ask, balance, desk, issued, person, template
-from tests.interactions.conftest import Fhir, MakeFhir, issues
+from tests.interactions.conftest import Fhir, issues
 
 D = Decimal
-
-
-@pytest.fixture(scope="module")
-def fhir(make_fhir: MakeFhir, fresh_database: Callable[[], str]) -> Iterator[Fhir]:
-    made = make_fhir(fresh_database())
-    yield made
-    made.close()
 
 
 def bill(fhir: Fhir, patient: str, amount: str = "100", currency: str = "EUR") -> str:

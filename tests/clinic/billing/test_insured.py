@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
-
-import pytest
 
 from fhir_server import fhirjson
 from fhir_server.settings import CANON
 from fhir_server.spec import r4
 from fhir_server.validation import Validator
 from tests.clinic.billing.world import Json, ask, balance, charged, covered, desk, drafted, issued, person, shares, template
-from tests.interactions.conftest import Fhir, MakeFhir, issues
+from tests.interactions.conftest import Fhir, issues
 
 D = Decimal
 SHARE = f"{CANON}/StructureDefinition/payer-share"
-
-
-@pytest.fixture(scope="module")
-def fhir(make_fhir: MakeFhir, fresh_database: Callable[[], str]) -> Iterator[Fhir]:
-    made = make_fhir(fresh_database())
-    yield made
-    made.close()
 
 
 def generated(fhir: Fhir, patient: str, status: int = 201, made: Json | None = None, **given: Any) -> Json:

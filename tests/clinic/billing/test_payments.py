@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
@@ -12,16 +11,9 @@ from fhir_server import fhirjson
 from fhir_server.spec import r4
 from fhir_server.validation import Validator
 from tests.clinic.billing.world import Json, ask, balance, desk, drafted, issued, person
-from tests.interactions.conftest import Fhir, MakeFhir, issues
+from tests.interactions.conftest import Fhir, issues
 
 D = Decimal
-
-
-@pytest.fixture(scope="module")
-def fhir(make_fhir: MakeFhir, fresh_database: Callable[[], str]) -> Iterator[Fhir]:
-    made = make_fhir(fresh_database())
-    yield made
-    made.close()
 
 
 def status_of(fhir: Fhir, invoice: Json) -> str:

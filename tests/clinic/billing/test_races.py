@@ -21,9 +21,9 @@ from fhir_server.clinic.billing import ledger
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM
 from fhir_server.store import Store
-from fhir_server.store.bills import NUMBER
 from fhir_server.store.database import Connection
 from fhir_server.store.ops import Commit, Create, Put
+from tests.clinic.billing.world import number
 
 Json = dict[str, Any]
 D = Decimal
@@ -62,11 +62,6 @@ def written(commit: Commit) -> Json:
     assert version.body is not None
     resource: Json = fhirjson.loads(version.body)
     return resource
-
-
-def number(invoice: Json) -> str:
-    (found,) = [each["value"] for each in invoice["identifier"] if each["system"] == NUMBER]
-    return str(found)
 
 
 def read(store: Store, identity: str) -> Json:

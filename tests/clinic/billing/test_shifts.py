@@ -16,16 +16,9 @@ from fhir_server.clinic.billing.payments.rules import rules_of, set_rules
 from fhir_server.outcome import Outcome
 from fhir_server.store import Store
 from tests.clinic.billing.world import Json, ask, balance, desk, issued, person, template
-from tests.interactions.conftest import Fhir, MakeFhir, issues
+from tests.interactions.conftest import Fhir, issues
 
 D = Decimal
-
-
-@pytest.fixture(scope="module")
-def fhir(make_fhir: MakeFhir, fresh_database: Callable[[], str]) -> Iterator[Fhir]:
-    made = make_fhir(fresh_database())
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -14,19 +13,12 @@ from fhir_server.search.definitions import definitions
 from fhir_server.settings import CANON
 from fhir_server.spec import r4
 from tests.clinic.billing.world import Json, ask, balance, desk, issued, person
-from tests.interactions.conftest import Fhir, MakeFhir, issues
+from tests.interactions.conftest import Fhir, issues
 
 D = Decimal
 WHOSE = f"{CANON}/StructureDefinition/payment-patient"
 METHOD = f"{CANON}/StructureDefinition/payment-method"
 TYPES = ("PaymentReconciliation", "PaymentNotice")
-
-
-@pytest.fixture(scope="module")
-def fhir(make_fhir: MakeFhir, fresh_database: Callable[[], str]) -> Iterator[Fhir]:
-    made = make_fhir(fresh_database())
-    yield made
-    made.close()
 
 
 class Payer:

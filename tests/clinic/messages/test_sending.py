@@ -7,7 +7,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from fhir_server.clinic.messages import Messages, rows
 from fhir_server.clinic.messages.sending import ATTEMPTS, is_for_good
 from fhir_server.outcome import Outcome
 from fhir_server.sms import Refused
+from tests.listening import Handler, http_server
 from tests.web.conftest import Outside
 
 from .conftest import House, address_of
@@ -35,31 +35,22 @@ class Gateway:
         self.keys: list[str | None] = []
         gateway = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                self.rfile.read(int(self.headers["Content-Length"]))
+        class Takes(Handler):
+            def take(self) -> None:
+                self.sent()
                 gateway.got += 1
                 gateway.keys.append(self.headers["Idempotency-Key"])
-                self.send_response(gateway.status)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
+                self.answer(gateway.status)
 
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever)
-        self.thread.start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}/send"
+        self.handler, self.url = Takes, ""
 
 
 @pytest.fixture
 def gateway() -> Iterator[Gateway]:
     made = Gateway()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
-    made.thread.join()
+    with http_server(made.handler) as address:
+        made.url = f"{address}/send"
+        yield made
 
 
 @pytest.fixture

@@ -40,6 +40,7 @@ def test_a_booking_is_told_at_once_and_reminded_of_twice(house: House) -> None:
     assert [due for _, _, due in planned(house, patient)] == [START - timedelta(hours=48), datetime(2031, 3, 6, 7, tzinfo=UTC)]
     calendar, event = entry(house, patient)
     assert calendar["METHOD"] == "REQUEST"
+    assert "CN" not in event["ORGANIZER"].params, "The sender has no name; what the mail is about is none"
     assert (event["UID"], event["STATUS"], event["SEQUENCE"]) == (f"{made['id']}@clinic-fhir.example.org", "CONFIRMED", 1)
     assert event["DTSTART"].dt == START
     house.clock.at = START - timedelta(hours=48)
@@ -200,17 +201,13 @@ def test_reminders_go_by_the_clinic_s_offsets(house: House) -> None:
     assert [due for _, _, due in planned(house, patient)] == [START - timedelta(hours=1)]
 
 
-def test_sms_comes_where_it_is_wanted_and_not_in_quiet_hours(house: House) -> None:
+def test_sms_comes_where_it_is_wanted_and_an_answer_at_any_hour(house: House) -> None:
     patient = house.patient()
     login = house.account(patient, sms=True, phone="+491701112233")
     house.clock.at = datetime(2031, 3, 3, 21, tzinfo=UTC)
-    house.put(house.appointment(patient, START))
+    appointment = house.put(house.appointment(patient, START))
     house.work()
     assert len(house.mails(login)) == 1
-    assert house.texts("+491701112233") == []
-    assert ("booked", "sms", datetime(2031, 3, 4, 7, tzinfo=UTC)) in planned(house, patient)
-    house.clock.at = datetime(2031, 3, 4, 7, tzinfo=UTC)
-    house.work()
     (text,) = house.texts("+491701112233")
     assert text.startswith(f"Your clinic: your appointment is on {DAY}, {TIME}.")
     assert "https://clinic.example.org/messages/stop/" in text
@@ -218,6 +215,23 @@ def test_sms_comes_where_it_is_wanted_and_not_in_quiet_hours(house: House) -> No
     told = [each["payload"][0]["contentString"] for each in house.found("Communication", patient)]
     assert len(told) == 2
     assert not any("/messages/stop/" in each for each in told)
+    house.put({**appointment, "status": "cancelled"})
+    house.work()
+    assert len(house.texts("+491701112233")) == 2
+
+
+def test_an_sms_that_can_wait_does_not_come_in_quiet_hours(house: House) -> None:
+    patient = house.patient()
+    login = house.account(patient, sms=True, phone="+491701112255")
+    house.clock.at = datetime(2031, 3, 3, 21, tzinfo=UTC)
+    house.put(report(patient, "final"))
+    house.work()
+    assert len(house.mails(login)) == 1
+    assert house.texts("+491701112255") == []
+    assert ("result-released", "sms", datetime(2031, 3, 4, 7, tzinfo=UTC)) in planned(house, patient)
+    house.clock.at = datetime(2031, 3, 4, 7, tzinfo=UTC)
+    house.work()
+    assert len(house.texts("+491701112255")) == 1
 
 
 def test_quiet_hours_that_end_too_late_put_a_reminder_before_them(house: House) -> None:

@@ -174,4 +174,14 @@ def test_tokens_begin_anew_each_day(day: Day) -> None:
 
     assert [token(day.come()) for _ in range(2)] == ["1", "2"]
     day.later(24 * 60)
+    assert close_day(day.store, ZONE) == 2
     assert token(day.come()) == "1"
+
+
+def test_no_two_who_stand_in_a_queue_over_midnight_have_one_token(day: Day) -> None:
+    day.now = datetime(2031, 3, 3, 23, 50, tzinfo=ZONE)
+    first, second = day.come(), day.come()
+    happen(day.store, ACT, first, "left")
+    day.later(20)
+    found = [str(day.encounter(encounter)["identifier"][0]["value"]) for encounter in (second, day.come(), day.come())]
+    assert found == ["2", "1", "3"]

@@ -6,12 +6,11 @@ import hashlib
 import hmac
 import json
 import logging
-import threading
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -33,6 +32,7 @@ from fhir_server.settings import CANON, Settings
 from fhir_server.store import Store
 from fhir_server.store.ops import Delete, Put
 from fhir_server.store.outbox import drain
+from tests.listening import Handler, http_server
 
 Json = dict[str, Any]
 SECRET = "a secret of the subscriber"
@@ -60,35 +60,26 @@ class Hook:
         self.status, self.location, self.got = 200, "", list[Told]()
         hook = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                hook.got.append(Told(self.path, dict(self.headers.items()), body))
-                self.send_response(hook.status)
-                if hook.location:
-                    self.send_header("Location", hook.location)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
+        class Takes(Handler):
+            def take(self) -> None:
+                hook.got.append(Told(self.path, dict(self.headers.items()), self.sent()))
+                self.answer(hook.status, headers={"Location": hook.location} if hook.location else None)
 
-            def log_message(self, *_: Any) -> None:
-                pass
+        self.handler, self.url = Takes, ""
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever)
-        self.thread.start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
 
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
+@contextmanager
+def hooked() -> Iterator[Hook]:
+    made = Hook()
+    with http_server(made.handler) as address:
+        made.url = f"{address}/hook"
+        yield made
 
 
 @pytest.fixture
 def hook() -> Iterator[Hook]:
-    made = Hook()
-    yield made
-    made.close()
+    with hooked() as made:
+        yield made
 
 
 class Clock:
@@ -380,8 +371,7 @@ def test_a_notification_that_is_not_taken_holds_up_nothing_and_can_be_replayed(h
 
 
 def test_a_redirect_is_not_followed(house: House, hook: Hook) -> None:
-    other = Hook()
-    try:
+    with hooked() as other:
         identity = house.subscribe(hook.url)
         hook.status, hook.location = 307, other.url
         house.put(appointment("nine"))
@@ -389,8 +379,6 @@ def test_a_redirect_is_not_followed(house: House, hook: Hook) -> None:
         assert len(hook.got) == 1
         assert other.got == []
         assert [each.state for each in house.deliveries(identity)] == ["waiting"]
-    finally:
-        other.close()
 
 
 @pytest.mark.parametrize(

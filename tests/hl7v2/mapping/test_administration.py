@@ -17,7 +17,6 @@ from .samples import message as small
 from .test_golden import DATA
 
 Json = dict[str, Any]
-VISIT = "PV1|1|I|W1^R2^B3^HOSP|||{prior}|||||||||||||V1^^^HOSP||||||||||||||||||||||||{times}"
 
 
 def adt(converter: Converter, event: str, *segments: str, evn: str = "EVN|{}|20260102101500+0100") -> Converted:

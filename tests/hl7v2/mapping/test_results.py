@@ -75,6 +75,24 @@ def test_each_kind_of_value_becomes_what_it_is_in_fhir(converter: Converter, kin
     assert bool(converted.faults) == (kind == "NM" and "valueString" in made)
 
 
+@pytest.mark.parametrize("kind", ["XX", "nm", "NUM", "Z1"])
+def test_a_value_of_a_type_that_there_is_not_is_kept_and_told(converter: Converter, kind: str) -> None:
+    converted = convert(converter, "ORU^R01", OBR, f"OBX|1|{kind}|1^A^L||7.10|g|||||F", f"OBX|2|{kind}|2^B^L||low~lower||||||F")
+    first, second = of_type(converted, "Observation")
+    assert first["valueString"] == "7.10"
+    assert [each["valueString"] for each in second["component"]] == ["low", "lower"]
+    assert {(fault.segment, fault.field, fault.code) for fault in converted.faults} == {("OBX", 5, "103")}
+
+
+@pytest.mark.parametrize(("kind", "value"), [("ST", ">=32"), ("NM", ">10"), ("TX", "about 5")])
+def test_the_unit_of_a_text_is_kept_beside_it(converter: Converter, kind: str, value: str) -> None:
+    result = only(convert(converter, "ORU^R01", OBR, f"OBX|1|{kind}|1^A^L||{value}|ug/mL^^UCUM||R|||F", "NTE|1||By gradient"), "Observation")
+    assert result["valueString"] == value
+    assert [each["text"] for each in result["note"]] == ["Unit: ug/mL", "By gradient"]
+    bare = only(convert(converter, "ORU^R01", OBR, f"OBX|1|{kind}|1^A^L||{value}|||R|||F"), "Observation")
+    assert "note" not in bare
+
+
 def test_a_number_keeps_its_digits(converter: Converter) -> None:
     result = only(convert(converter, "ORU^R01", OBR, "OBX|1|NM|1^A^L||7.10|g||||| F"), "Observation")
     assert b'"value":7.10' in fhirjson.dumps(result)
@@ -429,3 +447,9 @@ def test_the_same_bytes_of_a_code_mean_what_the_character_set_of_their_message_s
         return only(converter.convert(read(raw), ZONE), "Observation")["code"]["coding"][0]["display"]
 
     assert (name("8859/1"), name("8859/5")) == ("\u00e4", "\u0444")
+
+
+def test_each_of_several_sections_is_one_category_whose_code_and_system_stand_together(converter: Converter) -> None:
+    converted = convert(converter, "ORU^R01", OBR.replace("|LAB|F", "|LAB~LAB|F"), "OBX|1|NM|1^A^L||5|||||F")
+    codings = [category["coding"] for category in only(converted, "Observation")["category"]]
+    assert codings == [[{"code": "laboratory", "system": "http://terminology.hl7.org/CodeSystem/observation-category"}]] * 2

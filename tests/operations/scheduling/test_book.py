@@ -56,6 +56,20 @@ def test_a_patient_books_for_themself_and_staff_confirm(practice: Practice) -> N
     practice.staff.post(f"Appointment/{found['id']}/$confirm", None, 422)
 
 
+def test_a_time_that_was_closed_since_is_validated_by_staff_with_a_reason_alone(practice: Practice) -> None:
+    mine = practice.as_patient(practice.patient())
+    asked = mine.post("Appointment/$book", parameters(appointment=practice.free(mine)[0]))
+    practice.system.put(practice.slots[0], {**practice.system.get(practice.slots[0]), "status": "busy-unavailable"})
+    path = f"Appointment/{asked['id']}/$confirm"
+    refused = practice.staff.post(path, None, 409)
+    assert [each["diagnostics"][:5] for each in refused["issue"][1:]] == ["Free:", "Free:", "Free:"]
+    assert mine.get(f"Appointment/{asked['id']}")["status"] == "pending"
+    practice.as_doctor().post(path, parameters(override=True, reason="I stay"), 403)
+    practice.staff.post(path, parameters(override=True), 400)
+    done = practice.staff.post(path, parameters(override=True, reason="She stays longer"), 200)
+    assert (done["status"], done["extension"][0]["valueString"]) == ("booked", "She stays longer")
+
+
 def test_a_patient_does_not_book_for_others_nor_with_others(practice: Practice, make_practice: MakePractice) -> None:
     mine = practice.as_patient(practice.patient())
     offer = practice.free(mine)[0]

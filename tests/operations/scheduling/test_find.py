@@ -33,6 +33,11 @@ def test_it_may_be_asked_for_by_parameters(practice: Practice) -> None:
     assert (found["type"], found["total"]) == ("searchset", 2)
 
 
+def test_an_id_alone_is_one_of_the_type_that_the_parameter_names(practice: Practice) -> None:
+    assert len(practice.free(schedule=practice.schedule.partition("/")[2])) == 4
+    assert len(practice.free(schedule=None, practitioner=practice.doctor.partition("/")[2])) == 4
+
+
 def test_what_is_booked_held_or_closed_is_not_offered(practice: Practice) -> None:
     offers = practice.free()
     practice.book(offers[0])
@@ -136,6 +141,7 @@ def test_who_may_not_see_a_slot_is_not_offered_it(practice: Practice) -> None:
         "schedule=Schedule/1&start=2031-03-03",
         "schedule=Patient/1&start=2031-03-03&end=2031-03-04",
         "schedule=Schedule/1&start=soon&end=2031-03-04",
+        "schedule=Schedule/1&start=2031-03-04&end=2031-03-03",
         "schedule=Schedule/1&start=2031-03-03&end=2031-03-04&duration=0",
         "schedule=Schedule/1&start=2031-03-03&end=2031-03-04&duration=100000",
         "schedule=Schedule/1&start=2031-03-03&end=2031-03-04&colour=red",

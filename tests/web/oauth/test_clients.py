@@ -6,10 +6,8 @@ import base64
 import hashlib
 import hmac
 import json
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import jwt
@@ -18,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fhir_server.access.apps import assertions
+from tests.listening import Handler, http_server
 
 from .conftest import BACK, FHIR, House, Json, key_set, rsa_key
 
@@ -213,36 +212,24 @@ def test_only_a_key_makes_a_backend_service(house: House) -> None:
     assert answer.get_json()["error"] == "invalid_client"
 
 
-class Keys(BaseHTTPRequestHandler):
+class Keys(Handler):
     body = b""
     asked: list[str]
 
-    def do_GET(self) -> None:
+    def take(self) -> None:
         self.asked.append(self.path)
-        if self.path == "/moved":
-            self.send_response(302)
-            self.send_header("Location", "/keys")
-        else:
-            self.send_response(200)
         body = self.body * (1000 if self.path == "/huge" else 1)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        pass
+        if self.path == "/moved":
+            self.answer(302, body, {"Location": "/keys"})
+        else:
+            self.answer(200, body)
 
 
 @pytest.fixture
 def keys() -> Iterator[tuple[str, type[Keys]]]:
     kind = type("Handler", (Keys,), {"asked": [], "body": json.dumps(key_set()).encode()})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), kind)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", kind
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with http_server(kind) as address:
+        yield address, kind
 
 
 def test_keys_at_an_address_are_fetched_and_kept_for_a_minute(house: House, keys: tuple[str, type[Keys]]) -> None:

@@ -150,7 +150,7 @@ def test_access_without_refresh_ends_with_the_sign_out_too(house: House) -> None
 
 ENDINGS: dict[str, Callable[[House, Json], object]] = {
     "another password": lambda house, it: house.clinic.sign_in.accounts.set_password(it["account"], "another password", house.clinic.clock.now()),
-    "other roles": lambda house, it: house.clinic.sign_in.accounts.set_roles(it["account"].id, ["staff"], house.clinic.clock.now()),
+    "other roles": lambda house, it: house.clinic.change(it["account"], roles=["staff"]),
     "disabled": lambda house, it: house.clinic.sign_in.accounts.set_state(it["account"].id, "disabled", house.clinic.clock.now()),
     "app disabled": lambda house, it: house.clients.disable(it["client"].id, "admin", house.clinic.clock.now()),
     "revoked by the app": lambda house, it: house.post("/oauth/revoke", token=it["access_token"], client_id=it["client"].id),

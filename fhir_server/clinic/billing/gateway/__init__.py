@@ -3,7 +3,8 @@
 `Online` begins and looks after them; `events` takes what the gateway tells by itself; `Stripe` is the one gateway of now.
 """
 
-from .gateway import Gateway, gateway_of
+from .chosen import gateway_of
+from .gateway import Gateway
 from .online import PATH, Online, Shown
 
 __all__ = ["PATH", "Gateway", "Online", "Shown", "gateway_of"]

@@ -6,14 +6,12 @@ for an administrator, who replays it or says which invoice it pays.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from fhir_server.clinic.acting import carry_out
-from fhir_server.clinic.billing.money import ZERO
 from fhir_server.outcome import Outcome
 from fhir_server.store import Snapshot, Store
 from fhir_server.store.database import Connection
@@ -138,13 +136,14 @@ def assign(store: Store, gateway: Gateway, number: int, invoice: str, by: str) -
     kept, event, payment = _parked(store, gateway, number)
     if payment.state != "succeeded" or payment.amount is None or payment.currency is None or event.dispute is not None:
         raise Outcome("business-rule", "This event tells of no payment that could be booked")
+    price = payment.amount, payment.currency
 
     def made(connection: Connection) -> tuple[str, str]:
         found = rows.by_number(connection, kept.gateway, payment)
         if found is not None and found[1] != invoice:
             raise Outcome("business-rule", f"The payment was begun for Invoice/{found[1]}")
         if found is None:
-            new = _unordered(kept, invoice, payment, store.clock())
+            new = rows.new(invoice, kept.gateway, price, store.clock())
             rows.add(connection, new, by)
             found = new.id, invoice
         return found
@@ -247,28 +246,6 @@ def _add(
 def _park(store: Store, gateway: Gateway, event: Event, reason: str, body: str) -> None:
     with store.database.connection() as connection:
         _add(store, connection, gateway, event, "parked", reason, body)
-
-
-def _unordered(kept: Kept, invoice: str, payment: Payment, now: datetime) -> Intent:
-    """A payment that nobody has begun here."""
-    identity = uuid.uuid4().hex
-    assert payment.amount is not None
-    assert payment.currency is not None
-    numbers: dict[str, Any] = dict.fromkeys(("reference", "session", "url", "payment", "received", "dispute", "fault", "checked"))
-    texts: dict[str, Any] = dict.fromkeys(("token", "key"), f"assigned-{identity}") | {"back": "", "title": ""}
-    return Intent(
-        id=identity,
-        invoice=invoice,
-        gateway=kept.gateway,
-        amount=payment.amount,
-        currency=payment.currency,
-        state="created",
-        refunded=ZERO,
-        returned=ZERO,
-        asked=now,
-        **texts,
-        **numbers,
-    )
 
 
 def _no_answer() -> Outcome:

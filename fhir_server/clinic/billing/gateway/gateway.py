@@ -1,4 +1,4 @@
-"""What a payment gateway is to the clinic: a few questions and orders. Each gateway is one module that answers them, of which this one knows by name.
+"""What a payment gateway is to the clinic: a few questions and orders. Each gateway is one module that answers them; `chosen` knows them by name.
 
 Amounts are in the currency's own digits here; what the gateway counts in is its module's affair. No call is made in a transaction.
 """
@@ -9,10 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from functools import lru_cache
 from typing import Final, Literal, Protocol
-
-from fhir_server.settings import Settings
 
 State = Literal["created", "requires_action", "processing", "succeeded", "failed", "cancelled", "unknown"]
 """Of a payment. `unknown`: a call was made, and nothing is known of what came of it; it is asked for, never guessed."""
@@ -136,18 +133,3 @@ class Gateway(Protocol):
 
     def check(self) -> None:
         """Asks something that needs a good key."""
-
-
-def gateway_of(settings: Settings) -> Gateway | None:
-    """The gateway that is set up; None where there is none. Cheap: of the same settings it is made once."""
-    if settings.payment_api_key is None:
-        return None
-    return _stripe(settings.payment_api_key, settings.payment_api_base, settings.payment_webhook_secret)
-
-
-@lru_cache(maxsize=4)
-def _stripe(key: str, base: str | None, secret: str | None) -> Gateway:
-    # 15 MB and 0.2 s, which a clinic without a gateway is spared.
-    from .stripe import Stripe  # noqa: PLC0415
-
-    return Stripe(key, base, secret)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 import time
-import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from fhir_server.clinic.acting import Act, carry_out, content
+from fhir_server.clinic.acting import Act, carry_out, resource_of
 from fhir_server.clinic.billing import ledger
 from fhir_server.clinic.billing.money import ZERO, digits, rounded
 from fhir_server.outcome import Outcome
@@ -27,7 +26,8 @@ from fhir_server.store.database import Connection
 from fhir_server.store.ops import Op, Resource
 
 from . import events, news, rows
-from .gateway import Gateway, Order, Payment, RefusedError, UnreachableError, gateway_of
+from .chosen import gateway_of
+from .gateway import Gateway, Order, Payment, RefusedError, UnreachableError
 from .rows import OPEN, Intent
 
 PATH: Final = "/pay/"
@@ -129,10 +129,10 @@ class Online:
             with suppress(UnreachableError, RefusedError):
                 known = self.refreshed(known)
         with self._store.latest(news.ACT.grant) as db:
-            version = db.read("Invoice", known.invoice)
-        if version is None or version.body is None:
+            invoice = resource_of(db.read("Invoice", known.invoice))
+        if invoice is None:
             raise Outcome("not-found", "The invoice of this payment is not there any more")
-        return Shown(known, _number(content(version)))
+        return Shown(known, _number(invoice))
 
     def confirm(self, token: str, means: str) -> Intent:
         """Pays by what the payer has entered on our page. Raises Outcome `not-found`, `business-rule` where it is refused, `unavailable`."""
@@ -200,7 +200,8 @@ class Online:
         if rows.asked_since(connection, identity, now - timedelta(hours=1)) >= MOST:
             raise Outcome("throttled", "Too many payments of this invoice were begun; try again in an hour", headers={"Retry-After": "3600"})
         token = secrets.token_urlsafe(24)
-        made = _new(identity, self.gateway.name, price, token, f"{root}{PATH}{token}", f"Invoice {_number(invoice)}".strip(), now)
+        title = f"Invoice {_number(invoice)}".strip()
+        made = rows.new(identity, self.gateway.name, price, now, token=token, back=f"{root}{PATH}{token}", title=title)
         rows.add(connection, made, act.grant.actor)
         return made, True, []
 
@@ -253,11 +254,11 @@ class Online:
     def _is_due(self, known: Intent) -> bool:
         """Whether as much is still due of its invoice; it may have been paid at the desk."""
         with self._store.latest(news.ACT.grant) as db:
-            version = db.read("Invoice", known.invoice)
-        if version is None or version.body is None:
+            invoice = resource_of(db.read("Invoice", known.invoice))
+        if invoice is None:
             return False
         with self._store.database.connection() as connection:
-            return ledger.balance(connection, content(version)).due >= known.amount
+            return ledger.balance(connection, invoice).due >= known.amount
 
     def _end(self, gateway: Gateway, known: Intent) -> None:
         """Ends an open payment, so that nobody pays it any more. Raises Outcome `conflict` where somebody is just paying it."""
@@ -319,28 +320,6 @@ def _amount(found: ledger.Balance, amount: Decimal | None, currency: str | None)
 
 def _number(invoice: Resource) -> str:
     return next((str(each["value"]) for each in invoice.get("identifier", ()) if each.get("system") == NUMBER), "")
-
-
-def _new(invoice: str, gateway: str, price: tuple[Decimal, str], token: str, back: str, title: str, now: Any) -> Intent:
-    identity = uuid.uuid4().hex
-    numbers: dict[str, Any] = dict.fromkeys(("reference", "session", "url", "payment", "received", "dispute", "fault"))
-    return Intent(
-        id=identity,
-        invoice=invoice,
-        gateway=gateway,
-        amount=price[0],
-        currency=price[1],
-        state="created",
-        key=f"pay-{identity}",
-        token=token,
-        back=back,
-        title=title,
-        refunded=ZERO,
-        returned=ZERO,
-        asked=now,
-        checked=now,
-        **numbers,
-    )
 
 
 def _order(known: Intent) -> Order:

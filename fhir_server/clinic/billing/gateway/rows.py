@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
+from fhir_server.clinic.billing.money import ZERO
 from fhir_server.store.database import Connection, scalar
 
 from .gateway import Payment, RefundState, State
@@ -128,6 +130,36 @@ class Ordered:
     asked: datetime
 
 
+def new(
+    invoice: str, gateway: str, price: tuple[Decimal, str], asked: datetime, *, token: str | None = None, back: str = "", title: str = ""
+) -> Intent:
+    """A payment that the gateway has told nothing of yet. Without a `token` there is no page of ours for it: nobody has begun it here."""
+    identity = uuid.uuid4().hex
+    return Intent(
+        id=identity,
+        invoice=invoice,
+        gateway=gateway,
+        amount=price[0],
+        currency=price[1],
+        state="created",
+        key=f"pay-{identity}" if token is not None else f"assigned-{identity}",
+        token=token if token is not None else f"assigned-{identity}",
+        back=back,
+        title=title,
+        reference=None,
+        session=None,
+        url=None,
+        payment=None,
+        received=None,
+        refunded=ZERO,
+        returned=ZERO,
+        dispute=None,
+        fault=None,
+        asked=asked,
+        checked=asked,
+    )
+
+
 def add(connection: Connection, new: Intent, by: str) -> None:
     """Adds a payment that is to be begun."""
     names = ("id", "invoice", "gateway", "amount", "currency", "key", "token", "back", "title")
@@ -158,7 +190,7 @@ def of_invoice(connection: Connection, invoice: str, states: tuple[str, ...]) ->
     return [Intent(*row) for row in connection.execute(_OF_INVOICE, (invoice, list(states))).fetchall()]
 
 
-def page(connection: Connection, wanted: Mapping[str, Any], after: tuple[str, str] | None, limit: int) -> list[dict[str, Any]]:
+def page(connection: Connection, wanted: Mapping[str, Any], after: tuple[datetime, str] | None, limit: int) -> list[dict[str, Any]]:
     """Payments as they are listed, the newest first: those in a `state`, of an `invoice`, those that are `disputed` or not; those behind one."""
     named = {name: wanted.get(name) for name in ("state", "invoice", "disputed")}
     found = connection.cursor().execute(_PAGE, named | {"asked": after[0] if after else None, "id": after[1] if after else None, "limit": limit})
