@@ -20,6 +20,7 @@ from .server import Server, serving
 
 _PATIENTS = 2_000
 _TESTS = (("2345-7", "Glucose"), ("2160-0", "Creatinine"), ("2951-2", "Sodium"), ("2823-3", "Potassium"), ("17861-6", "Calcium"))
+_PACES = (100, 200, 250)
 _RUN = uuid.uuid4().hex[:6]
 
 
@@ -60,23 +61,29 @@ class Sender:
         return (time.perf_counter() - began) * 1000
 
 
-def run(server: Server, name: str, connections: int, more: Callable[[int], bool], first: int) -> tuple[Figures, int]:
-    """What messages cost that are sent over so many connections for as long as `more`, given how many went, says so; and how many there were."""
+def run(server: Server, name: str, connections: int, more: Callable[[int], bool], first: int, pace: float = 0) -> tuple[Figures, int]:
+    """What messages cost that are sent over so many connections for as long as `more`, given how many went, says so; and how many there were.
+
+    With a `pace` so many a second are sent in all, evenly, and each is timed from when it was to leave, also where the one before it took longer.
+    """
     lock = threading.Lock()
     taken, failed = [first], threading.Event()
     latencies: list[float] = []
 
-    def work() -> None:
+    def work(place: int) -> None:
         sender = Sender(server.mllp_port)
         own: list[float] = []
         try:
             while not failed.is_set():
+                due = began + (place + connections * len(own)) / pace if pace else 0.0
+                time.sleep(max(due - time.perf_counter(), 0))
+                late = (time.perf_counter() - due) * 1000 if pace else 0.0
                 with lock:
                     number = taken[0]
                     if not more(number - first):
                         break
                     taken[0] += 1
-                own.append(sender.send(oru(number)))
+                own.append(late + sender.send(oru(number)))
         except BaseException:
             failed.set()
             raise
@@ -85,7 +92,7 @@ def run(server: Server, name: str, connections: int, more: Callable[[int], bool]
                 latencies.extend(own)
 
     cpu, began = server.cpu_seconds(), time.perf_counter()
-    threads = [threading.Thread(target=work) for _ in range(connections)]
+    threads = [threading.Thread(target=work, args=(place,)) for place in range(connections)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -113,6 +120,9 @@ def main() -> None:
         done = 200
         for connections in (1, chosen.connections):
             figures, done = run(server, f"ORU of five results, {connections} connections", connections, _for(chosen.seconds), done)
+            _row(figures)
+        for pace in _PACES:
+            figures, done = run(server, f"the same, {pace} a second in all", chosen.connections, _for(chosen.seconds), done, pace)
             _row(figures)
         large = "ZPD|1|" + "A" * 5_000_000
         took = sorted(sender.send(oru(done + place, extra=large)) for place in range(5))

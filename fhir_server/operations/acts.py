@@ -13,6 +13,7 @@ from fhir_server import fhirjson
 from fhir_server.clinic.acting import Act
 from fhir_server.interactions import Engine, Exchange, Reply
 from fhir_server.interactions.writing import written_reply
+from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM
 from fhir_server.store.database import Connection
 from fhir_server.store.ops import Commit
@@ -50,6 +51,11 @@ def once(engine: Engine, exchange: Exchange, name: str, run: Callable[[Act], Com
     except _Repeated:
         again = _given(engine, caller, key, request, now)
         assert again is not None
+        return again
+    except Outcome:
+        # Of two at once the second may be refused for what the first has just done: a time that is taken, a place in the queue.
+        if (again := _given(engine, caller, key, request, now)) is None:
+            raise
         return again
 
 

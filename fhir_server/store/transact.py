@@ -19,21 +19,7 @@ from fhir_server.search import Grant
 from fhir_server.search.compartment import compartment_of
 from fhir_server.search.grant import Permission
 
-from . import (
-    bills,
-    consents,
-    fulfilment,
-    insurance,
-    lifecycle,
-    occupancy,
-    payments,
-    prescriptions,
-    queue_follow,
-    report_rows,
-    slots,
-    subscribers,
-    timekeeping,
-)
+from . import consequences
 from .content import stamp
 from .current import apply, hold, load_current
 from .database import Connection
@@ -43,7 +29,6 @@ from .index import IndexRows, difference, merge, write_rows
 from .integrity import Integrity
 from .links import relink
 from .ops import Commit, Create, Delete, Lookup, Op, Put, Resource, Unit, Version, Written
-from .parameters import follow
 from .plan import BY_SERVER, Current, Plan, Target, Writer
 from .provenance import provenances
 from .snapshot import METHODS, Snapshot
@@ -51,8 +36,6 @@ from .trail import who
 
 CHUNK: Final = 500
 _BESIDE: Final = -1
-_FOLLOWING: Final = (consents, occupancy, slots, subscribers, queue_follow, bills, payments, insurance)
-"""What is brought to the resources that a transaction writes."""
 _EVENTS: Final = {"P": ("create", "C"), "U": ("update", "U"), "A": ("patch", "U"), "D": ("delete", "D")}
 
 
@@ -120,9 +103,7 @@ def _check_grant(ops: Sequence[Op], grant: Grant) -> None:
 def _is_plain(writer: Writer, units: Sequence[Unit]) -> bool:
     """Whether units are creates of what nothing has to be looked up for, and that nothing follows from."""
     ops = [op for unit in units if not callable(unit.ops) for op in unit.ops]
-    if writer.referential_integrity or defines_parameters(ops) or any(part.concerns(ops) for part in _FOLLOWING):
-        return False
-    if any(prescriptions.concerns(ops, unit.grant) for unit in units):
+    if writer.referential_integrity or defines_parameters(ops) or consequences.concern(ops, [unit.grant for unit in units]):
         return False
     if len(ops) > CHUNK or any(type(op) is not Create or op.if_none_exist is not None for op in ops):
         return False
@@ -144,13 +125,8 @@ def _create(writer: Writer, connection: Connection, units: Sequence[Unit]) -> li
             plan_create(writer, part.plan, number, op)
         _relink(part.plan)
         _finish(writer, part.plan, at)
-    counted = report_rows.changes(writer.registry, (target for part in parts for target in part.plan.targets))
-    if not counted:
-        _write(writer, connection, parts, at, inside=False)
-    else:
-        with connection.transaction():
-            _write(writer, connection, parts, at, inside=True)
-            report_rows.follow(connection, writer.registry, counted)
+    targets = [target for part in parts for target in part.plan.targets]
+    consequences.bring_counts(writer, connection, targets, lambda inside: _write(writer, connection, parts, at, inside=inside))
     return [_commit(part, at) for part in parts]
 
 
@@ -180,7 +156,7 @@ def _transaction(writer: Writer, connection: Connection, units: Sequence[Unit], 
         hold(writer, connection, [each for unit in units for each in unit.seen])
         at = writer.clock()
         targets = [target for part in parts for target in part.plan.targets]
-        beside = load_current(writer, connection, targets, slots.foresee(connection, writer.registry, targets, at))
+        beside = load_current(writer, connection, targets, consequences.foresee(writer, connection, targets, at))
         for part in parts:
             _judge(writer, connection, part, at)
         _write(writer, connection, parts, at, inside=True)
@@ -198,21 +174,16 @@ def _judge(writer: Writer, connection: Connection, part: _Part, at: datetime) ->
     unit, guard, plan = part.unit, part.guard, part.plan
     guard.before(plan.targets)
     apply(plan, part.ops, at)
-    payments.own(connection, writer.registry, plan.targets, unit.grant, unit.operation)
+    consequences.own(writer, connection, plan.targets, unit)
     guard.changes(plan.targets)
-    plan.targets += fulfilment.take_back(writer, connection, plan.targets, at)
-    queued = queue_follow.follow(writer, connection, plan.targets, unit.grant, at)
-    plan.targets += fulfilment.follow(writer, connection, plan.targets, at)
+    queued = consequences.derive(writer, connection, plan.targets, unit.grant, at)
     _add_provenances(writer, plan, unit.grant, at, unit.provenance)
-    plan.targets += queue_follow.raised(writer, connection, plan.targets, at)
+    plan.targets += consequences.raised(writer, connection, plan.targets, at)
     _finish(writer, plan, at)
     if writer.referential_integrity:
         Integrity(writer, connection, unit.grant, guard).check(plan.targets)
     guard.unseen(plan.targets)
-    lifecycle.check([t for t in plan.targets if t.type != "Encounter" or t.id not in queued], unit.grant, at, writer.registry.zone)
-    bills.check(plan.targets, unit.grant, unit.operation)
-    payments.check(plan.targets, unit.grant, unit.operation)
-    insurance.check(plan.targets, unit.grant, unit.operation)
+    consequences.check(writer, plan.targets, unit, at, queued)
 
 
 def _follow(writer: Writer, connection: Connection, parts: Sequence[_Part], at: datetime, beside: dict[str, Current]) -> None:
@@ -220,20 +191,11 @@ def _follow(writer: Writer, connection: Connection, parts: Sequence[_Part], at: 
     for part in parts:
         part.guard.after([target for target in part.plan.targets if target.op != BY_SERVER])
     targets = [target for part in parts for target in part.plan.targets]
-    if parameters := [(t.id, t.resource) for t in targets if t.type == "SearchParameter"]:
-        follow(connection, writer.registry, parameters)
-    consents.follow(connection, writer.registry, targets)
+    consequences.bring_common(writer, connection, targets)
     for part in parts:
-        changed = timekeeping.follow(writer, connection, part.plan.targets, beside, part.unit.grant, at)
-        subscribers.follow(connection, part.plan.targets, part.unit.grant)
-        bills.follow(connection, writer.registry, part.plan.targets)
-        insurance.follow(connection, writer.registry, part.plan.targets)
-        report_rows.follow(connection, writer.registry, report_rows.changes(writer.registry, part.plan.targets))
+        changed = consequences.bring(writer, connection, part.plan.targets, part.unit.grant, beside, at)
         # In the caller's name, and by the server's own right.
         _write(writer, connection, [_Part(part.unit, (), part.guard, Plan(changed))], at, inside=True)
-        prescriptions.check(
-            part.plan.targets, writer.registry, part.unit.grant, Snapshot(connection, writer.registry, writer.dictionary, part.unit.grant)
-        )
 
 
 def _add_provenances(writer: Writer, plan: Plan, grant: Grant, at: datetime, sent: Resource | None) -> None:

@@ -91,6 +91,17 @@ def test_a_visit_without_a_number_is_told_by_its_begin(lab: Lab) -> None:
     assert len(lab.ask(f"Encounter?patient.identifier={CANON}/sid/authority/HOSP|{number}")) == 2
 
 
+def test_a_visit_without_a_number_ends_by_its_begin_and_else_its_sender_is_warned(lab: Lab) -> None:
+    number = fresh()
+    lab.ok(adt("A01", number, pv1("", f3="W1^R1", f44="202601020800+0100")))
+    (told,) = lab.send(adt("A03", number, pv1("", f3="W1^R1")))
+    assert "MSA|AA" in told
+    assert "PV1^1|101^Required field missing^HL70357|W" in told
+    lab.ok(adt("A03", number, pv1("", f3="W1^R1", f44="202601020800+0100", f45="202601030900+0100")))
+    found = lab.one(f"Encounter?subject.identifier={number}")
+    assert (found["status"], found["period"]["end"]) == ("finished", "2026-01-03T09:00:00+01:00")
+
+
 def test_a_patient_keeps_what_a_message_leaves_out_and_loses_what_it_empties(lab: Lab) -> None:
     number = fresh()
     lab.ok(adt("A28", number, pid="Doe^Jane||19800101|F|||1 Way^^Town||555 1|||M||K1|||||Vienna"))

@@ -192,6 +192,17 @@ def test_the_same_key_gets_the_same_answer(clinic: Fhir, place: str) -> None:
     assert len(board(clinic, place)) == 1
 
 
+def test_the_same_key_at_once_gets_the_same_answer_too(clinic: Fhir, place: str) -> None:
+    there = booked(clinic, place)
+    walking = parameters(patient=f"Patient/{made(clinic, patient())}", location=f"Location/{place}")
+    for path, body in (("Encounter/$walk-in", walking), (f"Appointment/{there['id']}/$check-in", parameters())):
+        key = {"Idempotency-Key": f"at once {path}"}
+        with ThreadPoolExecutor(RACERS) as pool:
+            replies = list(pool.map(lambda _: clinic("POST", path, body, key), range(RACERS)))  # noqa: B023 - used up before the next
+        assert {reply.status_code for reply in replies} == {201}
+        assert len({reply.data for reply in replies}) == 1
+
+
 def test_a_patient_stands_in_a_queue_once(clinic: Fhir, place: str) -> None:
     who = walk(clinic, place)["subject"]["reference"]
     assert "with the token 1" in issues(walk(clinic, place, 409, patient=who))

@@ -1,0 +1,104 @@
+"""What a write means beyond itself: the parts of the store whose rules hold at every door, each named once and in the order of its turn.
+
+Some write more than they were told (`derive`, `raised`), some refuse (`own`, `check`), some bring their own rows to what was written (`foresee`,
+`bring`). A transaction that is about nothing of theirs (`concern`) is a single statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from fhir_server.search import Grant
+
+from . import (
+    bills,
+    consents,
+    fulfilment,
+    insurance,
+    lifecycle,
+    occupancy,
+    parameters,
+    payments,
+    prescriptions,
+    queue_follow,
+    report_rows,
+    slots,
+    subscribers,
+    timekeeping,
+)
+from .database import Connection
+from .ops import Op, Unit
+from .plan import Current, Target, Writer
+from .snapshot import Snapshot
+
+_PARTS: Final = (consents, occupancy, slots, subscribers, queue_follow, bills, payments, insurance)
+
+
+def concern(ops: Sequence[Op], grants: Iterable[Grant]) -> bool:
+    """Whether something has to be looked up for ops, or follows from them, in the name of some caller."""
+    return any(part.concerns(ops) for part in _PARTS) or any(prescriptions.concerns(ops, grant) for grant in grants)
+
+
+def foresee(writer: Writer, connection: Connection, targets: Sequence[Target], at: datetime) -> set[str]:
+    """The ids of the Slots that are likely to change, to be locked with what is written."""
+    return slots.foresee(connection, writer.registry, targets, at)
+
+
+def own(writer: Writer, connection: Connection, targets: list[Target], unit: Unit) -> None:
+    """Completes what is the server's to say in what a unit brings. Raises Outcome `business-rule` and others."""
+    payments.own(connection, writer.registry, targets, unit.grant, unit.operation)
+
+
+def derive(writer: Writer, connection: Connection, targets: list[Target], grant: Grant, at: datetime) -> set[str]:
+    """Adds to what is written what has to be written with it; the ids of the Encounters that the queue has judged already."""
+    targets += fulfilment.take_back(writer, connection, targets, at)
+    queued = queue_follow.follow(writer, connection, targets, grant, at)
+    targets += fulfilment.follow(writer, connection, targets, at)
+    return queued
+
+
+def raised(writer: Writer, connection: Connection, targets: list[Target], at: datetime) -> list[Target]:
+    """The Encounters whose zone goes up by what is written."""
+    return queue_follow.raised(writer, connection, targets, at)
+
+
+def check(writer: Writer, targets: Sequence[Target], unit: Unit, at: datetime, queued: set[str]) -> None:
+    """Holds what a unit writes to the states that may follow each other and to the rules of bills. Raises Outcome `business-rule` and others."""
+    judged = [target for target in targets if target.type != "Encounter" or target.id not in queued]
+    lifecycle.check(judged, unit.grant, at, writer.registry.zone)
+    for part in (bills, payments, insurance):
+        part.check(targets, unit.grant, unit.operation)
+
+
+def bring_common(writer: Writer, connection: Connection, targets: Sequence[Target]) -> None:
+    """Brings up to date what is about all units of a transaction together."""
+    if found := [(target.id, target.resource) for target in targets if target.type == "SearchParameter"]:
+        parameters.follow(connection, writer.registry, found)
+    consents.follow(connection, writer.registry, targets)
+
+
+def bring(writer: Writer, connection: Connection, targets: list[Target], grant: Grant, foreseen: Mapping[str, Current], at: datetime) -> list[Target]:
+    """Brings up to date what is about one unit; the new versions of Slots that are to be written after it.
+
+    Raises Outcome as `occupancy.follow`, and `business-rule` for a prescription that something speaks against.
+    """
+    changed = timekeeping.follow(writer, connection, targets, foreseen, grant, at)
+    subscribers.follow(connection, targets, grant)
+    bills.follow(connection, writer.registry, targets)
+    insurance.follow(connection, writer.registry, targets)
+    report_rows.follow(connection, writer.registry, report_rows.changes(writer.registry, targets))
+    prescriptions.check(targets, writer.registry, grant, Snapshot(connection, writer.registry, writer.dictionary, grant))
+    return changed
+
+
+def bring_counts(writer: Writer, connection: Connection, targets: Iterable[Target], write: Callable[[bool], None]) -> None:
+    """Writes plain creates, from which nothing follows but what reports count; `write` is told whether it does so inside of a transaction."""
+    counted = report_rows.changes(writer.registry, targets)
+    if not counted:
+        write(False)
+        return
+    with connection.transaction():
+        write(True)
+        report_rows.follow(connection, writer.registry, counted)
