@@ -10,7 +10,7 @@ from fhir_server.interactions.search_parameters import status
 from fhir_server.outcome import Outcome
 from fhir_server.settings import CANON
 
-from . import billing, code_system, document, insurance, payments, queue, shifts, value_set, visit
+from . import billing, code_system, concept_map, document, insurance, meta, payments, queue, shifts, value_set, visit
 from .access_report import access_report
 from .bulk import export, export_file, export_status
 from .everything import everything
@@ -37,12 +37,14 @@ _OPERATIONS: Final = {
     ("ValueSet", "validate-code"): reading(_R4, "ValueSet-validate-code", value_set.validate_code),
     ("CodeSystem", "lookup"): reading(_R4, "CodeSystem-lookup", code_system.lookup, frozenset({"type"})),
     ("CodeSystem", "validate-code"): reading(_R4, "CodeSystem-validate-code", code_system.validate_code),
+    ("ConceptMap", "translate"): reading(_R4, "ConceptMap-translate", concept_map.translate),
     ("Patient", "access-report"): reading(CANON, "Patient-access-report", access_report, frozenset({"instance"})),
     ("Patient", "everything"): reading(_R4, "Patient-everything", everything),
     ("Encounter", "everything"): reading(_R4, "Encounter-everything", everything, frozenset({"instance"})),
     ("Observation", "lastn"): reading(_R4, "Observation-lastn", lastn, frozenset({"type"})),
     ("Observation", "stats"): reading(_R4, "Observation-stats", stats, frozenset({"type"})),
     ("CodeSystem", "subsumes"): reading(_R4, "CodeSystem-subsumes", code_system.subsumes),
+    **meta.OPERATIONS,
     **document.OPERATIONS,
     **visit.OPERATIONS,
     **SCHEDULING,

@@ -8,6 +8,7 @@ from fhir_server.interactions import capabilities
 from fhir_server.rest import render
 from tests.interactions.conftest import BASE, Fhir, Json, entry, patient
 
+INSTANCE = {"everything", "graphql", "access-report", "balance", "statement", "meta", "meta-add", "meta-delete"}
 VALUES = {
     "string": "ann",
     "token": "urn:s|code",
@@ -102,7 +103,7 @@ def test_every_stated_interaction_answers(fhir: Fhir, statement: Json, name: str
     assert {name: answer.status_code for name, answer in calls.items() if answer.status_code >= 300} == {}
     for operation in stated["operation"]:
         # What lacks its parameters is told so; what is not there would be 404 or 405.
-        at = path if operation["name"] in {"everything", "graphql", "access-report", "balance", "statement"} else name
+        at = path if operation["name"] in INSTANCE else name
         assert fhir("POST", f"{at}/${operation['name']}", body).status_code in {200, 400, 410}, operation
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
-from tests.interactions.conftest import Fhir, Json, identified, issues, patient, unique
+from tests.interactions.conftest import Fhir, Json, identified, issues, made, patient, unique
 
 
 def severities(outcome: Json) -> set[str]:
@@ -103,3 +104,29 @@ def test_only_where_it_is_offered(fhir: Fhir) -> None:
     issues(fhir.post("Patient/$nonsense", patient(), 404))
     assert fhir("DELETE", "Patient/$validate").status_code == 405
     fhir.post("Patient/$validate", None, 400)
+
+
+def test_a_profile_that_is_here_is_validated_by(fhir: Fhir) -> None:
+    url = f"urn:{unique('profile')}"
+    name = {"id": "Patient.name", "path": "Patient.name", "min": 1, "max": "*", "base": {"path": "Patient.name", "min": 0, "max": "*"}}
+    root = {"id": "Patient", "path": "Patient", "min": 0, "max": "*", "base": {"path": "Patient", "min": 0, "max": "*"}}
+    profile = {
+        "resourceType": "StructureDefinition",
+        "url": url,
+        "name": "Named",
+        "status": "draft",
+        "kind": "resource",
+        "abstract": False,
+        "type": "Patient",
+        "baseDefinition": "http://hl7.org/fhir/StructureDefinition/Patient",
+        "derivation": "constraint",
+        "snapshot": {"element": [each | {"definition": "A patient with a name"} for each in (root, name)]},
+    }
+    made(fhir, profile)
+    nameless = {"resourceType": "Patient"}
+    assert "Patient.name is needed" in issues(fhir.post(f"Patient/$validate?profile={url}", nameless, 200))
+    assert "Patient.name is needed" in issues(fhir.post("Patient/$validate", parameters(nameless, profile=url), 200))
+    assert "Patient.name is needed" in issues(fhir.post("Patient/$validate", nameless | {"meta": {"profile": [url, "urn:unknown"]}}, 200))
+    assert "needed" not in json.dumps(fhir.post(f"Patient/$validate?profile={url}", patient(), 200))
+    # A write is held to the specification alone.
+    made(fhir, nameless | {"meta": {"profile": [url]}})
