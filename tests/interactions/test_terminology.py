@@ -199,6 +199,7 @@ def test_bodies_that_are_no_input_are_refused(fhir: Fhir, body: Any) -> None:
 
 def test_operations_are_stated_where_they_work(fhir: Fhir) -> None:
     stated = {each["type"]: {operation["name"] for operation in each["operation"]} for each in fhir.get("metadata")["rest"][0]["resource"]}
-    assert stated["ValueSet"] == {"graphql", "validate", "expand", "validate-code"}
-    assert stated["CodeSystem"] == {"graphql", "validate", "lookup", "validate-code", "subsumes"}
-    assert stated["Patient"] == {"graphql", "validate", "everything", "access-report", "balance", "statement"}
+    all_have = {"graphql", "validate", "meta", "meta-add", "meta-delete"}
+    assert stated["ValueSet"] == all_have | {"expand", "validate-code"}
+    assert stated["CodeSystem"] == all_have | {"lookup", "validate-code", "subsumes"}
+    assert stated["Patient"] == all_have | {"everything", "access-report", "balance", "statement"}

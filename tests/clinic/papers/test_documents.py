@@ -83,7 +83,7 @@ def test_the_first_paper_is_kept_with_its_digests_and_the_next_is_the_copy(fhir:
     attachment = document["content"][0]["attachment"]
     assert attachment["hash"] == base64.b64encode(hashlib.sha1(first).digest()).decode()
     assert attachment["language"] == "de"
-    assert base64.b64decode(fhir.get(attachment["url"])["data"]) == first
+    assert fhir("GET", attachment["url"]).data == first
     again = printed(staff, f"Invoice/{invoice}/$document")
     assert "KOPIE" in text_of(again).upper()
     assert again == printed(as_role(fhir, "patient", patient), f"Invoice/{invoice}/$document")
