@@ -202,4 +202,4 @@ def test_operations_are_stated_where_they_work(fhir: Fhir) -> None:
     all_have = {"graphql", "validate", "meta", "meta-add", "meta-delete"}
     assert stated["ValueSet"] == all_have | {"expand", "validate-code"}
     assert stated["CodeSystem"] == all_have | {"lookup", "validate-code", "subsumes"}
-    assert stated["Patient"] == all_have | {"everything", "access-report", "balance", "statement"}
+    assert stated["Patient"] == all_have | {"everything", "export", "access-report", "balance", "statement"}
