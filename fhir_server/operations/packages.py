@@ -7,6 +7,7 @@ https://confluence.hl7.org/display/FHIR/NPM+Package+Specification, https://hl7.o
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import re
 import tarfile
@@ -75,7 +76,7 @@ def read(file: Path) -> Package:
                 about = content
             elif isinstance(content.get("resourceType"), str) and isinstance(content.get("url"), str) and isinstance(content.get("id"), str):
                 found.append(content)
-    except (tarfile.TarError, zlib.error, EOFError) as error:
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise Outcome("malformed", f"{file} is no FHIR package, or is damaged: {error}") from None
     if about is None:
         raise Outcome("malformed", f"{file} is no FHIR package: it has no package/package.json")
@@ -118,16 +119,28 @@ def listed(store: Store) -> list[tuple[str, str, str]]:
 
 def _files(file: Path) -> Iterator[tuple[str, bytes]]:
     """Name and content of each JSON file of the folder `package`. Nothing is written anywhere, whatever the names in the archive are."""
-    total = 0
-    with tarfile.open(file, "r:gz") as archive:
+    with _Unpacked(file) as unpacked, tarfile.open(fileobj=unpacked, mode="r:") as archive:
         for number, member in enumerate(archive):
-            total += member.size
-            if number >= _FILES or member.size > _FILE or total > _ALL:
-                raise Outcome("too-large", f"{file} has more than a package may have: {_FILES} files, {_FILE // 1024**2} MB each, 1 GB in all")
+            if number >= _FILES or member.size > _FILE:
+                raise _too_large(file)
             folder, _, name = member.name.removeprefix("./").rpartition("/")
             stream = archive.extractfile(member) if folder == "package" and member.isfile() and name.endswith(".json") else None
             if stream is not None and not name.startswith("."):
                 yield name, stream.read()
+
+
+class _Unpacked(gzip.GzipFile):
+    """What is in a gzip file, within bounds also where it is no file's content: what an archive says of its files may be long too."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """So many bytes. Raises Outcome `too-large`."""
+        if size is not None and (size > _FILE or self.tell() + size > _ALL):
+            raise _too_large(self.name)
+        return super().read(size)
+
+
+def _too_large(file: object) -> Outcome:
+    return Outcome("too-large", f"{file} has more than a package may have: {_FILES} files, {_FILE // 1024**2} MB each, 1 GB in all")
 
 
 def _described(file: Path, about: dict[str, Any], resources: list[dict[str, Any]]) -> Package:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import tarfile
@@ -171,6 +172,18 @@ def test_a_file_that_is_damaged_is_refused(tmp_path: Path, cut: int) -> None:
     file = packed(tmp_path / "ward.tgz", CODES)
     file.write_bytes(file.read_bytes()[:cut])
     with pytest.raises(Outcome, match="is no FHIR package"):
+        packages.read(file)
+
+
+def test_what_an_archive_says_of_its_files_is_bounded_too(tmp_path: Path) -> None:
+    member = tarfile.TarInfo("package/x.json")
+    member.type, member.size = tarfile.XHDTYPE, 100 * 1024**2
+    file = tmp_path / "bomb.tgz"
+    with gzip.open(file, "wb", 1) as stream:
+        stream.write(member.tobuf(tarfile.USTAR_FORMAT))
+        for _ in range(100):
+            stream.write(bytes(1024**2))
+    with pytest.raises(Outcome, match="has more than a package may have"):
         packages.read(file)
 
 
