@@ -2,14 +2,20 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import psycopg
 import pytest
+
+from fhir_server.settings import SetupError
+from fhir_server.store.backup import About, Backup
 
 PROGRAM = Path(sys.executable).with_name("fhir-server")
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -71,6 +77,40 @@ def test_what_is_restored_is_what_was_there(clinic: Path, saved: Path, tmp_path:
     assert [head.returncode for head in heads] == [0, 0]
     again = call("load", EXAMPLES, "--data", data)
     assert again.stdout.startswith("0 resources of 3 files"), again.stdout
+
+
+@pytest.mark.parametrize("left", ["file", "link"])
+def test_what_lies_where_a_backup_is_drafted_is_not_written_into(clinic: Path, tmp_path: Path, left: str) -> None:
+    draft, other = tmp_path / ".new.backup.part", tmp_path / "other"
+    other.write_text("of somebody else")
+    if left == "file":
+        draft.touch()
+        draft.chmod(0o666)
+    else:
+        draft.symlink_to(other)
+    assert call("backup", tmp_path / "new.backup", "--data", clinic).returncode == 0
+    made = (tmp_path / "new.backup").lstat()
+    assert (stat.S_ISREG(made.st_mode), made.st_mode & 0o777) == (True, 0o600)
+    assert other.read_text() == "of somebody else"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.backup", "other"]
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_whichever_bit_of_a_backup_is_another_it_is_read_whole_or_refused(tmp_path: Path, packing: int) -> None:
+    file = tmp_path / "file"
+    about = About("2026-01-01T00:00:00Z", "1", "0001", "clinic")
+    with zipfile.ZipFile(file, "w", packing) as archive:
+        archive.writestr("backup.json", json.dumps(asdict(about)))
+        archive.writestr("data-key", "k" * 43)
+        archive.writestr("database.dump", bytes(range(256)))
+    content = file.read_bytes()
+    assert Backup(file).about == about
+    for bit in range(0, len(content) * 8, 3):
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(changed)
+        with suppress(SetupError, OSError):
+            assert Backup(file).about == about
 
 
 def test_a_directory_with_something_in_it_is_left_alone(saved: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -62,8 +63,10 @@ def write(url: str, data: Path, file: Path, created: str, progress: Progress = l
     """
     about = _about(url, created)
     draft = file.with_name(f".{file.name}.part")
+    # One that was left by a backup which was killed, or laid there by somebody else, would keep its owner and its mode, or lead elsewhere.
+    draft.unlink(missing_ok=True)
     try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
             with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
                 archive.writestr(_ABOUT, json.dumps(asdict(about)))
                 for path in (data / name for name in KEPT):
@@ -94,7 +97,7 @@ class Backup:
                 with archive.open(_DUMP) as source:
                     while chunk := source.read(_CHUNK):
                         progress(done := done + len(chunk))
-        except (zipfile.BadZipFile, KeyError, TypeError, ValueError, EOFError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, zlib.error, KeyError, TypeError, ValueError, EOFError, RuntimeError) as error:
             raise SetupError(f"{file} is no backup, or is damaged ({_first(str(error))}); name a file that `fhir-server backup` has made") from None
         if self.about.format != _FORMAT or not knows(self.about.schema):
             raise SetupError(f"{file} was made by a newer version of this program ({self.about.program}); restore it with that one")
