@@ -48,7 +48,7 @@ def as_content(reply: Reply, accept: str) -> Reply:
         return reply
     resource = fhirjson.loads(reply.body)
     stated = resource.get("contentType", _PLAIN)
-    content_type = stated if _MEDIA_TYPE.fullmatch(stated) else _PLAIN
+    content_type = stated if len(stated) <= MAX_HEADER and _MEDIA_TYPE.fullmatch(stated) else _PLAIN
     if not _prefers_content(accept, content_type.partition(";")[0].strip().lower()):
         return reply
     try:

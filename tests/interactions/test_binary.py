@@ -68,6 +68,16 @@ def test_what_is_neither_is_406_and_a_format_asks_for_the_resource(fhir: Fhir) -
     assert fhir("GET", f"{at}?_format=pdf").status_code == 406
 
 
+@pytest.mark.parametrize("content_type", ["text/html", "image/svg+xml", "application/xhtml+xml", "text/xml"])
+@pytest.mark.parametrize("suffix", ["", "/_history/1"])
+def test_pages_and_pictures_that_were_stored_run_nothing_in_a_browser(fhir: Fhir, content_type: str, suffix: str) -> None:
+    sent = {"resourceType": "Binary", "contentType": content_type, "data": "PHNjcmlwdC8+"}
+    read = fhir("GET", f"Binary/{made(fhir, sent)}{suffix}", headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert (read.status_code, read.data) == (200, b"<script/>")
+    assert read.headers["X-Content-Type-Options"] == "nosniff"
+    assert {"sandbox", "default-src 'none'"} <= {part.strip() for part in read.headers["Content-Security-Policy"].split(";")}
+
+
 def test_plain_json_is_the_content_where_that_is_json(fhir: Fhir) -> None:
     at = f"Binary/{made(fhir, {'resourceType': 'Binary', 'contentType': 'application/json', 'data': 'eyJhIjoxfQ=='})}"
     assert fhir("GET", at, headers={"Accept": "application/json"}).data == b'{"a":1}'
@@ -98,8 +108,9 @@ def test_bodies_that_mean_nothing_are_refused(fhir: Fhir, content_type: str, bod
     issues(json.loads(answer.data))
 
 
-def test_a_type_that_no_header_can_say_is_answered_as_bytes(fhir: Fhir) -> None:
-    at = f"Binary/{made(fhir, {'resourceType': 'Binary', 'contentType': 'text/html evil', 'data': 'eA=='})}"
+@pytest.mark.parametrize("content_type", ["text/html evil", "text/" + "a" * 100_000])
+def test_a_type_that_no_header_can_say_is_answered_as_bytes(fhir: Fhir, content_type: str) -> None:
+    at = f"Binary/{made(fhir, {'resourceType': 'Binary', 'contentType': content_type, 'data': 'eA=='})}"
     assert fhir("GET", at).content_type == "application/octet-stream"
 
 
