@@ -115,14 +115,15 @@ def add(connection: Connection, identity: str, file: File, lines: bytes) -> None
 def run_next(connection: Connection, work: Callable[[Export], datetime], now: Callable[[], datetime]) -> bool:
     """Makes the export that has waited longest; False where none waits, or another process is making one.
 
-    `work` adds its files, gives the moment that they show, and raises Outcome for what is its fault.
+    `work` adds its files, gives the moment that they show, and raises Outcome for what is its fault. One that was begun before comes after those that
+    wait: what ends its process again and again keeps nobody else from theirs. What else `work` raises ends the export too, and is raised.
     """
     if not (connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,)).fetchone() or (False,))[0]:
         return False
     try:
         row = connection.execute(
-            f"UPDATE bulk_export SET state = 'running', done = 0 WHERE id = (SELECT id FROM bulk_export WHERE {_OPEN} ORDER BY created, id LIMIT 1)"
-            f" RETURNING {_COLUMNS}"
+            "UPDATE bulk_export SET state = 'running', done = 0"
+            f" WHERE id = (SELECT id FROM bulk_export WHERE {_OPEN} ORDER BY state = 'running', created, id LIMIT 1) RETURNING {_COLUMNS}"
         ).fetchone()
         if row is None:
             return False
@@ -137,10 +138,17 @@ def run_next(connection: Connection, work: Callable[[Export], datetime], now: Ca
             if outcome.category == "unavailable":
                 raise
             fault = str(outcome)
-        connection.execute(
-            "UPDATE bulk_export SET state = %s, at = %s, ended = %s, fault = %s WHERE id = %s",
-            ("done" if fault is None else "failed", at, now(), fault, current.id),
-        )
+        except Exception:
+            _end(connection, current.id, None, now(), "Something went wrong here; the server's log tells what")
+            raise
+        _end(connection, current.id, at, now(), fault)
         return True
     finally:
         connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
+
+
+def _end(connection: Connection, identity: str, at: datetime | None, now: datetime, fault: str | None) -> None:
+    connection.execute(
+        "UPDATE bulk_export SET state = %s, at = %s, ended = %s, fault = %s WHERE id = %s",
+        ("done" if fault is None else "failed", at, now, fault, identity),
+    )

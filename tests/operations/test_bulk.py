@@ -4,7 +4,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,8 +14,16 @@ import pytest
 from fhir_server.interactions import Engine
 from fhir_server.operations.bulk import Maker
 from fhir_server.settings import Settings
-from fhir_server.store import Store
+from fhir_server.store import Store, exports
 from tests.interactions.conftest import SECRET, ZONE, Fhir, Json, MakeFhir, issues, made, observation, patient
+
+
+class _Raising:
+    """A bound that is a fault."""
+
+    def __le__(self, other: object) -> bool:
+        raise ZeroDivisionError
+
 
 KICK = {"Prefer": "respond-async", "Accept": "application/fhir+json"}
 
@@ -213,6 +221,66 @@ def test_one_whose_maker_was_killed_is_made_anew(house: SimpleNamespace) -> None
     assert house.fhir("GET", status).headers["X-Progress"] == "7 resources so far"
     house.maker.run()
     assert [file["count"] for file in house.fhir.get(status)["output"]] == [2]
+
+
+def test_one_that_fails_by_our_fault_is_over_and_keeps_nobody_waiting(house: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken, next_ = kicked(house.fhir, "$export?_type=Patient"), kicked(house.fhir, "$export?_type=Observation")
+    with monkeypatch.context() as patched:
+        patched.setattr("fhir_server.operations.bulk.making._FILE", _Raising())
+        with pytest.raises(ZeroDivisionError):
+            house.maker.run()
+    house.maker.run()
+    failed = house.fhir("GET", broken)
+    assert failed.status_code == 500
+    assert "the server's log tells what" in issues(json.loads(failed.data))
+    assert [file["type"] for file in house.fhir.get(next_)["output"]] == ["Observation"]
+
+
+def test_one_that_has_ended_its_worker_comes_after_those_that_wait(house: SimpleNamespace) -> None:
+    deadly, next_ = kicked(house.fhir, "$export?_type=Patient"), kicked(house.fhir, "$export?_type=Patient")
+    made_first = []
+    with house.store.database.connection() as connection:
+        connection.execute("UPDATE bulk_export SET state = 'running' WHERE id = %s", (deadly.rpartition("=")[2],))
+
+        def make(current: exports.Export) -> datetime:
+            made_first.append(current.id)
+            raise exports.Dropped
+
+        assert exports.run_next(connection, make, house.store.clock)
+    assert made_first == [next_.rpartition("=")[2]]
+    for each in (deadly, next_):
+        house.fhir("DELETE", each)
+
+
+def test_a_token_that_opens_less_fetches_no_file_that_was_made_for_one_that_opens_more(house: SimpleNamespace) -> None:
+    status = kicked(house.fhir, "$export?_type=Observation")
+    house.maker.run()
+    (file,) = house.fhir.get(status)["output"]
+    for less in (
+        house.fhir.other(scope="system/Observation.rs?category=laboratory"),
+        house.fhir.other(scope="patient/Observation.rs", patient=house.ann),
+    ):
+        assert less("GET", file["url"]).status_code == 403
+    assert house.fhir("GET", file["url"]).status_code == 200
+    house.fhir("DELETE", status)
+
+
+def test_the_trail_names_the_patients_whose_record_a_file_has(house: SimpleNamespace) -> None:
+    status = kicked(house.fhir, "$export?_type=Observation,Patient")
+    house.maker.run()
+    for file in house.fhir.get(status)["output"]:
+        assert house.fhir("GET", file["url"]).status_code == 200
+        with house.store.database.connection() as connection:
+            row = connection.execute("SELECT patients FROM audit_event ORDER BY id DESC LIMIT 1").fetchone()
+        assert row is not None
+        assert set(row[0]) == {house.ann, house.bob}
+    house.fhir("DELETE", status)
+
+
+def test_a_filter_may_have_commas_of_its_own(house: SimpleNamespace) -> None:
+    either = f"Observation%3Fsubject%3D{house.ann},{house.bob}"
+    found = exported(house, f"$export?_type=Observation,Patient&_typeFilter={either},Patient%3F_id%3D{house.bob}")
+    assert (ids(found, "Observation"), ids(found, "Patient")) == (sorted(house.weights), [house.bob])
 
 
 def test_exports_are_forgotten_a_day_after_they_have_ended(house: SimpleNamespace, tmp_path: Path) -> None:

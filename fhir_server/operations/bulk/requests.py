@@ -5,6 +5,7 @@ https://hl7.org/fhir/uv/bulkdata/STU2/export.html#bulk-data-export-operation-req
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -16,9 +17,12 @@ from fhir_server.interactions import Engine, Exchange, Reply
 from fhir_server.interactions.engine import parse_parameters
 from fhir_server.operations.parameters import stored
 from fhir_server.outcome import Outcome
-from fhir_server.search import parse_date
+from fhir_server.search import Grant, parse_date
 from fhir_server.search.compartment import compartment_pids
+from fhir_server.search.grant import Way
 from fhir_server.store import exports
+from fhir_server.store.subscribers import holder_of
+from fhir_server.store.witness import seen
 
 from .making import Asked
 
@@ -28,6 +32,9 @@ _FORMATS: Final = frozenset({NDJSON, "application/ndjson", "ndjson"})
 _KNOWN: Final = ("_outputFormat", "_since", "_type", "_typeFilter", "patient")
 _OPTIONAL: Final = frozenset({"_elements", "includeAssociatedData", "organizeOutputBy", "allowPartialManifests"})
 _MOST: Final = 10_000
+_COMMA: Final = re.compile(",")
+# A search has commas of its own, as in `Observation?code=1,2`.
+_NEXT_FILTER: Final = re.compile(r",(?=[A-Za-z]*\?)")
 _RETRY: Final = ("Retry-After", "2")
 
 
@@ -82,7 +89,7 @@ def export_status(engine: Engine, exchange: Exchange) -> Reply:
 
 
 def export_file(engine: Engine, exchange: Exchange) -> Reply:
-    """200 and NDJSON. Raises Outcome `not-found`, `forbidden` for a type that is not open to the token any more."""
+    """200 and NDJSON. Raises Outcome `not-found`, `forbidden` where the token does not open what it was asked for with, of this type."""
     number = dict(exchange.params).get("file", "")
     with engine.store.database.connection() as connection:
         current = _own(connection, exchange)
@@ -91,14 +98,24 @@ def export_file(engine: Engine, exchange: Exchange) -> Reply:
         raise Outcome("not-found", "There is no such file")
     if not exchange.grant.allows(found[0], "r"):
         raise Outcome("forbidden", f"The token does not allow to read {found[0]}")
+    if not _covers(exchange.grant, holder_of(current.holder), found[0]):
+        raise Outcome("forbidden", f"The token opens less of {found[0]} than the one that this export was asked for with")
+    for line in found[1].decode().split("\n"):
+        seen(line)
     return Reply(200, found[1], content_type=NDJSON)
 
 
 def _own(connection: Any, exchange: Exchange) -> exports.Export:
     found = exports.export(connection, dict(exchange.params).get("id", "")[:80])
-    if found is None or found.actor != exchange.grant.actor:
+    if found is None or found.actor != exchange.grant.actor or holder_of(found.holder).client != exchange.grant.client:
         raise Outcome("not-found", "There is no such export; it may have been deleted, or be too old")
     return found
+
+
+def _covers(grant: Grant, other: Grant, name: str) -> bool:
+    """Whether all of a type that is open to another grant is open to this one."""
+    ways = set(grant.ways(name))
+    return (Way(None, "") in ways or ways.issuperset(other.ways(name))) and grant.hidden_of(name) <= other.hidden_of(name)
 
 
 def _asked(engine: Engine, exchange: Exchange) -> Asked:
@@ -138,7 +155,8 @@ def _given(engine: Engine, exchange: Exchange) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {name: [] for name in _KNOWN}
     for name, value in pairs:
         if name in found:
-            found[name] += [value] if name in ("_since", "_outputFormat") else [part for part in value.split(",") if part]
+            comma = _NEXT_FILTER if name == "_typeFilter" else _COMMA
+            found[name] += [value] if name in ("_since", "_outputFormat") else [part for part in comma.split(value) if part]
         elif exchange.strict or name not in _OPTIONAL:
             raise Outcome("parameter", f"The parameter '{name[:80]}' is not supported here; {', '.join(_KNOWN)} are", code="not-supported")
     if len(pairs) > _MOST or any(len(values) > _MOST for values in found.values()):
