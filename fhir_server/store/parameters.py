@@ -24,7 +24,7 @@ from fhir_server.search.registry import ADDED_FROM
 from fhir_server.spec import r4
 
 from .database import Connection
-from .dictionary import encoded, stated
+from .dictionary import decoded, encoded, stated
 
 MAX_ADDED: Final = 100
 """Parameters beside the specification's that a resource type may have: each makes each of its writes dearer."""
@@ -43,6 +43,11 @@ _INSERT: Final = """
 INSERT INTO search_param (pid, type, code, url, definition, source, ready)
 SELECT x.*, false FROM unnest(%s::smallint[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[]) AS x
 """
+_MODIFIED: Final = """
+SELECT p.pid, p.type, p.code, c.code, c.definition FROM search_param p JOIN search_param c ON c.type = p.type AND starts_with(p.code, c.code || ':')
+WHERE p.ready AND c.pid = ANY(%s::smallint[]) AND c.retired IS NULL AND NOT c.ready
+"""
+"""What answers for modifiers of some parameters that are on their way, with these."""
 _CROWDED: Final = """
 SELECT type FROM search_param WHERE source IS NOT NULL AND retired IS NULL AND type = ANY(%s::text[]) GROUP BY type
 HAVING count(DISTINCT split_part(code, ':', 1)) > %s LIMIT 1
@@ -94,7 +99,8 @@ def follow(connection: Connection, registry: Registry, written: Sequence[tuple[s
         if target is None and (key[0], _plain(key[1])) not in taken and (own := stated(*key)) is not None:
             target = _Wanted(own.url, None, None)
         kept = _kept(there, target)
-        answers = [row for row in there if row.ready and target is not None]
+        # What one of another type has no modifier for answers as long as the one that it goes with.
+        answers = [row for row in there if row.ready and (target is not None or (key[0], _plain(key[1])) in taken)]
         retired += [row.pid for row in there if row is not kept and row not in answers]
         for row in {*answers, *([kept] if kept is not None else [])}:
             adopted.setdefault(target.source if row is kept and target is not None else None, []).append(row.pid)
@@ -126,7 +132,7 @@ def promote(connection: Connection, pids: Sequence[int]) -> int:
     connection.execute("SELECT FROM search_generation FOR UPDATE")
     coming = "SELECT type, code FROM search_param WHERE pid = ANY(%s::smallint[]) AND retired IS NULL AND NOT ready"
     before = connection.execute(f"SELECT pid FROM search_param WHERE ready AND (type, code) IN ({coming})", (list(pids),)).fetchall()
-    retire(connection, [pid for (pid,) in before])
+    retire(connection, [*(pid for (pid,) in before), *_going(connection, pids)])
     done = connection.execute(
         "UPDATE search_param SET ready = true WHERE pid = ANY(%s::smallint[]) AND retired IS NULL AND NOT ready", (list(pids),)
     ).rowcount
@@ -186,10 +192,19 @@ def _insert(connection: Connection, new: Sequence[tuple[Key, _Wanted]]) -> None:
 
 
 def _leaning(connection: Connection, registry: Registry) -> list[tuple[Key, _Wanted]]:
-    """Parameters that leave rows to one that is about to be replaced, and are not on their way themselves."""
-    coming = connection.execute("SELECT type, code FROM search_param WHERE NOT ready AND retired IS NULL").fetchall()
-    wanted = {(name, other) for name, code in coming for other in registry.leaning(name, code)}.difference(coming)
+    """Parameters that leave rows to one that is about to be replaced, or to go, and are not on their way themselves."""
+    rows = connection.execute("SELECT pid, type, code FROM search_param WHERE NOT ready AND retired IS NULL").fetchall()
+    coming = {(name, code) for _, name, code in rows}
+    left = coming.union(_going(connection, [pid for pid, *_ in rows]).values())
+    wanted = {(name, other) for name, code in left for other in registry.leaning(name, code)} - left
     return [(key, _Wanted(own.url, None, None)) for key in sorted(wanted) if (own := stated(*key)) is not None]
+
+
+def _going(connection: Connection, pids: Sequence[int]) -> dict[int, Key]:
+    """What answers for a modifier that no longer goes with its parameter once these are there, such as `code:text` where `code` becomes a string."""
+    rows = connection.execute(_MODIFIED, (list(pids),)).fetchall()
+    kept = {(name, each.code) for _, name, _, plain, text in rows if (own := decoded(text) if text else stated(name, plain)) for each in derived(own)}
+    return {pid: (name, code) for pid, name, code, *_ in rows if (name, code) not in kept}
 
 
 def _refuse(key: Key, source: str) -> None:

@@ -249,6 +249,22 @@ def test_what_leaves_rows_to_one_on_its_way_comes_along_whatever_is_defined_mean
     assert found(opened, "combo-code", "y", "Observation") == ["a", "b"]
 
 
+def test_what_a_modifier_asks_for_is_found_where_what_it_leaves_rows_to_becomes_of_another_type(opened: Store) -> None:
+    write(opened, measured("a", "x", "y"), measured("b", "y"))
+    assert found(opened, "combo-code:text", "part", "Observation") == ["a"]
+    write(opened, parameter("component-code", "Observation.component.code.text", type="string", base=["Observation"]))
+    write(opened, measured("d", "x", "y"))
+    assert found(opened, "combo-code:text", "part", "Observation") == ["a", "d"]
+    index(opened)
+    assert_rows_are_right(opened)
+    assert found(opened, "combo-code:text", "part", "Observation") == ["a", "d"]
+    write(opened, Delete("SearchParameter", "component-code"))
+    index(opened)
+    assert_rows_are_right(opened)
+    assert found(opened, "combo-code:text", "part", "Observation") == ["a", "d"]
+    assert found(opened, "component-code:text", "part", "Observation") == ["a", "d"]
+
+
 def test_a_subject_is_found_whoever_defines_its_patient(opened: Store) -> None:
     write(opened, measured("a", "x"), measured("b", "x"))
     write(opened, parameter("patient", "Observation.performer", type="reference", base=["Observation"], target=["Patient"]))
