@@ -97,7 +97,9 @@ class Grant:
     def text(self) -> str:
         """The caller and all that is open to them, in one text: a page link, which carries places and totals, is good for the same alone."""
         scopes = sorted({f"{scope.type}.{''.join(sorted(scope.permissions))}?{scope.query}|{scope.patient}" for scope in self.scopes})
-        return repr((self.actor, sorted(self.roles), scopes, self.denials, self.hidden, self.break_glass))
+        # Sets have an order of their own in every process, and the next page may come from another one.
+        hidden = [(name, sorted(elements)) for name, elements in self.hidden]
+        return repr((self.actor, sorted(self.roles), scopes, self.denials, hidden, self.break_glass))
 
     @property
     def patient(self) -> str | None:

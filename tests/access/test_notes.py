@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -131,3 +134,10 @@ def test_whoever_is_a_doctor_too_sees_all() -> None:
     assert {name for name, _ in hidden(["staff"])} == {"Encounter", "ServiceRequest", "Flag"}
     assert hidden(["staff", "doctor"]) == ()
     assert hidden(["patient"]) == ()
+
+
+def test_a_page_link_of_staff_is_good_in_every_process() -> None:
+    told = "from fhir_server.access.roles import hidden; from fhir_server.search import Grant"
+    command = [sys.executable, "-c", f"{told}; print(Grant('a', frozenset({{'staff'}}), (), hidden=hidden(['staff'])).text)"]
+    texts = {subprocess.check_output(command, env={**os.environ, "PYTHONHASHSEED": seed}, text=True) for seed in "123"}
+    assert len(texts) == 1
