@@ -29,7 +29,9 @@ _OFTEN: Final = 4
 _MOST: Final = 100
 """Prepared statements that a session keeps, and texts whose uses it counts."""
 _GONE: Final = b"26000"
-_DONE: Final = frozenset({ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK})
+_OUTDATED: Final = b"0A000"
+"""Among other things, that what a statement brings has other columns or types than when it was prepared."""
+_DONE: Final = frozenset({ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK, ExecStatus.EMPTY_QUERY})
 _PLACE: Final = re.compile(r"%(?:(%)|(?:\((\w+)\))?([sb]))")
 _FORMATS: Final = {"s": PyFormat.AUTO, "b": PyFormat.BINARY}
 
@@ -122,9 +124,9 @@ class Session(psycopg.Connection[TupleRow]):
             with super().transaction(**named):
                 yield None
             return
-        begun = self._command(begin)
         try:
-            yield begun
+            # Within, as its first command may have begun what the next one has failed in.
+            yield self._command(begin)
         except BaseException:
             if not self.closed:
                 self.pgconn.exec_(b"ROLLBACK")
@@ -144,13 +146,17 @@ class Session(psycopg.Connection[TupleRow]):
         reader = Transformer.from_context(self)
         sent = reader.dump_sequence([_array(value) if type(value) is list else value for value in params], statement.formats)
         types = reader.types or ()
-        name = self._names.get((query, types))
-        if name is None:
-            name = self._prepare(query, statement.text, types)
-        else:
-            self._names.move_to_end((query, types))
-        result = self.pgconn.exec_prepared(name, sent, reader.formats)  # type: ignore[arg-type]  # It takes None, for NULL.
+        # Two threads at once would each be given the other's rows.
+        with self.lock:
+            name = self._names.get((query, types))
+            if name is None:
+                name = self._prepare(query, statement.text, types)
+            else:
+                self._names.move_to_end((query, types))
+            result = self.pgconn.exec_prepared(name, sent, reader.formats)  # type: ignore[arg-type]  # It takes None, for NULL.
         if result.status not in _DONE:
+            if result.error_field(DiagnosticField.SQLSTATE) == _OUTDATED:
+                self._names.pop((query, types), None)
             self._raise(result)
         return _Found(reader, result)
 

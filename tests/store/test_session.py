@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import errors
+from psycopg_pool import ConnectionPool
 
 from fhir_server.store.session import Session
 
@@ -155,3 +157,34 @@ def test_a_server_that_has_gone_is_an_operational_error(database_url: str) -> No
             lost.execute("SELECT %s::int", (1,))
         assert lost.closed
         lost.close()
+
+
+def test_a_session_that_works_passes_for_one_however_often_the_pool_looks(session: Session) -> None:
+    for _ in range(OFTEN):
+        ConnectionPool.check_connection(session)
+    assert session.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_statement_over_a_table_that_has_changed_fails_once(session: Session) -> None:
+    session.execute("CREATE TEMPORARY TABLE changing (n int)")
+    for _ in range(OFTEN):
+        session.execute("SELECT * FROM changing WHERE n < %s", (5,))
+    session.execute("ALTER TABLE changing ADD name text")
+    with pytest.raises(errors.FeatureNotSupported):
+        session.execute("SELECT * FROM changing WHERE n < %s", (5,))
+    session.execute("INSERT INTO changing VALUES (1, 'a')")
+    assert session.execute("SELECT * FROM changing WHERE n < %s", (5,)).fetchall() == [(1, "a")]
+
+
+def test_a_transaction_that_fails_as_it_begins_leaves_none(session: Session) -> None:
+    with pytest.raises(errors.DivisionByZero), session.transaction("BEGIN; SELECT 1 / 0"):
+        raise AssertionError
+    assert session.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_threads_that_share_a_session_have_their_own_rows(session: Session) -> None:
+    def ask(number: int) -> bool:
+        return session.execute("SELECT %s::int, %s::text", (number, f"number {number}")).fetchall() == [(number, f"number {number}")]
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(ask, range(1_000)))
