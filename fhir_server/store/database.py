@@ -51,7 +51,7 @@ class Database:
             reconnect_timeout=10,
             open=True,
             connection_class=Session,
-            kwargs={"autocommit": True, "options": _SESSION, "prepare_threshold": None, **NETWORK},
+            kwargs={"autocommit": True, "client_encoding": "utf8", "options": _SESSION, "prepare_threshold": None, **NETWORK},
         )
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
 
-from .database import Connection
+from .database import Connection, exclusive
 from .subscribers import holder_text
 
 KEPT: Final = timedelta(days=1)
@@ -29,6 +29,10 @@ AT_ONCE: Final = 5
 _LOCK: Final = 0x46484963
 _COLUMNS: Final = "id, actor, holder, request, state, done, created, at, ended, fault"
 _OPEN: Final = "state IN ('waiting', 'running')"
+_NEXT: Final = (
+    "UPDATE bulk_export SET state = 'running', done = 0"
+    f" WHERE id = (SELECT id FROM bulk_export WHERE {_OPEN} ORDER BY state = 'running', created, id LIMIT 1) RETURNING {_COLUMNS}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +122,8 @@ def run_next(connection: Connection, work: Callable[[Export], datetime], now: Ca
     `work` adds its files, gives the moment that they show, and raises Outcome for what is its fault. One that was begun before comes after those that
     wait: what ends its process again and again keeps nobody else from theirs. What else `work` raises ends the export too, and is raised.
     """
-    if not (connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,)).fetchone() or (False,))[0]:
-        return False
-    try:
-        row = connection.execute(
-            "UPDATE bulk_export SET state = 'running', done = 0"
-            f" WHERE id = (SELECT id FROM bulk_export WHERE {_OPEN} ORDER BY state = 'running', created, id LIMIT 1) RETURNING {_COLUMNS}"
-        ).fetchone()
+    with exclusive(connection, _LOCK, "making") as mine:
+        row = connection.execute(_NEXT).fetchone() if mine else None
         if row is None:
             return False
         current = Export(*row)
@@ -143,8 +142,6 @@ def run_next(connection: Connection, work: Callable[[Export], datetime], now: Ca
             raise
         _end(connection, current.id, at, now(), fault)
         return True
-    finally:
-        connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
 
 
 def _end(connection: Connection, identity: str, at: datetime | None, now: datetime, fault: str | None) -> None:

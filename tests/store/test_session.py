@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -14,8 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import errors
+from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
 
+from fhir_server.store.database import Database
 from fhir_server.store.session import Session
 
 OFTEN = 6
@@ -188,3 +191,17 @@ def test_threads_that_share_a_session_have_their_own_rows(session: Session) -> N
 
     with ThreadPoolExecutor(4) as threads:
         assert all(threads.map(ask, range(1_000)))
+
+
+def test_text_in_statements_is_read_right_whatever_the_database_is_encoded_in(database_url: str) -> None:
+    name = f"latin_{uuid.uuid4().hex}"
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+        try:
+            database = Database(make_conninfo(database_url, dbname=name), connections=1)
+            with database.connection() as own:
+                for _ in range(OFTEN):
+                    assert own.execute("SELECT %s || 'é'", ("ü",)).fetchone() == ("üé",)
+            database.close()
+        finally:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")

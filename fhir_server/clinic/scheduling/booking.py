@@ -106,6 +106,12 @@ def own_schedule(act: Act, connection: Connection, schedules: Iterable[str]) -> 
         raise Outcome("forbidden", "Doctors book in their own schedule")
 
 
+def check_desk(act: Act) -> None:
+    """Raises Outcome `forbidden` for whoever may not override what is offered."""
+    if not act.is_desk:
+        raise Outcome("forbidden", "Only staff book other times than those that are offered")
+
+
 def new_booking(store: Store, act: Act, asked: Asked, connection: Connection, db: Snapshot, *, before: int = 0) -> tuple[Resource, str | None]:
     """The Appointment that is to be created, with the id of its patient; so many are booked `before` it in the same transaction. Raises as `book`."""
     if asked.appointment is None:
@@ -113,8 +119,8 @@ def new_booking(store: Store, act: Act, asked: Asked, connection: Connection, db
     patient, at = whose(act, asked.patient), store.clock()
     if patient is not None:
         visible(db, act, "Patient", patient)
-    if asked.override is not None and not act.is_desk:
-        raise Outcome("forbidden", "Only staff book other times than those that are offered")
+    if asked.override is not None:
+        check_desk(act)
     registry = store.registry
     lo, hi = span_of(asked.appointment)
     if asked.override is None:

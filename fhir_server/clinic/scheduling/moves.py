@@ -18,7 +18,7 @@ from fhir_server.store.ops import Commit, Op, Put, Resource
 from fhir_server.store.snapshot import Snapshot
 
 from . import policies
-from .booking import HOLD_EXPIRES, held_to, own_schedule, participants, sight_of, times, with_alternatives
+from .booking import HOLD_EXPIRES, check_desk, held_to, own_schedule, participants, sight_of, times, with_alternatives
 from .rules import Planner
 from .times import Place, Time, offered, references, span_of, written
 
@@ -43,7 +43,7 @@ def confirm(store: Store, act: Act, identity: str, override: str | None = None) 
         asked.clear()
         asked.update(resource)
         if override is not None:
-            _check_desk(act)
+            check_desk(act)
             _overbook(resource, override)
         elif resource.get("slot"):
             offered(Place(Planner(db, store.registry, store.clock()), sight_of(db, act), number), resource)
@@ -182,17 +182,12 @@ def _moved(store: Store, connection: Connection, resource: Resource, start: date
 def _new_time(store: Store, act: Act, connection: Connection, db: Snapshot, asked: Resource, number: int, override: str | None) -> Time:
     lo, hi = span_of(asked)
     if override is not None:
-        _check_desk(act)
+        check_desk(act)
         return Time(lo, hi, (), ())
     held_to(act, connection, None, (lo, hi), store.clock())
     time = offered(Place(Planner(db, store.registry, store.clock()), sight_of(db, act), number), asked)
     own_schedule(act, connection, time.schedules)
     return time
-
-
-def _check_desk(act: Act) -> None:
-    if not act.is_desk:
-        raise Outcome("forbidden", "Only staff book other times than those that are offered")
 
 
 def _overbook(resource: Resource, reason: str) -> None:

@@ -19,6 +19,7 @@ from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
 from fhir_server.search.everything import Everything, compile_within
 from fhir_server.store import Snapshot, exports
+from fhir_server.store.database import Connection
 
 _FILE: Final = 8 * 1024 * 1024
 _ALL: Final = 64 * 1024 * 1024
@@ -146,7 +147,7 @@ class Maker:
 class _Files:
     """The files of an export, each of one type; what waits for its file stays within bounds."""
 
-    def __init__(self, connection: Any, identity: str) -> None:
+    def __init__(self, connection: Connection, identity: str) -> None:
         self._connection = connection
         self._identity = identity
         self._number = 0
