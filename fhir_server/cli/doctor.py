@@ -27,6 +27,7 @@ _SECONDS = 5
 _LITTLE_DISK = 2 * 1024**3
 _CLOCK_SECONDS = 5
 _EXPIRING_DAYS = 7
+_NEARLY = 0.8
 _OLDEST_SERVER = 15
 _MAX_CLASHES = 20
 _PORTS = {"smtp": 25, "smtps": 465, "http": 80, "https": 443, "redis": 6379, "rediss": 6379, "amqp": 5672, "amqps": 5671}
@@ -54,6 +55,7 @@ def check(data: Path) -> int:
         ("HL7 v2", _messages),
         ("appointments", _appointments),
         ("broker", _broker),
+        ("exports", _exports),
         ("disk", _disk),
         ("clock", _clock),
         ("mail", _mail),
@@ -221,6 +223,23 @@ def _broker(settings: Settings) -> str:
     with with_database(settings, migrated=False) as found:
         broker.reach(found)
     return "BROKER_URL is unset; the database is the broker, and answers"
+
+
+def _exports(settings: Settings) -> str:
+    if settings.database_url is None and not (settings.data / "postgres" / "PG_VERSION").exists():
+        return "none yet"
+    from fhir_server.store import exports
+
+    with with_database(settings, migrated=False) as found:
+        try:
+            with opened(found) as store, store.database.connection() as connection:
+                held = exports.held(connection)
+        except Outcome as outcome:
+            raise SetupError(str(outcome)) from None
+    said = f"bulk exports take {held // 1_000_000} MB of the {settings.max_exports_mb} MB that MAX_EXPORTS_MB gives them"
+    if held > _NEARLY * settings.max_exports:
+        raise _Doubt(f"{said}; more are refused soon: they go a day after they were made, or when their callers delete them")
+    return said
 
 
 def _disk(settings: Settings) -> str:
