@@ -46,7 +46,7 @@ def house(make_fhir: MakeFhir, fresh_database: Callable[[], str], tmp_path_facto
     engine = Engine.build(store, settings, names())
     maker, beside = Maker(engine), Fhir(build_app(engine, settings), fhir.token)
     yield SimpleNamespace(
-        fhir=fhir, beside=beside, store=store, maker=maker, ann=ann, bob=bob, weights=weights, organization=organization, group=group
+        fhir=fhir, beside=beside, store=store, engine=engine, maker=maker, ann=ann, bob=bob, weights=weights, organization=organization, group=group
     )
     store.close()
     fhir.close()
@@ -406,22 +406,21 @@ def test_a_write_that_is_under_way_comes_with_the_next_export(house: SimpleNames
     house.fhir("DELETE", "Location/slow")
 
 
-def test_exports_that_are_kept_stay_within_their_room(house: SimpleNamespace, tmp_path: Path) -> None:
+def test_exports_that_are_kept_stay_within_their_room(house: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = kicked(house.fhir, "$export?_type=Patient")
     house.maker.run()
     with house.store.database.connection() as connection:
         held = exports.held(connection)
     assert held > 0
     status = kicked(house.fhir, "$export?_type=Patient")
-    engine = Engine.build(house.store, Settings(tmp_path, SECRET, clinic_timezone=ZONE))
-    small = replace(engine, settings=SimpleNamespace(jwt_secret=SECRET, max_exports=held))
-    Maker(small).run()
+    monkeypatch.setattr(Settings, "max_exports", held)
+    Maker(house.engine).run()
     answer = house.fhir("GET", status)
     assert answer.status_code == 500
     assert "does not fit" in issues(json.loads(answer.data))
     with house.store.database.connection() as connection:
         assert exports.held(connection) == held
-    refused = Fhir(build_app(small, engine.settings), house.fhir.token)("GET", "$export?_type=Patient", headers=KICK)
+    refused = house.fhir("GET", "$export?_type=Patient", headers=KICK)
     assert (refused.status_code, refused.headers["Retry-After"]) == (429, "600")
     for each in (kept, status):
         assert house.fhir("DELETE", each).status_code == 202
