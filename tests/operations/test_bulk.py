@@ -153,6 +153,7 @@ def test_since_and_filters_leave_out_what_is_not_meant(house: SimpleNamespace) -
         ("$export?_outputFormat=text/csv", KICK, 400),
         ("$export?_type=Nothing", KICK, 400),
         ("$export?_since=lately", KICK, 400),
+        ("$export?_since=2026-01-01T00:00:00Z&_since=2026-01-02T00:00:00Z", KICK, 400),
         ("$export?_typeFilter=Patient%3Fnothing%3D1", KICK, 400),
         ("$export?_type=Patient&_typeFilter=Observation%3Fcode%3D1", KICK, 400),
         ("$export?_typeFilter=Patient", KICK, 202),

@@ -174,6 +174,8 @@ def _given(engine: Engine, exchange: Exchange) -> dict[str, list[str]]:
     if len(pairs) > _MOST or any(len(values) > _MOST for values in found.values()):
         raise Outcome("parameter", f"No more than {_MOST} values are possible", code="too-long")
     # A '+' that was not encoded arrives as a space.
+    if len(found["_since"]) > 1:
+        raise Outcome("parameter", "_since stands twice")
     if any(text.replace(" ", "+") not in _FORMATS for text in found["_outputFormat"]):
         raise Outcome("parameter", f"_outputFormat is {NDJSON}")
     return found
