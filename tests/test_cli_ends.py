@@ -69,6 +69,12 @@ def test_a_database_that_is_away_is_told_in_one_line_without_its_password(argume
     assert not (tmp_path / "out").exists()
 
 
+def test_an_empty_name_is_not_the_working_directory(tmp_path: Path) -> None:
+    done = call("token", "--role", "admin", "--data", "", cwd=tmp_path)
+    assert (done.returncode, done.stdout, list(tmp_path.iterdir())) == (2, "", [])
+    assert done.stderr == "fhir-server: Invalid value for '--data': a directory has a name (see fhir-server --help)\n"
+
+
 def test_check_looks_at_nothing_in_a_database_that_is_away(tmp_path: Path) -> None:
     done = call("check", "--data", tmp_path / "data", DATABASE_URL=AWAY)
     assert (done.returncode, done.stderr) == (1, "")

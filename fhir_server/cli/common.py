@@ -24,11 +24,20 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class _Directory(click.Path):
+    """A directory by its name. An empty one, as an unset variable of a script gives it, would be the working directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not value:
+            self.fail("a directory has a name", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def data_option(function: F) -> F:
     """Adds `--data`."""
     option = click.option(
         "--data",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=_Directory(file_okay=False, path_type=Path),
         default=Path("data"),
         show_default="./data",
         help="The data directory.",

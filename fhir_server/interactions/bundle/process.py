@@ -6,6 +6,7 @@ https://hl7.org/fhir/R4/http.html#transaction, https://hl7.org/fhir/R4/http.html
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
@@ -34,8 +35,8 @@ _OPS: Final[dict[str, Callable[[Engine, Exchange], Op]]] = {"create": create_op,
 _ORDER: Final = {"delete": 0, "create": 1, "update": 2, "patch": 2}
 MAX_ENTRIES: Final = 50_000
 """Entries of a batch or transaction: 64 MB hold a million reads, which took minutes."""
-MAX_OPERATIONS: Final = 1_000
-"""Operations of a batch: most cost more than a read, a paper 30 ms."""
+MAX_SECONDS: Final = 60.0
+"""Seconds that the operations of a batch may take together; no more are begun then. A paper takes 30 ms, a hostile GraphQL query one second."""
 MAX_ANSWER: Final = 64_000_000
 """Bytes of an answer after which no further entry is read: a small batch of searches asked for gigabytes."""
 _MAX_ISSUES: Final = 100
@@ -73,14 +74,17 @@ def bundle_entries(bundle: Any) -> tuple[str | None, list[dict[str, Any]]]:
 
 def _batch(engine: Engine, parent: Exchange, entries: list[dict[str, Any]], dispatch: Dispatch) -> list[bytes]:
     answers: list[bytes] = []
-    size = operations = 0
+    size, spent = 0, 0.0
     for number, entry in enumerate(entries):
         try:
             exchange = exchange_of(entry, parent, f"Bundle.entry[{number}]")
-            operations += exchange.interaction == "operation"
-            if operations > MAX_OPERATIONS and exchange.interaction == "operation":
-                raise Outcome("too-costly", f"A batch may have {MAX_OPERATIONS:,} operations here; send the rest in another")
-            answers.append(_batch_entry(engine, exchange, entry, dispatch, full=size > MAX_ANSWER))
+            begun, operates = time.monotonic(), exchange.interaction == "operation"
+            if operates and spent > MAX_SECONDS:
+                raise Outcome("throttled", "The operations before have taken all the time that a batch has for them; send the rest in another")
+            try:
+                answers.append(_batch_entry(engine, exchange, entry, dispatch, full=size > MAX_ANSWER))
+            finally:
+                spent += time.monotonic() - begun if operates else 0.0
         except Outcome as outcome:
             answers.append(failed_entry(outcome))
         size += len(answers[-1])
@@ -185,7 +189,7 @@ def _placed_read(engine: Engine, exchange: Exchange, db: Snapshot, read: Read, n
 
 def _no_operation(exchange: Exchange, at: str) -> Outcome:
     """Operations open transactions and moments of their own, which neither see what this one has written nor end with it."""
-    said = f"${exchange.operation} cannot stand in a transaction, as no operation can; send it in a batch, or alone"
+    said = f"${exchange.operation} cannot stand in a transaction, as no operation can; send it in a batch over HTTP, or alone"
     return Outcome("malformed", said, code="not-supported", expression=f"{at}.request.url")
 
 
