@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fhir_server.outcome import Outcome
-from fhir_server.search import Grant, Query, Registry, compile_matching
+from fhir_server.search import Grant, Query, Registry
+from fhir_server.search.compile import compile_matching
 
 from .arrays import rows_of
 from .database import Connection

@@ -19,7 +19,8 @@ from sqlalchemy.schema import CreateIndex
 
 from fhir_server import fhirjson
 from fhir_server.outcome import Outcome
-from fhir_server.search import INDEX_VERSION, Registry
+from fhir_server.search import Registry
+from fhir_server.search.extraction import INDEX_VERSION
 from fhir_server.spec import digest
 
 from . import bills, consents, insurance, occupancy, report_rows, slots
