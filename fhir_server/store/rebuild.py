@@ -73,10 +73,8 @@ def renew(
     wanted: str,
     addresses: Collection[str],
     progress: Progress,
-    *,
-    force: bool,
 ) -> int | None:
-    """Makes all rows anew if they do not fit, or by `force`, and records what they were made under; the number of resources, None where they fitted.
+    """Makes all rows anew if they do not fit, and records what they were made under; the number of resources, None where they fitted.
 
     `registry` makes one of the parameters that the database has, with further addresses; `wanted` is the fingerprint that is to be. Parameters that
     were on their way have arrived after this.
@@ -90,7 +88,7 @@ def renew(
         there = recorded(connection)
         known = there[1] if there else []
         new = [address for address in dict.fromkeys(addresses) if address not in known]
-        fits = there is not None and there[0] == wanted and not force
+        fits = there is not None and there[0] == wanted
         if fits and not new:
             return None
         _lock_out(connection)
