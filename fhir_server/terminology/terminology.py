@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from fhir_server.outcome import Outcome
-from fhir_server.spec import ShippedTerminology
+from fhir_server.spec.model import ShippedTerminology
 
 from .code_system import CodeSystem, usable
 from .expansion import MAX_CODES, Expander, Expansion, Find, unknown_system
