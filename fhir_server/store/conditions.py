@@ -60,7 +60,7 @@ def _key(text: str) -> int:
 
 
 def match_all(connection: Connection, registry: Registry, grant: Grant, queries: Sequence[Query], limits: Sequence[int]) -> list[list[Match]]:
-    """What each query finds, up to its limit. Fifty queries are one statement."""
+    """What each query finds, up to its limit. Fifty queries are one statement. Raises Outcome `precondition` for one without a parameter."""
     found: list[list[Match]] = [[] for _ in queries]
     for start in range(0, len(queries), _UNION):
         parts: list[str] = []

@@ -44,7 +44,7 @@ def read(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
 
 
 def vread(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
-    """The same; there is version 1 and no other."""
+    """The same; there is version 1 and no other: Outcome `not-found` for them."""
     require(exchange.grant, "r")
     found = _entry(db, str(exchange.id))
     if exchange.version != "1":
