@@ -148,6 +148,20 @@ def test_a_bundle_charges_for_its_parts(fhir: Fhir) -> None:
     assert money(part, PRICE)["net"] == "5.0"
 
 
+def test_a_bundle_has_fifty_parts_and_an_invoice_a_thousand_lines_at_the_most(fhir: Fhir) -> None:
+    whole, patient = template(), person(fhir)
+    definition = fhir.post("ChargeItemDefinition", whole)["id"]
+    parts = [template(partOf=[whole["url"]]) for _ in range(51)]
+    entries = [entry("POST", "ChargeItemDefinition", each) for each in parts]
+    fhir.bundle("transaction", *entries[:50])
+    desk(fhir).post(f"ChargeItemDefinition/{definition}/$apply", ask(patient=f"Patient/{patient}"))
+    fhir.bundle("transaction", *entries[50:])
+    assert "50 parts" in issues(desk(fhir).post(f"ChargeItemDefinition/{definition}/$apply", ask(patient=f"Patient/{patient}"), 422))
+    assert fhir.get(f"ChargeItem?subject=Patient/{patient}&_summary=count")["total"] == 51
+    for count, status in ((1_000, 404), (1_001, 400)):
+        desk(fhir).post("Invoice/$generate", ask(charge_item=[f"ChargeItem/x{n}" for n in range(count)]), status)
+
+
 def test_the_same_key_charges_once(fhir: Fhir) -> None:
     definition = fhir.post("ChargeItemDefinition", template())["id"]
     body, key = ask(patient=f"Patient/{person(fhir)}"), {"Idempotency-Key": unique()}
