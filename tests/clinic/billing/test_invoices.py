@@ -169,6 +169,15 @@ def test_the_same_key_charges_once(fhir: Fhir) -> None:
     assert one == two
 
 
+def test_a_draft_takes_what_is_billable_of_a_visit(fhir: Fhir) -> None:
+    patient = person(fhir)
+    one, other = visit(fhir, patient), visit(fhir, patient)
+    mine, _ = (charged(fhir, patient, encounter=f"Encounter/{each}") for each in (one, other))
+    draft = desk(fhir).post("Invoice/$generate", ask(encounter=f"Encounter/{one}"))
+    assert [line["chargeItemReference"]["reference"] for line in draft["lineItem"]] == [f"ChargeItem/{mine['id']}"]
+    assert "nothing to bill" in refused(desk(fhir), "Invoice/$generate", ask(encounter=f"Encounter/{one}"))
+
+
 def test_a_draft_takes_all_that_is_billable_of_an_account(fhir: Fhir) -> None:
     patient = person(fhir, managingOrganization={"reference": "Organization/none"})
     one, two = charged(fhir, patient, template("100", tax="0.2")), charged(fhir, patient, template("50", tax="0.1"))
