@@ -23,7 +23,7 @@ from fhir_server.search import Registry
 from fhir_server.search.extraction import INDEX_VERSION
 from fhir_server.spec import digest
 
-from . import bills, consents, insurance, occupancy, report_rows, slots
+from . import consequences
 from .database import RETRY_AFTER, Connection, scalar
 from .dictionary import Dictionary
 from .index import copy_rows, merge
@@ -149,12 +149,7 @@ def _all_anew(connection: Connection, registry: Registry, dictionary: Dictionary
     for index in indexes:
         connection.execute(str(CreateIndex(index).compile(dialect=_DIALECT)))
     connection.execute(f"ANALYZE {_NAMES}")
-    consents.renew(connection, registry)
-    occupancy.renew(connection, registry, datetime.now(UTC))
-    slots.renew(connection, registry)
-    bills.renew(connection, registry)
-    insurance.renew(connection, registry)
-    report_rows.renew(connection, registry)
+    consequences.renew(connection, registry, datetime.now(UTC))
     return done
 
 
