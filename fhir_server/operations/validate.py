@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 from fhir_server import fhirjson
 from fhir_server.interactions import Engine, Exchange, Reply
-from fhir_server.interactions.profiles import profiles_of
+from fhir_server.interactions.profiles import claimed, profiles_of
 from fhir_server.outcome import Issue, Outcome, operation_outcome
 from fhir_server.search.definitions import faults
-from fhir_server.validation.profiles import Profiles
 
 _BASE: Final = "http://hl7.org/fhir/StructureDefinition"
-_CLAIMS: Final = 500
-"""Claims to meet a profile that are looked at: those of a Bundle's entries together."""
 _MODES: Final = ("create", "update", "delete", "profile")
 
 
@@ -59,41 +55,11 @@ def _checked(engine: Engine, exchange: Exchange, resource: dict[str, Any], profi
     with engine.store.snapshot(exchange.grant) as db:
         profiles = profiles_of(engine, db, exchange.grant)
         if profile is None or profile == f"{_BASE}/{exchange.type}":
-            return [issue for path, claimant, claim in _claims(resource, engine) for issue in _claimed(profiles, claim, path, claimant, resource)]
+            return claimed(profiles, resource)
         if profiles.definition(profile) is None:
             told = f"The profile '{profile[:200]}' is not at hand to validate by; `package install` or a StructureDefinition brings it"
             raise Outcome("parameter", told, code="not-supported")
         return profiles.check(profile, resource)
-
-
-def _claimed(profiles: Profiles, claim: str, path: str, claimant: dict[str, Any], outer: dict[str, Any]) -> list[Issue]:
-    if profiles.definition(claim) is None:
-        return [Issue("warning", "not-supported", f"The profile '{claim[:200]}' is not at hand to validate by", (f"{path}.meta.profile",))]
-    return profiles.check(claim, claimant, path, outer)
-
-
-def _claims(resource: dict[str, Any], engine: Engine) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """Where a resource stands, itself, and a profile that it says it meets: of the outermost one, and those contained or in a Bundle."""
-    seen = 0
-    for path, each in _resources(resource, str(resource["resourceType"])):
-        meta = each.get("meta")
-        claims = meta.get("profile") if isinstance(meta, dict) else None
-        for claim in dict.fromkeys(claim for claim in claims if isinstance(claim, str)) if isinstance(claims, list) else ():
-            if claim.partition("|")[0].removeprefix(f"{_BASE}/") not in engine.spec.types and seen < _CLAIMS:
-                seen += 1
-                yield path, each, claim
-
-
-def _resources(resource: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A resource and those in it, with their paths."""
-    yield path, resource
-    for name, inner in (("contained", None), ("entry", "resource"), ("parameter", "resource")):
-        items = resource.get(name)
-        for number, item in enumerate(items if isinstance(items, list) else ()):
-            each = item.get(inner) if isinstance(item, dict) and inner is not None else item
-            if isinstance(each, dict) and "resourceType" in each:
-                below = f"{path}.{name}[{number}]"
-                yield from _resources(each, f"{below}.{inner}" if inner is not None else below)
 
 
 def _input(exchange: Exchange) -> tuple[Any, Any, Any]:

@@ -1,6 +1,6 @@
 """FHIR R4 4.0.1 as data, compiled from the official package by `python -m fhir_server.spec.build`."""
 
-from .load import digest, r4, terminology
+from .load import digest, profiles, r4, terminology
 from .model import Binding, Component, Constraint, Element, SearchParam, ShippedTerminology, Spec, TypeDef
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Spec",
     "TypeDef",
     "digest",
+    "profiles",
     "r4",
     "terminology",
 ]
