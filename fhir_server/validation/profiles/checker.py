@@ -21,8 +21,8 @@ MAX_STEPS: Final = 1_000_000
 """Steps of all checks of a request by profiles: an element that is looked at, a slice that is tried, a step of FHIRPath. Two seconds at the most."""
 MAX_ISSUES: Final = 200
 """Issues that are told of one resource by one profile."""
-_BASES: Final = 20
-"""Profiles that are differentials over each other."""
+_DEFINITIONS: Final = 1_000
+"""Definitions that a request may look up."""
 _DEPTH: Final = 60
 """Profiles of elements of elements, and elements within elements, all together."""
 _TEXT: Final = 500
@@ -68,7 +68,7 @@ class Profiles:
         """The definition of a canonical URL with all that it inherits; None where it, or one that it builds on, is not here."""
         if canonical not in self._definitions:
             self._definitions[canonical] = None
-            body = self._find(canonical) if len(self._definitions) <= MAX_ISSUES else None
+            body = self._find(canonical) if len(self._definitions) <= _DEFINITIONS else None
             self._definitions[canonical] = self._whole(read(body)) if body is not None else None
         return self._definitions[canonical]
 
