@@ -11,7 +11,7 @@ from fhir_server.outcome import Issue, Severity
 from fhir_server.spec import Binding, Spec
 
 from . import codes
-from .definition import CORE, Definition, Node, Slicing, Type, definition, laid_over, read
+from .definition import CORE, Definition, Node, Slicing, Type, definition, laid_over, read, specified
 from .items import Item, Reader
 from .references import References
 from .slicing import in_slice
@@ -78,7 +78,7 @@ class Profiles:
             return found
         name = found.base.removeprefix(CORE)
         if found.base.startswith(CORE) and name in self.spec.types:
-            return found
+            return Definition(found.url, found.type, "", laid_over(specified(self.spec, name), found.root))
         base = self.definition(found.base)
         return None if base is None else Definition(found.url, found.type, "", laid_over(base.root, found.root))
 
@@ -161,8 +161,8 @@ class _Run:
     def _element(self, child: Node, parent: Item) -> None:
         items = self.reader.children(parent, child.name)
         self.spend(1 + len(items))
-        where = f"{parent.path}.{child.stem}"
         by_spec = self.reader.elements(parent.type, child.name)
+        where = f"{parent.path}.{by_spec[0].name if by_spec else child.stem}"
         if len(items) < child.least and not any(each.min >= child.least for each in by_spec):
             self.tell("error", "required", f"{child.id} is needed, at least {child.least} of it; there are {len(items)}", where)
         self._most(child, len(items), where)

@@ -143,9 +143,29 @@ def definition(resource: Json) -> Definition | None:
     return Definition(str(resource.get("url", ""))[:_LONGEST], kind, base, _tree(elements, kind))
 
 
+def specified(spec: Spec, kind: str) -> Node:
+    """The elements of a type of the specification that have a value set, which profiles inherit and may hold codes to more strictly."""
+    root = Node("", kind, {"type": [{"code": kind}]})
+    rest = [(root, kind)]
+    while rest:
+        node, name = rest.pop()
+        for element in spec.types[name].elements.values():
+            step = f"{element.name}[x]" if element.choice else element.name
+            facts: dict[str, Any] = {}
+            if element.binding is not None:
+                facts = {"binding": {"strength": element.binding.strength, "valueSet": element.binding.value_set}}
+            below = element.type == f"{name}.{element.name}"
+            if facts or below:
+                child = node.children.setdefault(step, Node(step, f"{node.id}.{step}", facts))
+                rest += [(child, element.type)] if below else []
+    _read_all(root)
+    return root
+
+
 def laid_over(base: Node, other: Node) -> Node:
     """What an element of a base becomes by a differential: what that says goes before, invariants are added."""
     facts = {**base.facts, **other.facts}
+    facts["binding"] = {**base.facts.get("binding", {}), **other.facts.get("binding", {})}
     facts["constraint"] = [*base.facts.get("constraint", ()), *other.facts.get("constraint", ())]
     node = Node(base.name, base.id, facts, slice=base.slice)
     for mine, one, two in ((node.children, base.children, other.children), (node.slices, base.slices, other.slices)):

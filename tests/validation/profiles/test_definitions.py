@@ -117,3 +117,20 @@ def test_a_definition_is_looked_up_once() -> None:
     found = Profiles(r4(), find, member).check(wanted, patient(name=[{}, {}, {}]))
     assert len(found) == 1
     assert asked == ["urn:none"]
+
+
+def test_a_differential_over_the_specification_keeps_the_value_sets_that_are_extensible_there_and_may_make_them_required(told: Told) -> None:
+    absent = {"resourceType": "Observation", "dataAbsentReason": {"coding": [{"system": "urn:c", "code": "red"}]}}
+    plain = differential("Observation", {"path": "Observation.dataAbsentReason", "min": 1}, base=f"{CORE}Observation")
+    assert told(plain, absent) == [("information", "not-supported", "Observation.dataAbsentReason")]
+    strict = differential("Observation", {"path": "Observation.dataAbsentReason", "binding": {"strength": "required"}}, base="urn:base")
+    base = profile("Observation", element("Observation.dataAbsentReason", binding={"strength": "example", "valueSet": "urn:colours"}), url="urn:base")
+    assert told(strict, absent, base) == []
+    absent["dataAbsentReason"] = {"coding": [{"system": "urn:c", "code": "green"}]}
+    assert told(strict, absent, base) == [("error", "code-invalid", "Observation.dataAbsentReason")]
+
+
+def test_one_type_of_a_choice_may_be_needed_by_its_own_name(told: Told) -> None:
+    wanted = differential("Observation", {"path": "Observation.effectiveDateTime", "min": 1}, base=f"{CORE}Observation")
+    assert told(wanted, {"resourceType": "Observation", "effectivePeriod": {}}) == [("error", "required", "Observation.effective")]
+    assert told(wanted, {"resourceType": "Observation", "effectiveDateTime": "2020"}) == []
