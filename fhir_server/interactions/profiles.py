@@ -20,8 +20,8 @@ from .engine import Engine
 from .terminology import escaped, terminology
 
 _BASE: Final = "http://hl7.org/fhir/StructureDefinition/"
-_CLAIMS: Final = 500
-"""Claims to meet a profile that are looked at: those of a Bundle's entries together."""
+_MOST: Final = 2_000
+"""Issues of a request, after which no further resource is looked at."""
 _UNSEEN: Final = Issue("error", "invalid", "What the patch makes does not meet a profile that it claims; only who may read it is told why")
 
 Json = dict[str, Any]
@@ -45,15 +45,25 @@ def profiles_of(engine: Engine, db: Snapshot, grant: Grant) -> Profiles:
 
 
 def claimed(profiles: Profiles, resource: Json) -> list[Issue]:
-    """The faults of a resource by the profiles that it, and the resources in it, say they meet; a warning for each profile that is not here."""
-    return [issue for path, each, claim in _claims(resource) for issue in _faults(profiles, claim, path, each, resource)]
+    """The faults of a resource by the profiles that it, and the resources in it, say they meet; a warning for each profile that is not here.
+
+    A warning `too-costly` is the last where there are too many of them, or the checks take too long: what comes after it is not looked at.
+    """
+    found: list[Issue] = []
+    for path, each, claim in _claims(resource):
+        if len(found) >= _MOST:
+            return [*found, Issue("warning", "too-costly", f"There are {_MOST} issues; what comes after them is not looked at", (path,))]
+        found += _faults(profiles, claim, path, each, resource)
+        if found and found[-1].code == "too-costly":
+            break
+    return found
 
 
 def held(engine: Engine, ops: Sequence[tuple[str, Op]], grant: Grant) -> Callable[[Snapshot], None] | None:
     """What looks before the commit at whether the resources of writes meet the profiles that they claim; None where that is not asked for.
 
     Each write has its place in a Bundle, or none. A profile is looked for with all rights: what is valid is the same for every writer.
-    Raises, when called, Outcome `invalid` with all errors.
+    Raises, when called, Outcome `invalid` with all errors, `too-costly` where not all could be looked at.
     """
     if engine.settings is None or engine.settings.profile_check == "off":
         return None
@@ -73,11 +83,11 @@ def held(engine: Engine, ops: Sequence[tuple[str, Op]], grant: Grant) -> Callabl
         profiles = profiles_of(engine, db, SYSTEM)
         errors: list[Issue] = []
         for place, resource in written.items():
-            found = [_placed(issue, place) for issue in claimed(profiles, resource) if issue.severity == "error"]
+            found = [_placed(issue, place) for issue in claimed(profiles, resource) if issue.severity == "error" or issue.code == "too-costly"]
             # Faults repeat values, which a patch may have found there.
             errors += [_UNSEEN] if found and place in unseen else found
         if errors:
-            raise Outcome("invalid", issues=errors)
+            raise Outcome("too-costly" if any(issue.code == "too-costly" for issue in errors) else "invalid", issues=errors)
 
     return look
 
@@ -104,13 +114,11 @@ def _faults(profiles: Profiles, claim: str, path: str, resource: Json, outer: Js
 
 def _claims(resource: Json) -> Iterator[tuple[str, Json, str]]:
     """Where a resource stands, itself, and a profile that it says it meets: of the outermost one, and those contained or in a Bundle."""
-    seen = 0
     for path, each in _resources(resource, str(resource["resourceType"])):
         meta = each.get("meta")
         claims = meta.get("profile") if isinstance(meta, dict) else None
         for claim in dict.fromkeys(claim for claim in claims if isinstance(claim, str)) if isinstance(claims, list) else ():
-            if seen < _CLAIMS and claim.partition("|")[0] != f"{_BASE}{each['resourceType']}":
-                seen += 1
+            if claim.partition("|")[0] != f"{_BASE}{each['resourceType']}":
                 yield path, each, claim
 
 

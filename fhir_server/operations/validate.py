@@ -48,18 +48,23 @@ def validate(engine: Engine, exchange: Exchange) -> Reply:
 
 
 def _checked(engine: Engine, exchange: Exchange, resource: dict[str, Any], profile: str | None) -> list[Issue]:
-    """The faults of a resource by the profile that is asked for, or else by those that it and the resources in it claim.
+    """The faults of a resource by the profile that is asked for, or else by those that it and the resources in it claim, and of its extensions.
 
     Raises Outcome `parameter` where the one that is asked for is not here.
     """
     with engine.store.snapshot(exchange.grant) as db:
         profiles = profiles_of(engine, db, exchange.grant)
         if profile is None or profile == f"{_BASE}/{exchange.type}":
-            return claimed(profiles, resource)
+            return _once([*claimed(profiles, resource), *profiles.extensions(resource)])
         if profiles.definition(profile) is None:
             told = f"The profile '{profile[:200]}' is not at hand to validate by; `package install` or a StructureDefinition brings it"
             raise Outcome("parameter", told, code="not-supported")
-        return profiles.check(profile, resource)
+        return _once([*profiles.check(profile, resource), *profiles.extensions(resource)])
+
+
+def _once(issues: list[Issue]) -> list[Issue]:
+    """The issues without those that two ways have led to."""
+    return list({(issue.diagnostics, issue.expression): issue for issue in issues}.values())
 
 
 def _input(exchange: Exchange) -> tuple[Any, Any, Any]:

@@ -29,7 +29,7 @@ def _profile(definition: Json) -> Json:
     elements = definition[view]["element"]
     sliced = {e["id"].rpartition(":")[0] for e in elements if ":" in e["id"].rpartition(".")[2]}
     found = [_element(e, definition["url"], sliced) for e in elements]
-    told = ("resourceType", "url", "version", "type", *(("baseDefinition",) if view == "differential" else ()))
+    told = ("resourceType", "url", "version", "type", "context", *(("baseDefinition",) if view == "differential" else ()))
     said = [fact for fact in found if len(fact) > _PLAIN or "." not in fact["path"]]
     return {name: definition[name] for name in told if name in definition} | {view: {"element": said}}
 

@@ -28,7 +28,7 @@ class Terminology:
         self._shipped = shipped
         self._find = find
         self._systems: dict[str, CodeSystem | None] = {}
-        self._sets: dict[str, Mapping[str, Any]] = {}
+        self._sets: dict[str, Mapping[str, Any] | None] = {}
         self._expansions: dict[str, Expansion] = {}
         self._parts: dict[tuple[str, str | None], tuple[Codes, str]] = {}
 
@@ -99,12 +99,11 @@ class Terminology:
     def value_set(self, canonical: str) -> Mapping[str, Any]:
         """A ValueSet resource. Raises Outcome `parameter` for an unknown one."""
         if canonical not in self._sets:
-            found = self._find("ValueSet", canonical) or self._shipped.find("ValueSet", canonical)
-            if found is None:
-                text = f"The value set '{canonical[:200]}' is not known here; load it as a ValueSet resource"
-                raise Outcome("parameter", text, code="not-found")
-            self._sets[canonical] = found
-        return self._sets[canonical]
+            self._sets[canonical] = self._find("ValueSet", canonical) or self._shipped.find("ValueSet", canonical)
+        found = self._sets[canonical]
+        if found is None:
+            raise Outcome("parameter", f"The value set '{canonical[:200]}' is not known here; load it as a ValueSet resource", code="not-found")
+        return found
 
     def _part(self, value_set: str, system: str | None) -> tuple[Codes, str]:
         """What a value set has of a system, and what is missing of it."""

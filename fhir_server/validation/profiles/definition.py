@@ -114,12 +114,16 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A profile: `root` is the element that is the resource or datatype itself; `base` is the profile to lay it over, empty where it is whole."""
+    """A profile: `root` is the element that is the resource or datatype itself; `base` is the profile to lay it over, empty where it is whole.
+
+    `contexts` are where an extension may stand: pairs of `element`, `extension` or `fhirpath` and what that names.
+    """
 
     url: str
     type: str
     base: str
     root: Node
+    contexts: tuple[tuple[str, str], ...] = ()
 
 
 def read(body: bytes) -> Definition | None:
@@ -140,7 +144,8 @@ def definition(resource: Json) -> Definition | None:
         return None
     base = "" if snapshot else str(resource.get("baseDefinition", ""))
     kind = str(resource.get("type", ""))
-    return Definition(str(resource.get("url", ""))[:_LONGEST], kind, base, _tree(elements, kind))
+    contexts = tuple((each.get("type", ""), each.get("expression", "")) for each in resource.get("context", ()))
+    return Definition(str(resource.get("url", ""))[:_LONGEST], kind, base, _tree(elements, kind), contexts)
 
 
 def specified(spec: Spec, kind: str) -> Node:

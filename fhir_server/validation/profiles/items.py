@@ -52,6 +52,17 @@ class Reader:
                 self._add(found, item, element, fields.get(key), fields.get(f"_{key}"))
         return found
 
+    def every(self, item: Item) -> list[Item]:
+        """All children of an element."""
+        definition = self._spec.types.get(item.type)
+        fields = item.fields
+        found: list[Item] = []
+        for element in definition.elements.values() if definition is not None else ():
+            key = element.key
+            if key in fields or f"_{key}" in fields:
+                self._add(found, item, element, fields.get(key), fields.get(f"_{key}"))
+        return found
+
     def _elements(self, parent: str, name: str) -> tuple[Element, ...]:
         """The elements of a type that a name stands for: one, or those of a choice."""
         definition = self._spec.types.get(parent)
