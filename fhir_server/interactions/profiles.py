@@ -107,7 +107,7 @@ def _placed(issue: Issue, place: str) -> Issue:
 
 
 def _faults(profiles: Profiles, claim: str, path: str, resource: Json, outer: Json) -> list[Issue]:
-    if profiles.definition(claim) is None:
+    if not profiles.knows(claim):
         return [Issue("warning", "not-supported", f"The profile '{claim[:200]}' is not at hand to validate by", (f"{path}.meta.profile",))]
     return profiles.check(claim, resource, path, outer)
 

@@ -56,7 +56,7 @@ def _checked(engine: Engine, exchange: Exchange, resource: dict[str, Any], profi
         profiles = profiles_of(engine, db, exchange.grant)
         if profile is None or profile == f"{_BASE}/{exchange.type}":
             return _once([*claimed(profiles, resource), *profiles.extensions(resource)])
-        if profiles.definition(profile) is None:
+        if not profiles.knows(profile):
             told = f"The profile '{profile[:200]}' is not at hand to validate by; `package install` or a StructureDefinition brings it"
             raise Outcome("parameter", told, code="not-supported")
         return _once([*profiles.check(profile, resource), *profiles.extensions(resource)])
