@@ -11,7 +11,8 @@ from weakref import WeakKeyDictionary
 
 from fhir_server import fhirjson
 from fhir_server.outcome import Outcome
-from fhir_server.search import SYSTEM, compile_matching
+from fhir_server.search import SYSTEM
+from fhir_server.search.compile import compile_matching
 from fhir_server.store import Store
 
 from .engine import Engine
