@@ -55,6 +55,7 @@ class Settings:
     max_body_mb: int = 64
     max_exports_mb: int = 10_000
     reference_integrity: bool = False
+    profile_check: str = "off"
     metrics_token: str | None = field(default=None, repr=False)
     currency: str = "EUR"
     approval_limit: int = 50
@@ -288,6 +289,7 @@ _READERS: Final[dict[str, Callable[[str], Any]]] = {
     "MAX_BODY_MB": _number(1, 2048),
     "MAX_EXPORTS_MB": _number(1, 100_000_000),
     "REFERENCE_INTEGRITY": _switch,
+    "PROFILE_CHECK": _one_of("off", "declared"),
     "METRICS_TOKEN": _text,
     "CURRENCY": _currency,
     "APPROVAL_LIMIT": _number(0, 100_000_000),
