@@ -236,7 +236,7 @@ def test_a_correction_is_the_same_message_and_can_be_read(post: Post) -> None:
     assert post.replay(waiting)["state"] == "unmatched", "what was taken back is not taken"
 
 
-@pytest.mark.parametrize(("charset", "name"), [("8859/1", "Zoë"), ("UNICODE UTF-8", "Żaneta"), ("8859/2", "Łucja"), ("", "Zoë")])
+@pytest.mark.parametrize(("charset", "name"), [("8859/1", "Zoë"), ("UNICODE UTF-8", "Żaneta"), ("8859/2", "Łucja"), ("", "Zoë"), ("ASCII", "Żaneta")])
 def test_a_correction_is_kept_in_the_character_set_that_it_names(post: Post, charset: str, name: str) -> None:
     control, number = fresh(), fresh()
     waiting = post.sent(oru(control, "", header=f"||||||{charset}"), "AE")

@@ -444,3 +444,29 @@ def test_notices_are_kept_and_not_told(lab: Lab) -> None:
     assert b"ERR" not in ack
     (row,) = lab.stored("control_id = %s", control)
     assert (row["state"], [fault["severity"] for fault in row["faults"]]) == ("processed", ["I"])
+
+
+@pytest.mark.parametrize(("codec", "state", "severity"), [("utf-8", "processed", "I"), ("iso8859_1", "warning", "W")])
+def test_what_is_said_to_be_ascii_and_is_not_is_taken_and_noted(lab: Lab, codec: str, state: str, severity: str) -> None:
+    control, number = fresh(), fresh()
+    raw = oru(control, number, modes="|||ASCII", name="Müller^Jörg").decode().encode(codec)
+    (ack,) = take(lab.intake, raw)
+    assert codes([ack]) == ["AA"]
+    assert (b"ERR||MSH^1^18|102" in ack) == (severity == "W"), "what is hardly a guess is not told"
+    (row,) = lab.stored("control_id = %s", control)
+    assert (row["state"], [(fault["field"], fault["severity"]) for fault in row["faults"]]) == (state, [(18, severity)])
+    assert lab.one(f"Patient?identifier={number}")["name"][0]["family"] == "Müller"
+
+
+def test_a_message_without_control_id_is_taken_and_told_by_its_bytes_alone(lab: Lab) -> None:
+    """Nothing is lost by it, and its sender is told what it lacks."""
+    number = fresh()
+    first, second = oru("", number), oru("", number, name="Roe^Jane")
+    (ack,) = take(lab.intake, first)
+    assert ack.count(b"MSA|AA|\r") == 1
+    assert b"ERR||MSH^1^10|101" in ack
+    assert take(lab.intake, first) == [ack], "the same bytes are the same message"
+    assert codes(take(lab.intake, second)) == ["AA"], "others are another one"
+    assert lab.one(f"Patient?identifier={number}")["name"][0]["family"] == "Roe"
+    (_, row) = lab.stored("control_id = '' AND raw IN (%s, %s)", first, second)
+    assert (row["state"], row["reused"]) == ("warning", False)

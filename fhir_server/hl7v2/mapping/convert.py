@@ -16,7 +16,7 @@ from .compiler import Compiler, Map
 from .context import Context
 from .fields import Clause, Text, View, compared, parse_clauses, parse_field, text_at
 from .lines import joined
-from .made import ANYWHERE, BY_IDENTIFIER, MENTIONED, Converted, Made, display, one_each
+from .made import ANYWHERE, BY_IDENTIFIER, FILLED, MENTIONED, Converted, Made, display, one_each
 from .paths import Json, Path, Places, parse_path
 from .relatives import relatives
 from .rows import MappingFault, Row, load
@@ -31,6 +31,7 @@ _EACH: Final = re.compile(r"each ([A-Z][A-Z0-9]{2}-\d{1,2})(?: and (.*))?")
 _MOST: Final = 1_000
 """Repetitions of a field that each become an element of their own."""
 _RESULT: Final = "Observation"
+_ADDRESS: Final = "address"
 _HEAD: Final = frozenset({"MSH", "EVN"})
 _FAULT: Final = re.compile(r"(0|\d{3}) (.+)")
 _LABEL: Final = re.compile(r"(?:([A-Za-z]+):)?([A-Z][A-Za-z]+)([*?]?)(?:\.([A-Za-z.]+))?")
@@ -310,15 +311,15 @@ class _Conversion:
         return made
 
     def _make(self, resource: Json) -> Json:
-        """A reference to what a value describes: to a resource that is known by its identifier, else by its name alone."""
+        """A reference to what a value describes: to a resource that is known by its identifier or has an address, else by its name alone."""
         name = display(resource)
-        if not any(each.get("value") for each in resource.get("identifier", ())):
+        if _ADDRESS not in resource and not any(each.get("value") for each in resource.get("identifier", ())):
             return {"display": name} if name else {}
         content = repr(resource)
         made = self._by_content.get(content)
         if made is None:
             made = self._by_content[content] = self._new(resource, resource["resourceType"])
-            made.key = MENTIONED
+            made.key = FILLED if _ADDRESS in resource else MENTIONED
         return {"reference": made.urn, **({"display": name} if name else {})}
 
 

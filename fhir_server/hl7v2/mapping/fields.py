@@ -66,6 +66,17 @@ class View(dict[str, Segment]):
         return found
 
 
+class _Alone:
+    """Around a segment of which nothing else is looked at."""
+
+    def nearest(self, name: str) -> Segment | None:  # noqa: ARG002 - whatever it is called
+        return None
+
+    def has(self, name: str) -> bool:  # noqa: ARG002 - whatever it is called
+        return False
+
+
+ALONE: Final = _Alone()
 _ABSENT: Final = Segment("", 0, 0, [], Separators("|", "^", "~", "\\", "&"), "ascii")
 
 Values = Callable[[Any], tuple[Repetition, ...]]

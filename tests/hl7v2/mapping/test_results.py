@@ -453,3 +453,25 @@ def test_each_of_several_sections_is_one_category_whose_code_and_system_stand_to
     converted = convert(converter, "ORU^R01", OBR.replace("|LAB|F", "|LAB~LAB|F"), "OBX|1|NM|1^A^L||5|||||F")
     codings = [category["coding"] for category in only(converted, "Observation")["category"]]
     assert codings == [[{"code": "laboratory", "system": "http://terminology.hl7.org/CodeSystem/observation-category"}]] * 2
+
+
+LABORATORY = "OBX|{0}|NM|{0}^A^L||5||||||F" + "|" * 12 + "{1}|{2}"
+
+
+def test_the_address_of_a_laboratory_is_that_of_the_organization_that_performed(converter: Converter) -> None:
+    name, address = "Lab One^L^^^^CLIA&2.16.840.1.113883.4.7&ISO^XX^^^05D0", "1 Lab Street^^Town^CA^90210^USA"
+    converted = convert(converter, "ORU^R01", OBR, LABORATORY.format(1, name, address), LABORATORY.format(2, name, address))
+    first, second = of_type(converted, "Observation")
+    laboratory = target(converted, first["performer"][0])
+    assert (first["performer"], first["performer"][0]["display"]) == (second["performer"], "Lab One"), "one for all results of a message"
+    assert (laboratory["identifier"][0]["value"], laboratory["address"][0]["line"]) == ("05D0", ["1 Lab Street"])
+    (made,) = (each for each in converted.made if each.resource is laboratory)
+    assert made.key == FILLED, "what is known of it already is not changed"
+
+
+@pytest.mark.parametrize(("name", "performer"), [("Lab One", "Lab One"), ("", "1 Lab Street Town CA 90210")])
+def test_a_laboratory_without_number_or_without_name_keeps_its_address_too(converter: Converter, name: str, performer: str) -> None:
+    converted = convert(converter, "ORU^R01", OBR, LABORATORY.format(1, name, "1 Lab Street^^Town^CA^90210"))
+    (said,) = only(converted, "Observation")["performer"]
+    assert said["display"] == performer
+    assert [each["address"][0]["city"] for each in of_type(converted, "Organization")] == (["Town"] if name else [])
