@@ -91,8 +91,11 @@ def _of_header(message: Message) -> Iterator[Fault]:
         yield Fault("101", "No answer to a message without control id can be told from another", "MSH", field=10, severity="W")
     if belied(header.charset, message.codec):
         # What decodes as UTF-8 is hardly ever anything else; ISO 8859-1 is a guess.
-        name, severity = ("UTF-8", "I") if message.codec == "utf-8" else ("ISO 8859-1", "W")
-        yield Fault("102", f"The message is said to be ASCII and is not; it was read as {name}", "MSH", field=18, severity=severity)
+        text = "The message is said to be ASCII and is not; it was read as"
+        if message.codec == "utf-8":
+            yield Fault("102", f"{text} UTF-8", "MSH", field=18, severity="I")
+        else:
+            yield Fault("102", f"{text} ISO 8859-1", "MSH", field=18, severity="W")
 
 
 def _land(engine: Engine, converted: Converted, message: Message, work: Work, unhandled: tuple[str, ...]) -> Steps:

@@ -70,6 +70,9 @@ def merged(there: Json, told: Json, nulls: Collection[tuple[str, ...]]) -> Json:
     if told["resourceType"] == "Encounter" and _begins_anew(there, told):
         nulls = {*nulls, _PERIOD_END}
     found = _without(there, nulls)
+    if told["resourceType"] == "Appointment" and told.get("status") not in _CALLED_OFF:
+        # Who is expected after all has no reason for staying away.
+        found.pop("cancelationReason", None)
     for name, value in told.items():
         if _stays(name, there, told, nulls):
             continue

@@ -25,7 +25,7 @@ from fhir_server.hl7v2.message import Message
 from fhir_server.hl7v2.processing import Look, Peer, Process, Result, Steps, Work
 from fhir_server.hl7v2.stored import Change
 from fhir_server.interactions import Engine
-from fhir_server.outcome import Category, Outcome
+from fhir_server.outcome import Category, Issue, Outcome
 from fhir_server.settings import Settings
 from fhir_server.store import Store
 from fhir_server.store.database import Connection
@@ -287,6 +287,17 @@ def test_what_the_store_refuses_is_told_without_what_it_says(lab: Lab, category:
     assert [row["state"] for row in lab.stored("control_id = %s", control)] == [state]
     # It is refused for what it is, and so again.
     assert take(intake, raw) == [ack]
+
+
+@pytest.mark.parametrize("outcome", [Outcome("precondition", "Changed since"), Outcome("conflict", issues=[Issue("error", "transient", "Locked")])])
+def test_whoever_others_were_faster_than_each_time_is_told_to_send_again(lab: Lab, outcome: Outcome) -> None:
+    control = fresh()
+    intake = Intake(lab.store, failing(outcome, 1, lab.process))
+    raw = oru(control, fresh())
+    (ack,) = take(intake, raw)
+    assert (codes([ack]), b"206^Application record locked" in ack) == (["AE"], True)
+    assert [row["state"] for row in lab.stored("control_id = %s", control)] == ["failed"]
+    assert codes(take(intake, raw)) == ["AA"]
 
 
 def test_what_fails_at_the_commit_leaves_neither_resources_nor_an_answer_of_success(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,6 +182,7 @@ class _Conversion:
     def run(self, structure: str) -> Converted:
         root = arrange(self._structure.shape, joined(self._message))
         unhandled = list(unforeseen(root))
+        self._report_misplaced(unhandled)
         placed = list(root.walk())
         for group, segment in placed:
             view = View(segment, group)
@@ -206,6 +207,14 @@ class _Conversion:
         root.fall_apart()
         del self._context
         return done
+
+    def _report_misplaced(self, unforeseen: Sequence[Segment]) -> None:
+        """Says of segments that are taken elsewhere in the structure that they have no place where they stand."""
+        names = {name for _, name in self._structure.rules} if unforeseen else set()
+        for segment in unforeseen:
+            if segment.name in names:
+                self._context.segment, self._context.field = segment, None
+                self._context.warn("100", "The segment has no place where it stands; nothing is made of it")
 
     def _applied(self, rule: _Rule | _Saying, group: Group, segment: Segment, view: View) -> bool:
         """Whether the segment has been taken up by a row."""

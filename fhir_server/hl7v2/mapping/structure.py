@@ -143,12 +143,17 @@ def parse_shape(rows: Sequence[Row]) -> Shape:
 def arrange(shape: Shape, segments: Sequence[Segment]) -> Group:
     """The segments of a message in their groups. Every one is in exactly one place."""
     root = Group(shape, None)
-    here = root
+    here = before = root
     for segment in segments:
-        found = _find(here, segment.name, strict=True) or _find(here, segment.name, strict=False)
+        name = segment.name
+        found = _find(here, name, strict=True)
         if found is None:
-            here.unforeseen.append(segment)
-            continue
+            # What stands too late, as TQ1 behind OBR, is no reason to leave the group that the ones after it go on with.
+            found = _find(here, name, strict=False) or _find(before, name, strict=True) or _find(before, name, strict=False)
+            if found is None:
+                here.unforeseen.append(segment)
+                continue
+            before = here
         at, opened = found
         for deeper in opened:
             at = at.open(deeper)

@@ -379,6 +379,12 @@ def test_an_authorisation_of_an_insurer_who_is_not_named_goes_by_the_plan(conver
     assert [each.name for each in converted.unhandled] == ([] if insurer else ["IN3"])
 
 
+def test_a_segment_that_is_taken_elsewhere_and_has_no_place_where_it_stands_is_a_warning(converter: Converter) -> None:
+    converted = adt(converter, "A01", pv1(f2="I", f19="V1"), "PID|2||8^^^HOSP^MR||Roe^Rita", "ZZZ|1")
+    assert [(fault.code, fault.place, fault.severity) for fault in converted.faults] == [("100", ("PID", "2"), "W")]
+    assert [segment.name for segment in converted.unhandled] == ["PID", "ZZZ"]
+
+
 def test_observations_and_what_has_no_place_in_the_record(converter: Converter) -> None:
     converted = adt(
         converter,
