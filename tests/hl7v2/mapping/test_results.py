@@ -29,7 +29,16 @@ def plain(value: object) -> object:
     [
         ("NM", "5.10", "mmol/L^^UCUM", {"valueQuantity": {"value": 5.10, "unit": "mmol/L", "code": "mmol/L", "system": "http://unitsofmeasure.org"}}),
         ("NM", "-3", "%", {"valueQuantity": {"value": -3, "unit": "%"}}),
-        ("NM", ">10", "mg", {"valueString": ">10"}),
+        (
+            "NM",
+            ">10",
+            "mg^^UCUM",
+            {"valueQuantity": {"comparator": ">", "value": 10, "unit": "mg", "code": "mg", "system": "http://unitsofmeasure.org"}},
+        ),
+        ("NM", "<= 0.50", "mg", {"valueQuantity": {"comparator": "<=", "value": 0.50, "unit": "mg"}}),
+        ("NM", "<>5", "", {"valueString": "<>5"}),
+        ("NM", "1:128", "", {"valueString": "1:128"}),
+        ("NM", "1+", "", {"valueString": "1+"}),
         ("NM", "neg", "", {"valueString": "neg"}),
         ("NM", "\u0663.\u0665", "", {"valueString": "\u0663.\u0665"}),
         ("SN", "^182", "mg/dl", {"valueQuantity": {"value": 182, "unit": "mg/dl"}}),
@@ -72,7 +81,9 @@ def test_each_kind_of_value_becomes_what_it_is_in_fhir(converter: Converter, kin
         assert {name: coding.get(name) for name in made} == made
     else:
         assert plain(values) == plain(made)
-    assert bool(converted.faults) == (kind == "NM" and "valueString" in made)
+    assert {fault.severity for fault in converted.faults} == (
+        {"W"} if kind == "NM" and "valueString" in made else {"I"} if "comparator" in repr(made) and kind == "NM" else set()
+    )
 
 
 @pytest.mark.parametrize("kind", ["XX", "nm", "NUM", "Z1"])
@@ -84,7 +95,7 @@ def test_a_value_of_a_type_that_there_is_not_is_kept_and_told(converter: Convert
     assert {(fault.segment, fault.field, fault.code) for fault in converted.faults} == {("OBX", 5, "103")}
 
 
-@pytest.mark.parametrize(("kind", "value"), [("ST", ">=32"), ("NM", ">10"), ("TX", "about 5")])
+@pytest.mark.parametrize(("kind", "value"), [("ST", ">=32"), ("NM", "10 or more"), ("TX", "about 5")])
 def test_the_unit_of_a_text_is_kept_beside_it(converter: Converter, kind: str, value: str) -> None:
     result = only(convert(converter, "ORU^R01", OBR, f"OBX|1|{kind}|1^A^L||{value}|ug/mL^^UCUM||R|||F", "NTE|1||By gradient"), "Observation")
     assert result["valueString"] == value
@@ -287,6 +298,14 @@ def test_a_pdf_is_a_document_and_the_form_of_its_report(converter: Converter) ->
 def test_what_is_no_pdf_refuses_the_message_once(converter: Converter, data: str) -> None:
     converted = convert(converter, "ORU^R01", OBR, f"OBX|1|ED|PDF^Report^L||LAB^application^pdf^Base64^{data}||||||F")
     assert [(fault.code, fault.severity, fault.field) for fault in converted.faults] == [("102", "E", 5)]
+
+
+@pytest.mark.parametrize(
+    ("value", "severity", "code"), [("A" * 120, "E", "102"), ("LAB^application^pdf^Base64^", "W", "101"), ("^^^Base64^", "W", "101")]
+)
+def test_a_document_without_data_is_told_and_one_whose_data_are_elsewhere_refused(converter: Converter, value: str, severity: str, code: str) -> None:
+    converted = convert(converter, "ORU^R01", OBR, f"OBX|1|ED|PDF^Report^L||{value}||||||F")
+    assert [(fault.code, fault.severity, fault.field) for fault in converted.faults] == [(code, severity, 5)]
 
 
 def test_a_pointer_is_kept_and_one_that_is_no_address_of_the_web_is_not(converter: Converter) -> None:
