@@ -79,6 +79,7 @@ class Inbox:
         return body | {
             "faults": shown.faults_of(row[len(_LISTED) - 1]),
             "unhandled": unhandled[:LONGEST],
+            "unread": shown.unread(self._converter, corrected or raw),
             "written": written,
             "raw": None if body["pruned"] else shown.texts_of(raw),
             "correction": None if corrected is None else shown.texts_of(corrected),

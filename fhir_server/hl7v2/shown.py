@@ -95,6 +95,14 @@ def mapped(engine: Engine, converter: Converter, raw: bytes) -> Json:
     }
 
 
+def unread(converter: Converter, raw: bytes) -> list[str]:
+    """The fields of a message that are in no resource, as `PID-23`; none for what cannot be read."""
+    try:
+        return converter.unread(read(_message_in(raw)))
+    except Unreadable:
+        return []
+
+
 def _message_in(raw: bytes) -> bytes:
     found = split(raw).messages
     return found[0] if len(found) == 1 else raw

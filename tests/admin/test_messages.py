@@ -128,6 +128,15 @@ def test_a_message_of_nobody_is_linked_to_a_patient_and_the_next_one_matches(pos
     assert len(post.ask(f"DiagnosticReport?patient={patient}")) == 2
 
 
+def test_what_of_a_message_is_in_no_resource_is_named_whatever_became_of_it(post: Post) -> None:
+    segments = oru(fresh(), f"{fresh()}^^^HOSP^MR").split("\r")
+    segments[1] += "||2106-3^White"
+    done = post.sent("\r".join([*segments[:-1], "ZLB|1|x", ""]), "AA")
+    assert (post.shown(done)["unread"], post.shown(done)["unhandled"]) == (["PID-10"], ["ZLB"])
+    waiting = post.sent(oru(fresh(), ""), "AE")
+    assert post.shown(waiting)["unread"] == []
+
+
 def test_a_link_holds_when_the_message_is_replayed_again_and_changes_nothing(post: Post) -> None:
     patient = post.patient(fresh())
     waiting = post.sent(oru(fresh(), ""), "AE")

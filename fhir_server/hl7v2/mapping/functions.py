@@ -70,6 +70,8 @@ _MINUTE: Final = 60
 _MONTH: Final = 31 * 24 * 60
 _SPANS: Final[Mapping[str, tuple[int, int]]] = {"SCH": (11, 10), "AIS": (4, 8), "AIG": (8, 12), "AIL": (6, 10), "AIP": (6, 10), "PR1": (5, 0)}
 """By segment the fields of the start and of the unit of its duration, 0 where it is minutes."""
+READ: Final = frozenset((name, number) for name, numbers in _SPANS.items() for number in numbers if number)
+"""Fields that functions go by, without a row that says so."""
 _ABSENT: Final = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 _QUANTITY: Final = 10
 _PHYSICAL: Final = "http://terminology.hl7.org/CodeSystem/location-physical-type"
