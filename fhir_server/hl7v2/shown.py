@@ -16,7 +16,7 @@ from fhir_server.search import SYSTEM
 from .batch import split
 from .faults import Fault
 from .landing import understood
-from .mapping import Converter, Made
+from .mapping import KNOWN, Converter, Made
 from .message import Message, read
 from .unreadable import Unreadable
 
@@ -125,6 +125,9 @@ def _as_json(fault: Fault) -> Json:
 
 
 def _invalid(engine: Engine, made: Made) -> list[Fault]:
+    if made.key == KNOWN:
+        # What is only mentioned is never made.
+        return []
     try:
         engine.validator.require(made.resource)
     except Outcome as outcome:

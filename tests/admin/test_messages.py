@@ -137,6 +137,13 @@ def test_what_of_a_message_is_in_no_resource_is_named_whatever_became_of_it(post
     assert post.shown(waiting)["unread"] == []
 
 
+def test_what_a_message_only_mentions_is_no_fault_of_it(post: Post) -> None:
+    waiting = post.sent(oru(fresh(), "").replace("OBR|", "PV1|1|O" + "|" * 17 + "V1^^^HOSP\rOBR|", 1), "AE")
+    mapped = post.shown(waiting)["mapped"]
+    assert "Encounter" in {each["resource"]["resourceType"] for each in mapped["resources"]}
+    assert [fault["text"] for fault in mapped["faults"] if "Encounter" in fault["text"]] == []
+
+
 def test_a_link_holds_when_the_message_is_replayed_again_and_changes_nothing(post: Post) -> None:
     patient = post.patient(fresh())
     waiting = post.sent(oru(fresh(), ""), "AE")

@@ -67,6 +67,17 @@ def test_a_real_message_becomes_valid_resources_or_is_refused_for_a_reason(conve
             validator.require(made.resource)
 
 
+@pytest.mark.parametrize("number", OURS)
+def test_a_segment_that_stands_elsewhere_than_it_should_has_a_place_still(converter: Converter, number: int) -> None:
+    """Each in its turn comes three segments earlier or later: senders have orders of their own, and nothing is lost for it."""
+    head, *lines = [line for line in sample(number).read_bytes().replace(b"\r\n", b"\r").replace(b"\n", b"\r").split(b"\r") if line.strip()]
+    for place, line in enumerate(lines):
+        others = [*lines[:place], *lines[place + 1 :]]
+        for there in {max(place - 3, 0), min(place + 3, len(others))}:
+            converted = converter.convert(read(b"\r".join([head, *others[:there], line, *others[there:]])), ZONE)
+            assert [fault.place for fault in converted.faults if fault.code == "100"] == [], (line[:3], there - place)
+
+
 @pytest.mark.parametrize("number", UNWANTED)
 def test_an_event_that_is_not_wanted_has_no_structure(converter: Converter, number: int) -> None:
     assert converter.structure_of(read(sample(number).read_bytes())) is None

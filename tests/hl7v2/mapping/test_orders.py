@@ -120,6 +120,16 @@ def test_what_stands_too_late_takes_nothing_away_from_what_follows(converter: Co
     assert converted.unhandled == []
 
 
+def test_a_visit_that_stands_behind_its_order_is_still_that_of_the_patient(converter: Converter) -> None:
+    converted = convert(
+        converter, "ORM^O01", "ORC|NW|P1", "PV1|1|O" + "|" * 17 + "V1^^^HOSP", OBR, "DG1|1||J20^Bronchitis^I10", "ORC|NW|P2", OBR, version="2.3"
+    )
+    visit = only(converted, "Encounter")
+    for order in of_type(converted, "ServiceRequest"):
+        assert target(converted, order["encounter"]) is visit
+    assert (converted.unhandled, converted.faults) == ([], [])
+
+
 def test_results_from_before_are_no_orders(converter: Converter) -> None:
     converted = convert(converter, "OML^O21^OML_O21", "ORC|NW|P1", OBR, "ORC|PR|P0", "OBR|1|||NA^Sodium^L", "OBX|1|NM|1^A^L||140||||||F")
     assert only(converted, "ServiceRequest")["identifier"][0]["value"] == "P1"
