@@ -182,7 +182,9 @@ class Outbound:
     @staticmethod
     def _lost(delivery: Delivery, answer: Answer | None) -> None:
         code = answer.code if answer is not None else "none"
-        _log.error("a message of HL7 v2 is dead", extra={"delivery": delivery.id, "peer": delivery.peer, "event": delivery.event, "answer": code})
+        _log.error(
+            "a message of HL7 v2 is dead", extra={"delivery": delivery.id, "peer": delivery.peer, "event_name": delivery.event, "answer": code}
+        )
 
     @staticmethod
     def _versions(db: Snapshot, type_: str, identity: str, version: int) -> Contents:
@@ -199,7 +201,7 @@ class Outbound:
         except (Unsendable, Outcome, MappingFault) as error:
             fault = str(error)
         except Exception as error:  # noqa: BLE001 - the change must not hold up those behind it
-            _log.exception("a message of HL7 v2 could not be made", extra={"peer": peer.id, "event": event})
+            _log.exception("a message of HL7 v2 could not be made", extra={"peer": peer.id, "event_name": event})
             fault = f"the message could not be made ({type(error).__name__})"
         return NewDelivery(
             peer=peer.id,

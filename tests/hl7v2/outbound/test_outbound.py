@@ -233,6 +233,14 @@ def test_a_slow_peer_holds_no_other_up(house: House, listen: Listen) -> None:
     assert sorted(state for _, state, _ in house.rows()) == ["delivered", "delivered"]
 
 
+def test_of_an_answer_to_another_message_it_is_said_that_it_came(house: House, listen: Listen) -> None:
+    listener = listen(lambda message, _: ack(message, control_id="ANOTHER"))
+    house.peer(listener.port, seconds=1)
+    house.put({**APPOINTMENT, "id": "one"})
+    house.work()
+    assert house.rows("state, fault") == [("waiting", "no answer within 1 s; what came, 1 in number, has another MSA-2 or none")]
+
+
 def test_an_answer_to_another_message_is_none(house: House, listen: Listen) -> None:
     def answering(message: Message, _: int) -> bytes:
         return b"noise" + ack(message, control_id="ANOTHER") + b"\x0bno message\x1c\r" + ack(message)
