@@ -37,6 +37,7 @@ _SHOWN: Final = 100
 _RESULT: Final = "Observation"
 _ADDRESS: Final = "address"
 _HEAD: Final = frozenset({"MSH", "EVN"})
+_NAME: Final = re.compile("[A-Z][A-Z0-9]{2}")
 _FAULT: Final = re.compile(r"(0|\d{3}) (.+)")
 _LABEL: Final = re.compile(r"(?:([A-Za-z]+):)?([A-Z][A-Za-z]+)([*?]?)(?:\.([A-Za-z.]+))?")
 _LINK: Final = re.compile(r"(?:([A-Z][A-Za-z]*)\.)?([a-z][A-Za-z.\[\]]*)=([A-Z][A-Za-z]*)")
@@ -227,12 +228,16 @@ class _Conversion:
         return done
 
     def _report_misplaced(self, unforeseen: Sequence[Segment]) -> None:
-        """Says of segments that are taken elsewhere in the structure that they have no place where they stand."""
+        """Says of segments that are taken elsewhere in the structure that they have no place where they stand, and of lines that they are none."""
         handled = self._structure.handled if unforeseen else frozenset()
         for segment in unforeseen:
+            self._context.segment, self._context.field = segment, None
             if segment.name in handled:
-                self._context.segment, self._context.field = segment, None
                 self._context.warn("100", "The segment has no place where it stands; nothing is made of it")
+            elif not _NAME.fullmatch(segment.name):
+                # Its name may be the rest of a text, and whom it is about.
+                self._context.segment = None
+                self._context.warn("100", f"Line {segment.number} is no segment: a text before it may have been cut by the end of a line")
 
     def _applied(self, rule: _Rule | _Saying, group: Group, segment: Segment, view: View) -> bool:
         """Whether the segment has been taken up by a row."""

@@ -494,3 +494,12 @@ def test_a_laboratory_without_number_or_without_name_keeps_its_address_too(conve
     (said,) = only(converted, "Observation")["performer"]
     assert said["display"] == performer
     assert [each["address"][0]["city"] for each in of_type(converted, "Organization")] == (["Town"] if name else [])
+
+
+def test_a_text_that_was_cut_by_the_end_of_a_line_is_told_and_not_with_its_words(converter: Converter) -> None:
+    lines = ("OBX|1|TX|A^a^L||first line", "Jane Doe was seen", "and left||||||F", "obx|2|NM|B^b^L||5||||||F")
+    converted = convert(converter, "ORU^R01", OBR, *lines)
+    assert [(fault.code, fault.severity, fault.segment, fault.text[:7]) for fault in converted.faults] == [
+        ("100", "W", "", f"Line {n} ") for n in (5, 6, 7)
+    ]
+    assert "Jane" not in repr(converted.faults)
