@@ -266,8 +266,11 @@ class _Bringing:
         if resource is None:
             return claim if claim.type == "Slot" else None
         space = room(resource)
-        if claim.type == "Slot" and (part := _part(claim, resource)) is not None:
-            claim = replace(claim, lo=part[0], hi=part[1])
+        if claim.type == "Slot":
+            if _is_elsewhere(claim, resource):
+                return None
+            if (part := _part(claim, resource)) is not None:
+                claim = replace(claim, lo=part[0], hi=part[1])
         return None if space is None else replace(claim, room=space)
 
     def lock_all(self) -> None:
@@ -332,6 +335,13 @@ class _Bringing:
         except OverflowError:
             lo, hi = full
         return f"{claim.named} is taken from {lo.isoformat(timespec='seconds')} to {hi.isoformat(timespec='seconds')}"
+
+
+def _is_elsewhere(claim: Claim, slot: Resource) -> bool:
+    """Whether an appointment takes no time of a slot that it names: it was moved, and whoever moved it has left the slot in."""
+    lo, hi = moment(slot.get("start")), moment(slot.get("end"))
+    within = claim.within
+    return within is not None and lo is not None and hi is not None and (within[1] <= lo or hi <= within[0])
 
 
 def _part(claim: Claim, slot: Resource) -> tuple[datetime, datetime] | None:

@@ -174,6 +174,18 @@ def test_a_slot_is_filled_whatever_the_time(store: Store) -> None:
     refused(lambda: book(store, appointment(slot=[{"reference": wide}])))
 
 
+def test_a_slot_is_left_by_who_moves_away_from_its_time(store: Store) -> None:
+    slot = {"reference": made(store, {"resourceType": "Slot", "schedule": {"display": "x"}, "status": "free", "start": at(0), "end": at(30)})}
+    first = book(store, appointment(slot=[slot]))
+    refused(lambda: book(store, appointment(slot=[slot])))
+    write(store, Put({**appointment(start=30, slot=[slot]), "id": first}, first))
+    second = book(store, appointment(slot=[slot]))
+    refused(lambda: write(store, Put({**appointment(slot=[slot]), "id": first}, first)))
+    # Who still takes some of its time fills it as before.
+    write(store, Put({**appointment(start=25, slot=[slot]), "id": second}, second))
+    refused(lambda: book(store, appointment(slot=[slot])))
+
+
 def test_hostile_content_is_stored_or_refused_but_breaks_nothing(store: Store, who: str) -> None:
     for start, end in (("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"), ("9999-12-31T23:59:59-14:00", "9999-12-31T23:59:60-14:00")):
         book(store, {**appointment(who), "start": start, "end": end})

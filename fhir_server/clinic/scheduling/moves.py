@@ -20,7 +20,7 @@ from fhir_server.store.snapshot import Snapshot
 from . import policies
 from .booking import HOLD_EXPIRES, check_desk, held_to, own_schedule, participants, sight_of, times, with_alternatives
 from .rules import Planner
-from .times import Place, Time, offered, references, span_of, written
+from .times import Place, Time, offered, references, slots_in_time, span_of, written
 
 Change = Callable[[Connection, Snapshot, Resource, int], None]
 """Makes of an Appointment, which is locked, what it is to be; the last is its number."""
@@ -38,15 +38,14 @@ def confirm(store: Store, act: Act, identity: str, override: str | None = None) 
     asked: Resource = {}
 
     def change(connection: Connection, db: Snapshot, resource: Resource, number: int) -> None:
-        del connection
         _validating(resource)
         asked.clear()
         asked.update(resource)
         if override is not None:
             check_desk(act)
             _overbook(resource, override)
-        elif resource.get("slot"):
-            offered(Place(Planner(db, store.registry, store.clock()), sight_of(db, act), number), resource)
+        elif slots := slots_in_time(connection, resource, store.registry):
+            offered(Place(Planner(db, store.registry, store.clock()), sight_of(db, act), number), resource | {"slot": slots})
         resource["status"] = "booked"
         resource["participant"] = [{**each, "status": "accepted"} for each in resource.get("participant", ())]
 

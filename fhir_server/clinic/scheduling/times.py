@@ -118,6 +118,16 @@ def slots_of(resource: Resource, registry: Registry) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def slots_in_time(connection: Connection, resource: Resource, registry: Registry) -> list[Resource]:
+    """References to the Slots that an appointment names, without those that it has left: who moves it by a plain write may leave them in."""
+    names = slots_of(resource, registry)
+    if not names:
+        return []
+    lo, hi = span_of(resource)
+    left = {piece.id for piece in openings.named(connection, names) if piece.hi <= lo or hi <= piece.lo}
+    return [{"reference": f"Slot/{name}"} for name in names if name not in left]
+
+
 def parties_of(resource: Resource, registry: Registry) -> list[str]:
     """Who and what takes part in an appointment besides patients, as `occupancy` names them."""
     found = (party(each.get("actor"), registry) for each in resource.get("participant", ()))

@@ -56,6 +56,18 @@ def test_a_patient_books_for_themself_and_staff_confirm(practice: Practice) -> N
     practice.staff.post(f"Appointment/{found['id']}/$confirm", None, 422)
 
 
+def test_who_is_moved_by_a_plain_write_leaves_the_slot_and_can_be_confirmed(practice: Practice) -> None:
+    mine = practice.as_patient(practice.patient())
+    asked = mine.post("Appointment/$book", parameters(appointment=practice.free(mine)[0]))
+    moved = [{"op": "replace", "path": f"/{name}", "value": at(minutes)} for name, minutes in (("start", 30), ("end", 60))]
+    assert practice.system("PATCH", f"Appointment/{asked['id']}", moved).status_code == 200
+    assert [practice.status(slot) for slot in practice.slots[:2]] == ["free", "busy-tentative"]
+    assert practice.staff.post(f"Appointment/{asked['id']}/$confirm", None, 200)["start"] == at(30)
+    assert [practice.status(slot) for slot in practice.slots[:2]] == ["free", "busy"]
+    other = practice.as_patient(practice.patient())
+    assert other.post("Appointment/$book", parameters(appointment=practice.free(other)[0]))["slot"] == [{"reference": practice.slots[0]}]
+
+
 def test_a_time_that_was_closed_since_is_validated_by_staff_with_a_reason_alone(practice: Practice) -> None:
     mine = practice.as_patient(practice.patient())
     asked = mine.post("Appointment/$book", parameters(appointment=practice.free(mine)[0]))
