@@ -53,6 +53,7 @@ class Settings:
     clinic_timezone: ZoneInfo = _UTC
     max_body_mb: int = 64
     reference_integrity: bool = False
+    profile_check: str = "off"
     metrics_token: str | None = field(default=None, repr=False)
     currency: str = "EUR"
     approval_limit: int = 50
@@ -280,6 +281,7 @@ _READERS: Final[dict[str, Callable[[str], Any]]] = {
     "CLINIC_TIMEZONE": _zone,
     "MAX_BODY_MB": _number(1, 2048),
     "REFERENCE_INTEGRITY": _switch,
+    "PROFILE_CHECK": _one_of("off", "declared"),
     "METRICS_TOKEN": _text,
     "CURRENCY": _currency,
     "APPROVAL_LIMIT": _number(0, 100_000_000),

@@ -10,10 +10,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import psycopg
@@ -66,7 +68,15 @@ with postgres.embedded(folder / "data", eval(sys.argv[3])) as url:
 
 
 # What starts servers or takes a minute for another reason, longest first: begun last, one of these would keep a single worker busy at the end.
-LONGEST = ("tests/test_cli.py", "tests/admin/test_document.py", "tests/test_docs.py", "tests/hl7v2/test_command.py", "tests/browser", "tests/clients")
+LONGEST = (
+    "tests/test_cli.py",
+    "tests/admin/test_document.py",
+    "tests/test_docs.py",
+    "tests/test_guides.py",
+    "tests/hl7v2/test_command.py",
+    "tests/browser",
+    "tests/clients",
+)
 
 
 def until(reached: Callable[[], bool], seconds: float = 60) -> None:
@@ -189,6 +199,37 @@ def hasher() -> Iterator[PasswordHasher]:
         patch.setattr(passwords, "_HASHER", cheap)
         patch.setattr(passwords, "_NOBODYS", cheap.hash("nobody"))
         yield found
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], int]:
+    """Counts the SQL statements that a call runs in its own thread, transaction commands included; the numbers taken in blocks are left out."""
+    from fhir_server.store.session import Session
+
+    seen: list[str] = []
+    here = threading.get_ident()
+    execute = Session.execute
+    transaction = Session.transaction
+
+    def counting(self: Any, query: Any, *arguments: Any, **options: Any) -> Any:
+        if "nextval" not in str(query) and threading.get_ident() == here:
+            seen.append(str(query))
+        return execute(self, query, *arguments, **options)
+
+    def counting_transaction(self: Any, *arguments: Any, **options: Any) -> Any:
+        if threading.get_ident() == here:
+            seen.extend(["BEGIN", "COMMIT"])
+        return transaction(self, *arguments, **options)
+
+    monkeypatch.setattr(Session, "execute", counting)
+    monkeypatch.setattr(Session, "transaction", counting_transaction)
+
+    def count(work: Callable[[], object]) -> int:
+        seen.clear()
+        work()
+        return len(seen)
+
+    return count
 
 
 @pytest.fixture(scope="session")

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Final
 
 import pytest
@@ -29,13 +26,14 @@ from fhir_server.search.tables import metadata
 from fhir_server.settings import Settings
 from fhir_server.store import moment, tables
 from tests.clinic.billing.gateway.stand_in import KEY, WEBHOOK_SECRET, localstripe
+from tests.documents import Served, blocks_of, outputs_of, serving
 
 ROOT: Final = Path(__file__).parents[1]
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES: Final = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Decisions tell how things were; the others how they are.
 CURRENT: Final = [page for page in PAGES if page.parent.name != "decisions"]
-BLOCKS: Final = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+BLOCKS: Final = blocks_of(README)
 
 
 def text_of(pages: list[Path]) -> str:
@@ -46,10 +44,6 @@ def section(title: str) -> str:
     return README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
-def environ() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name not in settings_module.NAMES}
-
-
 @pytest.fixture(scope="module")
 def payment() -> Iterator[dict[str, str]]:
     """The settings of a stand-in of the payment gateway."""
@@ -58,41 +52,14 @@ def payment() -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, payment: dict[str, str]) -> Iterator[SimpleNamespace]:
-    data = tmp_path_factory.mktemp("readme") / "data"
-    program = str(Path(sys.executable).with_name("fhir-server"))
-    own = environ() | payment
-    command = [program, "serve", "--data", str(data), "--port", "0", "--mllp-port", "0", "--processes", "2", "--demo"]
-    log = data.with_name("serve.log")
-    with log.open("wb") as stream, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stream, text=True, env=own, cwd=ROOT) as process:
-        try:
-            assert process.stdout is not None
-            words = process.stdout.readline().split()
-            assert words[:1] == ["ready"], log.read_text()
-            done = subprocess.run([program, "token", "--data", str(data)], capture_output=True, text=True, check=True, env=environ(), cwd=ROOT)
-            mllp = re.findall(r"^mllp +mllp://127.0.0.1:([0-9]+)$", log.read_text(), re.MULTILINE)
-            yield SimpleNamespace(base=words[1], mllp=mllp[0], data=data, headers={"Authorization": f"Bearer {done.stdout.strip()}"})
-        finally:
-            process.terminate()
+def server(tmp_path_factory: pytest.TempPathFactory, payment: dict[str, str]) -> Iterator[Served]:
+    with serving(tmp_path_factory.mktemp("readme") / "data", "--processes", "2", "--demo", **payment) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
-def outputs(server: SimpleNamespace, payment: dict[str, str]) -> list[str]:
-    """What each block of the README prints, all run in order in one shell that stops at the first fault."""
-    script = "set -euo pipefail\n" + "printf '\\036'\n".join(f"{block}\n" for block in BLOCKS)
-    folder = str(Path(sys.executable).parent)
-    own = {
-        "DATA": str(server.data),
-        "FHIR": server.base,
-        "MLLP": server.mllp,
-        "TMPDIR": str(server.data.parent),
-        "PATH": f"{folder}:{os.environ['PATH']}",
-    }
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=300, check=False, env=environ() | payment | own, cwd=ROOT)
-    found = done.stdout.split("\x1e")
-    assert done.returncode == 0, f"block {len(found)}: {found[-1]}\n{done.stderr}"
-    assert len(found) == len(BLOCKS)
-    return found
+def outputs(server: Served, payment: dict[str, str]) -> list[str]:
+    return outputs_of(BLOCKS, server, **payment)
 
 
 def output_of(outputs: list[str], words: str) -> str:
@@ -116,7 +83,7 @@ def output_of(outputs: list[str], words: str) -> str:
         ("/_history?", '"total": 2'),
         ("urn:uuid", '"status":"201 Created","location":"Observation/'),
         ("fhir+xml", '<family value="Rivera"/>'),
-        ("$validate", '"Patient.birthDate"'),
+        ("femail", '"Patient.birthDate"'),
         ("mktemp", "Practitioner.ndjson"),
         ("fhir-server backup", "brings it back"),
         ("$AUTH/me", '"fhirUser": "Practitioner/demo-doctor"'),
@@ -155,6 +122,7 @@ def output_of(outputs: list[str], words: str) -> str:
         ("code_challenge_method=S256", "/sign-in?next=/oauth/authorize"),
         ("/oauth/launch", "http://127.0.0.1:3000/launch?iss=http"),
         ("client_assertion", "system/Patient.rs system/Observation.rs\n"),
+        ("[stone_av]", "Observation.category:VSCat is needed, at least 1 of it; there are 0"),
         ("/dev/tcp/", "MSA|AA|1\n"),
         ("identifier=4711", '"total": 1'),
         ("--scope hl7v2", "MSA|AA|2\n"),
@@ -211,7 +179,7 @@ def test_every_command_is_described_and_every_one_described_exists() -> None:
     assert set(re.findall(r"fhir-server ([a-z][a-z0-9]*)", text_of(CURRENT))) <= set(root.commands)
 
 
-def test_every_address_answers(server: SimpleNamespace) -> None:
+def test_every_address_answers(server: Served) -> None:
     named = set(re.findall(r"`(/[a-z.\-/0-9]*)`", text_of(CURRENT))) - {"/tmp"}
     assert {"/", "/fhir", "/fhir/metadata", "/health/live", "/health/ready", "/metrics"} <= named
     for path in named:
@@ -219,7 +187,7 @@ def test_every_address_answers(server: SimpleNamespace) -> None:
         assert status == (401 if path in ("/fhir", "/admin/api/v1") else 405 if path in ("/hl7v2", "/payments/webhook/stripe") else 200), path
 
 
-def test_what_is_said_of_tokens_and_metrics(server: SimpleNamespace) -> None:
+def test_what_is_said_of_tokens_and_metrics(server: Served) -> None:
     top = server.base.removesuffix("/fhir")
     assert requests.get(f"{top}/metrics", headers={"X-Forwarded-For": "192.0.2.1"}, timeout=30).status_code == 403
     assert "fhir_requests_total{" in requests.get(f"{top}/metrics", timeout=30).text
@@ -227,7 +195,7 @@ def test_what_is_said_of_tokens_and_metrics(server: SimpleNamespace) -> None:
 
 
 @pytest.mark.parametrize("query", ["Patient?_query=x", "Patient?_list=$current-problems", "DocumentReference?contenttype:below=text"])
-def test_what_search_has_not_is_refused(server: SimpleNamespace, query: str) -> None:
+def test_what_search_has_not_is_refused(server: Served, query: str) -> None:
     answer = requests.get(f"{server.base}/{query}", headers=server.headers, timeout=30)
     assert answer.status_code == 400
     assert answer.json()["resourceType"] == "OperationOutcome"
@@ -243,7 +211,7 @@ def test_the_limits_of_a_search_are_those_of_the_program() -> None:
     assert [text for texts in limits for text in texts if text not in said] == []
 
 
-def test_operations_are_those_that_are_named(server: SimpleNamespace) -> None:
+def test_operations_are_those_that_are_named(server: Served) -> None:
     (rest,) = requests.get(f"{server.base}/metadata", timeout=30).json()["rest"]
     named = {operation["name"] for level in (rest, *rest["resource"]) for operation in level.get("operation", ())}
     (row,) = [line for line in section("Where things are").splitlines() if "fhir_server/operations" in line]

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "conformance" / "requirements.csv"
 COLUMNS = ["id", "source", "requirement", "tests", "reason"]
 SOURCES = re.compile(
-    r"(http|binary|search|fhirpatch|narrative|references|json|auditevent|provenance|security)\.html#[A-Za-z0-9.\-]+|contract#[0-9]|balp#[a-z\-]+"
+    r"(http|binary|search|profiling|terminologies|fhirpatch|narrative|references|json|auditevent|provenance|security)\.html#[A-Za-z0-9.\-]+|contract#[0-9]|balp#[a-z\-]+"
     r"|bad-input#[a-z0-9\-]+|smart/[a-z\-]+\.html#[a-z\-]+|rfc[0-9]{4}#[0-9.]+|hl7v2/[a-z0-9]+#[0-9.]+|bulk-data#[a-z\-]+"
 )
 

@@ -22,7 +22,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     settings = read()
     assert settings.clinic_timezone == ZoneInfo("UTC")
     assert (settings.max_body_mb, settings.max_body) == (64, 64 * 1024 * 1024)
-    assert settings.reference_integrity is False
+    assert (settings.reference_integrity, settings.profile_check) == (False, "off")
     assert (settings.currency, settings.hold_seconds) == ("EUR", 300)
     assert settings.database_url is None
 
@@ -58,6 +58,7 @@ def test_values_are_read_and_empty_ones_count_as_unset() -> None:
         ("MAX_BODY_MB", "9" * 5000),
         ("MAX_BODY_MB", "٣"),
         ("REFERENCE_INTEGRITY", "maybe"),
+        ("PROFILE_CHECK", "on"),
         ("CURRENCY", "euro"),
         ("DATABASE_URL", "mysql://u:hidden@h/d"),
         ("DATABASE_URL", "postgresql://u:hidden@[h/d"),

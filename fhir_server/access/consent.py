@@ -13,8 +13,8 @@ from datetime import datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from fhir_server.search import parse_date
 from fhir_server.search.grant import Denial, Party
+from fhir_server.search.params.date import parse_date
 from fhir_server.search.permit import NOT_UNDERSTOOD, TYPES
 from fhir_server.spec import r4
 

@@ -12,7 +12,8 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from fhir_server import fhirjson
-from fhir_server.search import Grant, parse_date
+from fhir_server.search import Grant
+from fhir_server.search.params.date import parse_date
 from fhir_server.store import Store, relink
 from fhir_server.store.claims import HOLDING, OVERBOOKED, overbooked
 from fhir_server.store.ops import Put, Version

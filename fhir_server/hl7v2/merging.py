@@ -12,7 +12,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from fhir_server.fhirjson import Number, dumps
-from fhir_server.search import parse_date
+from fhir_server.search.params.date import parse_date
 from fhir_server.settings import CANON
 
 Json = dict[str, Any]

@@ -17,6 +17,7 @@ from fhir_server.store import instant
 from .engine import Engine
 from .exchange import Exchange, Reply
 from .read import shaped
+from .supported import supported
 
 _STARTED = datetime.now(UTC)
 _ROOT = "\N{SYMBOL FOR NULL}"  # Holds the place of the server's address; stands nowhere else.
@@ -42,7 +43,7 @@ _APPENDED: dict[str, Any] = {
 
 def capabilities(engine: Engine, exchange: Exchange) -> Reply:
     """200 and the CapabilityStatement of this server at the base it was asked at; 304 where the caller has it."""
-    parts, digest = _statement(engine.registry, _listed(engine.operations))
+    parts, digest = _statement(engine.registry, _listed(engine.operations), supported(engine))
     tag = hashlib.blake2b(digest + exchange.base.encode(), digest_size=8).hexdigest()
     if tag in exchange.if_none_match or "*" in exchange.if_none_match:
         return Reply(304, version=tag)
@@ -51,7 +52,7 @@ def capabilities(engine: Engine, exchange: Exchange) -> Reply:
 
 
 @lru_cache(maxsize=2)
-def _statement(registry: Registry, operations: tuple[tuple[str, str, str], ...]) -> tuple[list[bytes], bytes]:
+def _statement(registry: Registry, operations: tuple[tuple[str, str, str], ...], profiles: tuple[tuple[str, str], ...]) -> tuple[list[bytes], bytes]:
     """The JSON around the places of the server's address, and a digest that is the same in every process that states the same.
 
     It takes 54 ms to make, and anybody may ask under any name of a host: so only the address is put in for each.
@@ -71,7 +72,7 @@ def _statement(registry: Registry, operations: tuple[tuple[str, str, str], ...])
             {
                 "mode": "server",
                 "security": _security(),
-                "resource": [_resource(registry, name) | _offered(operations, name) for name in spec.resource_types],
+                "resource": [_resource(registry, name) | _profiled(profiles, name) | _offered(operations, name) for name in spec.resource_types],
                 "interaction": [{"code": code} for code in ("transaction", "batch", "search-system", "history-system")],
                 **_offered(operations, ""),
                 "searchParam": [{"name": name, "type": kind} for name, kind in _OF_ALL.items()],
@@ -95,6 +96,11 @@ def _security() -> dict[str, Any]:
 
 def _listed(operations: Mapping[str, Mapping[str, str]]) -> tuple[tuple[str, str, str], ...]:
     return tuple(sorted((resource_type, name, url) for resource_type, named in operations.items() for name, url in named.items()))
+
+
+def _profiled(profiles: tuple[tuple[str, str], ...], name: str) -> dict[str, Any]:
+    found = [url for resource_type, url in profiles if resource_type == name]
+    return {"supportedProfile": found} if found else {}
 
 
 def _offered(operations: tuple[tuple[str, str, str], ...], name: str) -> dict[str, Any]:

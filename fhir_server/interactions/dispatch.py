@@ -11,7 +11,7 @@ from fhir_server.store import Snapshot
 from fhir_server.store.standing import Unsettled
 
 from . import audit_trail
-from .bundle import process
+from .bundle.process import process
 from .capabilities import capabilities
 from .create import create
 from .delete import delete

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
-from fhir_server.search import Grant, Query, Registry, Statement, compile_count, compile_search, cursor, narrowed, resolved
+from fhir_server.search import Grant, Query, Registry, Statement, compile_count, compile_search, cursor
 from fhir_server.search.compile import MAX_PAGE_BYTES
 from fhir_server.search.cursor import Position
+from fhir_server.search.narrow import narrowed, resolved
 from fhir_server.search.query import Criterion
 from fhir_server.store import Snapshot
 

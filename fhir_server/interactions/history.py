@@ -10,7 +10,8 @@ from urllib.parse import urlencode
 
 from fhir_server import fhirjson
 from fhir_server.outcome import Outcome
-from fhir_server.search import Grant, cursor, parse_date
+from fhir_server.search import Grant, cursor
+from fhir_server.search.params.date import parse_date
 from fhir_server.store import HistoryScope, Snapshot, instant
 from fhir_server.store.ops import Version
 

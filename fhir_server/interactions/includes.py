@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from fhir_server import fhirjson
 from fhir_server.outcome import Issue
-from fhir_server.search import Grant, Query, Registry, compile_revinclude, compile_search
+from fhir_server.search import Grant, Query, Registry, compile_search
+from fhir_server.search.compile import compile_revinclude
 from fhir_server.search.params.kind import capped
 from fhir_server.search.params.reference import ABSOLUTE, Target
 from fhir_server.search.params.uri import Address

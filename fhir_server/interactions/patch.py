@@ -23,7 +23,10 @@ def patch(engine: Engine, exchange: Exchange) -> Reply:
 
 
 def patch_op(engine: Engine, exchange: Exchange) -> Patch:
-    """The write that a patch asks for. A list is a JSON Patch, a Parameters resource a FHIRPath Patch."""
+    """The write that a patch asks for. A list is a JSON Patch, a Parameters resource a FHIRPath Patch.
+
+    Raises Outcome `malformed` for what is neither. What cannot be applied is found when the write is done.
+    """
     name, body = engine.known_type(exchange.type), exchange.body
     if not isinstance(body, list) and not (isinstance(body, dict) and body.get("resourceType") == "Parameters"):
         raise Outcome("malformed", "A patch is a JSON Patch document (an array) or a Parameters resource with a FHIRPath Patch")

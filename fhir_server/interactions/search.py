@@ -10,8 +10,9 @@ from typing import Literal
 
 from fhir_server import fhirjson
 from fhir_server.outcome import Issue, operation_outcome
-from fhir_server.search import Query, cursor, matches, resolved
+from fhir_server.search import Query, cursor, matches
 from fhir_server.search.contained import inside, over_containers
+from fhir_server.search.narrow import resolved
 from fhir_server.store import Snapshot
 
 from .codes import expansion

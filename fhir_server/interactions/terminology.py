@@ -32,9 +32,9 @@ def terminology(engine: Engine, db: Snapshot, grant: Grant) -> Terminology:
             read = db.read(kind, canonical.removeprefix(f"{kind}/"))
             return None if read is None or read.body is None else fhirjson.loads(read.body)
         url, _, version = canonical.partition("|")
-        asked = [("url", _escaped(url)), ("_sort", "-_lastUpdated"), ("_count", str(_CANDIDATES))]
+        asked = [("url", escaped(url)), ("_sort", "-_lastUpdated"), ("_count", str(_CANDIDATES))]
         if version:
-            asked.append(("version", _escaped(version)))
+            asked.append(("version", escaped(version)))
         rows = db.select(compile_search(engine.registry.parse(kind, asked, strict=True), engine.registry, grant))
         found = [fhirjson.loads(db.body_of(row)) for row in rows]
         # The index folds and shortens what it compares.
@@ -44,5 +44,6 @@ def terminology(engine: Engine, db: Snapshot, grant: Grant) -> Terminology:
     return Terminology(shipped(), find)
 
 
-def _escaped(value: str) -> str:
+def escaped(value: str) -> str:
+    """A text as the value of a search parameter."""
     return _SPECIAL.sub(lambda found: "\\" + found[0], value)

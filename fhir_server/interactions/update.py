@@ -18,7 +18,10 @@ def update(engine: Engine, exchange: Exchange) -> Reply:
 
 
 def update_op(engine: Engine, exchange: Exchange) -> Put:
-    """The write that an update asks for, its resource checked and its id the same as in the address."""
+    """The write that an update asks for, its resource checked and its id the same as in the address.
+
+    Raises Outcome `malformed` where the ids differ or are none, and as `Engine.checked`.
+    """
     name = engine.known_type(exchange.type)
     allow(exchange, name, "u")
     resource = engine.checked(exchange.body, name)

@@ -9,13 +9,18 @@ from fhir_server.store.ops import Op, Written
 
 from .engine import Engine
 from .exchange import Exchange, Reply
+from .profiles import held
 from .provenance import provenance
 
 
 def write(engine: Engine, exchange: Exchange, op: Op) -> Reply:
-    """Does one write in a transaction of its own, with the Provenance that came along. Raises Outcome as `Store.transact`, and as `provenance`."""
+    """Does one write in a transaction of its own, with the Provenance that came along.
+
+    Raises Outcome as `Store.transact`, as `provenance`, and `invalid` where the resource does not meet a profile that it is held to.
+    """
+    look = held(engine, [("", op)], exchange.grant)
     (written,) = engine.store.transact(
-        [op], exchange.grant, request_id=exchange.request_id, address=exchange.address, provenance=provenance(engine, exchange)
+        [op], exchange.grant, request_id=exchange.request_id, then=look, address=exchange.address, provenance=provenance(engine, exchange)
     ).written
     return written_reply(written, exchange.grant)
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from celery import Celery
 
+from fhir_server.outcome import Outcome
 from fhir_server.settings import Settings
 
 from .broker import location
@@ -36,8 +37,19 @@ SCHEDULE: Final = {
 }
 """What is done again and again, by the name of its task, and every so many seconds."""
 
-RETRIES: Final[dict[str, Any]] = {"max_retries": 5, "retry_backoff": 1, "retry_backoff_max": 60, "retry_jitter": True}
-"""How a task is tried again that failed for a reason that passes: after a second, two, four, up to a minute, each by chance shorter."""
+OPTIONS: Final[dict[str, Any]] = {
+    "autoretry_for": (Outcome,),
+    "max_retries": 5,
+    "retry_backoff": 1,
+    "retry_backoff_max": 60,
+    "retry_jitter": True,
+    "shared": False,
+}
+"""Of every task: one that failed for a reason that passes is tried again after a second, two, four, up to a minute, each by chance shorter; and it is
+of its own application alone."""
+
+SOON: Final = 10.0
+"""Seconds. What is due again before is asked for by its task; what is due later is found by the sweep."""
 
 
 def application(settings: Settings) -> Celery:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from celery import Celery
 
 from fhir_server.operations.bulk import Maker
-from fhir_server.outcome import Outcome
 
-from .application import RETRIES
+from .application import OPTIONS
 
 
 def define_bulk(app: Celery, maker: Maker) -> None:
     """Gives an application the task."""
 
-    @app.task(name="bulk.run", autoretry_for=(Outcome,), **RETRIES)
+    @app.task(name="bulk.run", **OPTIONS)
     def run() -> None:
         """Makes the exports that wait."""
         maker.run()

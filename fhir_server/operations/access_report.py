@@ -9,9 +9,8 @@ from fhir_server.interactions import Engine, Exchange, Reply
 from fhir_server.interactions.audit_trail import NOT_SENT, names_of, require, shown_to
 from fhir_server.interactions.searchset import entry, searchset
 from fhir_server.outcome import Outcome
-from fhir_server.search import cursor
+from fhir_server.search import SYSTEM, cursor
 from fhir_server.search.cursor import Position
-from fhir_server.search.grant import SYSTEM
 from fhir_server.store.trail_search import Place, of_patient
 
 from .parameters import date_in, texts

@@ -10,6 +10,7 @@ from fhir_server.clinic import billing
 from fhir_server.clinic.acting import Act
 from fhir_server.clinic.billing import insured
 from fhir_server.clinic.billing.approvals import Kind, Request, listed
+from fhir_server.clinic.billing.invoices import require_desk
 from fhir_server.interactions import Engine, Exchange, Reply
 from fhir_server.interactions.writing import written_reply
 from fhir_server.outcome import Outcome
@@ -107,7 +108,7 @@ def reject(engine: Engine, exchange: Exchange) -> Reply:
 def approvals(engine: Engine, exchange: Exchange) -> Reply:
     """200 and Parameters: a `request` for each thing that waits for a second person, the oldest first. Raises `forbidden` but for the desk."""
     Inputs(engine, exchange, ())
-    billing.require_desk(Act("approvals", exchange.grant))
+    require_desk(Act("approvals", exchange.grant))
     with engine.store.database.connection() as connection:
         parts = [{"name": "request", "part": _told(each)} for each in listed(connection)]
     return Reply(200, fhirjson.dumps({"resourceType": "Parameters"} | ({"parameter": parts} if parts else {})))

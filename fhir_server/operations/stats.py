@@ -19,7 +19,7 @@ from fhir_server import fhirjson, ucum
 from fhir_server.interactions import Engine, Exchange, Reply
 from fhir_server.interactions.finding import find
 from fhir_server.outcome import Outcome
-from fhir_server.search import parse_date
+from fhir_server.search.params.date import parse_date
 from fhir_server.search.params.reference import ABSOLUTE, locate
 from fhir_server.store import Snapshot, instant
 

@@ -6,28 +6,25 @@ from typing import Any, Final
 
 from fhir_server import fhirjson
 from fhir_server.interactions import Engine, Exchange, Reply
-from fhir_server.interactions.finding import find, prepared
+from fhir_server.interactions.profiles import claimed, profiles_of
 from fhir_server.outcome import Issue, Outcome, operation_outcome
 from fhir_server.search.definitions import faults
-from fhir_server.validation.profiles import check
 
 _BASE: Final = "http://hl7.org/fhir/StructureDefinition"
-_CLAIMS: Final = 10
-"""Profiles of a resource's meta that are looked at."""
 _MODES: Final = ("create", "update", "delete", "profile")
 
 
 def validate(engine: Engine, exchange: Exchange) -> Reply:
     """200 and an OperationOutcome, with errors in it where the resource is not valid.
 
-    Besides the specification it is held to `profile`, or else to the profiles that it claims in its meta, as far as they are here as
-    StructureDefinitions. Raises Outcome `malformed` where there is no resource, `parameter` for an unknown mode or profile, `not-found` and `gone`.
+    Besides the specification it is held to `profile`, or else to the profiles that it and the resources in it claim in their meta, as far as they
+    are here as StructureDefinitions. Raises Outcome `malformed` where there is no resource, `parameter` for an unknown mode or profile,
+    `not-found` and `gone`.
     """
     name = engine.known_type(exchange.type)
     resource, mode, profile = _input(exchange)
     if mode is not None and mode not in _MODES:
         raise Outcome("parameter", f"mode is one of {', '.join(_MODES)}, not '{str(mode)[:80]}'", code="value")
-    named = _named(engine, exchange, name, profile)
     if resource is None and exchange.id is not None:
         resource = _stored(engine, exchange, name)
     if mode == "delete" and exchange.id is not None:
@@ -39,7 +36,8 @@ def validate(engine: Engine, exchange: Exchange) -> Reply:
         issues = [*issues, *faults(resource, engine.registry)]
     if resource["resourceType"] != name:
         issues = [Issue("error", "invalid", f"The resource is a {resource['resourceType']}, but the address is that of a {name}"), *issues]
-    issues += _held(engine, exchange, resource, named, issues)
+    if all(issue.code != "too-costly" for issue in issues):
+        issues += _checked(engine, exchange, resource, None if profile is None else str(profile))
     if mode == "create" and "id" in resource:
         issues.append(
             Issue("warning", "informational", "A create gives the resource an id of the server's; the one sent is dropped", (f"{name}.id",))
@@ -49,43 +47,24 @@ def validate(engine: Engine, exchange: Exchange) -> Reply:
     return Reply(200, fhirjson.dumps(operation_outcome(issues)))
 
 
-def _named(engine: Engine, exchange: Exchange, name: str, profile: Any) -> dict[str, Any] | None:
-    """The profile that is asked for; None for none, and for that of the type itself."""
-    if profile is None or profile == f"{_BASE}/{name}":
-        return None
-    found = _profile(engine, exchange, str(profile))
-    if found is None:
-        told = f"The profile '{str(profile)[:200]}' is not at hand to validate by; `package install` or a StructureDefinition brings it"
-        raise Outcome("parameter", told, code="not-supported")
-    return found
+def _checked(engine: Engine, exchange: Exchange, resource: dict[str, Any], profile: str | None) -> list[Issue]:
+    """The faults of a resource by the profile that is asked for, or else by those that it and the resources in it claim, and of its extensions.
 
-
-def _held(engine: Engine, exchange: Exchange, resource: dict[str, Any], named: dict[str, Any] | None, issues: list[Issue]) -> list[Issue]:
-    """The faults of a resource by the profile that is asked for, or those that it claims; none where it is not valid anyway."""
-    if any(issue.severity == "error" for issue in issues):
-        return []
-    profiles = _claimed(engine, exchange, resource) if named is None else [named]
-    return [issue for profile in profiles for issue in check(profile, resource, engine.spec)]
-
-
-def _claimed(engine: Engine, exchange: Exchange, resource: dict[str, Any]) -> list[dict[str, Any]]:
-    """The profiles that a valid resource says it meets, as far as they are here."""
-    claims = dict.fromkeys(resource.get("meta", {}).get("profile", ()))
-    found = [_profile(engine, exchange, claim) for claim in list(claims)[:_CLAIMS] if claim != f"{_BASE}/{resource['resourceType']}"]
-    return [each for each in found if each is not None]
-
-
-def _profile(engine: Engine, exchange: Exchange, canonical: str) -> dict[str, Any] | None:
-    """The StructureDefinition of a canonical URL, the newest where no version is named; None where the caller sees none."""
-    if not exchange.grant.allows("StructureDefinition", "s"):
-        return None
-    url, _, version = canonical.partition("|")
-    escaped = [(code, text.replace("\\", "\\\\").replace(",", "\\,")) for code, text in (("url", url), ("version", version)) if text]
-    query = engine.registry.parse("StructureDefinition", [*escaped, ("_sort", "-_lastUpdated"), ("_count", "1")], strict=True)
+    Raises Outcome `parameter` where the one that is asked for is not here.
+    """
     with engine.store.snapshot(exchange.grant) as db:
-        page = find(engine, db, prepared(engine, db, query, exchange.grant), exchange.grant, None).found
-    found: dict[str, Any] | None = fhirjson.loads(page[0].body) if page else None
-    return found
+        profiles = profiles_of(engine, db, exchange.grant)
+        if profile is None or profile == f"{_BASE}/{exchange.type}":
+            return _once([*claimed(profiles, resource), *profiles.extensions(resource)])
+        if not profiles.knows(profile):
+            told = f"The profile '{profile[:200]}' is not at hand to validate by; `package install` or a StructureDefinition brings it"
+            raise Outcome("parameter", told, code="not-supported")
+        return _once([*profiles.check(profile, resource), *profiles.extensions(resource)])
+
+
+def _once(issues: list[Issue]) -> list[Issue]:
+    """The issues without those that two ways have led to."""
+    return list({(issue.diagnostics, issue.expression): issue for issue in issues}.values())
 
 
 def _input(exchange: Exchange) -> tuple[Any, Any, Any]:

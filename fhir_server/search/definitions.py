@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from fhir_server.fhirpath import FhirPathError, parse
 from fhir_server.outcome import Issue
-from fhir_server.spec import Component, SearchParam, Spec
+from fhir_server.spec import SearchParam, Spec
+from fhir_server.spec.model import Component
 
 from .compartment import OWNED
 from .extraction import Extractor

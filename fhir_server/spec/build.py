@@ -3,7 +3,8 @@
     python -m fhir_server.spec.build hl7.fhir.r4.core-4.0.1.tgz
 
 Facts only: paths, types, cardinalities, bindings, invariants, search parameters, compartments, codes and displays; no prose.
-What every request needs is in one file; code systems and value sets as a whole are in another, which is read once somebody asks for them.
+What every request needs is in one file; code systems and value sets as a whole are in another, profiles and extensions in a third: these are read
+once somebody asks for them.
 The output is byte for byte the same for the same package, so that a rebuild shows no difference.
 """
 
@@ -17,8 +18,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .constraints import profiles
+
 DATA = Path(__file__).parent / "data" / "r4.json.gz"
 TERMINOLOGY = DATA.with_name("terminology.json.gz")
+PROFILES = DATA.with_name("profiles.json.gz")
 FHIR = "http://hl7.org/fhir/"
 _STRUCTURE = FHIR + "StructureDefinition/"
 _FHIR_TYPE = _STRUCTURE + "structuredefinition-fhir-type"
@@ -44,14 +48,14 @@ def main(package: str) -> None:
     }
     _write(DATA, facts)
     _write(TERMINOLOGY, _terminology(resources))
+    _write(PROFILES, profiles(resources))
 
 
 def _write(path: Path, facts: Json) -> None:
     text = json.dumps(facts, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
-    sizes = {name: len(value) for name, value in facts.items()}
-    print(f"{path.name}: {path.stat().st_size} bytes, {sizes}")
+    print(f"{path.name}: {path.stat().st_size} bytes, {len(facts)} entries")
 
 
 def _read(package: Path) -> Iterator[Json]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from .model import Binding, Component, Constraint, Element, SearchParam, Shipped
 
 _DATA = Path(__file__).parent / "data" / "r4.json.gz"
 _TERMINOLOGY = _DATA.with_name("terminology.json.gz")
+_PROFILES = _DATA.with_name("profiles.json.gz")
 _CANON = "https://clinic-fhir.example.org"
 _WHOSE = f"extension('{_CANON}/StructureDefinition/payment-patient').value.where(resolve() is Patient)"
 _OWN = (
@@ -48,6 +50,12 @@ def terminology() -> ShippedTerminology:
     """Code systems and value sets of FHIR R4 4.0.1: 10 ms, and 3 MB of memory for as long as the process lives."""
     facts = msgspec.json.decode(gzip.decompress(_TERMINOLOGY.read_bytes()), type=dict[str, dict[str, msgspec.Raw]])
     return ShippedTerminology(facts["codeSystems"], facts["valueSets"])
+
+
+@cache
+def profiles() -> Mapping[str, msgspec.Raw]:
+    """Profiles and extensions of FHIR R4 4.0.1 by URL, as StructureDefinitions: 3 ms, and 0.5 MB of memory for as long as the process lives."""
+    return msgspec.json.decode(gzip.decompress(_PROFILES.read_bytes()), type=dict[str, msgspec.Raw])
 
 
 @cache

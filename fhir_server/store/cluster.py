@@ -89,7 +89,10 @@ def refuse_other_version(cluster: Path) -> None:
 
 
 def initialise(cluster: Path, account: pwd.struct_passwd) -> None:
-    """Makes the cluster aside and moves it into place whole, so that a start that is cut short leaves nothing half made."""
+    """Makes the cluster aside and moves it into place whole, so that a start that is cut short leaves nothing half made.
+
+    Raises SetupError with what `initdb` has said, and where something else is in the place.
+    """
     draft = cluster.with_name("postgres.new")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o700)

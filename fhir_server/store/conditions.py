@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fhir_server.outcome import Outcome
-from fhir_server.search import Grant, Query, Registry, compile_matching
+from fhir_server.search import Grant, Query, Registry
+from fhir_server.search.compile import compile_matching
 
 from .arrays import rows_of
 from .database import Connection
@@ -59,7 +60,7 @@ def _key(text: str) -> int:
 
 
 def match_all(connection: Connection, registry: Registry, grant: Grant, queries: Sequence[Query], limits: Sequence[int]) -> list[list[Match]]:
-    """What each query finds, up to its limit. Fifty queries are one statement."""
+    """What each query finds, up to its limit. Fifty queries are one statement. Raises Outcome `precondition` for one without a parameter."""
     found: list[list[Match]] = [[] for _ in queries]
     for start in range(0, len(queries), _UNION):
         parts: list[str] = []

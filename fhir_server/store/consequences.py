@@ -1,7 +1,7 @@
 """What a write means beyond itself: the parts of the store whose rules hold at every door, each named once and in the order of its turn.
 
 Some write more than they were told (`derive`, `raised`), some refuse (`own`, `check`), some bring their own rows to what was written (`foresee`,
-`bring`). A transaction that is about nothing of theirs (`concern`) is a single statement.
+`bring`) and can make them anew (`renew`). A transaction that is about nothing of theirs (`concern`) is a single statement.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from fhir_server.search import Grant
+from fhir_server.search import Grant, Registry
 
 from . import (
     bills,
@@ -29,7 +29,7 @@ from . import (
     timekeeping,
 )
 from .database import Connection
-from .ops import Op, Unit
+from .ops import Op, Resource, Unit
 from .plan import Current, Target, Writer
 from .snapshot import Snapshot
 
@@ -102,3 +102,22 @@ def bring_counts(writer: Writer, connection: Connection, targets: Iterable[Targe
     with connection.transaction():
         write(True)
         report_rows.follow(connection, writer.registry, counted)
+
+
+def renew(connection: Connection, registry: Registry, at: datetime) -> None:
+    """Makes all that is kept beside resources anew, from their current versions. In a transaction that nobody writes beside."""
+    consents.renew(connection, registry)
+    occupancy.renew(connection, registry, at)
+    slots.renew(connection, registry)
+    bills.renew(connection, registry)
+    insurance.renew(connection, registry)
+    report_rows.renew(connection, registry)
+
+
+def renew_some(connection: Connection, registry: Registry, resources: Mapping[int, Resource | None], at: datetime) -> None:
+    """Makes anew what time, Slots and reports have of some resources, by number, None for one that is deleted. In the transaction that locks them."""
+    booked = {rid: resource for rid, resource in resources.items() if resource is None or resource["resourceType"] == "Appointment"}
+    occupancy.renew(connection, registry, at, booked)
+    timed = {rid: (resource["resourceType"], resource["id"], resource) for rid, resource in resources.items() if resource is not None}
+    slots.renew(connection, registry, timed)
+    report_rows.renew(connection, registry, resources)

@@ -19,10 +19,11 @@ from sqlalchemy.schema import CreateIndex
 
 from fhir_server import fhirjson
 from fhir_server.outcome import Outcome
-from fhir_server.search import INDEX_VERSION, Registry
+from fhir_server.search import Registry
+from fhir_server.search.extraction import INDEX_VERSION
 from fhir_server.spec import digest
 
-from . import bills, consents, insurance, occupancy, report_rows, slots
+from . import consequences
 from .database import RETRY_AFTER, Connection, scalar
 from .dictionary import Dictionary
 from .index import copy_rows, merge
@@ -72,10 +73,8 @@ def renew(
     wanted: str,
     addresses: Collection[str],
     progress: Progress,
-    *,
-    force: bool,
 ) -> int | None:
-    """Makes all rows anew if they do not fit, or by `force`, and records what they were made under; the number of resources, None where they fitted.
+    """Makes all rows anew if they do not fit, and records what they were made under; the number of resources, None where they fitted.
 
     `registry` makes one of the parameters that the database has, with further addresses; `wanted` is the fingerprint that is to be. Parameters that
     were on their way have arrived after this.
@@ -89,7 +88,7 @@ def renew(
         there = recorded(connection)
         known = there[1] if there else []
         new = [address for address in dict.fromkeys(addresses) if address not in known]
-        fits = there is not None and there[0] == wanted and not force
+        fits = there is not None and there[0] == wanted
         if fits and not new:
             return None
         _lock_out(connection)
@@ -150,12 +149,7 @@ def _all_anew(connection: Connection, registry: Registry, dictionary: Dictionary
     for index in indexes:
         connection.execute(str(CreateIndex(index).compile(dialect=_DIALECT)))
     connection.execute(f"ANALYZE {_NAMES}")
-    consents.renew(connection, registry)
-    occupancy.renew(connection, registry, datetime.now(UTC))
-    slots.renew(connection, registry)
-    bills.renew(connection, registry)
-    insurance.renew(connection, registry)
-    report_rows.renew(connection, registry)
+    consequences.renew(connection, registry, datetime.now(UTC))
     return done
 
 

@@ -23,7 +23,7 @@ from psycopg import errors
 from fhir_server import fhirjson
 from fhir_server.outcome import Outcome
 
-from . import jobs, occupancy, report_rows, slots
+from . import consequences, jobs
 from .database import Connection, Database, scalar
 from .dictionary import Dictionary
 from .index import Row, copy_rows, merge
@@ -327,11 +327,7 @@ class Reindexer:
             copy_rows(connection, self._dictionary, merge((made[rid][1], rid) for rid, there in same.items() if there))
             if whole:
                 renewed = {rid: read[rid][1] if there else None for rid, there in same.items()}
-                booked = {rid: resource for rid, resource in renewed.items() if resource is None or resource["resourceType"] == "Appointment"}
-                occupancy.renew(connection, writer.registry, writer.clock(), booked)
-                timed = {rid: (resource["resourceType"], resource["id"], resource) for rid, resource in renewed.items() if resource is not None}
-                slots.renew(connection, writer.registry, timed)
-                report_rows.renew(connection, writer.registry, renewed)
+                consequences.renew_some(connection, writer.registry, renewed, writer.clock())
         return same
 
     def _fits(self, connection: Connection, writer: Writer) -> bool:

@@ -12,8 +12,8 @@ from typing import Any, Final, Literal
 
 from fhir_server import fhirjson
 from fhir_server.outcome import Outcome
-from fhir_server.search import Grant, Registry, Statement, grant_predicate
-from fhir_server.search.conditions import granted
+from fhir_server.search import Grant, Registry, Statement
+from fhir_server.search.conditions import grant_predicate, granted
 from fhir_server.search.grant import Party, Permission
 from fhir_server.search.params.token import folded
 from fhir_server.search.sources import CURRENT, Sources

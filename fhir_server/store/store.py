@@ -151,23 +151,14 @@ class Store:
         """Sees that the index rows fit this store's settings; the number of resources indexed anew, None where they fitted.
 
         `addresses` are FHIR bases that the server answers at besides its public ones: references below them are local from now on, for every process.
-        Rows that do not fit are made anew as by `rebuild`.
+        While rows that do not fit are made anew, whoever reads or writes waits, for a minute at the most, and then is told 503. Where that fails
+        nothing has changed. Memory does not grow with the resources. Raises Outcome `unavailable` when the database is away, or others keep the
+        tables busy for a minute.
         """
         with self._database.connection() as connection:
-            count = renew(connection, self._registry_of, self._dictionary, self._fingerprint, addresses, progress, force=False)
+            count = renew(connection, self._registry_of, self._dictionary, self._fingerprint, addresses, progress)
         self._learn()
         return count
-
-    def rebuild(self, progress: Progress) -> int:
-        """Makes all index rows anew from the current versions, under this store's settings; the number of resources.
-
-        Whoever reads or writes meanwhile waits, for a minute at the most, and then is told 503. A rebuild that fails changes nothing. Memory does not
-        grow with the resources. Raises Outcome `unavailable` when the database is away, or others keep the tables busy for a minute.
-        """
-        with self._database.connection() as connection:
-            count = renew(connection, self._registry_of, self._dictionary, self._fingerprint, (), progress, force=True)
-        self._learn()
-        return count or 0
 
     def gather_statistics(self) -> None:
         """Tells the planner what the tables hold now. After many writes at once its plans are wrong until it knows; 1 to 2 s of CPU at any size."""

@@ -51,8 +51,20 @@ class Expansion:
 class Expander:
     """One expansion: what it has found, and what it may still spend. `value_set` and `code_system` find resources, None where there is none."""
 
-    def __init__(self, value_set: Callable[[str], Mapping[str, Any]], code_system: Callable[[str], CodeSystem | None]) -> None:
-        """Takes where value sets (raising Outcome for an unknown one) and code systems come from."""
+    def __init__(
+        self,
+        value_set: Callable[[str], Mapping[str, Any]],
+        code_system: Callable[[str], CodeSystem | None],
+        only: str | None = None,
+        *,
+        partial: bool = False,
+    ) -> None:
+        """Takes where value sets (raising Outcome for an unknown one) and code systems come from, and of which system alone codes are wanted.
+
+        With `partial` an include that cannot be answered adds nothing, and `missing` says why.
+        """
+        self.missing = ""
+        self._partial = partial
         self._value_set = value_set
         self._code_system = code_system
         self._done: dict[str, Codes] = {}
@@ -60,6 +72,7 @@ class Expander:
         self._asked: set[str] = set()
         self._work = MAX_WORK
         self._steps = [MAX_STEPS]
+        self._only = only
         self._displays: dict[tuple[str, str], str] = {}
 
     def expand(self, resource: Mapping[str, Any]) -> Expansion:
@@ -68,10 +81,7 @@ class Expander:
         Raises Outcome `parameter` for a value set, code system or code that is not known here, and `business-rule` for imports that go round
         and filters that cannot be answered, and `too-costly` beyond the limits of this module.
         """
-        # A set that imports itself has to be found out by the name that it is imported under.
-        names = {resource["url"], f"{resource['url']}|{resource.get('version', '')}"} if "url" in resource else set()
-        self._open = [str(resource.get("url") or resource.get("name") or "given")]
-        codes = self._of(resource, frozenset(names))
+        codes = self.codes(resource)
         if sum(len(part.codes) for part in codes.parts.values()) > MAX_CODES:
             text = f"The value set '{self._open[0]}' has more than {MAX_CODES:,} codes, which is the most that is listed here"
             raise Outcome("too-costly", text)
@@ -80,6 +90,13 @@ class Expander:
             {system: part.codes for system, part in codes.parts.items() if part.but},
             self._displays,
         )
+
+    def codes(self, resource: Mapping[str, Any]) -> Codes:
+        """The same as a set, of any size. Raises what `expand` raises."""
+        # A set that imports itself has to be found out by the name that it is imported under.
+        names = {resource["url"], f"{resource['url']}|{resource.get('version', '')}"} if "url" in resource else set()
+        self._open = [str(resource.get("url") or resource.get("name") or "given")]
+        return self._of(resource, frozenset(names))
 
     def _import(self, canonical: str, closed: frozenset[str]) -> Codes:
         if canonical in self._done:
@@ -104,27 +121,44 @@ class Expander:
         expansion = resource.get("expansion")
         if "compose" not in resource:
             return self._listed(expansion or {})
+        # Whoever could work it out where this server cannot, for want of the code system perhaps, may have left the result.
+        left = expansion is not None and expansion.get("total", 0) <= sum(1 for _ in _entries(expansion))
+        before = self.missing
         try:
-            return self._composed(resource["compose"], closed)
+            codes = self._composed(resource["compose"], closed)
         except Outcome:
-            # Whoever could work it out where this server cannot, for want of the code system perhaps, may have left the result.
-            if expansion is None or expansion.get("total", 0) > sum(1 for _ in _entries(expansion)):
+            if not left:
                 raise
-            return self._listed(expansion)
+            return self._listed(expansion or {})
+        if left and self.missing != before:
+            self.missing = before
+            return self._listed(expansion or {})
+        return codes
 
     def _composed(self, compose: Mapping[str, Any], closed: frozenset[str]) -> Codes:
         codes = Codes()
         for include in compose.get("include", ()):
-            codes = self._charged(codes | self._part(include, closed))
+            codes = self._charged(codes | self._included(include, closed))
+        partial, self._partial = self._partial, False
         for exclude in compose.get("exclude", ()):
             codes = self._charged(codes - self._part(exclude, closed))
+        self._partial = partial
         return codes
+
+    def _included(self, include: Mapping[str, Any], closed: frozenset[str]) -> Codes:
+        try:
+            return self._part(include, closed)
+        except Outcome as outcome:
+            if not self._partial or outcome.category == "too-costly":
+                raise
+            self.missing = str(outcome)
+            return Codes()
 
     def _part(self, part: Mapping[str, Any], closed: frozenset[str]) -> Codes:
         """What one include or exclude names."""
         sets = [self._import(canonical, closed) for canonical in part.get("valueSet", ()) if canonical is not None]
         if "system" in part:
-            sets.append(self._system(part))
+            sets.append(self._system(part) if self._only in (None, part["system"]) else Codes())
         codes = sets[0] if sets else Codes()
         for other in sets[1:]:
             codes = self._charged(codes & other)

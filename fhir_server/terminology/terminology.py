@@ -10,9 +10,10 @@ from functools import lru_cache
 from typing import Any
 
 from fhir_server.outcome import Outcome
-from fhir_server.spec import ShippedTerminology
+from fhir_server.spec.model import ShippedTerminology
 
 from .code_system import CodeSystem, usable
+from .codes import Codes
 from .expansion import MAX_CODES, Expander, Expansion, Find, unknown_system
 
 
@@ -27,8 +28,9 @@ class Terminology:
         self._shipped = shipped
         self._find = find
         self._systems: dict[str, CodeSystem | None] = {}
-        self._sets: dict[str, Mapping[str, Any]] = {}
+        self._sets: dict[str, Mapping[str, Any] | None] = {}
         self._expansions: dict[str, Expansion] = {}
+        self._parts: dict[tuple[str, str | None], tuple[Codes, str]] = {}
 
     def expand(self, value_set: str | Mapping[str, Any]) -> Expansion:
         """The codes of a value set, named by its canonical or given as a valid resource.
@@ -45,6 +47,18 @@ class Terminology:
     def contains(self, value_set: str | Mapping[str, Any], system: str, code: str) -> bool:
         """Whether a code is in a value set. Raises what `expand` raises."""
         return (system, code) in self.expand(value_set)
+
+    def member(self, value_set: str, system: str | None, code: str) -> bool | str:
+        """Whether a value set has a code of a system, of any system where that is None; a text says why that is not known here.
+
+        Only what the value set has of this system is put together, so that others need not be here; for a yes it is enough what is here of it.
+        Of a system whose codes are not here any code is in a value set that has all of it.
+        """
+        key = (value_set, system)
+        if key not in self._parts:
+            self._parts[key] = self._part(value_set, system)
+        codes, missing = self._parts[key]
+        return any((each, code) in codes for each in ((system,) if system is not None else codes.parts)) or missing or False
 
     def subsumed_by(self, system: str, code: str) -> set[str]:
         """The code and all below it, for `:below`.
@@ -85,12 +99,22 @@ class Terminology:
     def value_set(self, canonical: str) -> Mapping[str, Any]:
         """A ValueSet resource. Raises Outcome `parameter` for an unknown one."""
         if canonical not in self._sets:
-            found = self._find("ValueSet", canonical) or self._shipped.find("ValueSet", canonical)
-            if found is None:
-                text = f"The value set '{canonical[:200]}' is not known here; load it as a ValueSet resource"
-                raise Outcome("parameter", text, code="not-found")
-            self._sets[canonical] = found
-        return self._sets[canonical]
+            self._sets[canonical] = self._find("ValueSet", canonical) or self._shipped.find("ValueSet", canonical)
+        found = self._sets[canonical]
+        if found is None:
+            raise Outcome("parameter", f"The value set '{canonical[:200]}' is not known here; load it as a ValueSet resource", code="not-found")
+        return found
+
+    def _part(self, value_set: str, system: str | None) -> tuple[Codes, str]:
+        """What a value set has of a system, and what is missing of it."""
+        expander = Expander(self.value_set, self.system, system, partial=True)
+        try:
+            resource = self.value_set(value_set)
+            if "compose" not in resource and "expansion" not in resource:
+                return Codes(), f"The value set '{value_set[:200]}' does not say what is in it"
+            return expander.codes(resource), expander.missing
+        except Outcome as outcome:
+            return Codes(), str(outcome)
 
     def _shipped_system(self, canonical: str) -> CodeSystem | None:
         url = canonical if canonical in self._shipped.code_systems else canonical.partition("|")[0]

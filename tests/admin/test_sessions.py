@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import time
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
@@ -80,7 +79,7 @@ def test_a_key_ends_sessions_once(desk: Desk, clinic: Clinic) -> None:
     assert len(desk.ok("GET", f"/sessions?user={account.id}")["items"]) == 1
 
 
-def test_a_thousand_sessions_end_in_one_statement_within_a_second(clinic: Clinic) -> None:
+def test_a_thousand_sessions_end_in_one_statement(clinic: Clinic, statements: Callable[[Callable[[], object]], int]) -> None:
     account = clinic.account("patient")
     now = clinic.clock.now()
     ends = now + timedelta(hours=1)
@@ -90,9 +89,7 @@ def test_a_thousand_sessions_end_in_one_statement_within_a_second(clinic: Clinic
             " SELECT 'many-' || n, %s, %s, %s, %s, %s, '', '' FROM generate_series(1, 1000) AS x(n)",
             (account.id, now, now, ends, ends),
         )
-        started = time.perf_counter()
-        assert revoke(connection, now, role="patient") >= 1000
-        assert time.perf_counter() - started < 1
+        assert statements(lambda: revoke(connection, now, role="patient")) == 1
         found = connection.execute("SELECT count(*) FROM session WHERE account = %s AND ended IS NULL", (account.id,)).fetchall()
     assert found == [(0,)]
 

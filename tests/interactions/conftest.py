@@ -113,10 +113,16 @@ def make_fhir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeFhir]:
     # Weak, since each has a set of search parameters: 2 MB.
     opened: WeakSet[Store] = WeakSet()
 
-    def make(url: str, *, max_body_mb: int = 4, **options: Any) -> Fhir:
+    def make(url: str, *, max_body_mb: int = 4, profile_check: str = "off", **options: Any) -> Fhir:
         store = Store(url, zone=ZONE, bases=(BASE,), connections=8, **options)
         opened.add(store)
-        settings = Settings(data=Path(tmp_path_factory.mktemp("data")), jwt_secret=SECRET, clinic_timezone=ZONE, max_body_mb=max_body_mb)
+        settings = Settings(
+            data=Path(tmp_path_factory.mktemp("data")),
+            jwt_secret=SECRET,
+            clinic_timezone=ZONE,
+            max_body_mb=max_body_mb,
+            profile_check=profile_check,
+        )
         return Fhir(build_app(Engine.build(store, settings, names()), settings), token())
 
     yield make

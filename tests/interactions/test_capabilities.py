@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from fhir_server.interactions import capabilities
+from fhir_server.interactions import capabilities, supported
 from fhir_server.rest import render
-from tests.interactions.conftest import BASE, Fhir, Json, entry, patient
+from tests.interactions.conftest import BASE, Fhir, Json, MakeFhir, entry, made, patient
 
 INSTANCE = {"everything", "graphql", "access-report", "balance", "statement", "meta", "meta-add", "meta-delete"}
 VALUES = {
@@ -21,8 +23,10 @@ VALUES = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def statement(fhir: Fhir) -> Json:
+    # Tests of other modules may just have stored profiles, which would come to be known in the middle of this one.
+    supported._looked.clear()
     found: Json = fhir.get("metadata")
     return found
 
@@ -125,3 +129,18 @@ def test_formats_stated_are_spoken(fhir: Fhir, statement: Json) -> None:
         answer = fhir("GET", f"Patient/{made['id']}?_format={name.replace('+', '%2B')}")
         assert answer.status_code == 200, name
     assert "application/json-patch+json" in statement["patchFormat"]
+
+
+def test_profiles_that_are_stored_are_stated_with_their_type(make_fhir: MakeFhir, fresh_database: Callable[[], str]) -> None:
+    server = make_fhir(fresh_database())
+    first = {"resourceType": "StructureDefinition", "url": "urn:first", "name": "First", "status": "active", "abstract": False, "type": "Patient"}
+    first |= {"kind": "resource", "derivation": "constraint", "baseDefinition": "http://hl7.org/fhir/StructureDefinition/Patient"}
+    first |= {"differential": {"element": [{"id": "Patient", "path": "Patient"}]}}
+    made(server, first)
+    made(server, first | {"url": "urn:retired", "status": "retired"})
+    made(server, first | {"url": "urn:type", "derivation": "specialization"})
+    stated = {each["type"]: each.get("supportedProfile") for each in server.get("metadata")["rest"][0]["resource"]}
+    assert stated["Patient"] == ["urn:first"]
+    assert stated["Observation"] is None
+    again = server("GET", "metadata", headers={"Accept": "application/fhir+xml"})
+    assert '<supportedProfile value="urn:first"/>' in again.text

@@ -106,11 +106,11 @@ def test_only_where_it_is_offered(fhir: Fhir) -> None:
     fhir.post("Patient/$validate", None, 400)
 
 
-def test_a_profile_that_is_here_is_validated_by(fhir: Fhir) -> None:
-    url = f"urn:{unique('profile')}"
+def named(url: str) -> Json:
+    """A profile of patients who have a name."""
     name = {"id": "Patient.name", "path": "Patient.name", "min": 1, "max": "*", "base": {"path": "Patient.name", "min": 0, "max": "*"}}
     root = {"id": "Patient", "path": "Patient", "min": 0, "max": "*", "base": {"path": "Patient", "min": 0, "max": "*"}}
-    profile = {
+    return {
         "resourceType": "StructureDefinition",
         "url": url,
         "name": "Named",
@@ -122,7 +122,11 @@ def test_a_profile_that_is_here_is_validated_by(fhir: Fhir) -> None:
         "derivation": "constraint",
         "snapshot": {"element": [each | {"definition": "A patient with a name"} for each in (root, name)]},
     }
-    made(fhir, profile)
+
+
+def test_a_profile_that_is_here_is_validated_by(fhir: Fhir) -> None:
+    url = f"urn:{unique('profile')}"
+    made(fhir, named(url))
     nameless = {"resourceType": "Patient"}
     assert "Patient.name is needed" in issues(fhir.post(f"Patient/$validate?profile={url}", nameless, 200))
     assert "Patient.name is needed" in issues(fhir.post("Patient/$validate", parameters(nameless, profile=url), 200))
@@ -130,3 +134,43 @@ def test_a_profile_that_is_here_is_validated_by(fhir: Fhir) -> None:
     assert "needed" not in json.dumps(fhir.post(f"Patient/$validate?profile={url}", patient(), 200))
     # A write is held to the specification alone.
     made(fhir, nameless | {"meta": {"profile": [url]}})
+
+
+def test_resources_in_a_resource_are_held_to_what_they_claim_and_what_is_not_here_is_told(fhir: Fhir) -> None:
+    url = f"urn:{unique('profile')}"
+    made(fhir, named(url))
+    claim = {"resourceType": "Patient", "id": "p", "meta": {"profile": [url]}}
+    bundle = {"resourceType": "Bundle", "type": "collection", "entry": [{"fullUrl": "https://x.example/Patient/p", "resource": claim}]}
+    found = fhir.post("Bundle/$validate", bundle, 200)["issue"]
+    assert ["Bundle.entry[0].resource.name"] in [each.get("expression") for each in found if each["severity"] == "error"]
+    observation = {"resourceType": "Observation", "status": "final", "code": {"text": "x"}, "subject": {"reference": "#p"}, "contained": [claim]}
+    found = fhir.post("Observation/$validate", observation, 200)["issue"]
+    assert ["Observation.contained[0].name"] in [each.get("expression") for each in found if each["severity"] == "error"]
+    claim["meta"] = {"profile": ["urn:not-here"]}
+    found = fhir.post("Bundle/$validate", bundle, 200)["issue"]
+    assert ["Bundle.entry[0].resource.meta.profile"] in [each.get("expression") for each in found if each["severity"] == "warning"]
+
+
+def test_faults_by_the_specification_and_by_a_profile_are_told_together(fhir: Fhir) -> None:
+    url = f"urn:{unique('profile')}"
+    made(fhir, named(url))
+    found = fhir.post(f"Patient/$validate?profile={url}", {"resourceType": "Patient", "gender": "x", "meta": 7, "contained": 7}, 200)["issue"]
+    assert {"Patient.gender", "Patient.name"} <= {place for each in found if each["severity"] == "error" for place in each.get("expression", ())}
+
+
+def test_codes_are_held_to_value_sets_that_are_here(fhir: Fhir) -> None:
+    url, system = f"urn:{unique('profile')}", f"urn:{unique('system')}"
+    compose = {"include": [{"system": system, "concept": [{"code": "gold"}]}]}
+    made(fhir, {"resourceType": "ValueSet", "url": f"{url}:set", "status": "draft", "compose": compose})
+    profile = named(url)
+    profile["snapshot"]["element"][1] |= {
+        "id": "Patient.maritalStatus",
+        "path": "Patient.maritalStatus",
+        "min": 0,
+        "binding": {"strength": "required", "valueSet": f"{url}:set"},
+    }
+    made(fhir, profile)
+    for code, severity in (("gold", set()), ("tin", {"error"})):
+        married = patient(maritalStatus={"coding": [{"system": system, "code": code}]})
+        found = fhir.post(f"Patient/$validate?profile={url}", married, 200)["issue"]
+        assert {each["severity"] for each in found if each.get("expression") == ["Patient.maritalStatus"]} == severity

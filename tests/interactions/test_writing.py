@@ -10,6 +10,8 @@ import pytest
 
 from tests.interactions.conftest import BASE, Fhir, identified, issues, observation, patient, unique
 
+XHTML = 'xmlns="http://www.w3.org/1999/xhtml"'
+
 # --- create ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -271,6 +273,7 @@ def test_patch_in_xml(fhir: Fhir) -> None:
     [
         ([{"op": "replace", "path": "/gender", "value": "foo"}], 422),
         ([{"op": "add", "path": "/gender", "value": "foo"}], 422),
+        ([{"op": "add", "path": "/text", "value": {"status": "additional", "div": f"<div {XHTML}><p onclick='x()'>She</p></div>"}}], 422),
         ([{"op": "add", "path": "/resourceType", "value": "Observation"}], 0),
         ([{"op": "replace", "path": "/id", "value": "x"}], 0),
         ([{"op": "test", "path": "/name/0/family", "value": "Other"}], 0),

@@ -124,6 +124,13 @@ def test_check_in_gives_zone_token_and_all_that_the_appointment_says(clinic: Fhi
     assert [each for each in outcome["issue"] if each["severity"] == "error"] == []
 
 
+def test_a_visit_is_of_the_organization_that_has_the_place(clinic: Fhir, place: str) -> None:
+    house = {"reference": f"Organization/{made(clinic, {'resourceType': 'Organization', 'name': 'House'})}"}
+    room = made(clinic, {"resourceType": "Location", "name": "Room", "managingOrganization": house})
+    assert check_in(clinic, booked(clinic, room))["serviceProvider"] == walk(clinic, room)["serviceProvider"] == house
+    assert "serviceProvider" not in walk(clinic, place)
+
+
 @pytest.mark.parametrize("zone", [
     {"valueCode": "emergency"}, {"valueString": f"{CANON}/CodeSystem/queue-zone|emergency"},
     {"valueCoding": {"system": f"{CANON}/CodeSystem/queue-zone", "code": "emergency"}},

@@ -145,8 +145,9 @@ def test_panels_state_their_parts(fhir: Fhir) -> None:
     assert {each["code"]["coding"][0]["code"]: values(each)["average"][0] for each in found} == {"sys": 130, "dia": 85}
     assert values(ask(fhir, name, "statistic=maximum", "sys")[0]) == {"maximum": (140, "mm[Hg]")}
     assert len(ask(fhir, name, "statistic=maximum", "sys,dia")) == 2
-    member = fhir.post("Observation", measured(name, "pulse", "2020", valueQuantity=quantity(60, "/min")))
-    links = [{"reference": f"Observation/{member['id']}"}, {"reference": "Observation/gone"}, {"display": "x"}]
+    counting: tuple[Json, ...] = ({}, {"status": "entered-in-error"}, {"modifierExtension": [{"url": "urn:not", "valueBoolean": True}]})
+    members = [fhir.post("Observation", measured(name, "pulse", "2020", valueQuantity=quantity(60, "/min"), **fields)) for fields in counting]
+    links = [*({"reference": f"Observation/{each['id']}"} for each in members), {"reference": "Observation/gone"}, {"display": "x"}]
     put(fhir, *(measured(name, "group", "2020", hasMember=links) for _ in range(2)))
     (stated,) = ask(fhir, name, "statistic=count,average", "group")
     assert stated["code"] == concept("pulse")

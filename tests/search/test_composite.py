@@ -16,7 +16,8 @@ from fhir_server.search.composites import MAX_COMBINATIONS, Composites
 from fhir_server.search.params import Context, composite, kind_of
 from fhir_server.search.tables import metadata
 from fhir_server.search.tree import Branch
-from fhir_server.spec import Component, SearchParam, r4
+from fhir_server.spec import SearchParam, r4
+from fhir_server.spec.model import Component
 from tests.search.agreement import assert_agreement, plan
 
 UCUM = "http://unitsofmeasure.org"

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fhir_server.search import Registry, parse_date
+from fhir_server.search import Registry
 from fhir_server.search.params import Context, date
+from fhir_server.search.params.date import parse_date
 from fhir_server.spec import r4
 from tests.search.agreement import assert_agreement
 

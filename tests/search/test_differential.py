@@ -18,24 +18,11 @@ from fhir_server.interactions import codes as coded
 from fhir_server.interactions import search as interaction
 from fhir_server.interactions.finding import Found
 from fhir_server.outcome import Outcome
-from fhir_server.search import (
-    SYSTEM,
-    Grant,
-    Query,
-    Registry,
-    Scope,
-    Statement,
-    compile_count,
-    compile_matching,
-    compile_search,
-    cursor,
-    matches,
-    narrow,
-    narrowed,
-    resolved,
-)
+from fhir_server.search import SYSTEM, Grant, Query, Registry, Scope, Statement, compile_count, compile_search, cursor, matches, narrow
+from fhir_server.search.compile import compile_matching
 from fhir_server.search.contained import over_containers
 from fhir_server.search.match import permits
+from fhir_server.search.narrow import narrowed, resolved
 from fhir_server.search.params import kind_of
 from fhir_server.search.params.token import Token
 from fhir_server.search.query import Coded, Criterion, Filter

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from fhir_server.search import SYSTEM, Grant, Scope, compile_count, compile_revinclude, compile_search, cursor, narrowed
+from fhir_server.search import SYSTEM, Grant, Scope, compile_count, compile_search, cursor
+from fhir_server.search.compile import compile_revinclude
 from fhir_server.search.conditions import granted
 from fhir_server.search.grant import Denial, Party
+from fhir_server.search.narrow import narrowed
 from fhir_server.search.params.reference import Target
 from fhir_server.search.query import Chain, Criterion, Gathered, Include
 from fhir_server.search.statement import Statement

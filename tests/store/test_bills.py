@@ -16,6 +16,7 @@ from fhir_server.settings import CANON
 from fhir_server.store import Store, outbox
 from fhir_server.store.bills import BALANCE, CONSUMER, NUMBER, PRICE, TRIGGER
 from fhir_server.store.ops import Create, Delete, Op, Patch, Put
+from tests.store.anew import made_anew
 
 Json = dict[str, Any]
 STAFF: Grant = replace(SYSTEM, roles=frozenset({"staff"}), actor="desk")
@@ -183,5 +184,5 @@ def test_rows_are_the_same_when_they_are_made_anew(store: Store) -> None:
     make(store, template("1", url="urn:again", partOf=["urn:bundle"]))
     before = rows()
     assert all(before)
-    store.rebuild(lambda _done, _total: None)
+    made_anew(store)
     assert rows() == before

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from fhir_server import fhirjson
 from fhir_server.interactions.finding import Page, find
-from fhir_server.search import SYSTEM, Grant, Query, cursor, narrowed
+from fhir_server.search import SYSTEM, Grant, Query, cursor
 from fhir_server.search.cursor import Position
+from fhir_server.search.narrow import narrowed
 from fhir_server.store import Store
 from fhir_server.store.ops import Delete, Op, Put
 from tests.search import chance, queries, worlds

@@ -22,6 +22,7 @@ from fhir_server.search import SYSTEM, Grant
 from fhir_server.settings import CANON
 from fhir_server.store import Store
 from fhir_server.store.ops import Create, Delete, Op, Patch, Put
+from tests.store.anew import made_anew
 from tests.store.appointments import DAY, DOCTOR, OVERBOOKED, STAFF, appointment, at, capacity, clashing, held
 
 Json = dict[str, Any]
@@ -418,7 +419,7 @@ def test_whatever_is_written_nobody_is_held_twice(own: Store, steps: list[list[t
     _agrees(own, stored)
     before = held(own)
     # Made anew from what is stored, the same is held, by whatever way.
-    own.rebuild(lambda _done, _total: None)
+    made_anew(own)
     _agrees(own, stored)
     own.reindex(lambda _done, _total: None, resource_type="Appointment")
     # Whoever is overbooked may have got another lane.

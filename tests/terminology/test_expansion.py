@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhir_server.spec import ShippedTerminology
+from fhir_server.spec.model import ShippedTerminology
 from fhir_server.terminology import Codes, Terminology
 
 Json = dict[str, Any]

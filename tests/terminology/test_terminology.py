@@ -290,3 +290,32 @@ def test_the_whole_of_what_ships_can_be_read() -> None:
             refused[url] = str(outcome)
     assert len(refused) < 70
     assert all("not known here" in text or "acme-plasma" in text for text in refused.values())
+
+
+def test_a_code_is_in_a_value_set_by_what_is_known_of_its_system_alone() -> None:
+    mixed = value_set({"system": "urn:s"}, {"system": LOINC, "filter": [{"property": "CLASSTYPE", "op": "=", "value": "1"}]}, {"system": "urn:far"})
+    terminology = known(code_system("a"), mixed)
+    assert terminology.member("urn:v", "urn:s", "a") is True
+    assert terminology.member("urn:v", "urn:s", "b") is False
+    assert terminology.member("urn:v", "urn:far", "anything") is True
+    assert terminology.member("urn:v", "urn:other", "a") is False
+    assert LOINC in str(terminology.member("urn:v", LOINC, "4548-4"))
+    assert terminology.member("urn:v", None, "a") is True
+    assert "urn:nowhere" in str(terminology.member("urn:nowhere", "urn:s", "a"))
+
+
+def test_what_is_here_of_a_value_set_is_enough_for_a_yes() -> None:
+    some = value_set(
+        {"valueSet": ["urn:nowhere"]},
+        {"system": "urn:s", "concept": [{"code": "a"}, {"code": "c"}]},
+        exclude=[{"system": "urn:s", "concept": [{"code": "c"}]}],
+    )
+    assert known(some).member("urn:v", "urn:s", "a") is True
+    assert "urn:nowhere" in str(known(some).member("urn:v", "urn:s", "b"))
+    assert "urn:nowhere" in str(known(some).member("urn:v", "urn:s", "c"))
+    less = value_set({"system": "urn:s", "concept": [{"code": "a"}]}, exclude=[{"valueSet": ["urn:nowhere"]}])
+    assert "urn:nowhere" in str(known(less).member("urn:v", "urn:s", "a"))
+    ready = some | {"expansion": {"total": 1, "contains": [{"system": "urn:s", "code": "b"}]}}
+    assert known(ready).member("urn:v", "urn:s", "b") is True
+    assert known(ready).member("urn:v", "urn:s", "a") is False
+    assert "does not say" in str(known({"resourceType": "ValueSet", "url": "urn:v"}).member("urn:v", "urn:s", "a"))

@@ -6,7 +6,7 @@ Each step is one transaction. What others book on an invoice, as payments, they 
 from .adjusting import Asked, adjust, decide
 from .charging import apply
 from .credits import Wanted, credit
-from .invoices import Chosen, cancel, generate, require_desk
+from .invoices import Chosen, cancel, generate
 from .issuing import issue
 
-__all__ = ["Asked", "Chosen", "Wanted", "adjust", "apply", "cancel", "credit", "decide", "generate", "issue", "require_desk"]
+__all__ = ["Asked", "Chosen", "Wanted", "adjust", "apply", "cancel", "credit", "decide", "generate", "issue"]

@@ -85,7 +85,8 @@ def apply(store: Store, act: Act, template: str, *, patient: str | None, encount
 def charges(store: Store, db: Snapshot, template: Resource, parts: Sequence[Resource], occasion: Occasion) -> list[Op]:
     """The ops that charge for a template and its parts, and make the account where there is none; none where the template does not apply.
 
-    Those of an event have ids of their own, and are left out where they are there already.
+    Those of an event have ids of their own, and are left out where they are there already. Raises Outcome `business-rule` for a template of too many
+    parts, `invalid` for conditions and quantities that cannot be computed.
     """
     if len(parts) > _MOST_PARTS:
         raise Outcome("business-rule", f"A template has {_MOST_PARTS} parts at the most", expression="ChargeItemDefinition.partOf")

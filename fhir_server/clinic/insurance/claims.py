@@ -13,10 +13,10 @@ from decimal import Decimal
 from typing import Any, Final
 
 from fhir_server.clinic.acting import Act, carry_out, content, resource_of
-from fhir_server.clinic.billing import insured, ledger, require_desk
+from fhir_server.clinic.billing import insured, ledger
 from fhir_server.clinic.billing.coverage import payer
 from fhir_server.clinic.billing.credits import credited_lines
-from fhir_server.clinic.billing.invoices import prices_of
+from fhir_server.clinic.billing.invoices import prices_of, require_desk
 from fhir_server.clinic.billing.money import EXACT, ZERO, money, rounded
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM, compile_search

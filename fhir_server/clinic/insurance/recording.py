@@ -11,8 +11,9 @@ from decimal import Decimal
 from typing import Any, Final
 
 from fhir_server.clinic.acting import Act, carry_out, content, visible
-from fhir_server.clinic.billing import approvals, ledger, require_desk
+from fhir_server.clinic.billing import approvals, ledger
 from fhir_server.clinic.billing.approvals import Request
+from fhir_server.clinic.billing.invoices import require_desk
 from fhir_server.clinic.billing.money import digits, money, rounded
 from fhir_server.outcome import Outcome
 from fhir_server.store import Snapshot, Store

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
-from fhir_server.search import parse_date
+from fhir_server.search.params.date import parse_date
 from fhir_server.settings import CANON
 
 Json = dict[str, Any]

@@ -12,7 +12,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from fhir_server.access.notifications import Choice
-from fhir_server.search import parse_date
+from fhir_server.search.params.date import parse_date
 
 from .events import CHANNELS, Channel
 

@@ -84,7 +84,10 @@ class Gatherer:
         return self._take(found)
 
     def follow(self, references: Iterable[Any]) -> list[Resource]:
-        """The resources that references lead to, each known by the text of its reference from here on. One statement or a few."""
+        """The resources that references lead to, each known by the text of its reference from here on. One statement or a few.
+
+        Raises Outcome `too-costly` beyond MAX_FOLLOWED.
+        """
         texts = dict.fromkeys(str(each["reference"]) for each in references if isinstance(each, dict) and each.get("reference"))
         places = {text: place for text in texts if text not in self.known and (place := self._place(text)) is not None}
         if len(self.versions) + len(places) > MAX_FOLLOWED:

@@ -52,10 +52,10 @@ def check_in(store: Store, act: Act, appointment: str, location: str | None = No
             raise Outcome("business-rule", "The Appointment does not say where it is; name the `location`", expression="Appointment.participant")
         now, zone = store.clock(), visits.zone_of_appointment(found)
         start = parse_date(found["start"], store.registry.zone)[0] if "start" in found else None
-        entry = _entry(store, connection, db, act, (patient, place, zone), now)
+        entry, there = _entry(store, connection, db, act, (patient, place, zone), now)
         entry = replace(entry, appointment=appointment, credit=credit(now, start))
         extension = priority(zone, now, "auto")
-        encounter = visits.of_appointment(visits.begun(entry, extension, None), found)
+        encounter = visits.of_appointment(visits.begun(entry, there, extension, None), found)
         return [Create(encounter), Put({**with_priority(found, extension), "status": "checked-in"}, appointment)], entry
 
     return _carried_out(store, act, prepare, "check-in")
@@ -71,10 +71,10 @@ def walk_in(store: Store, act: Act, patient: str, location: str, zone: str | Non
     def prepare(connection: Connection, db: Snapshot) -> tuple[list[Op], Entry]:
         visible(db, act, "Patient", patient)
         now = store.clock()
-        entry = _entry(store, connection, db, act, (patient, location, zone or "regular"), now)
+        entry, there = _entry(store, connection, db, act, (patient, location, zone or "regular"), now)
         by = act.grant.user if zone is not None and (act.grant.user or "").startswith("Practitioner/") else None
         extension = priority(entry.zone, now, "auto" if zone is None else "triage", by, reason if zone == EMERGENCY else None)
-        return [Create(visits.begun(entry, extension, reason))], entry
+        return [Create(visits.begun(entry, there, extension, reason))], entry
 
     return _carried_out(store, act, prepare, "walk-in", reason)
 
@@ -98,8 +98,8 @@ def _carried_out(
     return carry_out(store, act, looked, beside)
 
 
-def _entry(store: Store, connection: Connection, db: Snapshot, act: Act, who: tuple[str, str, str], now: datetime) -> Entry:
-    """The entry, but for the Encounter that is still to be made, of a patient in the queue of a location with a zone."""
+def _entry(store: Store, connection: Connection, db: Snapshot, act: Act, who: tuple[str, str, str], now: datetime) -> tuple[Entry, Json]:
+    """The entry, but for the Encounter that is still to be made, of a patient in the queue of a location with a zone; and the Location."""
     patient, location, zone = who
     place = open_place(db, act, location)
     there = queue.of_patient(connection, patient, location)
@@ -107,7 +107,7 @@ def _entry(store: Store, connection: Connection, db: Snapshot, act: Act, who: tu
         raise Outcome("conflict", f"This patient stands in the queue already, with the token {there.token}: Encounter/{there.encounter}")
     day = queue.day_at(place, now, store.registry.zone)
     token = queue.token(connection, location, day)
-    return Entry("", location, patient, None, day, token, zone, now, now, now, "waiting", now)
+    return Entry("", location, patient, None, day, token, zone, now, now, now, "waiting", now), place
 
 
 def _actors(appointment: Json, kind: str) -> Iterator[str]:

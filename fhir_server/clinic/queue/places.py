@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from fhir_server.clinic.acting import Act, content, visible
-from fhir_server.search import SYSTEM, compile_matching
+from fhir_server.search import SYSTEM
+from fhir_server.search.compile import compile_matching
 from fhir_server.store import Snapshot, Store, queue
 from fhir_server.store.database import Connection
 

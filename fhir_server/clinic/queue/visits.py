@@ -26,8 +26,8 @@ def zone_of_appointment(appointment: Mapping[str, Any]) -> str:
     return next((_ZONES[code] for code in codes if code in _ZONES), "regular")
 
 
-def begun(entry: Entry, extension: Json, reason: str | None) -> Json:
-    """A new Encounter of somebody who has come."""
+def begun(entry: Entry, place: Json, extension: Json, reason: str | None) -> Json:
+    """A new Encounter of somebody who has come to a Location; the organization that has the place provides it."""
     resource: Json = {
         "resourceType": "Encounter",
         "extension": [extension],
@@ -36,6 +36,8 @@ def begun(entry: Entry, extension: Json, reason: str | None) -> Json:
         "subject": {"reference": f"Patient/{entry.patient}"},
         "location": [_place(entry)],
     }
+    if "reference" in (provider := place.get("managingOrganization", {})):
+        resource["serviceProvider"] = provider
     return with_token(resource, entry) | ({"reasonCode": [{"text": reason}]} if reason else {})
 
 

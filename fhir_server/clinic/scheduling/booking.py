@@ -157,7 +157,10 @@ def carried(act: Act, given: Resource) -> Resource:
 def participants(
     act: Act, db: Snapshot, schedules: Collection[str], given: Resource, patient: str | None, registry: Registry, left: Collection[str] = ()
 ) -> list[Resource]:
-    """Those whose schedules offer the time, and the patient; what else the clinic has said. `left` are those who take no part any more."""
+    """Those whose schedules offer the time, and the patient; what else the clinic has said. `left` are those who take no part any more.
+
+    Raises Outcome `invalid` where nobody is left.
+    """
     word = "accepted" if act.patient is None else "needs-action"
     found: dict[str, Resource] = {}
     if act.patient is None:

@@ -83,7 +83,7 @@ def cancel(store: Store, act: Act, identity: str, reason: Resource) -> Commit:
 
 
 def no_show(store: Store, act: Act, identity: str, reason: Resource | None) -> Commit:
-    """Says that somebody has not come: `booked` becomes `noshow`."""
+    """Says that somebody has not come: `booked` becomes `noshow`. Raises Outcome `business-rule` from any other status."""
 
     def change(connection: Connection, db: Snapshot, resource: Resource, number: int) -> None:
         del connection, db, number

@@ -24,8 +24,9 @@ from fhir_server.clinic.acting import content, resource_of
 from fhir_server.interactions import Engine
 from fhir_server.interactions.subscriptions import headers_of, secret_of
 from fhir_server.outcome import Outcome
-from fhir_server.search import SYSTEM, Grant, parse_date
+from fhir_server.search import SYSTEM, Grant
 from fhir_server.search.compartment import compartment_of
+from fhir_server.search.params.date import parse_date
 from fhir_server.settings import Settings
 from fhir_server.store import Snapshot
 from fhir_server.store.database import Connection, exclusive

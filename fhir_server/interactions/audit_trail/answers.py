@@ -17,7 +17,8 @@ from fhir_server.interactions.searchset import entry as bundle_entry
 from fhir_server.interactions.searchset import searchset
 from fhir_server.interactions.subset import subset
 from fhir_server.outcome import Outcome
-from fhir_server.search import Statement, cursor, parse_date
+from fhir_server.search import Statement, cursor
+from fhir_server.search.params.date import parse_date
 from fhir_server.store import Snapshot, instant
 from fhir_server.store.trail import Event
 from fhir_server.store.trail_search import Entry
@@ -43,7 +44,7 @@ def read(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
 
 
 def vread(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
-    """The same; there is version 1 and no other."""
+    """The same; there is version 1 and no other: Outcome `not-found` for them."""
     require(exchange.grant, "r")
     found = _entry(db, str(exchange.id))
     if exchange.version != "1":

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from fhir_server import fhirjson
-from fhir_server.search import Statement
-from fhir_server.search.grant import SYSTEM
+from fhir_server.search import SYSTEM, Statement
 from fhir_server.store import Store
 from fhir_server.store.trail_search import Entry
 

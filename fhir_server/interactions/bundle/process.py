@@ -15,6 +15,7 @@ from fhir_server.interactions.delete import delete_op, deleted_reply
 from fhir_server.interactions.engine import Engine
 from fhir_server.interactions.exchange import Exchange, Reply
 from fhir_server.interactions.patch import patch_op
+from fhir_server.interactions.profiles import held
 from fhir_server.interactions.provenance import provenance, refuse_provenance
 from fhir_server.interactions.update import update_op
 from fhir_server.interactions.writing import written_reply
@@ -103,7 +104,9 @@ def transaction(
                 replies[number] = _as_asked(entries[number], _placed_read(engine, exchange, db, read, number))
                 size += len(replies[number].body or b"")
 
-    commit = _commit(engine, parent, [op for _, op in ops], None if len(ops) == len(exchanges) else reads, once)
+    look = held(engine, [(f"Bundle.entry[{number}]", op) for number, op in ops], parent.grant)
+    after = [each for each in (look, None if len(ops) == len(exchanges) else reads) if each is not None]
+    commit = _commit(engine, parent, [op for _, op in ops], after, once)
     if commit.repeated:
         return [], [], True
     for (number, _), written in zip(ops, commit.written, strict=True):
@@ -145,16 +148,21 @@ def _prepare(engine: Engine, parent: Exchange, entries: list[dict[str, Any]]) ->
     return exchanges, ops
 
 
-def _commit(engine: Engine, parent: Exchange, ops: list[Op], reads: Callable[[Snapshot], None] | None, once: bytes | None) -> Commit:
+def _commit(engine: Engine, parent: Exchange, ops: list[Op], after: list[Callable[[Snapshot], None]], once: bytes | None) -> Commit:
     texts = dict.fromkeys(text for op in ops if (resource := getattr(op, "resource", None)) is not None for text in conditional_references(resource))
     lookups = [Lookup(text, engine.criteria(engine.known_type(text.partition("?")[0]), text.partition("?")[2])) for text in texts]
+
+    def looks(db: Snapshot) -> None:
+        for each in after:
+            each(db)
+
     return engine.store.transact(
         ops,
         parent.grant,
         request_id=parent.request_id,
         lookups=lookups,
         once=once,
-        then=reads,
+        then=looks if after else None,
         address=parent.address,
         provenance=provenance(engine, parent),
     )

@@ -17,9 +17,10 @@ from fhir_server.interactions import Engine, Exchange, Reply
 from fhir_server.interactions.engine import parse_parameters
 from fhir_server.operations.parameters import stored
 from fhir_server.outcome import Outcome
-from fhir_server.search import Grant, parse_date
+from fhir_server.search import Grant
 from fhir_server.search.compartment import compartment_pids
 from fhir_server.search.grant import Way
+from fhir_server.search.params.date import parse_date
 from fhir_server.store import exports
 from fhir_server.store.subscribers import holder_of
 from fhir_server.store.witness import seen

@@ -148,11 +148,34 @@ def test_a_bundle_charges_for_its_parts(fhir: Fhir) -> None:
     assert money(part, PRICE)["net"] == "5.0"
 
 
+def test_a_bundle_has_fifty_parts_and_an_invoice_a_thousand_lines_at_the_most(fhir: Fhir) -> None:
+    whole, patient = template(), person(fhir)
+    definition = fhir.post("ChargeItemDefinition", whole)["id"]
+    parts = [template(partOf=[whole["url"]]) for _ in range(51)]
+    entries = [entry("POST", "ChargeItemDefinition", each) for each in parts]
+    fhir.bundle("transaction", *entries[:50])
+    desk(fhir).post(f"ChargeItemDefinition/{definition}/$apply", ask(patient=f"Patient/{patient}"))
+    fhir.bundle("transaction", *entries[50:])
+    assert "50 parts" in issues(desk(fhir).post(f"ChargeItemDefinition/{definition}/$apply", ask(patient=f"Patient/{patient}"), 422))
+    assert fhir.get(f"ChargeItem?subject=Patient/{patient}&_summary=count")["total"] == 51
+    for count, status in ((1_000, 404), (1_001, 400)):
+        desk(fhir).post("Invoice/$generate", ask(charge_item=[f"ChargeItem/x{n}" for n in range(count)]), status)
+
+
 def test_the_same_key_charges_once(fhir: Fhir) -> None:
     definition = fhir.post("ChargeItemDefinition", template())["id"]
     body, key = ask(patient=f"Patient/{person(fhir)}"), {"Idempotency-Key": unique()}
     one, two = (desk(fhir).post(f"ChargeItemDefinition/{definition}/$apply", body, headers=key) for _ in range(2))
     assert one == two
+
+
+def test_a_draft_takes_what_is_billable_of_a_visit(fhir: Fhir) -> None:
+    patient = person(fhir)
+    one, other = visit(fhir, patient), visit(fhir, patient)
+    mine, _ = (charged(fhir, patient, encounter=f"Encounter/{each}") for each in (one, other))
+    draft = desk(fhir).post("Invoice/$generate", ask(encounter=f"Encounter/{one}"))
+    assert [line["chargeItemReference"]["reference"] for line in draft["lineItem"]] == [f"ChargeItem/{mine['id']}"]
+    assert "nothing to bill" in refused(desk(fhir), "Invoice/$generate", ask(encounter=f"Encounter/{one}"))
 
 
 def test_a_draft_takes_all_that_is_billable_of_an_account(fhir: Fhir) -> None:

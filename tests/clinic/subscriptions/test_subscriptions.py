@@ -26,6 +26,7 @@ from fhir_server.clinic.subscriptions.endpoint import Unreachable, fault_of, pos
 from fhir_server.clinic.subscriptions.subscriptions import CHECK, FAILURES
 from fhir_server.interactions import Engine, Exchange, Reply
 from fhir_server.interactions.dispatch import dispatch
+from fhir_server.interactions.subscriptions import concealed
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM, Grant
 from fhir_server.settings import CANON, Settings
@@ -201,6 +202,32 @@ def test_the_resource_itself_is_told_where_it_is_asked_for_each_time_that_it_mat
     house.put(appointment("three", "cancelled"))
     house.work()
     assert [(told.json["id"], told.json["description"]) for told in hook.got] == [("three", "a"), ("three", "b")]
+
+
+@pytest.mark.parametrize(
+    ("channel", "fits"),
+    [
+        ({"header": [f"X-Tenant-{n}: 7" for n in range(20)]}, True),
+        ({"header": [f"X-Tenant-{n}: 7" for n in range(21)]}, False),
+        ({"header": ["X-Tenant: " + "7" * 3_990]}, True),
+        ({"header": ["X-Tenant: " + "7" * 3_991]}, False),
+        ({"header": ["Content-Length: 7"]}, False),
+        ({"header": ["X-Tenant: 7\r\nX-Other: 8"]}, False),
+        ({"extension": [{"url": f"{CANON}/StructureDefinition/subscription-secret", "valueString": "x" * 16}]}, True),
+        ({"extension": [{"url": f"{CANON}/StructureDefinition/subscription-secret", "valueString": "x" * 15}]}, False),
+        ({"extension": [{"url": f"{CANON}/StructureDefinition/subscription-secret", "valueString": "x" * 4_001}]}, False),
+    ],
+)
+def test_headers_and_secrets_have_bounds(house: House, channel: Json, *, fits: bool) -> None:
+    subscription = {"resourceType": "Subscription", "channel": {"endpoint": "https://display.example.org/", **channel}}
+    if fits:
+        sealed = concealed(subscription, house.engine.vault)["channel"]
+        assert "sealed:" in str(sealed)
+        return
+    with pytest.raises(Outcome) as refused:
+        concealed(subscription, house.engine.vault)
+    assert refused.value.status == 422
+    assert "xxxx" not in str(refused.value)
 
 
 def test_secrets_of_a_channel_are_shown_to_nobody_and_can_be_written_back(house: House, hook: Hook, caplog: pytest.LogCaptureFixture) -> None:

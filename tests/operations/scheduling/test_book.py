@@ -244,6 +244,12 @@ def test_who_has_not_come_is_a_no_show(practice: Practice) -> None:
     practice.staff.post(f"Appointment/{booked['id']}/$cancel", parameters(reason="x"), 422)
 
 
+def test_a_reason_has_a_thousand_characters_at_the_most(practice: Practice) -> None:
+    booked = practice.book()
+    for length, status in ((1_001, 400), (1_000, 200)):
+        practice.staff.post(f"Appointment/{booked['id']}/$cancel", parameters(reason="x" * length), status)
+
+
 def test_each_act_leaves_history_and_a_provenance(practice: Practice) -> None:
     booked = practice.book()
     practice.staff.post(f"Appointment/{booked['id']}/$cancel", parameters(reason="x"), 200)
