@@ -28,6 +28,8 @@ _SECRET_KEYS: Final = frozenset({"authorization", "body", "cookie", "password", 
 _SECRET_TEXT: Final = re.compile(r"eyJ[\w-]{10,}\.[\w-]+\.[\w-]*|(?<=[Bb]earer )\S+|(?<=://)[^\s/@:]*:[^\s/@]+(?=@)")
 _NAME: Final = re.compile(r"[A-Za-z_][\w.:-]{0,80}")
 _FRAMES: Final = 12
+_OURS: Final = __name__.partition(".")[0]
+_extra: Final = structlog.stdlib.ExtraAdder()
 
 
 def configure(level: str) -> None:
@@ -58,9 +60,16 @@ def standard_library(level: str) -> dict[str, Any]:
 
 def _formatter() -> logging.Formatter:
     return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[structlog.contextvars.merge_contextvars, *_PROCESSORS],
+        foreign_pre_chain=[structlog.contextvars.merge_contextvars, _beside, *_PROCESSORS],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _renderer],
     )
+
+
+def _beside(logger: Any, method: str, event: Event) -> Event:
+    """With what our own lines say beside their text, as `extra`; what other libraries put there may be anything."""
+    record = event.get("_record")
+    is_ours = isinstance(record, logging.LogRecord) and record.name.partition(".")[0] == _OURS
+    return _extra(logger, method, event) if is_ours else event
 
 
 def _query_names(_: Any, __: str, event: Event) -> Event:

@@ -23,6 +23,8 @@ except KeyError:
     log.exception("it failed")
 logging.getLogger("library").warning("of a library: %s", "Bearer hidden")
 logging.getLogger("library").info("hidden")
+logging.getLogger("library").warning("with more", extra={"body": "hidden", "told": "hidden"})
+logging.getLogger("fhir_server.jobs").warning("a peer is away", extra={"peer": "p1", "reason": "no answer, Bearer hidden", "token": "hidden"})
 logging.getLogger("_granian").warning("hidden")
 logging.getLogger("_granian").error("a worker died")
 """
@@ -36,8 +38,8 @@ def lines() -> list[dict[str, Any]]:
 
 
 def test_each_line_is_json_with_its_request_and_nothing_that_was_entrusted() -> None:
-    search, texts, failure, library, worker = lines()
-    assert {line.get("request_id") for line in (search, texts, failure, library, worker)} == {"r1"}
+    search, texts, failure, library, more, ours, worker = lines()
+    assert {line.get("request_id") for line in (search, texts, failure, library, more, ours, worker)} == {"r1"}
     assert search["query"] == ["name", "birthdate", "[removed]"]
     assert search["token"] == search["password"] == "[removed]"
     assert texts["event"] == "Bearer [removed] and [removed] and postgresql://[removed]@h/d"
@@ -45,4 +47,6 @@ def test_each_line_is_json_with_its_request_and_nothing_that_was_entrusted() -> 
     assert failure["exception"]["at"] == ["<string>:14 <module>"]
     assert failure["cause"]["type"] == "builtins.ValueError"
     assert (library["level"], library["event"]) == ("warning", "of a library: Bearer [removed]")
+    assert (more["event"], "told" in more) == ("with more", False), "what others put beside a line may be anything"
+    assert (ours["peer"], ours["reason"], ours["token"]) == ("p1", "no answer, Bearer [removed]", "[removed]")
     assert worker["event"] == "a worker died"

@@ -320,8 +320,8 @@ def count_accounts(connection: Connection) -> list[tuple[str, str, int]]:
 
 
 def folded(login: str) -> str:
-    """The form in which logins are compared."""
-    return unicodedata.normalize("NFKC", login).casefold()
+    """The form in which logins are compared: without blanks around them, which none has and telephones put there."""
+    return unicodedata.normalize("NFKC", login).casefold().strip()
 
 
 def check_login(login: str) -> None:

@@ -20,8 +20,8 @@ Role = Literal["admin", "doctor", "staff", "patient"]
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
 
 CLINICAL: Final = (
-    "AdverseEvent AllergyIntolerance BodyStructure CarePlan CareTeam ClinicalImpression Communication CommunicationRequest Composition Condition "
-    "DetectedIssue Device DeviceRequest DeviceUseStatement DiagnosticReport DocumentManifest DocumentReference Encounter EpisodeOfCare "
+    "AdverseEvent AllergyIntolerance Binary BodyStructure CarePlan CareTeam ClinicalImpression Communication CommunicationRequest Composition "
+    "Condition DetectedIssue Device DeviceRequest DeviceUseStatement DiagnosticReport DocumentManifest DocumentReference Encounter EpisodeOfCare "
     "FamilyMemberHistory Flag Goal GuidanceResponse ImagingStudy Immunization ImmunizationEvaluation ImmunizationRecommendation List Media "
     "Medication MedicationAdministration MedicationDispense MedicationRequest MedicationStatement MolecularSequence NutritionOrder Observation "
     "Procedure Provenance QuestionnaireResponse RequestGroup RiskAssessment ServiceRequest Specimen Task VisionPrescription"
@@ -47,7 +47,7 @@ _NOT_HELD: Final = f"_security:not={HELD['system']}|{HELD['code']}"
 RELEASED: Final = f"status=final,amended,corrected&{_NOT_HELD}"
 """Results that their patient may see."""
 RESULTS: Final = frozenset({"DiagnosticReport", "Observation"})
-DOCUMENTS: Final = frozenset({"DocumentReference", "Media"})
+DOCUMENTS: Final = frozenset({"Binary", "DocumentReference", "Media"})
 """What results bring besides, which is held back with them."""
 NOTES: Final = frozenset({"text", "note", "diagnosis", "reasonReference", "supportingInfo", "contained"})
 """Clinical notes in what staff need to see, with what is contained: that may be the condition which is the reason."""
@@ -78,7 +78,8 @@ def _others() -> str:
 _OWN_SCHEDULE: Final = ("actor={user}", "actor:PractitionerRole.practitioner={user}")
 
 RULES: Final[dict[Role, tuple[Rule, ...]]] = {
-    "admin": (Rule(CLINICAL, "rs"), Rule(AUDIT, "rs"), Rule(_others(), "cruds")),
+    # A Binary may be a letterhead as well as a finding.
+    "admin": (Rule(CLINICAL, "rs"), Rule("Binary", "cud"), Rule(AUDIT, "rs"), Rule(_others(), "cruds")),
     "doctor": (
         Rule(CLINICAL, "crus"),
         Rule(f"{DIRECTORY} {DEFINITIONS}", "rs"),

@@ -14,7 +14,7 @@ from typing import Any, Final
 import jwt
 
 from fhir_server.outcome import Outcome
-from fhir_server.search import Grant
+from fhir_server.search import Grant, Scope
 from fhir_server.store.ids import is_id
 
 from .roles import ROLES, Role, editable, hidden, role_acts, role_scopes
@@ -243,11 +243,14 @@ def _grant(claims: dict[str, Any]) -> Grant:
         scopes = open_to_roles if whole else narrow(open_to_roles, asked.resources)
         acts_of_roles = tuple(scope for role in roles for scope in role_acts(role, own))
         acts = acts_of_roles if whole else narrow(acts_of_roles, asked.resources)
+        reach = None if whole else open_to_roles
     else:
         # Without a role, what is held to a patient is that patient's own app.
         held = tuple(scope for scope in asked.resources if scope.patient is not None)
         free = tuple(scope for scope in asked.resources if scope.patient is None)
-        scopes = (*narrow(role_scopes("patient", None, patient), held), *free)
+        of_patient = role_scopes("patient", None, patient)
+        scopes = (*narrow(of_patient, held), *free)
+        reach = (Scope("*", frozenset("rs")),) if free else of_patient
         acts = (*narrow(role_acts("patient", patient), held), *free)
     return Grant(
         claims["sub"],
@@ -260,6 +263,7 @@ def _grant(claims: dict[str, Any]) -> Grant:
         session=_optional(claims, "sid"),
         client=_optional(claims, "client_id"),
         user=user,
+        reach=reach,
         board=_optional(claims, "location") if claims["scope"] == BOARD and not roles else None,
     )
 

@@ -167,6 +167,9 @@ class WholeMessage(ReplayedMessage):
 
     raw = fields.Nested(MessageText, required=True, allow_none=True, metadata={"description": "As it came; null where its text was removed."})
     correction = fields.Nested(MessageText, required=True, allow_none=True, metadata={"description": "As it should have been."})
+    unread = fields.List(
+        fields.String(), required=True, metadata={"description": "Fields of the other segments that are in no resource, as `PID-23`; up to 100."}
+    )
     accept = shown("The accept acknowledgement of enhanced mode.", may_lack=True)
     ack = shown("The acknowledgement of the application, as it is answered now.", may_lack=True)
     mapped = fields.Nested(

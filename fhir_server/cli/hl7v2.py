@@ -33,7 +33,7 @@ def map_file(file: Path, data: Path) -> int:
     """Show what the messages of FILE (`-` for standard input) would become, as a Bundle on stdout for each.
 
     Nothing is stored, and no database is looked into: references are between the resources of a message. What could not be taken over is told on
-    stderr, with its segment and field, as are segments that no map has a use for. Exits with 1 where a message would be refused.
+    stderr, with its segment and field, as are segments and fields that no map has a use for. Exits with 1 where a message would be refused.
     """
     from fhir_server import fhirjson
     from fhir_server.hl7v2.batch import split
@@ -65,6 +65,8 @@ def map_file(file: Path, data: Path) -> int:
         refused = refused or any(is_error for is_error, _ in faults)
         for _, text in faults:
             click.echo(f"{where}: {text}", err=True)
+        if unread := converter.unread(message):
+            click.echo(f"{where}: nothing is made of {', '.join(unread)}", err=True)
         bundle = {
             "resourceType": "Bundle",
             "type": "collection",
@@ -105,6 +107,7 @@ def prune(before: datetime, data: Path) -> int:
 
 
 def _faults(converted: Converted) -> Iterator[tuple[bool, str]]:
+    from fhir_server.hl7v2.mapping import KNOWN
     from fhir_server.outcome import Outcome
     from fhir_server.spec import r4
     from fhir_server.validation import Validator
@@ -116,6 +119,9 @@ def _faults(converted: Converted) -> Iterator[tuple[bool, str]]:
     for segment in converted.unhandled:
         yield False, f"{segment.name}[{segment.sequence}]: nothing is made of it"
     for made in converted.made:
+        if made.key == KNOWN:
+            # What is only mentioned is never made.
+            continue
         try:
             validator.require(made.resource)
         except Outcome as outcome:

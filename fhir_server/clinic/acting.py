@@ -70,7 +70,7 @@ class Act:
     @property
     def authority(self) -> Grant:
         """The grant that the operation writes by, under the caller's name."""
-        return replace(self.grant, scopes=SYSTEM.scopes, denials=(), editable=(), hidden=())
+        return replace(self.grant, scopes=SYSTEM.scopes, reach=None, denials=(), editable=(), hidden=())
 
 
 Prepare = Callable[[Connection, Snapshot], Sequence[Op]]

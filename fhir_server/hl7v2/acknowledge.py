@@ -30,11 +30,16 @@ _USUAL: Final = Separators("|", "^", "~", "\\", "&")
 _FIRST_LINE: Final = re.compile(r"MSH[^\r\n]{1,4096}")
 _PROCESSING: Final = "P"
 _SEVERITIES: Final = "EWI"
+_CONDITIONS: Final = frozenset({"AL", "NE", "ER", "SU"})
 
 
 def enhanced(message: Message) -> bool:
-    """Whether the sender says by MSH-15 or MSH-16 which answers it wants; else the original mode holds, with one answer to each message."""
-    return bool(message.header.accept_ack or message.header.application_ack)
+    """Whether the sender says by MSH-15 or MSH-16 which answers it wants; else the original mode holds, with one answer to each message.
+
+    What is none of the conditions says nothing: a sender who was never answered would wait for ever.
+    """
+    header = message.header
+    return not _CONDITIONS.isdisjoint((header.accept_ack.upper(), header.application_ack.upper()))
 
 
 def wanted(message: Message, code: Code) -> bool:
@@ -154,5 +159,5 @@ def _code(fault: Fault, separators: Separators, between: str) -> str:
 
 
 def _holds(condition: str, code: Code) -> bool:
-    good = code[1] == "A"
+    good, condition = code[1] == "A", condition.upper()
     return condition == "AL" or (condition == "SU" and good) or (condition == "ER" and not good)

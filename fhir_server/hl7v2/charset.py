@@ -15,8 +15,9 @@ _UNREADABLE_HERE: Final = ""
 _REGISTERED: Final = {100: 1, 101: 2, 109: 3, 110: 4, 144: 5, 127: 6, 126: 7, 138: 8, 148: 9, 203: 15}
 """Parts of ISO 8859 by the numbers of their right halves in the register of ISO/IEC 2022."""
 
+_ASCII: Final = "ascii"
 _NAMES: Final[dict[str, str]] = {
-    **dict.fromkeys(("ASCII", "USASCII", "ISOIR6", "ISO2022IR6"), "ascii"),
+    **dict.fromkeys(("ASCII", "USASCII", "ISOIR6", "ISO2022IR6"), _ASCII),
     **dict.fromkeys(("UTF8", "UNICODEUTF8", "UNICODE", "ISOIR192"), "utf-8"),
     **dict.fromkeys(("UTF16", "UNICODEUTF16", "UTF32", "UNICODEUTF32"), _UNREADABLE_HERE),
     **{f"{prefix}8859{part}": f"iso8859_{part}" for prefix in ("", "ISO", "ISOIEC") for part in (*range(1, 12), *range(13, 17))},
@@ -66,8 +67,9 @@ def wide(raw: bytes) -> str | None:
 def decode(raw: bytes) -> tuple[str, str]:
     """The text of a message, without byte-order mark, and the Python name of its character set.
 
-    Without MSH-18 it is UTF-8 where the bytes are, else ISO 8859-1. Costs 5 µs and what Python takes to decode.
-    Raises Unreadable where MSH-18 names what is not known, or the bytes are not what it names: no character is ever guessed or left out.
+    Without MSH-18 it is UTF-8 where the bytes are, else ISO 8859-1; so it is too where MSH-18 says ASCII and they are not, as with analysers that
+    cannot be set otherwise: see `belied`. Costs 5 µs and what Python takes to decode.
+    Raises Unreadable where MSH-18 names what is not known, or the bytes are not what else it names: no character is left out.
     """
     codec = wide(raw)
     if codec:
@@ -75,23 +77,32 @@ def decode(raw: bytes) -> tuple[str, str]:
     body = raw.removeprefix(codecs.BOM_UTF8)
     names = _declared(body)
     if not any(names):
-        try:
-            return body.decode("utf-8"), "utf-8"
-        except UnicodeDecodeError:
-            return body.decode("iso8859_1"), "iso8859_1"
-    found = [_codec(name) if name else "ascii" for name in names]
+        return _likely(body)
+    found = [_codec(name) if name else _ASCII for name in names]
     if body.isascii() and _MIXED not in body:
-        return body.decode("ascii"), found[0] or "ascii"
+        return body.decode(_ASCII), found[0] or _ASCII
     if _UNREADABLE_HERE in found:
         raise Unreadable("MSH-18 names a character set that is not supported", code="103", field=_PLACE)
     if len(found) > 1 or found[0] == _JAPANESE:
         return _mixed(body, found)
-    return _strict(body, found[0]), found[0]
+    return _likely(body) if found[0] == _ASCII else (_strict(body, found[0]), found[0])
+
+
+def belied(name: str, codec: str) -> bool:
+    """Whether MSH-18 names ASCII and the text was read by another codec."""
+    return bool(name) and codec != _ASCII and _NAMES.get(_ODD.sub("", name.upper())) == _ASCII
 
 
 def encode(text: str, codec: str) -> bytes:
     """The bytes of an answer in the character set of its message; a character that this set has not becomes a question mark."""
     return text.encode(codec, "replace")
+
+
+def _likely(body: bytes) -> tuple[str, str]:
+    try:
+        return body.decode("utf-8"), "utf-8"
+    except UnicodeDecodeError:
+        return body.decode("iso8859_1"), "iso8859_1"
 
 
 def _strict(raw: bytes, codec: str) -> str:

@@ -79,6 +79,7 @@ class Inbox:
         return body | {
             "faults": shown.faults_of(row[len(_LISTED) - 1]),
             "unhandled": unhandled[:LONGEST],
+            "unread": shown.unread(self._converter, corrected or raw),
             "written": written,
             "raw": None if body["pruned"] else shown.texts_of(raw),
             "correction": None if corrected is None else shown.texts_of(corrected),
@@ -222,7 +223,8 @@ def _bytes_of(text: str, found: Stored) -> bytes:
     text = text.replace("\r\n", "\r").replace("\n", "\r").lstrip("\ufeff\r ")
     try:
         codec = read(text.partition("\r")[0].encode("ascii", "replace")).codec
-        raw = text.encode(codec)
+        # What says that it is ASCII and is not is read as UTF-8.
+        raw = text.encode("utf-8" if codec == "ascii" else codec)
         if len(raw) > LIMIT:
             raise Outcome("too-large", f"A message has {LIMIT // 1024 // 1024} MiB at the most", expression="message")
         message = read(raw)

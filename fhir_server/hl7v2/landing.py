@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -14,6 +15,7 @@ from fhir_server.settings import CANON
 from fhir_server.store import instant
 
 from . import merge
+from .charset import belied
 from .faults import Fault
 from .grammar import check
 from .mapping import Converted, Converter
@@ -72,6 +74,7 @@ def _is_lost(outcome: Outcome) -> bool:
 def understood(converter: Converter, message: Message, zone: ZoneInfo) -> Converted:
     """What a message describes, with all its faults: those of the maps, and of the grammar, where what real senders break daily is a notice."""
     converted = converter.convert(message, zone)
+    converted.faults.extend(_of_header(message))
     told = {(fault.code, fault.place) for fault in converted.faults}
     for fault in check(message):
         if fault.severity == "E":
@@ -79,6 +82,20 @@ def understood(converter: Converter, message: Message, zone: ZoneInfo) -> Conver
         elif (fault.code, fault.place) not in told:
             converted.faults.append(replace(fault, severity="I"))
     return converted
+
+
+def _of_header(message: Message) -> Iterator[Fault]:
+    """What is wrong with how a message is sent, not with what it tells: no result is refused for it, and who looks after the sender should know."""
+    header = message.header
+    if not header.control_id:
+        yield Fault("101", "No answer to a message without control id can be told from another", "MSH", field=10, severity="W")
+    if belied(header.charset, message.codec):
+        # What decodes as UTF-8 is hardly ever anything else; ISO 8859-1 is a guess.
+        text = "The message is said to be ASCII and is not; it was read as"
+        if message.codec == "utf-8":
+            yield Fault("102", f"{text} UTF-8", "MSH", field=18, severity="I")
+        else:
+            yield Fault("102", f"{text} ISO 8859-1", "MSH", field=18, severity="W")
 
 
 def _land(engine: Engine, converted: Converted, message: Message, work: Work, unhandled: tuple[str, ...]) -> Steps:

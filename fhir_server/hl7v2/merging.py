@@ -44,7 +44,7 @@ _PERIOD_END: Final = ("period", "end")
 _UNDER_WAY: Final = frozenset({"planned", "in-progress"})
 _BEGUN: Final = frozenset({"arrived", "triaged", "in-progress", "onleave"})
 _NO_CLASS: Final = "UNK"
-_ENDED: Final = frozenset({"completed", "revoked", "entered-in-error"})
+_ENDED: Final = frozenset({"completed", "revoked", "cancelled", "entered-in-error"})
 _WAITING: Final = frozenset({"draft", "active", "on-hold", "unknown"})
 _CALLED_OFF: Final = frozenset({"cancelled", "noshow", "entered-in-error"})
 _WITHDRAWN: Final = frozenset({"entered-in-error", "cancelled"})
@@ -70,6 +70,9 @@ def merged(there: Json, told: Json, nulls: Collection[tuple[str, ...]]) -> Json:
     if told["resourceType"] == "Encounter" and _begins_anew(there, told):
         nulls = {*nulls, _PERIOD_END}
     found = _without(there, nulls)
+    if told["resourceType"] == "Appointment" and told.get("status") not in _CALLED_OFF:
+        # Who is expected after all has no reason for staying away.
+        found.pop("cancelationReason", None)
     for name, value in told.items():
         if _stays(name, there, told, nulls):
             continue
@@ -205,14 +208,15 @@ def _key(element: Json) -> str:
 def _stays(name: str, there: Json, told: Json, nulls: Collection[tuple[str, ...]]) -> bool:
     """What a message does not change although it tells of it.
 
-    That an order is done; who was to come to what is called off; that a visit is over, until the message of its end is taken back; and what somebody
-    has found of an allergy or a diagnosis, of which a message says no more than that there is one.
+    That an order is done; when an insurer has authorised something, and that it was called off; who was to come to what is called off; that a visit
+    is over, until the message of its end is taken back; and what somebody has found of an allergy or a diagnosis, of which a message says no more
+    than that there is one.
     """
     if name not in there:
         return False
     type_, before, after = told["resourceType"], there[name], told[name]
-    if type_ == "ServiceRequest":
-        return name == "status" and before in _ENDED and after in _WAITING
+    if type_ in {"ServiceRequest", "ClaimResponse"}:
+        return name == "created" or (name == "status" and before in _ENDED and after in _WAITING)
     if type_ == "Appointment":
         return name == "participant" and told.get("status") in _CALLED_OFF
     if type_ == "Encounter" and name == "status":

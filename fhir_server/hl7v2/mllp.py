@@ -22,11 +22,12 @@ from typing import Any, Final
 from prometheus_client import Gauge
 
 from fhir_server.outcome import Outcome
+from fhir_server.settings import SetupError
 
 from .conversation import CHUNK, Conversation, Limits
 from .grouping import Grouping
 from .intake import Intake
-from .peers import Peers
+from .peers import Encryption, Peers
 from .processing import Peer
 
 _BACKLOG: Final = 128
@@ -41,8 +42,8 @@ _log = logging.getLogger("fhir_server.mllp")
 class Listener:
     """Listens at one address. All of it runs in one event loop."""
 
-    def __init__(self, intake: Intake, peers: Peers, tls: ssl.SSLContext | None, limits: Limits | None = None) -> None:
-        """`tls` encrypts connections, and asks for certificates if it is to."""
+    def __init__(self, intake: Intake, peers: Peers, tls: Encryption, limits: Limits | None = None) -> None:
+        """`tls` encrypts connections, and asks for certificates, if it is to."""
         self._intake, self._peers, self._tls = intake, peers, tls
         self._limits = limits or Limits()
         self._large = asyncio.Semaphore(self._limits.large)
@@ -125,12 +126,12 @@ class Listener:
         _keep_alive(connection)
         reader = asyncio.StreamReader(limit=CHUNK)
         protocol = asyncio.StreamReaderProtocol(reader)
-        loop = asyncio.get_running_loop()
-        waits: dict[str, Any] = {"ssl_handshake_timeout": _HANDSHAKE, "ssl_shutdown_timeout": 2.0} if self._tls is not None else {}
+        loop, tls = asyncio.get_running_loop(), self._current()
+        waits: dict[str, Any] = {"ssl_handshake_timeout": _HANDSHAKE, "ssl_shutdown_timeout": 2.0} if tls is not None else {}
         try:
-            transport, _ = await loop.connect_accepted_socket(lambda: protocol, connection, ssl=self._tls, **waits)
+            transport, _ = await loop.connect_accepted_socket(lambda: protocol, connection, ssl=tls, **waits)
         except (OSError, TimeoutError) as error:
-            self._grumble(f"a connection by MLLP is refused: {getattr(error, 'reason', None) or type(error).__name__}")
+            self._grumble(f"a connection by MLLP from {host} is refused: {_reason(error)}")
             connection.close()
             return
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
@@ -147,6 +148,13 @@ class Listener:
                 self._conversations.discard(conversation)
         finally:
             await _closed(writer)
+
+    def _current(self) -> ssl.SSLContext | None:
+        try:
+            return self._tls.current()
+        except SetupError as error:
+            self._grumble(f"a certificate for MLLP was renewed and is not used yet: {error}")
+            return self._tls.current()
 
     async def _finish(self) -> None:
         loop = asyncio.get_running_loop()
@@ -195,6 +203,11 @@ async def _closed(writer: asyncio.StreamWriter) -> None:
             await writer.wait_closed()
     except (OSError, TimeoutError):
         writer.transport.abort()
+
+
+def _reason(error: Exception) -> str:
+    """Why there is no handshake, in OpenSSL's words: what is wrong with a certificate, or what came instead of TLS."""
+    return getattr(error, "verify_message", None) or getattr(error, "reason", None) or type(error).__name__
 
 
 def _keep_alive(connection: socket.socket) -> None:

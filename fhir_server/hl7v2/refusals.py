@@ -76,12 +76,15 @@ def unwanted(message: Message) -> Fault | None:
 def of_outcome(outcome: Outcome) -> Result:
     """What is made of a refusal of the store.
 
-    Its texts may hold what stands in the message, and so go no further; the elements at fault are named.
+    Its texts may hold what stands in the message, and so go no further, but for those of the specification's own rules; the elements at fault are
+    named.
     """
     if outcome.category in _PASSING:
         return FAILED
-    if outcome.category == "conflict" and any(issue.code == "transient" for issue in outcome.issues):
+    if outcome.category == "precondition" or (outcome.category == "conflict" and any(issue.code == "transient" for issue in outcome.issues)):
+        # No message says which version it is about: others were faster each time.
         return Result("AE", "failed", (Fault("206", "Others are changing the same record; send the message again"),))
     state, code, text = _SAID.get(outcome.category, _WRONG)
     places = ", ".join(dict.fromkeys(expression for issue in outcome.issues for expression in issue.expression))
-    return Result("AE", state, (Fault(code, f"{text}: {places}" if places else text),))
+    rules = "; ".join(dict.fromkeys(issue.diagnostics for issue in outcome.issues if issue.code == "invariant"))
+    return Result("AE", state, (Fault(code, f"{text}: {places}" if places else text, diagnostic=rules),))

@@ -16,7 +16,7 @@ from .intake import Intake
 from .landing import landing
 from .mapping import Converter, MappingFault
 from .mllp import Limits, Listener, run
-from .peers import Peers, tls_context
+from .peers import Encryption, Peers
 
 
 def open_converter(settings: Settings) -> Converter:
@@ -45,7 +45,7 @@ def serve(settings: Settings, host: str, port: int, ready: Callable[[int], None]
     Raises SetupError for settings that cannot be used, OSError where it cannot listen there, Outcome `unavailable` when the database is away, not
     migrated, or has index rows made under other settings.
     """
-    peers, tls, limits = Peers.of(settings), tls_context(settings), Limits()
+    peers, tls, limits = Peers.of(settings), Encryption(settings), Limits()
     store = Store.of(settings, connections=2 * limits.workers)
     try:
         store.check_fit()

@@ -16,7 +16,7 @@ from fhir_server.search import SYSTEM
 from .batch import split
 from .faults import Fault
 from .landing import understood
-from .mapping import Converter, Made
+from .mapping import KNOWN, Converter, Made
 from .message import Message, read
 from .unreadable import Unreadable
 
@@ -95,6 +95,14 @@ def mapped(engine: Engine, converter: Converter, raw: bytes) -> Json:
     }
 
 
+def unread(converter: Converter, raw: bytes) -> list[str]:
+    """The fields of a message that are in no resource, as `PID-23`; none for what cannot be read."""
+    try:
+        return converter.unread(read(_message_in(raw)))
+    except Unreadable:
+        return []
+
+
 def _message_in(raw: bytes) -> bytes:
     found = split(raw).messages
     return found[0] if len(found) == 1 else raw
@@ -117,6 +125,9 @@ def _as_json(fault: Fault) -> Json:
 
 
 def _invalid(engine: Engine, made: Made) -> list[Fault]:
+    if made.key == KNOWN:
+        # What is only mentioned is never made.
+        return []
     try:
         engine.validator.require(made.resource)
     except Outcome as outcome:

@@ -14,6 +14,7 @@ from fhir_server.search.compartment import PUBLIC
 from fhir_server.search.grant import Party
 from fhir_server.search.match import owners, permits
 from fhir_server.store import Snapshot
+from fhir_server.store.guard import all_readable
 from fhir_server.store.ops import Version
 
 from .engine import Engine
@@ -62,6 +63,12 @@ class _Permissions:
             for party in {denial.unless for denial in grant.denials_of(name) if denial.unless is not None}:
                 asked.setdefault(party, set()).update((name, patient) for patient in owners(engine.registry, resource))
         self._known = {party: db.permitted(party, pairs) for party, pairs in asked.items()}
+        self._references, self._types = engine.registry.references, engine.registry.types
+        contexts = sorted({target for each in resources if each["resourceType"] == "Binary" for target in self._contexts(each)})
+        self._seen: dict[str | None, set[tuple[str, str]]] = {}
+        for patient in {way.patient for way in grant.ways("Binary")} if contexts else ():
+            found = db.seen_by(grant.reaching(patient)).read_many(contexts)
+            self._seen[patient] = {(version.type, version.id) for version in found} | {("Patient", str(patient))}
 
     def get(self, resource_type: str, identity: str) -> None:
         del resource_type, identity
@@ -72,6 +79,16 @@ class _Permissions:
 
     def permitted(self, patient: str, resource_type: str, party: Party) -> bool:
         return (resource_type, patient) in self._known[party]
+
+    def attached(self, binary: dict[str, Any], grant: Grant, patient: str | None) -> bool:
+        """What has it as an attachment has any of its versions, so that the store has asked of that; a version may have another context."""
+        if "reference" not in binary.get("securityContext", {}) or not self._seen.get(patient, set()).isdisjoint(self._contexts(binary)):
+            return True
+        reach = grant.reaching(patient)
+        return all(all_readable(reach, name) for name in self._types if name != "Binary")
+
+    def _contexts(self, binary: dict[str, Any]) -> list[tuple[str, str]]:
+        return self._references(binary, "security-context")
 
 
 def is_versioned(grant: Grant, resource_type: str | None) -> bool:

@@ -20,6 +20,7 @@ OPEN: Final = frozenset(
         "/fhir/.well-known/smart-configuration",
         "/fhir/metadata",
         "/oauth/jwks",
+        "/oauth/style.json",
     }
 )
 """What is told to everybody's pages."""
@@ -27,10 +28,13 @@ REGISTERED: Final = frozenset({"/fhir", "/oauth/token", "/oauth/userinfo", "/oau
 """What is told to the pages of registered apps, with everything below `/fhir`."""
 
 _ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]{1,255}")
-_EXPOSED: Final = ("Access-Control-Expose-Headers", "ETag, Location, Content-Location, Last-Modified, X-Request-Id, Retry-After, WWW-Authenticate")
+_EXPOSED: Final = (
+    "Access-Control-Expose-Headers",
+    "ETag, Location, Content-Location, Last-Modified, X-Request-Id, Retry-After, WWW-Authenticate, X-Progress",
+)
 _SENT: Final = (
     "Accept, Authorization, Content-Type, Idempotency-Key, If-Match, If-Modified-Since, If-None-Exist, If-None-Match, Prefer, X-Break-Glass, "
-    "X-Provenance, X-Request-Id"
+    "X-Provenance, X-Request-Id, X-Security-Context"
 )
 _PREFLIGHT: Final = (
     ("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, PATCH, DELETE"),

@@ -23,6 +23,7 @@ PUBLIC: Final = frozenset(
 
 
 OWNED: Final = {
+    "Binary": ("security-context",),
     "Contract": ("subject",),
     "Device": ("patient",),
     "GuidanceResponse": ("patient",),
@@ -33,6 +34,8 @@ OWNED: Final = {
 """Parameters that tell whose a resource is, of types that R4's compartment leaves out although they belong to one patient."""
 BEHIND: Final = {"PaymentNotice": ("request:Account.patient", "request:ChargeItem.patient", "request:Claim.patient", "request:Invoice.patient")}
 """The same, one step further: a payment belongs to whoever the bill is for."""
+ATTACHING: Final = ("DiagnosticReport", "DocumentReference", "Media")
+"""Types whose attachments are Binaries: these belong to them, as to their security context, by the parameter `attachment`."""
 
 
 def compartment_pids(registry: Registry, resource_type: str) -> list[int]:

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from fhir_server.outcome import Outcome
 
-from .compartment import BEHIND, PUBLIC, compartment_pids
+from .compartment import ATTACHING, BEHIND, PUBLIC, compartment_pids
 from .grant import SYSTEM, Denial, Grant, Party, Permission, Way
 from .params import kind_of, reference
 from .params.date import Span
@@ -269,7 +269,7 @@ def granted(
             alike.setdefault((ways, name if grant.differs_by_content(name, permission) else ""), []).append(name)
     parts = []
     for (ways, _), names in alike.items():
-        condition = _Granted(Conditions(registry, ruling, sources), names, alias, grant.denials_of(names[0]), named).of(ways)
+        condition = _Granted(grant, Conditions(registry, ruling, sources), names, alias, named).of(ways)
         # Rows that refer to a patient tell the type by themselves.
         told = len(names) > 1 and all(way.patient is not None for way in ways)
         if len(names) < len(types) and not told:
@@ -278,14 +278,53 @@ def granted(
     return any_of(parts)
 
 
+def _attached(grant: Grant, registry: Registry, alias: str, sources: Sources, patient: str | None) -> Statement:
+    """That all that a Binary belongs to is in the caller's reach: its security context, and what has it as an attachment.
+
+    Of several all have to be, so that nobody opens a Binary by attaching it to something of their own, and what a result has is open with the result.
+    For whoever is held to a patient there has to be something, in that one's compartment; what belongs to nothing is open to everybody else.
+    """
+    held = grant.reaching(patient)
+    # What is open by way of others only, as an appointment by whose schedule it is in, is no context here: planning that took longer than all else.
+    contexts = [name for name in registry.types if name not in {"Binary", *BEHIND} and not any(way.is_chained for way in held.ways(name))]
+    seen = granted(held, registry, contexts, "bt", sources)
+    if seen == ALWAYS and all(held.ways(name) == (_OPEN,) for name in registry.types):
+        return ALWAYS
+    context, *attaching = (
+        registry.supported_params(name)[code].pid for name, code in (("Binary", "security-context"), *((name, "attachment") for name in ATTACHING))
+    )
+    links, targets = sources.table("sp_reference", "bl"), sources.table("resource", "bt")
+    found: Statement = Statement("bt.rid IS NOT NULL")
+    if patient is not None:
+        # Whose it is sees it without the right to look at the Patient.
+        found = any_of((found, Statement(f"bl.type = {registry.types['Patient']} AND bl.id = %s", (patient,))))
+    by_context = Statement(
+        f"(SELECT bool_or({found.text}) FROM {links.text} LEFT JOIN {targets.text}"
+        f" ON bt.type = bl.type AND bt.id = bl.id AND NOT bt.deleted AND {seen.text} WHERE bl.rid = {alias}.rid AND bl.pid = {context})",
+        found.params + links.params + targets.params + seen.params,
+    )
+    shown = granted(held, registry, ATTACHING, "bt", sources)
+    by_link = Statement(
+        f"(SELECT bool_and({shown.text}) FROM {links.text} JOIN {targets.text} ON bt.rid = bl.rid"
+        f" WHERE bl.id = {alias}.id AND bl.type = {registry.types['Binary']} AND bl.pid IN ({', '.join(map(str, attaching))}))",
+        shown.params + links.params + targets.params,
+    )
+    # OFFSET keeps both from being put in place of their names, and so from being looked up twice.
+    return Statement(
+        f"(SELECT coalesce(b.context, b.link, {'TRUE' if patient is None else 'FALSE'}) AND coalesce(b.link, TRUE)"
+        f" FROM (SELECT {by_context.text} AS context, {by_link.text} AS link OFFSET 0) b)",
+        by_context.params + by_link.params,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Granted:
     """What makes rows under `alias`, of types that are open in the same ways, open to a permission."""
 
+    grant: Grant
     conditions: Conditions
     names: Sequence[str]
     alias: str
-    denials: Sequence[Denial]
     named: str | None
 
     def of(self, ways: Sequence[Way]) -> Statement:
@@ -293,14 +332,14 @@ class _Granted:
         opened = [self.way(way) for way in ways]
         parts = [] if ALWAYS in opened else [any_of(opened)]
         if len(self.names) == 1:
-            parts += [self.undenied(self.names[0], denial) for denial in self.denials]
+            parts += [self.undenied(self.names[0], denial) for denial in self.grant.denials_of(self.names[0])]
         if NEVER in parts:
             return NEVER
         found = join(" AND ", parts)
         return ALWAYS if not parts else found if len(parts) == 1 else Statement(f"({found.text})", found.params)
 
     def way(self, way: Way) -> Statement:
-        own = ALWAYS if way.patient in (None, self.named) else self.within(str(way.patient))
+        own = self.own(way.patient)
         if not way.query or own == NEVER:
             return own
         try:
@@ -308,6 +347,12 @@ class _Granted:
         except Outcome:
             return NEVER
         return asked if own == ALWAYS else own.and_(asked)
+
+    def own(self, patient: str | None) -> Statement:
+        """What whoever is held to a patient, or to none, sees by whose it is."""
+        if self.names == ["Binary"] and self.grant.differs_by_content("Binary"):
+            return _attached(self.grant, self.conditions.registry, self.alias, self.conditions.sources, patient)
+        return ALWAYS if patient in (None, self.named) else self.within(str(patient))
 
     def within(self, patient: str) -> Statement:
         """That a resource belongs to a patient."""

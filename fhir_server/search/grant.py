@@ -6,7 +6,7 @@ Scopes: https://hl7.org/fhir/smart-app-launch/STU2.2/scopes-and-launch-context.h
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, NamedTuple
 
 Permission = Literal["c", "r", "u", "d", "s"]
@@ -60,6 +60,11 @@ class Way(NamedTuple):
     patient: str | None
     query: str
 
+    @property
+    def is_chained(self) -> bool:
+        """Whether the query asks other resources."""
+        return any("." in part.partition("=")[0] for part in self.query.split("&"))
+
 
 _OPEN: Final = Way(None, "")
 
@@ -73,6 +78,8 @@ class Grant:
     `acts` are what the clinic's operations may do for them, which the plain doors do not.
     `account`, `session` and `client` are the ids of the account that has signed in, of its session, and of the app that it has let in; `user` is who
     the account is in FHIR, as `Practitioner/7`. Each is None where there is none. `break_glass` is the reason for which consent was passed over.
+    `reach` is what is open to the person behind an app, or to all apps of its kind, before the scopes narrow it: a Binary is as open as what it
+    belongs to is by this. None where it is the scopes themselves.
     `board` is the id of the Location whose queue's board is open to them, where that is all that is.
     """
 
@@ -89,9 +96,11 @@ class Grant:
     user: str | None = None
     break_glass: str = ""
     board: str | None = None
+    reach: tuple[Scope, ...] | None = None
     # Asked again and again of the same grant, which a token gives for as long as it is good.
     _known: dict[tuple[str, str], tuple[Way, ...]] = field(default_factory=dict, init=False, compare=False, repr=False)
     _allowed: dict[tuple[str, str], bool] = field(default_factory=dict, init=False, compare=False, repr=False)
+    _reaching: dict[str | None, Grant] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property
     def text(self) -> str:
@@ -147,14 +156,34 @@ class Grant:
         """Whether what resources of a type contain is shown, and searched by."""
         return "contained" not in self.hidden_of(resource_type)
 
+    def reaching(self, patient: str | None) -> Grant:
+        """The same caller with all of their reach, within one patient's compartment if that is not None."""
+        found = self._reaching.get(patient)
+        if found is None:
+            scopes = self.scopes if self.reach is None else self.reach
+            if patient is not None:
+                scopes = tuple(replace(scope, patient=patient) for scope in scopes if scope.patient in (None, patient))
+            found = self._reaching[patient] = replace(self, scopes=scopes, reach=None)
+        return found
+
     def differs_by_content(self, resource_type: str, permission: Permission = "r") -> bool:
         """Whether instances of one type may differ in whether they are open, for another reason than whose they are."""
+        if resource_type == "Binary" and not self._shows_all:
+            return True
         return any(way.query for way in self.ways(resource_type, permission)) or bool(self.denials_of(resource_type))
 
     @property
     def narrows(self) -> bool:
         """Whether instances of one type may differ in whether they can be seen."""
-        return bool(self.denials) or any(scope.query or scope.patient is not None for scope in self.scopes)
+        if self.denials or any(scope.query or scope.patient is not None for scope in self.scopes):
+            return True
+        return not self._shows_all and self.allows("Binary", "r")
+
+    @property
+    def _shows_all(self) -> bool:
+        """Whether nothing that a Binary may belong to is hidden, so that all Binaries are alike."""
+        scopes = self.scopes if self.reach is None else self.reach
+        return not self.denials and any(s.type == "*" and s.permissions & {"r", "s"} and not s.query and s.patient is None for s in scopes)
 
 
 SYSTEM = Grant("system", frozenset({"admin"}), (Scope("*", ALL),), acts=(Scope("*", ALL),))

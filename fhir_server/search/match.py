@@ -31,6 +31,9 @@ class World(Protocol):
     def permitted(self, patient: str, resource_type: str, party: Party) -> bool:
         """Whether a Consent of the patient permits a type to a party now."""
 
+    def attached(self, binary: Resource, grant: Grant, patient: str | None) -> bool:
+        """Whether a grant shows what a Binary belongs to, as its security context, and that is the patient's where there is one."""
+
 
 class _Nothing:
     def get(self, resource_type: str, identity: str) -> Resource | None:
@@ -43,6 +46,10 @@ class _Nothing:
 
     def permitted(self, patient: str, resource_type: str, party: Party) -> bool:
         del patient, resource_type, party
+        return False
+
+    def attached(self, binary: Resource, grant: Grant, patient: str | None) -> bool:
+        del binary, grant, patient
         return False
 
 
@@ -206,8 +213,13 @@ class _Permitted:
 
     def by(self, ways: tuple[Way, ...]) -> bool:
         name = self.resource["resourceType"]
-        opened = any(self.belongs(way.patient) and (not way.query or self.matches([way.query])) for way in ways)
+        opened = any(self.own(way.patient) and (not way.query or self.matches([way.query])) for way in ways)
         return opened and not any(self.denied(denial) for denial in self.grant.denials_of(name))
+
+    def own(self, patient: str | None) -> bool:
+        if self.resource["resourceType"] == "Binary" and self.grant.differs_by_content("Binary"):
+            return self.world.attached(self.resource, self.grant, patient)
+        return self.belongs(patient)
 
     def belongs(self, patient: str | None) -> bool:
         name = self.resource["resourceType"]

@@ -165,8 +165,8 @@ def _condition(node: Filter, conditions: Conditions, place: Place) -> Statement:
 
 
 def _needs_pointer(query: Query) -> bool:
-    """Whether something of the resource's own row is asked for; of a Patient also the grant asks its id."""
-    if query.type == "Patient" or len(query.types) > 1:
+    """Whether something of the resource's own row is asked for; of a Patient and of a Binary also the grant asks its id."""
+    if query.type in {"Binary", "Patient"} or len(query.types) > 1:
         return True
     if any(key.param is not None and key.param.code in OF_THE_POINTER for key in query.sort):
         return True

@@ -27,8 +27,25 @@ _OWN = (
         expression=f"PaymentNotice.{_WHOSE} | PaymentReconciliation.{_WHOSE}",
         targets=("Patient",),
     ),
+    SearchParam(
+        url=f"{_CANON}/SearchParameter/Binary-security-context",
+        code="security-context",
+        type="reference",
+        base=("Binary",),
+        expression="Binary.securityContext",
+        targets=(),
+    ),
+    SearchParam(
+        url=f"{_CANON}/SearchParameter/attachment",
+        code="attachment",
+        type="reference",
+        base=("DiagnosticReport", "DocumentReference", "Media"),
+        expression="DiagnosticReport.presentedForm.url | DocumentReference.content.attachment.url | Media.content.url",
+        targets=("Binary",),
+    ),
 )
-"""Search parameters beside the specification's that access rests on, so that nobody may take them away. R4 has none for whose a payment is."""
+"""Search parameters beside the specification's that access rests on, so that nobody may take them away. R4 has none for whose a payment is, nor for
+what a Binary belongs to."""
 
 
 @cache

@@ -45,10 +45,10 @@ def follow(connection: Connection, targets: Iterable[Target], grant: Grant) -> N
 def holder_of(text: str) -> Grant:
     """The grant of a holder as it was kept: who it is and what was open to them, without what restricts them now."""
     kept = json.loads(text)
-    scopes = tuple(Scope(name, frozenset(permissions), query, patient) for name, permissions, query, patient in kept["scopes"])
+    scopes, reach = (_scopes(kept.get(name)) for name in ("scopes", "reach"))
     hidden = tuple((name, frozenset(elements)) for name, elements in kept["hidden"])
     given = {name: kept[name] for name in ("account", "client", "user")}
-    return Grant(kept["actor"], frozenset(kept["roles"]), scopes, hidden=hidden, **given)
+    return Grant(kept["actor"], frozenset(kept["roles"]), scopes or (), hidden=hidden, reach=reach, **given)
 
 
 def holder_text(grant: Grant) -> str:
@@ -56,10 +56,21 @@ def holder_text(grant: Grant) -> str:
     kept: dict[str, Any] = {
         "actor": grant.actor,
         "roles": sorted(grant.roles),
-        "scopes": [[each.type, "".join(sorted(each.permissions)), each.query, each.patient] for each in grant.scopes],
+        "scopes": _listed(grant.scopes),
+        "reach": _listed(grant.reach) if grant.reach is not None else None,
         "hidden": [[name, sorted(elements)] for name, elements in grant.hidden],
         "account": grant.account,
         "client": grant.client,
         "user": grant.user,
     }
     return json.dumps(kept)
+
+
+def _scopes(listed: list[list[Any]] | None) -> tuple[Scope, ...] | None:
+    if listed is None:
+        return None
+    return tuple(Scope(name, frozenset(permissions), query, patient) for name, permissions, query, patient in listed)
+
+
+def _listed(scopes: Iterable[Scope]) -> list[list[str | None]]:
+    return [[each.type, "".join(sorted(each.permissions)), each.query, each.patient] for each in scopes]

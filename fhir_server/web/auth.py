@@ -30,6 +30,7 @@ from fhir_server.search import Grant
 from fhir_server.settings import Settings
 
 from .browser import caller
+from .entrance import digits
 from .exchange import answer, problem, read_fields, read_flags
 from .registering import NEEDED, OPTIONAL, Registering
 
@@ -86,9 +87,12 @@ class _Auth:
         views = {"DELETE": lambda: self._revoke(session)} if head == "sessions" and _SESSION.fullmatch(session) else self._views.get(path)
         if views is None:
             raise Outcome("not-found", "There is nothing at this address")
-        if request.method not in views:
-            raise Outcome("method", "This address has other methods", headers={"Allow": ", ".join(views)})
-        return views[request.method]()
+        # What GET answers HEAD does too, without the body: https://www.rfc-editor.org/rfc/rfc9110#section-9.3.2.
+        view = views.get("GET" if request.method == "HEAD" else request.method)
+        if view is None:
+            allowed = ", ".join((*views, *(("HEAD",) if "GET" in views else ())))
+            raise Outcome("method", "This address has other methods", headers={"Allow": allowed})
+        return view()
 
     def _login(self) -> Response:
         given = read_fields("login", "password")
@@ -102,7 +106,7 @@ class _Auth:
 
     def _otp(self) -> Response:
         given = read_fields("challenge", "code")
-        account, opened = self._sign_in.verify(given["challenge"], given["code"].strip(), caller())
+        account, opened = self._sign_in.verify(given["challenge"], digits(given["code"]), caller())
         return self._tokens(account, opened)
 
     def _refresh(self) -> Response:
@@ -154,7 +158,7 @@ class _Auth:
 
     def _reset(self) -> Response:
         given = read_fields("login", "code", "new", optional=("totp",))
-        self._recovery.reset(given["login"], given["code"].strip(), given["new"], caller(), totp=given.get("totp", "").strip())
+        self._recovery.reset(given["login"], digits(given["code"]), given["new"], caller(), totp=digits(given.get("totp", "")))
         return answer()
 
     def _offer_contact(self) -> Response:
@@ -167,7 +171,7 @@ class _Auth:
     def _confirm_contact(self) -> Response:
         given = read_fields("kind", "code")
         _, account = self._signed_in(usable=True)
-        self._contacts.confirm(account, _kind({given["kind"]: ""}), given["code"].strip(), caller())
+        self._contacts.confirm(account, _kind({given["kind"]: ""}), digits(given["code"]), caller())
         return answer()
 
     def _enroll(self) -> Response:
@@ -179,7 +183,7 @@ class _Auth:
     def _confirm_totp(self) -> Response:
         given = read_fields("code")
         _, account = self._signed_in(usable=True)
-        self._sign_in.confirm_totp(account, given["code"].strip(), caller())
+        self._sign_in.confirm_totp(account, digits(given["code"]), caller())
         return answer()
 
     def _register(self) -> Response:
@@ -189,12 +193,12 @@ class _Auth:
 
     def _confirm_registration(self) -> Response:
         given = read_fields("login", "code")
-        account = self._registering.confirm(given["login"], given["code"].strip(), caller())
+        account = self._registering.confirm(given["login"], digits(given["code"]), caller())
         return answer({"login": account.login, "fhirUser": f"Patient/{account.id}"})
 
     def _accept(self) -> Response:
         given = read_fields("login", "code", "password")
-        self._invitations.accept(given["login"], given["code"].strip(), given["password"], caller())
+        self._invitations.accept(given["login"], digits(given["code"]), given["password"], caller())
         return answer()
 
     def _me(self) -> Response:

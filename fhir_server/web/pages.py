@@ -38,7 +38,7 @@ _LOCAL_PATH: Final = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]{0,7900}")
 # A heading, and what to do.
 _FAULTS: Final[dict[Category, tuple[str, str]]] = {
     "unauthenticated": ("Please sign in", "Sign in, and try again."),
-    "forbidden": ("This is not possible", "Go back, open the page again and repeat what you did."),
+    "forbidden": ("This is not possible", "Go back and open the page again. If it stays so, it is not open to your account."),
     "not-found": ("There is no such page", "Check the address, or go on from the start page."),
     "method": ("There is no such page", "Go on from the start page."),
     "timeout": ("That took too long", "Check your connection and try again."),

@@ -26,6 +26,7 @@ ZONE: Final = ZoneInfo("Europe/Berlin")
 # Columns: admin, doctor, staff, patient. Whatever stands nowhere here is an admin's alone.
 CONTRACT: Final[dict[str, tuple[str, str, str, str]]] = {
     **dict.fromkeys(CLINICAL.split(), ("rs", "crus", "", "rs")),
+    "Binary": ("cruds", "crus", "", "rs"),
     **dict.fromkeys(("Encounter", "ServiceRequest", "Flag"), ("rs", "crus", "rs", "rs")),
     **dict.fromkeys(
         ("Organization", "Location", "Practitioner", "PractitionerRole", "HealthcareService", "OrganizationAffiliation", "Endpoint"),

@@ -124,7 +124,7 @@ def test_every_door_answers_as_if_what_is_hidden_were_not_there(engine: Engine, 
     grant = SYSTEM
     while not grant.narrows:
         grant = worlds.grants.draw(chance)
-    world = Memory(resources)
+    world = Memory(resources, engine.registry)
     open_to_all = [each for each in resources if permits(grant, engine.registry, each, world)]
     asked = list(requests(Known(engine.registry, resources), resources, chance))
     few = chance.choice((0, 0, 2, 1_000))
@@ -178,7 +178,7 @@ def test_a_reference_does_not_find_out_what_is_hidden(engine: Engine, strict: St
     grant = SYSTEM
     while not grant.narrows:
         grant = worlds.grants.draw(chance)
-    open_to_all = [each for each in resources if permits(grant, engine.registry, each, Memory(resources))]
+    open_to_all = [each for each in resources if permits(grant, engine.registry, each, Memory(resources, engine.registry))]
     writer = replace(grant, scopes=(*grant.scopes, Scope("*", frozenset("cu"))))
     ops = list(writes(open_to_all, chance))
     hold(engine, resources)

@@ -128,6 +128,22 @@ def test_a_message_of_nobody_is_linked_to_a_patient_and_the_next_one_matches(pos
     assert len(post.ask(f"DiagnosticReport?patient={patient}")) == 2
 
 
+def test_what_of_a_message_is_in_no_resource_is_named_whatever_became_of_it(post: Post) -> None:
+    segments = oru(fresh(), f"{fresh()}^^^HOSP^MR").split("\r")
+    segments[1] += "||2106-3^White"
+    done = post.sent("\r".join([*segments[:-1], "ZLB|1|x", ""]), "AA")
+    assert (post.shown(done)["unread"], post.shown(done)["unhandled"]) == (["PID-10"], ["ZLB"])
+    waiting = post.sent(oru(fresh(), ""), "AE")
+    assert post.shown(waiting)["unread"] == []
+
+
+def test_what_a_message_only_mentions_is_no_fault_of_it(post: Post) -> None:
+    waiting = post.sent(oru(fresh(), "").replace("OBR|", "PV1|1|O" + "|" * 17 + "V1^^^HOSP\rOBR|", 1), "AE")
+    mapped = post.shown(waiting)["mapped"]
+    assert "Encounter" in {each["resource"]["resourceType"] for each in mapped["resources"]}
+    assert [fault["text"] for fault in mapped["faults"] if "Encounter" in fault["text"]] == []
+
+
 def test_a_link_holds_when_the_message_is_replayed_again_and_changes_nothing(post: Post) -> None:
     patient = post.patient(fresh())
     waiting = post.sent(oru(fresh(), ""), "AE")
@@ -236,7 +252,7 @@ def test_a_correction_is_the_same_message_and_can_be_read(post: Post) -> None:
     assert post.replay(waiting)["state"] == "unmatched", "what was taken back is not taken"
 
 
-@pytest.mark.parametrize(("charset", "name"), [("8859/1", "Zoë"), ("UNICODE UTF-8", "Żaneta"), ("8859/2", "Łucja"), ("", "Zoë")])
+@pytest.mark.parametrize(("charset", "name"), [("8859/1", "Zoë"), ("UNICODE UTF-8", "Żaneta"), ("8859/2", "Łucja"), ("", "Zoë"), ("ASCII", "Żaneta")])
 def test_a_correction_is_kept_in_the_character_set_that_it_names(post: Post, charset: str, name: str) -> None:
     control, number = fresh(), fresh()
     waiting = post.sent(oru(control, "", header=f"||||||{charset}"), "AE")

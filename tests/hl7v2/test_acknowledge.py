@@ -110,11 +110,13 @@ def test_an_acknowledgement_is_never_acknowledged() -> None:
         ("SU|ER", "AE AR CA"),
         ("AL|", "CA CE CR"),
         ("|AL", "AA AE AR"),
+        ("al|ne", "CA CE CR"),
+        ("XX|Y", "AA AE AR"),
     ],
 )
 def test_answers_are_wanted_as_msh_15_and_16_say(conditions: str, codes: str) -> None:
     message = asked(acks=conditions)
-    assert enhanced(message) == (conditions != "|")
+    assert enhanced(message) == (conditions not in {"|", "XX|Y"})
     assert [code for code in CODES if wanted(message, code)] == codes.split()
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhir_server.hl7v2.charset import decode, encode
+from fhir_server.hl7v2.charset import belied, decode, encode
 from fhir_server.hl7v2.message import read
 from fhir_server.hl7v2.unreadable import Unreadable
 
@@ -128,7 +128,17 @@ def test_a_set_that_is_not_known_is_refused_with_its_place(name: str, code: str)
     assert name.strip("~") not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["ASCII", "UTF-8", "8859/8", "~ISO IR87", "GB 18030-2000"])
+@pytest.mark.parametrize("name", ["ASCII", "us-ascii", "ISO IR6", "ISO 2022 IR 6"])
+def test_what_is_said_to_be_ascii_and_is_not_is_read_as_if_nothing_was_said(name: str) -> None:
+    """Analysers that cannot be set otherwise name ASCII and send what their screen shows."""
+    for codec in ("utf-8", "iso8859_1"):
+        assert decode(message(name, "Müller").encode(codec)) == (message(name, "Müller"), codec)
+        assert belied(name, codec)
+    assert decode(message(name, "Muller").encode()) == (message(name, "Muller"), "ascii")
+    assert not belied(name, "ascii")
+
+
+@pytest.mark.parametrize("name", ["UTF-8", "8859/8", "~ISO IR87", "GB 18030-2000"])
 def test_bytes_that_are_not_of_the_set_are_refused_and_never_replaced(name: str) -> None:
     with pytest.raises(Unreadable, match="character set") as caught:
         decode(message(name, "PATIENT").encode().replace(b"PATIENT", b"\xff\xff"))

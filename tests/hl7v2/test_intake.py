@@ -25,7 +25,7 @@ from fhir_server.hl7v2.message import Message
 from fhir_server.hl7v2.processing import Look, Peer, Process, Result, Steps, Work
 from fhir_server.hl7v2.stored import Change
 from fhir_server.interactions import Engine
-from fhir_server.outcome import Category, Outcome
+from fhir_server.outcome import Category, Issue, Outcome
 from fhir_server.settings import Settings
 from fhir_server.store import Store
 from fhir_server.store.database import Connection
@@ -289,6 +289,17 @@ def test_what_the_store_refuses_is_told_without_what_it_says(lab: Lab, category:
     assert take(intake, raw) == [ack]
 
 
+@pytest.mark.parametrize("outcome", [Outcome("precondition", "Changed since"), Outcome("conflict", issues=[Issue("error", "transient", "Locked")])])
+def test_whoever_others_were_faster_than_each_time_is_told_to_send_again(lab: Lab, outcome: Outcome) -> None:
+    control = fresh()
+    intake = Intake(lab.store, failing(outcome, 1, lab.process))
+    raw = oru(control, fresh())
+    (ack,) = take(intake, raw)
+    assert (codes([ack]), b"206^Application record locked" in ack) == (["AE"], True)
+    assert [row["state"] for row in lab.stored("control_id = %s", control)] == ["failed"]
+    assert codes(take(intake, raw)) == ["AA"]
+
+
 def test_what_fails_at_the_commit_leaves_neither_resources_nor_an_answer_of_success(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     control, number = fresh(), fresh()
     keep, broken = stored.keep, [ConnectionError()]
@@ -444,3 +455,29 @@ def test_notices_are_kept_and_not_told(lab: Lab) -> None:
     assert b"ERR" not in ack
     (row,) = lab.stored("control_id = %s", control)
     assert (row["state"], [fault["severity"] for fault in row["faults"]]) == ("processed", ["I"])
+
+
+@pytest.mark.parametrize(("codec", "state", "severity"), [("utf-8", "processed", "I"), ("iso8859_1", "warning", "W")])
+def test_what_is_said_to_be_ascii_and_is_not_is_taken_and_noted(lab: Lab, codec: str, state: str, severity: str) -> None:
+    control, number = fresh(), fresh()
+    raw = oru(control, number, modes="|||ASCII", name="Müller^Jörg").decode().encode(codec)
+    (ack,) = take(lab.intake, raw)
+    assert codes([ack]) == ["AA"]
+    assert (b"ERR||MSH^1^18|102" in ack) == (severity == "W"), "what is hardly a guess is not told"
+    (row,) = lab.stored("control_id = %s", control)
+    assert (row["state"], [(fault["field"], fault["severity"]) for fault in row["faults"]]) == (state, [(18, severity)])
+    assert lab.one(f"Patient?identifier={number}")["name"][0]["family"] == "Müller"
+
+
+def test_a_message_without_control_id_is_taken_and_told_by_its_bytes_alone(lab: Lab) -> None:
+    """Nothing is lost by it, and its sender is told what it lacks."""
+    number = fresh()
+    first, second = oru("", number), oru("", number, name="Roe^Jane")
+    (ack,) = take(lab.intake, first)
+    assert ack.count(b"MSA|AA|\r") == 1
+    assert b"ERR||MSH^1^10|101" in ack
+    assert take(lab.intake, first) == [ack], "the same bytes are the same message"
+    assert codes(take(lab.intake, second)) == ["AA"], "others are another one"
+    assert lab.one(f"Patient?identifier={number}")["name"][0]["family"] == "Roe"
+    (_, row) = lab.stored("control_id = '' AND raw IN (%s, %s)", first, second)
+    assert (row["state"], row["reused"]) == ("warning", False)

@@ -8,6 +8,8 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
+
 from fhir_server.hl7v2.stored import Change
 from fhir_server.interactions import Exchange, dispatch
 from fhir_server.search import SYSTEM
@@ -194,6 +196,16 @@ def test_who_did_not_come_is_said(lab: Lab) -> None:
     assert booking(lab, "S12", number, filler) == "AA"
     assert booking(lab, "S26", number, filler) == "AA"
     assert appointment(lab, filler)["status"] == "noshow"
+
+
+@pytest.mark.parametrize(("start", "said"), [("202701050900", b"refused: Appointment.status"), ("", b"|app-3 does not hold")])
+def test_what_cannot_be_booked_is_refused_by_the_rule_that_it_breaks(lab: Lab, start: str, said: bytes) -> None:
+    number, filler = fresh(), fresh()
+    if start:
+        assert [booking(lab, event, number, filler) for event in ("S12", "S15")] == ["AA", "AA"], "what is cancelled stays so"
+    assert booking(lab, "S12", number, filler, start) == "AE"
+    (*_, row) = lab.stored("convert_from(raw, 'UTF8') LIKE %s", f"%|{filler}|%")
+    assert said in bytes(row["ack"])
 
 
 def test_a_document_is_replaced_and_the_one_before_is_superseded(lab: Lab) -> None:

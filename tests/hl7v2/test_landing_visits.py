@@ -159,6 +159,20 @@ def test_diagnoses_procedures_kin_and_insurance_are_there_once(lab: Lab, times: 
     assert len(lab.ask(f"Organization?name=Insurer {number}")) == 1
 
 
+def test_an_authorisation_is_there_once_and_stays_called_off(lab: Lab) -> None:
+    number = fresh()
+    segments = (f"IN1|1|GOLD|{number}^^^HOSP|Insurer {number}", f"IN2||||||M{number}", f"IN3|1|A{number}")
+    who = f"patient.identifier={CANON}/sid/authority/HOSP|{number}"
+    lab.ok(adt("A08", number, *segments))
+    lab.ok(adt("A08", number, *segments, at="20260203101500+0100"))
+    answer = lab.one(f"ClaimResponse?{who}")
+    assert (answer["meta"]["versionId"], answer["preAuthRef"]) == ("1", f"A{number}")
+    assert [each["value"] for each in lab.one(f"Coverage?{who}")["identifier"]] == [f"M{number}"]
+    put(lab, {**answer, "status": "cancelled"})
+    lab.ok(adt("A08", number, *segments, f"IN3|2|B{number}"))
+    assert sorted((each["preAuthRef"][0], each["status"]) for each in lab.ask(f"ClaimResponse?{who}")) == [("A", "cancelled"), ("B", "active")]
+
+
 def test_a_practitioner_whose_name_is_spelt_in_two_ways_is_one(lab: Lab) -> None:
     number, visit, doctor = fresh(), fresh(), fresh()
     lab.ok(adt("A01", number, pv1(visit, f7=f"{doctor}^House^Greg", f17=f"{doctor}^House^G")))

@@ -32,7 +32,7 @@ from fhir_server.hl7v2.framing import block
 from fhir_server.hl7v2.intake import Intake
 from fhir_server.hl7v2.message import Message
 from fhir_server.hl7v2.mllp import Listener
-from fhir_server.hl7v2.peers import Peers, tls_context
+from fhir_server.hl7v2.peers import Encryption, Peers, tls_context
 from fhir_server.hl7v2.processing import Process, Steps, Work
 from fhir_server.settings import Settings, SetupError
 
@@ -40,11 +40,12 @@ from .conftest import DATA, Lab
 from .test_intake import fresh, oru
 
 LOOPBACK = Peers((), frozenset())
+PLAIN = Encryption(Settings(data=Path(), jwt_secret=""))
 
 
 @contextmanager
 def listening(
-    intake: Intake, limits: Limits | None = None, peers: Peers = LOOPBACK, tls: ssl.SSLContext | None = None
+    intake: Intake, limits: Limits | None = None, peers: Peers = LOOPBACK, tls: Encryption = PLAIN
 ) -> Iterator[tuple[int, Callable[[], bool]]]:
     """The port of a listener in a thread of its own, and what stops it."""
     loop = asyncio.new_event_loop()
@@ -508,7 +509,7 @@ def is_refused(port: int, context: ssl.SSLContext) -> bool:
 
 @contextmanager
 def encrypted(lab: Lab, settings: Settings) -> Iterator[int]:
-    with listening(lab.intake, peers=Peers.of(settings), tls=tls_context(settings)) as (port, _):
+    with listening(lab.intake, peers=Peers.of(settings), tls=Encryption(settings)) as (port, _):
         yield port
 
 
@@ -541,6 +542,42 @@ def test_of_certificates_those_that_are_listed_are_let_in(lab: Lab, authority: A
             assert client.ask(oru(fresh(), fresh())) == "AA"
         with Client(port, client_context(authority, "other.example.org")) as client:
             assert client.is_closed()
+
+
+def test_a_certificate_that_is_renewed_is_shown_to_the_next_and_half_a_pair_is_not(
+    lab: Lab, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    authority = Authority(tmp_path)
+    settings = of(authority)
+    assert settings.mllp_tls_cert is not None
+    assert settings.mllp_tls_key is not None
+
+    def shown(port: int) -> bytes | None:
+        with Client(port, client_context(authority)) as client:
+            assert client.ask(oru(fresh(), fresh())) == "AA"
+            assert isinstance(client.socket, ssl.SSLSocket)
+            return client.socket.getpeercert(binary_form=True)
+
+    with encrypted(lab, settings) as port:
+        first, key = shown(port), settings.mllp_tls_key.read_bytes()
+        authority.issue("clinic.example.org")
+        renewed = settings.mllp_tls_key.read_bytes()
+        settings.mllp_tls_key.write_bytes(key)
+        assert shown(port) == shown(port) == first, "the key of before is not that of the certificate"
+        assert "is not used yet" in caplog.text
+        settings.mllp_tls_key.write_bytes(renewed)
+        assert first != shown(port) == ssl.PEM_cert_to_DER_cert(settings.mllp_tls_cert.read_text())
+
+
+def test_it_is_said_who_was_refused_and_what_is_wrong_with_the_certificate(
+    lab: Lab, authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stranger = Authority(tmp_path)
+    context = client_context(authority)
+    context.load_cert_chain(*stranger.issue("lab.example.org"))
+    with encrypted(lab, of(authority, mllp_tls_ca=authority.ca)) as port:
+        assert is_refused(port, context)
+    assert "from 127.0.0.1 is refused: unable to get local issuer certificate" in caplog.text or "certificate signature failure" in caplog.text
 
 
 def test_a_handshake_that_never_ends_holds_nobody_up(lab: Lab, authority: Authority) -> None:

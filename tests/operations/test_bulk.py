@@ -128,6 +128,18 @@ def test_patients_are_exported_with_their_records_alone(house: SimpleNamespace) 
     assert (ids(one, "Patient"), ids(one, "Observation")) == ([house.bob], house.weights[1:])
 
 
+def test_patients_are_exported_with_their_files_each_once(house: SimpleNamespace) -> None:
+    subject = {"reference": f"Patient/{house.bob}"}
+    files = [made(house.fhir, {"resourceType": "Binary", "contentType": "text/plain", **more}) for more in ({}, {"securityContext": subject}, {})]
+    content = [{"attachment": {"url": f"Binary/{each}"}} for each in files[:2]]
+    for _ in range(2):
+        made(house.fhir, {"resourceType": "DocumentReference", "status": "current", "subject": subject, "content": content})
+    assert ids(exported(house, "Patient/$export"), "Binary") == sorted(files[:2])
+    assert ids(exported(house, "Patient/$export?_type=DocumentReference,Binary"), "Binary") == sorted(files[:2])
+    assert "Binary" not in exported(house, "Patient/$export?_type=DocumentReference")
+    assert "Binary" not in exported(house, f"Group/{house.group}/$export")
+
+
 def test_a_group_is_exported_by_its_members(house: SimpleNamespace) -> None:
     found = exported(house, f"Group/{house.group}/$export?_type=Patient,Observation")
     assert (ids(found, "Patient"), ids(found, "Observation")) == ([house.ann], house.weights[:1])

@@ -21,7 +21,7 @@ from fhir_server.store import Store
 
 SECRET = "a secret that only the tests know of"
 ORIGIN = "https://app.example.org"
-OPEN = ("/fhir/metadata", "/fhir/.well-known/smart-configuration", "/.well-known/openid-configuration", "/oauth/jwks")
+OPEN = ("/fhir/metadata", "/fhir/.well-known/smart-configuration", "/.well-known/openid-configuration", "/oauth/jwks", "/oauth/style.json")
 SHARED = ("/fhir/Patient", "/fhir", "/oauth/token", "/oauth/userinfo", "/oauth/introspect", "/oauth/revoke", "/oauth/register")
 CLOSED = ("/auth/login", "/auth/me", "/sign-in", "/", "/oauth/authorize", "/launch", "/metrics", "/fhirx")
 

@@ -65,7 +65,8 @@ _ASKED_OFTEN = {
     "ValueSet": ("url", "version", "name", "date", "status"),
     "Questionnaire": ("url", "version", "name", "status"),
     "QuestionnaireResponse": ("questionnaire", "patient", "encounter", "authored", "identifier"),
-    "DocumentReference": ("relatesto", "relation", "relationship", "patient", "type", "date", "custodian"),
+    "DocumentReference": ("relatesto", "relation", "relationship", "patient", "type", "date", "custodian", "attachment"),
+    "Binary": ("security-context",),
     "MolecularSequence": ("patient", "chromosome", "variant-start", "chromosome-variant-coordinate", "referenceseqid-window-coordinate"),
     "Group": ("characteristic", "value", "characteristic-value", "member", "actual", "exclude", "managing-entity"),
 }

@@ -91,7 +91,7 @@ PLANNER = ("", "", "enable_nestloop", "enable_hashjoin", "enable_sort", "enable_
 def test_pages_are_what_matches(database: Any, expand: Callable[[Coded], Filter], seed: int) -> None:
     registry, apart, chance = database.registry, database.apart, Random(seed)
     resources, grant, off = worlds.worlds().draw(chance), worlds.grants.draw(chance), chance.choice(PLANNER)
-    world, known, few = Memory(resources), Known(registry, resources), chance.choice((0, 1, 2, 1_000))
+    world, known, few = Memory(resources, apart), Known(registry, resources), chance.choice((0, 1, 2, 1_000))
     with database.holding(resources) as run, patch.object(narrow, "FEW", few), patch.object(narrow, "_LOOKED_AT", 1 + 3 * few):
         if off:
             run(Statement(f"SELECT set_config('{off}', 'off', true)"))
@@ -148,7 +148,7 @@ def contained_agrees(
     shown = interaction._unpacked(cast(Any, SimpleNamespace(registry=registry)), query, found)
     expected = []
     for each in reversed(resources):
-        if grant.allows(each["resourceType"], "s") and permits(grant, apart, each, Memory(resources)):
+        if grant.allows(each["resourceType"], "s") and permits(grant, apart, each, Memory(resources, apart)):
             inside = [one for one in each.get("contained", ()) if matches(other, one, apart)]
             itself = query.contained == "both" and matches(other, each, apart)
             if itself or (inside and query.whole):

@@ -105,7 +105,7 @@ def test_what_the_grant_hides_puts_nothing_below_anything(database: Any) -> None
     narrow = Grant("x", frozenset(), (Scope("Encounter", frozenset("rs")),))
     with database.holding(resources) as run:
         for grant, expected in ((SYSTEM, [3]), (narrow, [])):
-            assert matches(query, resources[2], registry, Memory(resources), grant) is bool(expected)
+            assert matches(query, resources[2], registry, Memory(resources, registry), grant) is bool(expected)
             agrees(run, query, registry, grant, expected)
         assert run(compile_count(above, registry, narrow)) == [(1,)]
 
@@ -116,7 +116,7 @@ def test_pages_of_those_without_the_first_key_go_in_the_direction_of_the_second(
     with database.holding(resources) as run:
         for sort in ("-name,_id", "name,-_id", "-name,_lastUpdated", "name,-_lastUpdated", "-name,_id,address", "name,-_id,-_lastUpdated"):
             query = registry.parse("Organization", [("_sort", sort), ("_count", "2")], strict=True)
-            expected = ordered(query, wanted(query, enumerate(resources, start=1), registry, Memory(resources), SYSTEM), registry)
+            expected = ordered(query, wanted(query, enumerate(resources, start=1), registry, Memory(resources, registry), SYSTEM), registry)
             assert len(run(compile_search(query, registry, SYSTEM))) == 3
             agrees(run, query, registry, SYSTEM, expected)
 

@@ -10,8 +10,9 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, settings
 
 from fhir_server.fhirjson import Number
-from fhir_server.search import SYSTEM, Grant, Scope
+from fhir_server.search import SYSTEM, Grant, Registry, Scope
 from fhir_server.search.grant import Denial, Party
+from fhir_server.search.match import permits
 from fhir_server.search.permit import Permit
 
 from . import chance as st
@@ -119,6 +120,9 @@ def contained(name: str, optional: dict[str, Values]) -> Values:
     return some(one).map(lambda found: [{**each, "id": f"i{number}"} for number, each in enumerate(found)])
 
 
+attachments = st.sampled_from((*(f"Binary/{each}" for each in IDS), "Binary/p1/_history/1", "http://else.example/1.pdf", None)).map(
+    lambda url: {"attachment": {"contentType": "text/plain", **({"url": url} if url else {})}}
+)
 inner = st.sampled_from((contained("Organization", of_organizations), contained("Observation", of_observations))).flatmap(lambda kind: kind)
 
 
@@ -261,7 +265,7 @@ KINDS: dict[str, Values] = {
         ),
         (
             "DocumentReference",
-            {"status": st.just("current"), "content": st.just([{"attachment": {"contentType": "text/plain"}}])},
+            {"status": st.just("current"), "content": some(attachments)},
             {
                 "relatesTo": some(
                     st.builds(
@@ -277,6 +281,7 @@ KINDS: dict[str, Values] = {
                 "identifier": some(identifiers),
             },
         ),
+        ("Binary", {"contentType": st.just("text/plain")}, {"securityContext": pointers("Patient", "Observation", "Organization")}),
         (
             "MolecularSequence",
             {"coordinateSystem": st.just(0)},
@@ -329,6 +334,7 @@ _PALETTES = (
     ("Questionnaire", "QuestionnaireResponse", "Patient"),
     ("ValueSet", "QuestionnaireResponse", "Patient", "Encounter"),
     ("DocumentReference", "Observation", "Patient"),
+    ("Binary", "Binary", "DocumentReference", "Observation", "Patient"),
     TYPES,
 )
 """Types that stand together in a world: few, so that there are several of each."""
@@ -367,7 +373,7 @@ _DENIALS = (
     (Denial(("p0", "p1"), ("Observation",)), Denial(("p2",), ("Patient", "List", "Encounter"))),
     (Denial(IDS[:3], ("Observation", "Patient", "Encounter", "List"), ("http://s.example/1|a", "http://s.example/2|B")),),
 )
-_CLOSED = ("Observation", "Encounter", "Condition", "List", "DocumentReference", "QuestionnaireResponse", "RiskAssessment", "Organization")
+_CLOSED = ("Binary", "Observation", "Encounter", "Condition", "List", "DocumentReference", "QuestionnaireResponse", "RiskAssessment", "Organization")
 _D1 = Party(("Organization/o1", "Practitioner/d1"), ("TREAT",))
 _D2 = Party(("Practitioner/d2",), ("HOPERAT", "HPAYMT"))
 _PERMISSIONS = (
@@ -407,6 +413,8 @@ grants = st.sampled_from(
         *([SYSTEM] * 9),
         *(Grant(patient, frozenset(), held(_OPEN, patient)) for patient in IDS),
         *(Grant("someone", frozenset(), scopes) for scopes in _NARROW),
+        Grant("filed", frozenset(), (*_NARROW[0], Scope("Binary", frozenset("rs")))),
+        Grant("p0", frozenset(), held((*_ASKED[2], Scope("Binary", frozenset("rs")), Scope("DocumentReference", frozenset("rs"))), "p0")),
         Grant("p1", frozenset(), held(_NARROW[0], "p1")),
         Grant("p1", frozenset(), held(_NARROW[1], "p1")),
         *(Grant("asked", frozenset(), scopes) for scopes in _ASKED),
@@ -425,7 +433,8 @@ grants = st.sampled_from(
 class Memory:
     """The resources as `matches` looks at them."""
 
-    def __init__(self, resources: Iterable[Json]) -> None:
+    def __init__(self, resources: Iterable[Json], registry: Registry) -> None:
+        self.registry = registry
         self._by_type: dict[str, dict[str, Json]] = {}
         for resource in resources:
             self._by_type.setdefault(resource["resourceType"], {})[resource["id"]] = resource
@@ -446,3 +455,17 @@ class Memory:
             for whose, each in PERMITS
             if whose == patient
         )
+
+    def attached(self, binary: Json, grant: Grant, patient: str | None) -> bool:
+        scopes = grant.scopes if grant.reach is None else grant.reach
+        held = tuple(replace(each, patient=patient) for each in scopes if each.patient in (None, patient))
+        narrowed = replace(grant, scopes=scopes if patient is None else held, reach=None)
+        found: list[bool] = []
+        if text := binary.get("securityContext", {}).get("reference"):
+            name, _, identity = text.removeprefix("http://localhost/fhir/").partition("/_history/")[0].partition("/")
+            context = self.get(name, identity)
+            found.append((context is not None and permits(narrowed, self.registry, context, self)) or (name, identity) == ("Patient", patient))
+        urls = (f"Binary/{binary['id']}", f"Binary/{binary['id']}/_history/1")
+        documents = [each for each in self.all("DocumentReference") if any(part["attachment"].get("url") in urls for part in each["content"])]
+        found += [permits(narrowed, self.registry, each, self) for each in documents]
+        return all(found) and (bool(found) or patient is None)

@@ -100,7 +100,7 @@ def test_pages_are_of_one_moment(own_store: Store, url: str, seed: int) -> None:
         query = queries.parsed(registry, search)
         if "Coded(" in repr(query) or not any(grant.allows(name, "s") for name in query.types) or any(key.param is None for key in query.sort):
             continue
-        found = wanted(query, there, registry, Memory(each for _, each in there), grant)
+        found = wanted(query, there, registry, Memory((each for _, each in there), registry), grant)
         by_number = dict(found)
         expected = [f"{by_number[rid]['resourceType']}/{by_number[rid]['id']}" for rid in ordered(query, found, registry)]
         note(f"{grant} asks for {search}")

@@ -239,3 +239,19 @@ def test_accounts_that_are_not_active_do_not_sign_in(clinic: Clinic) -> None:
     assert clinic.post("login", login=locked.login, password=PASSWORD).status_code == 429
     clinic.sign_in.unlock(clinic.sign_in.accounts.by_id(locked.id) or locked)
     assert clinic.post("login", login=locked.login, password=PASSWORD).status_code == 200
+
+
+def test_blanks_around_a_login_and_within_a_code_do_not_matter(clinic: Clinic) -> None:
+    account = clinic.account()
+    started = clinic.ok("login", login=f" {account.login.upper()}\u00a0", password=PASSWORD)
+    code = clinic.code(started["challenge"], account)
+    assert clinic.post("otp", challenge=started["challenge"], code=f" {code[:3]} {code[3:]} ").status_code == 200
+
+
+def test_head_is_answered_as_get_without_the_body(clinic: Clinic) -> None:
+    token = clinic.session(clinic.account())["access_token"]
+    for path in ("/auth/me", "/auth/sessions", "/auth/me/notifications"):
+        answer = clinic("HEAD", path, token=token)
+        assert (answer.status_code, answer.data) == (200, b"")
+        assert clinic("HEAD", path).status_code == 401
+        assert clinic("DELETE", path, token=token).headers["Allow"].startswith("GET, ")

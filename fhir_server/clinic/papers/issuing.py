@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -25,7 +25,7 @@ from fhir_server.search import SYSTEM
 from fhir_server.settings import CANON
 from fhir_server.store import Snapshot, Store, instant
 from fhir_server.store.database import Connection
-from fhir_server.store.ops import Op, Put, Resource
+from fhir_server.store.ops import Op, Put, Resource, Version
 
 from .accounts import Period, gather_statement
 from .gathering import GATHER, Gathered, Gatherer
@@ -156,6 +156,8 @@ class _Keeping:
         titles = (wanted.kind, f"{wanted.kind}, copy")
         made: Resource = {
             "resourceType": "DocumentReference",
+            # What patients have restricted by a label stays so on paper.
+            **({"meta": {"security": labels}} if (labels := _labels(self.gathered.versions.values())) else {}),
             "masterIdentifier": {"system": DIGEST, "value": hashlib.sha256(self.first).hexdigest()},
             "identifier": [{"system": CODE, "value": self.code}],
             "status": "current",
@@ -209,13 +211,20 @@ def _lasts(kind: str, gathered: Gathered) -> bool:
         return False
     valid = LASTING[kind]
     parts = gathered.record.beside.get("slip") or [gathered.record.main]
-    held = any(_is_held(version.body) for version in gathered.versions.values())
+    held = any(_is_held(version) for version in gathered.versions.values())
     return not held and (valid is None or any(part.get("status") in valid for part in parts))
 
 
-def _is_held(body: bytes | None) -> bool:
-    labels = fhirjson.loads(body or b"{}").get("meta", {}).get("security", ())
-    return any((label.get("system"), label.get("code")) == (HELD["system"], HELD["code"]) for label in labels)
+def _is_held(version: Version) -> bool:
+    return any((label.get("system"), label.get("code")) == (HELD["system"], HELD["code"]) for label in _labels([version]))
+
+
+def _labels(versions: Iterable[Version]) -> list[dict[str, Any]]:
+    """The security labels of some resources, each once."""
+    found: list[dict[str, Any]] = []
+    for version in versions:
+        found += [label for label in fhirjson.loads(version.body or b"{}").get("meta", {}).get("security", ()) if label not in found]
+    return found
 
 
 def _identity(wanted: Wanted, gathered: Gathered) -> str:

@@ -12,7 +12,7 @@ from fhir_server.hl7v2.message import Repetition, Segment
 from fhir_server.spec import Spec
 
 from .context import ANYWHERE, Context
-from .fields import Field, View, compared, is_field, parse_choice, parse_clauses, parse_field
+from .fields import ALONE, Field, View, compared, is_field, parse_choice, parse_clauses, parse_field
 from .functions import FUNCTIONS
 from .memory import Convert, remembered
 from .paths import Json, Path, Places, parse_path
@@ -71,6 +71,18 @@ class Map:
                     rule(value, made, places, context)
         for rule in self.others:
             rule(value, made, places, context)
+        if not places.finish():
+            context.leave_open(ANYWHERE)
+        return made or None
+
+    def part(self, context: Context) -> Json | None:
+        """What several fields of the segment at hand are together; None where nothing comes of them."""
+        if context.segment is None:
+            return None
+        made: Json = {}
+        places, field = Places(), context.field
+        self.apply(context.segment, View(context.segment, ALONE), made, places, context)
+        context.field = field
         if not places.finish():
             context.leave_open(ANYWHERE)
         return made or None
@@ -195,6 +207,8 @@ class Compiler:
         known = self.maps.get(name)
         if known is None:
             raise MappingFault(f"there is no map '{name}'", row)
+        if row.kind == "segment" and name.partition("[")[0] == parse_field(row["from"], row).segment:
+            return known.type, lambda _value, context: known.part(context)
         return known.type, self._shared(name, "", known.value)
 
     def _shared(self, name: str, table: str, convert: Convert) -> Convert:

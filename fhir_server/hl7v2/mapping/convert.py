@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path as File
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -16,13 +17,14 @@ from .compiler import Compiler, Map
 from .context import Context
 from .fields import Clause, Text, View, compared, parse_clauses, parse_field, text_at
 from .lines import joined
-from .made import ANYWHERE, BY_IDENTIFIER, MENTIONED, Converted, Made, display, one_each
+from .made import ANYWHERE, BY_IDENTIFIER, FILLED, MENTIONED, Converted, Made, display, one_each
 from .paths import Json, Path, Places, parse_path
 from .relatives import relatives
 from .rows import MappingFault, Row, load
-from .rules import Decide, deciding
+from .rules import Decide, Place, deciding
 from .structure import Group, Shape, arrange, parse_shape, unforeseen
 from .tables import Table
+from .unread import read_by, unread
 
 FOLDER: Final = File(__file__).parents[3] / "mappings"
 STRUCTURES: Final = "message-structure"
@@ -30,8 +32,12 @@ _SAID: Final[Mapping[str, Callable[[Context, str, str], None]]] = {"refuse": Con
 _EACH: Final = re.compile(r"each ([A-Z][A-Z0-9]{2}-\d{1,2})(?: and (.*))?")
 _MOST: Final = 1_000
 """Repetitions of a field that each become an element of their own."""
+_SHOWN: Final = 100
+"""Fields that are told to be in no resource."""
 _RESULT: Final = "Observation"
+_ADDRESS: Final = "address"
 _HEAD: Final = frozenset({"MSH", "EVN"})
+_NAME: Final = re.compile("[A-Z][A-Z0-9]{2}")
 _FAULT: Final = re.compile(r"(0|\d{3}) (.+)")
 _LABEL: Final = re.compile(r"(?:([A-Za-z]+):)?([A-Z][A-Za-z]+)([*?]?)(?:\.([A-Za-z.]+))?")
 _LINK: Final = re.compile(r"(?:([A-Z][A-Za-z]*)\.)?([a-z][A-Za-z.\[\]]*)=([A-Z][A-Za-z]*)")
@@ -78,8 +84,12 @@ class _Saying:
 
 @dataclass(frozen=True, slots=True)
 class _Structure:
+    """The map of a message: `handled` are the names of segments that it makes something of, `read` the fields that it goes by."""
+
     shape: Shape
     rules: Mapping[tuple[str, str], Decide[_Rule | _Saying]]
+    handled: frozenset[str]
+    read: frozenset[Place]
 
 
 class Converter:
@@ -91,9 +101,10 @@ class Converter:
         self._tables = {name: Table(name, rows) for name, rows in load("table", folder, site).items()}
         compiler = Compiler(spec, self._tables)
         compiler.add(load("datatype", folder, site))
-        compiler.add(load("segment", folder, site))
+        segments = load("segment", folder, site)
+        compiler.add(segments)
         self._maps = compiler.maps
-        self._structures = {name: self._structure(rows) for name, rows in load("message", folder, site).items()}
+        self._structures = {name: self._structure(rows, read_by(rows, segments)) for name, rows in load("message", folder, site).items()}
         for event, target in self._tables[STRUCTURES].targets.items():
             if target.code not in self._structures:
                 raise MappingFault(f"{event} is said to be a {target.code}, and there is no such file", file=f"table/{STRUCTURES}.csv")
@@ -110,7 +121,15 @@ class Converter:
             raise ValueError("the event is not taken")
         return _Conversion(self._structures[structure], _with_event(message), zone).run(structure)
 
-    def _structure(self, rows: Sequence[Row]) -> _Structure:
+    def unread(self, message: Message) -> list[str]:
+        """Fields of segments that something is made of which say something and are in no resource, as `PID-23`; each once, up to 100."""
+        structure = self.structure_of(message)
+        if structure is None:
+            return []
+        found = self._structures[structure]
+        return list(islice(dict.fromkeys(unread(message.segments, found.read, found.handled)), _SHOWN))
+
+    def _structure(self, rows: Sequence[Row], read: frozenset[Place]) -> _Structure:
         rules: dict[tuple[str, str], list[tuple[_Rule | _Saying, Sequence[Clause]]]] = {}
         shape = parse_shape(rows)
         types: dict[str, str] = {}
@@ -126,7 +145,8 @@ class Converter:
                 repeated = _EACH.fullmatch(row["if"])
                 found.append((rule, parse_clauses(repeated[2] or "" if repeated else row["if"], row)))
         codes = frozenset(field.place for row in rows for field in compared(row["if"], row))
-        return _Structure(shape, {place: deciding(found, codes) for place, found in rules.items()})
+        handled = frozenset(name for (_, name), found in rules.items() if found) - _HEAD
+        return _Structure(shape, {place: deciding(found, codes) for place, found in rules.items()}, handled, read)
 
     def _rule(self, row: Row, types: dict[str, str], groups: Mapping[str, set[str]]) -> _Rule:
         match = _LABEL.fullmatch(row["resource"])
@@ -181,6 +201,7 @@ class _Conversion:
     def run(self, structure: str) -> Converted:
         root = arrange(self._structure.shape, joined(self._message))
         unhandled = list(unforeseen(root))
+        self._report_misplaced(unhandled)
         placed = list(root.walk())
         for group, segment in placed:
             view = View(segment, group)
@@ -205,6 +226,18 @@ class _Conversion:
         root.fall_apart()
         del self._context
         return done
+
+    def _report_misplaced(self, unforeseen: Sequence[Segment]) -> None:
+        """Says of segments that are taken elsewhere in the structure that they have no place where they stand, and of lines that they are none."""
+        handled = self._structure.handled if unforeseen else frozenset()
+        for segment in unforeseen:
+            self._context.segment, self._context.field = segment, None
+            if segment.name in handled:
+                self._context.warn("100", "The segment has no place where it stands; nothing is made of it")
+            elif not _NAME.fullmatch(segment.name):
+                # Its name may be the rest of a text, and whom it is about.
+                self._context.segment = None
+                self._context.warn("100", f"Line {segment.number} is no segment: a text before it may have been cut by the end of a line")
 
     def _applied(self, rule: _Rule | _Saying, group: Group, segment: Segment, view: View) -> bool:
         """Whether the segment has been taken up by a row."""
@@ -310,15 +343,15 @@ class _Conversion:
         return made
 
     def _make(self, resource: Json) -> Json:
-        """A reference to what a value describes: to a resource that is known by its identifier, else by its name alone."""
+        """A reference to what a value describes: to a resource that is known by its identifier or has an address, else by its name alone."""
         name = display(resource)
-        if not any(each.get("value") for each in resource.get("identifier", ())):
+        if _ADDRESS not in resource and not any(each.get("value") for each in resource.get("identifier", ())):
             return {"display": name} if name else {}
         content = repr(resource)
         made = self._by_content.get(content)
         if made is None:
             made = self._by_content[content] = self._new(resource, resource["resourceType"])
-            made.key = MENTIONED
+            made.key = FILLED if _ADDRESS in resource else MENTIONED
         return {"reference": made.urn, **({"display": name} if name else {})}
 
 

@@ -1,8 +1,8 @@
 """What a row means by `OBX-5.2` or `CX.4`, and conditions on it.
 
 A condition is clauses with `and` between them: `OBX-2 = NM`, `OBX-2 in ST|TX`, `OBX-8 valued`, `OBX-5 repeats`, and their opposites `!=`, `not in`,
-`not valued`, `single`; `numeric` and `not numeric` tell numbers from what senders write in their place, as `>10`; `SPM present` and `SPM absent` ask
-whether a segment is in the group of the one at hand, or in the groups in it.
+`not valued`, `single`; `numeric` tells numbers from what senders write in their place, of which `bounded` are those as `>10`, and both have opposites
+with `not`; `SPM present` and `SPM absent` ask whether a segment is in the group of the one at hand, or in the groups in it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from .rows import MappingFault, Row
 _FIELD: Final = re.compile(r"([A-Z][A-Z0-9]{2})-([1-9]\d?)(?:\.([1-9]\d?))?(?:\.([1-9]\d?))?")
 _COMPONENT: Final = re.compile(r"([A-Z][A-Z0-9]{1,2})(?:\.([1-9]\d?)(?:\.([1-9]\d?))?)?")
 _NUMERIC: Final = re.compile(r"[+-]?(\d+(?:\.\d*)?|\.\d+)", re.ASCII)
+_BOUNDED: Final = re.compile(r"[<>]=?\s*[+-]?(\d+(?:\.\d*)?|\.\d+)", re.ASCII)
 _NULL: Final = '""'
-_CLAUSE: Final = re.compile(r"(\S+) (valued|not valued|repeats|single|numeric|not numeric|present|absent|(?:=|!=|in|not in) (\S+))")
+_CLAUSE: Final = re.compile(r"(\S+) (valued|not valued|repeats|single|(?:not )?numeric|(?:not )?bounded|present|absent|(?:=|!=|in|not in) (\S+))")
 
 
 class Field(NamedTuple):
@@ -66,6 +67,17 @@ class View(dict[str, Segment]):
         return found
 
 
+class _Alone:
+    """Around a segment of which nothing else is looked at."""
+
+    def nearest(self, name: str) -> Segment | None:  # noqa: ARG002 - whatever it is called
+        return None
+
+    def has(self, name: str) -> bool:  # noqa: ARG002 - whatever it is called
+        return False
+
+
+ALONE: Final = _Alone()
 _ABSENT: Final = Segment("", 0, 0, [], Separators("|", "^", "~", "\\", "&"), "ascii")
 
 Values = Callable[[Any], tuple[Repetition, ...]]
@@ -186,19 +198,15 @@ def _clause(text: str, row: Row) -> Clause:
 
 def _counted(field: Field, word: str) -> Test:
     text, values, is_valued = text_at(field), values_at(field), _is_valued(field)
-    match word:
-        case "valued":
-            return is_valued
-        case "not valued":
-            return lambda view: not is_valued(view)
-        case "numeric":
-            return lambda view: _NUMERIC.fullmatch(text(view).strip()) is not None
-        case "not numeric":
-            return lambda view: _NUMERIC.fullmatch(text(view).strip()) is None
-        case "repeats":
-            return lambda view: len(values(view)) > 1
-        case _:
-            return lambda view: len(values(view)) <= 1
+    tests: dict[str, Test] = {
+        "valued": is_valued,
+        "numeric": lambda view: _NUMERIC.fullmatch(text(view).strip()) is not None,
+        "bounded": lambda view: _BOUNDED.fullmatch(text(view).strip()) is not None,
+        "repeats": lambda view: len(values(view)) > 1,
+        "single": lambda view: len(values(view)) <= 1,
+    }
+    test = tests[word.removeprefix("not ")]
+    return (lambda view: not test(view)) if word.startswith("not ") else test
 
 
 def _is_valued(field: Field) -> Test:

@@ -22,11 +22,11 @@ Json = dict[str, Any]
 Function = Callable[[Repetition, Context, Mapping[str, Table]], Any]
 
 # What is bounded cannot be tried in more ways than there are digits; `1..1..` without an end took minutes.
-_DIGITS: Final = r"(-?(?:\d{1,20}(?:\.\d{0,20})?|\.\d{1,20}))"
+_DIGITS: Final = r"([+-]?(?:\d{1,20}(?:\.\d{0,20})?|\.\d{1,20}))"
 _RANGE: Final = re.compile(rf"{_DIGITS}\s*(?:-|–|to|\.\.)\s*{_DIGITS}\s*", re.ASCII)
 _BOUND: Final = re.compile(rf"(<=?|>=?|≤|≥)\s*{_DIGITS}\s*", re.ASCII)
 _SHORT: Final = 80
-"""Characters that a range of numbers may have."""
+"""Characters that a range of numbers, or the name of an application, may have."""
 _MAGIC: Final[Mapping[str, bytes]] = {
     "application/pdf": b"%PDF",
     "image/png": b"\x89PNG",
@@ -70,6 +70,8 @@ _MINUTE: Final = 60
 _MONTH: Final = 31 * 24 * 60
 _SPANS: Final[Mapping[str, tuple[int, int]]] = {"SCH": (11, 10), "AIS": (4, 8), "AIG": (8, 12), "AIL": (6, 10), "AIP": (6, 10), "PR1": (5, 0)}
 """By segment the fields of the start and of the unit of its duration, 0 where it is minutes."""
+READ: Final = frozenset((name, number) for name, numbers in _SPANS.items() for number in numbers if number)
+"""Fields that functions go by, without a row that says so."""
 _ABSENT: Final = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 _QUANTITY: Final = 10
 _PHYSICAL: Final = "http://terminology.hl7.org/CodeSystem/location-physical-type"
@@ -109,6 +111,15 @@ def _word(text: str) -> str:
     return f"{kept}/" if kept else ""
 
 
+def _bound(value: Repetition, context: Context, _tables: Mapping[str, Table]) -> Json | None:
+    """What stands where a number should and bounds it, as `<0.5` where less cannot be measured."""
+    text = value.component(1).strip()
+    comparator = text[: 2 if text[1:2] == "=" else 1]
+    bound = number(text.removeprefix(comparator))
+    context.inform("102", "The value is no number but a bound of one; it is taken as that")
+    return {"comparator": comparator, "value": bound} if bound is not None else None
+
+
 def _reference_range(value: Repetition, context: Context, _tables: Mapping[str, Table]) -> Json | None:
     """OBX-7 as it stands, and as numbers where it is two of them or a bound, with the unit of OBX-6 behind it or none."""
     text = value.text.strip()
@@ -143,6 +154,11 @@ def _attachment(value: Repetition, context: Context, _tables: Mapping[str, Table
         f"{_MAINS.get(main.upper(), main.lower())}/{sub.lower()}" if "/" not in sub and main and sub else sub.lower()
     )
     if not data:
+        if len(value.component(1)) > _SHORT:
+            # No name of an application is as long: it is what should stand in the fifth component.
+            context.refuse("102", "The data are not in the component that is for them, the fifth")
+            return None
+        context.warn("101", "There are no data in it")
         return {"contentType": kind} if kind else None
     try:
         if encoding == "base64":
@@ -278,6 +294,7 @@ FUNCTIONS: Final[Mapping[str, tuple[str, Function]]] = {
     "RP[Attachment]": ("Attachment", _pointer),
     "PL[Location]": ("Location", _location),
     "NA[SampledData]": ("SampledData", _samples),
+    "NM[bound]": ("Quantity", _bound),
     "CP[Money]": ("Money", _money),
     "CP[Money-of-units]": ("Money", _money_of_units),
     "NM[end]": ("instant", _end),

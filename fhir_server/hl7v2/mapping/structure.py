@@ -1,7 +1,8 @@
 """Which segments belong together: the groups of a message structure, filled in the order in which segments come.
 
 Real messages leave segments out, repeat what does not repeat, and send what their structure does not have. So a segment goes where the structure has
-room for it from where the last one went, upwards first; failing that, wherever its name fits; and what fits nowhere is kept beside its neighbours.
+room for it from where the last one went, upwards first; failing that, wherever its name fits, in groups that others have followed at last; and what
+fits nowhere is kept beside its neighbours.
 """
 
 from __future__ import annotations
@@ -143,12 +144,17 @@ def parse_shape(rows: Sequence[Row]) -> Shape:
 def arrange(shape: Shape, segments: Sequence[Segment]) -> Group:
     """The segments of a message in their groups. Every one is in exactly one place."""
     root = Group(shape, None)
-    here = root
+    here = before = root
     for segment in segments:
-        found = _find(here, segment.name, strict=True) or _find(here, segment.name, strict=False)
+        name = segment.name
+        found = _find(here, name, strict=True)
         if found is None:
-            here.unforeseen.append(segment)
-            continue
+            # What stands too late, as TQ1 behind OBR, is no reason to leave the group that the ones after it go on with.
+            found = _find(here, name, strict=False) or _find(before, name, strict=True) or _find(before, name, strict=False) or _into(here, name)
+            if found is None:
+                here.unforeseen.append(segment)
+                continue
+            before = here
         at, opened = found
         for deeper in opened:
             at = at.open(deeper)
@@ -172,6 +178,19 @@ def _find(here: Group, name: str, *, strict: bool) -> tuple[Group, Sequence[Shap
         # A group's first segment opens another one; any other opens only the first, whose own are not there.
         if opened and (name in shape.leads or opened[0].name not in group.opened) and (not strict or shape.places[opened[0].name] >= group.last):
             return group, opened
+        group = group.parent
+    return None
+
+
+def _into(here: Group, name: str) -> tuple[Group, Sequence[Shape]] | None:
+    """The last group that has a place for a segment which comes after others have begun, as PV1 behind ORC, and those to open in it."""
+    group: Group | None = here
+    while group is not None:
+        at, way = group, group.shape.below.get(name, ())
+        while way and way[0].name in at.opened:
+            at, way = next(inner for inner in reversed(at.inner) if inner.shape is way[0]), way[1:]
+        if at is not group and (way or name in at.shape.repeating or name not in at.latest):
+            return at, way
         group = group.parent
     return None
 

@@ -58,14 +58,19 @@ class Line:
 
     def send(self, message: bytes, is_answer: Callable[[bytes], bool]) -> bytes:
         """Sends one message and returns the answer to it; others, which come too late for an earlier one, are passed over. Raises Unanswered."""
+        others = 0
         try:
             self._socket.settimeout(self._seconds)
             self._socket.sendall(START + message + END)
             deadline = time.monotonic() + self._seconds
             while not is_answer(answer := self._frame(deadline)):
-                pass
+                others += 1
         except OSError as error:
             raise Unanswered(f"the connection broke ({error.strerror or type(error).__name__})") from None
+        except Unanswered as error:
+            if others:
+                raise Unanswered(f"{error}; what came, {others} in number, has another MSA-2 or none") from None
+            raise
         return answer
 
     def _frame(self, deadline: float) -> bytes:

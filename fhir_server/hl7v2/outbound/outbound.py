@@ -36,6 +36,9 @@ from .peers import Peer
 UNANSWERED: Final = 20
 """So often a message is sent and not answered until it is dead, lest it hold up for ever what is behind it. A peer that is away costs nothing."""
 
+REFUSED: Final = 5
+"""So often a message is sent that the peer refuses for a fault of its own, which takes a minute: many call any fault so, and those behind it wait."""
+
 DOUBTFUL: Final = 4
 """Peers that have failed and are tried at the same time in one process: half of a worker's threads are always left to those that answer."""
 _LATER: Final = 5.0  # Seconds until one more is tried.
@@ -49,6 +52,14 @@ Contents = tuple[dict[str, Any] | None, dict[str, Any] | None]
 """Of a version and of the one before it; None where there is none, as of a deletion."""
 
 _log = logging.getLogger("fhir_server.hl7v2")
+
+
+class _Passing(Exception):  # noqa: N818 - an event: it is tried again
+    """The peer refuses a message for a fault of its own."""
+
+    def __init__(self, answer: Answer, raw: bytes) -> None:
+        super().__init__(answer.told)
+        self.answer, self.raw = answer, raw
 
 
 class Outbound:
@@ -108,6 +119,8 @@ class Outbound:
                 except Unanswered as error:
                     # Who leaves has not waited for long: that tells nothing of the peer.
                     return None if self._leaving.is_set() else self._in_vain(connection, peer, delivery, str(error))
+                except _Passing as refusal:
+                    return self._refused(connection, peer, delivery, refusal)
         return None
 
     def _is_tried(self, stack: ExitStack) -> bool:
@@ -132,6 +145,8 @@ class Outbound:
         deliveries.leave(connection, delivery, self._store.clock())
         raw = line.send(delivery.message, lambda answer: control_id_of(answer) == delivery.control_id)
         answer = read_answer(raw)
+        if answer.passing and not answer.accepted:
+            raise _Passing(answer, raw)
         now = self._store.clock()
         with connection.transaction():
             deliveries.served(connection, delivery.peer)
@@ -150,6 +165,13 @@ class Outbound:
                 self._lost(delivery, None)
             return self._postponed(connection, peer, fault)
 
+    def _refused(self, connection: Connection, peer: Peer, delivery: Delivery, refusal: _Passing) -> float:
+        with connection.transaction():
+            if deliveries.unanswered(connection, delivery, refusal.answer.told) >= REFUSED:
+                deliveries.settle(connection, delivery, "dead", self._store.clock(), fault=refusal.answer.told, answer=refusal.raw)
+                self._lost(delivery, refusal.answer)
+            return self._postponed(connection, peer, f"refused for now: {refusal.answer.code}")
+
     def _postponed(self, connection: Connection, peer: Peer, fault: str) -> float:
         wait: float = min(_LONGEST, _FIRST * 2 ** min(peer.failures, 20)) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
         if peer.failures == 0:
@@ -160,7 +182,9 @@ class Outbound:
     @staticmethod
     def _lost(delivery: Delivery, answer: Answer | None) -> None:
         code = answer.code if answer is not None else "none"
-        _log.error("a message of HL7 v2 is dead", extra={"delivery": delivery.id, "peer": delivery.peer, "event": delivery.event, "answer": code})
+        _log.error(
+            "a message of HL7 v2 is dead", extra={"delivery": delivery.id, "peer": delivery.peer, "event_name": delivery.event, "answer": code}
+        )
 
     @staticmethod
     def _versions(db: Snapshot, type_: str, identity: str, version: int) -> Contents:
@@ -177,7 +201,7 @@ class Outbound:
         except (Unsendable, Outcome, MappingFault) as error:
             fault = str(error)
         except Exception as error:  # noqa: BLE001 - the change must not hold up those behind it
-            _log.exception("a message of HL7 v2 could not be made", extra={"peer": peer.id, "event": event})
+            _log.exception("a message of HL7 v2 could not be made", extra={"peer": peer.id, "event_name": event})
             fault = f"the message could not be made ({type(error).__name__})"
         return NewDelivery(
             peer=peer.id,

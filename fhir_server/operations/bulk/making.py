@@ -20,6 +20,7 @@ from fhir_server.interactions.finding import find, prepared
 from fhir_server.interactions.subset import subset
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
+from fhir_server.search.compartment import ATTACHING
 from fhir_server.search.everything import Everything, compile_within
 from fhir_server.search.match import owners
 from fhir_server.store import Snapshot, exports
@@ -123,12 +124,27 @@ class Maker:
                 for body in db.export(name):
                     yield name, body
             return
-        given: set[int] = set()
+        given: set[int | str] = set()
         for patient in self._patients(db, grant, asked):
             yield from self._record(db, grant, Everything("Patient", patient, tuple(types)), given)
 
-    def _record(self, db: Snapshot, grant: Grant, asked: Everything, given: set[int]) -> Iterator[tuple[str, bytes]]:
-        """A patient's compartment, without what was `given` with that of another."""
+    def _record(self, db: Snapshot, grant: Grant, asked: Everything, given: set[int | str]) -> Iterator[tuple[str, bytes]]:
+        """A patient's compartment, without what was `given` with that of another, by number or as `Binary/id`; the Binaries in attachments last."""
+        attached: set[tuple[str, str]] = set()
+        for rid, name, identity, body in self._compartment(db, grant, asked):
+            key = f"Binary/{identity}" if name == "Binary" else rid
+            if key not in given:
+                given.add(key)
+                yield name, db.shown(name, body)
+            if name in ATTACHING and "Binary/" in body:
+                attached.update(self._engine.registry.references(fhirjson.loads(body.encode()), "attachment"))
+        if asked.types is not None and "Binary" in asked.types:
+            for version in db.read_many(sorted(each for each in attached if "/".join(each) not in given)):
+                if version.body is not None:
+                    given.add(f"Binary/{version.id}")
+                    yield version.type, version.body
+
+    def _compartment(self, db: Snapshot, grant: Grant, asked: Everything) -> Iterator[tuple[int, str, str, str]]:
         after: int | None = None
         while True:
             rows = db.select(compile_within(asked, self._engine.registry, grant, after, _PAGE))
@@ -140,9 +156,7 @@ class Maker:
                     full = True
                     break
                 after = 0 if (name, identity) == (asked.type, asked.id) else rid
-                if rid not in given:
-                    given.add(rid)
-                    yield name, db.shown(name, body)
+                yield rid, name, identity, body
             if not full:
                 return
 

@@ -26,6 +26,7 @@ from .held import held, introspection, own_token
 from .patients import check_context
 from .protocol import Server
 from .services import Services
+from .style import PLACE, style
 
 FORM: Final = "application/x-www-form-urlencoded"
 OPEN: Final = "open registration"
@@ -56,6 +57,7 @@ def api_blueprint(services: Services) -> Blueprint:
         ("/oauth/userinfo", "GET", api.userinfo),
         ("/oauth/userinfo", "POST", api.userinfo),
         ("/oauth/jwks", "GET", api.jwks),
+        (PLACE, "GET", api.style),
         ("/.well-known/openid-configuration", "GET", api.discovery),
         ("/.well-known/oauth-authorization-server", "GET", api.discovery),
     )
@@ -133,6 +135,9 @@ class _Api:
         keys = self._services.keys.public(self._services.now())
         headers = {"Cache-Control": "public, max-age=3600"}
         return Response(json.dumps({"keys": keys}), 200, headers, content_type="application/json")
+
+    def style(self) -> Response:
+        return Response(style(), 200, {"Cache-Control": "public, max-age=86400"}, content_type="application/json")
 
     def discovery(self) -> Response:
         return Response(json.dumps(openid_configuration(self._services.issuer())), 200, content_type="application/json")

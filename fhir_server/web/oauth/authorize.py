@@ -12,7 +12,7 @@ from flask import Blueprint, Response, request
 
 from fhir_server.access.apps.registration import origin_of
 from fhir_server.access.apps.requests import AppRequest
-from fhir_server.access.apps.words import needs_patient, opens
+from fhir_server.access.apps.words import LONGEST, needs_patient, opens
 from fhir_server.outcome import Outcome
 from fhir_server.settings import Settings
 from fhir_server.web.browser import Browser, BrowserSession, caller
@@ -22,6 +22,7 @@ from fhir_server.web.pages import Pages, local_path
 
 from .api import FORM, extended, read_params
 from .asking import CLINICIANS, Asking, Distrusted, Refused, check, trusted, wanted, wants_sign_in
+from .parts import narrowed, parts_of
 from .patients import get, sought
 from .sentences import sentence_of
 from .services import Services
@@ -87,7 +88,7 @@ class _Authorize:
 
     def answer(self, identity: str) -> Response:
         given = self._forms.read("answer", optional=("patient",))
-        chosen = set(self._forms.read_all("scope")["scope"])
+        chosen = self._forms.read_all("scope", "part")
         session = self._browser.require(f"/oauth/authorize/{identity}")
         if isinstance(session, Response):
             return session
@@ -97,7 +98,9 @@ class _Authorize:
             self._services.requests.choose(asked, person.id)
             return self._pages.redirect(f"/oauth/authorize/{asked.id}")
         if given["answer"] == "allow" and not (asked.patient is None and needs_patient(asked.scope)):
-            granted = [word for word in asked.scope.split() if word in chosen]
+            granted = narrowed(asked.scope.split(), set(chosen["scope"]), set(chosen["part"]))
+            if len(" ".join(granted)) > LONGEST:
+                return self._consent(asked, session, wrong="That is too much at once. Choose fewer parts.")
             if not opens(granted):
                 return self._consent(asked, session, wrong="Choose at least one thing that the app may do, or do not let it in.")
             return self._allow(asked, session, granted)
@@ -177,7 +180,7 @@ class _Authorize:
             place=urlsplit(asked.redirect_uri).netloc or urlsplit(asked.redirect_uri).scheme,
             person=person,
             choosable=bool(CLINICIANS & set(session.account.roles)),
-            lines=[(word, sentence_of(word)) for word in words],
+            lines=[(word, sentence_of(word), parts_of(word)) for word in words],
             wrong=wrong,
         )
 

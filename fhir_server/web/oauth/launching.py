@@ -48,7 +48,8 @@ class _Launch:
         if isinstance(session, Response):
             return session
         if "client" not in request.args:
-            return self.pages.render("oauth/apps.html", account=session.account, apps=self._services.clients.launchable())
+            choosing = bool(CLINICIANS & set(session.account.roles))
+            return self.pages.render("oauth/apps.html", account=session.account, apps=self._services.clients.launchable(), choosing=choosing)
         client = self._app(request.args["client"])
         return self._visits(session, client, request.args["patient"]) if "patient" in request.args else self._patients(session, client)
 

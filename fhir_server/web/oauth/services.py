@@ -26,6 +26,8 @@ from fhir_server.search import Grant
 from fhir_server.settings import Settings
 from fhir_server.web.browser import BrowserSession
 
+from .style import style_url
+
 _ID_TOKEN_LIFE: Final = 3600
 _MOMENT: Final = 60  # Seconds: a grant made for the request at hand.
 
@@ -108,7 +110,7 @@ class Services:
         )
         answer: dict[str, Any] = {"access_token": token, "token_type": "Bearer", "expires_in": opened.ttl, "scope": told}
         if needs_patient(told) and session.patient is not None:
-            answer |= {**session.context, "need_patient_banner": True}
+            answer |= {**session.context, "need_patient_banner": True, "smart_style_url": style_url(self.issuer())}
         if opened.refresh_token is not None:
             answer["refresh_token"] = opened.refresh_token
         return answer

@@ -300,7 +300,7 @@ def test_insurance_becomes_coverage_with_payor_and_subscriber(converter: Convert
         "A01",
         "IN1|1|GOLD^Gold plan|77^^^HOSP|Big Insurer|1 Way^^Town||555 1|G1|Group One||Works Inc|20260101|20261231||HMO|Doe^John|SPO^Spouse|19790101"
         "|1 Way^^Town|||1||||||||||||||P-1|||||||M||||||S-1",
-        "IN2|1",
+        "IN3|1||||N",
         "IN1|2|SILVER|||||||||||||||SEL||||||||||||||||||||||||||||||||",
         "IN1|3|X||||||||2^^^HOSP^SN|||||||SEL",
     )
@@ -311,7 +311,78 @@ def test_insurance_becomes_coverage_with_payor_and_subscriber(converter: Convert
     assert [(each["type"]["coding"][0]["code"], each["value"]) for each in first["class"]] == [("plan", "GOLD"), ("group", "G1")]
     assert (second["payor"][0]["display"], target(converted, second["subscriber"])["resourceType"]) == ("SILVER", "Patient")
     assert third["subscriberId"] == "2"
-    assert [segment.name for segment in converted.unhandled] == ["IN2"]
+    assert [segment.name for segment in converted.unhandled] == ["IN3"]
+
+
+def segment(name: str, **fields: str) -> str:
+    """A segment with some fields, `f44` for its 44th."""
+    return pv1(**fields).replace("PV1", name, 1)
+
+
+INSURED_BY_SPOUSE = segment("IN1", f2="GOLD^Gold plan", f3="77^^^HOSP", f4="Big Insurer", f16="Doe^John", f17="SPO^Spouse")
+
+
+def test_more_of_insurance_is_of_the_coverage_the_insured_and_the_insurer(converter: Converter) -> None:
+    more = {"f1": "E7^^^WORKS", "f2": "123-45-6789", "f6": "1EG4", "f8": "CASE 8", "f10": "MIL 10", "f25": "P25^^^NAIC", "f26": "S-26", "f34": "de"}
+    more |= {"f58": "^WPN^PH^^^555^1234", "f61": "M-61^^^BIG^MB", "f63": "555-1", "f64": "555-2", "f70": "Works Inc^^77", "f72": "04"}
+    converted = adt(converter, "A01", INSURED_BY_SPOUSE, segment("IN2", **more))
+    coverage = only(converted, "Coverage")
+    numbers = {each["type"]["coding"][0]["code"]: each["value"] for each in coverage["identifier"]}
+    assert numbers == {"MB": "M-61", "MC": "1EG4", "MA": "CASE 8", "MI": "MIL 10"}
+    assert (coverage["subscriberId"], coverage["policyHolder"]["display"]) == ("S-26", "Works Inc")
+    assert coverage["relationship"]["coding"][0]["code"] == "SPS", "what IN1 says comes first"
+    insured = target(converted, coverage["subscriber"])
+    assert {each["type"]["coding"][0]["code"]: each["value"] for each in insured["identifier"]} == {"EI": "E7", "SS": "123-45-6789"}
+    assert [(each["use"], each["value"]) for each in insured["telecom"]] == [("home", "555-1"), ("work", "555-2")]
+    assert insured["communication"][0]["language"]["coding"][0]["code"] == "de"
+    insurer = target(converted, coverage["payor"][0])
+    assert ([each["value"] for each in insurer["identifier"]], insurer["contact"][0]["telecom"][0]["value"]) == (["77", "P25"], "555 1234")
+    assert converted.unhandled == []
+
+
+@pytest.mark.parametrize("self_", ["SEL", "18", "01"])
+def test_who_is_insured_by_themselves_has_the_employee_number_on_the_coverage(converter: Converter, self_: str) -> None:
+    """On the patient it would be a number that later messages know somebody by."""
+    in1 = segment("IN1", f2="GOLD", f10="S-10^^^BIG^SN", f17=self_)
+    converted = adt(converter, "A01", in1, segment("IN2", f1="E7", f3="9^Works Inc", f26="S-26"))
+    coverage = only(converted, "Coverage")
+    assert [(each["type"]["coding"][0]["code"], each["value"]) for each in coverage["identifier"]] == [("EI", "E7")]
+    assert (coverage["subscriberId"], coverage["policyHolder"]) == ("S-10", {"display": "Works Inc"})
+    assert target(converted, coverage["subscriber"])["resourceType"] == "Patient"
+    assert [each["value"] for each in only(converted, "Patient")["identifier"]] == ["7"]
+
+
+def test_how_patient_and_insured_are_related_is_told_by_in2_where_in1_does_not(converter: Converter) -> None:
+    coverage = only(adt(converter, "A01", segment("IN1", f2="GOLD"), segment("IN2", f69="Guild^^5", f72="18")), "Coverage")
+    assert [each["code"] for each in coverage["relationship"]["coding"]] == ["parent"]
+    assert coverage["policyHolder"]["display"] == "Guild"
+
+
+def test_an_authorisation_is_an_answer_of_the_insurer_to_no_claim(converter: Converter) -> None:
+    refused = segment("IN3", f2="A-2", f6="20260102101500+0100", f12="NC^Not covered", f26="OP^Outpatient^L")
+    converted = adt(converter, "A01", INSURED_BY_SPOUSE, segment("IN3", f2="A-1^^^BIG", f9="20260101", f10="20260331", f21="Mary Manager"), refused)
+    first, second = (made.resource for made in converted.made if made.type == "ClaimResponse")
+    assert (first["use"], first["preAuthRef"], first["created"]) == ("preauthorization", "A-1", "2026-01-01")
+    assert first["preAuthPeriod"] == {"start": "2026-01-01", "end": "2026-03-31"}
+    assert target(converted, first["insurance"][0]["coverage"])["resourceType"] == "Coverage"
+    assert target(converted, first["insurer"])["name"] == "Big Insurer"
+    assert "request" not in first
+    assert (second["disposition"], second["type"]["text"], second["created"]) == ("Not covered", "Outpatient", "2026-01-02T10:15:00+01:00")
+    (manager,) = only(converted, "CareTeam")["participant"]
+    assert (manager["member"]["display"], manager["role"][0]["text"]) == ("Mary Manager", "case manager")
+
+
+@pytest.mark.parametrize(("in1", "insurer"), [(segment("IN1", f2="GOLD^Gold plan"), "Gold plan"), (segment("IN1", f2="GOLD"), "GOLD"), ("", None)])
+def test_an_authorisation_of_an_insurer_who_is_not_named_goes_by_the_plan(converter: Converter, in1: str, insurer: str | None) -> None:
+    converted = adt(converter, "A01", *([in1] if in1 else []), segment("IN3", f2="A-1"))
+    assert [each.resource["insurer"]["display"] for each in converted.made if each.type == "ClaimResponse"] == ([insurer] if insurer else [])
+    assert [each.name for each in converted.unhandled] == ([] if insurer else ["IN3"])
+
+
+def test_a_segment_that_is_taken_elsewhere_and_has_no_place_where_it_stands_is_a_warning(converter: Converter) -> None:
+    converted = adt(converter, "A01", pv1(f2="I", f19="V1"), "PID|2||8^^^HOSP^MR||Roe^Rita", "ZZZ|1")
+    assert [(fault.code, fault.place, fault.severity) for fault in converted.faults] == [("100", ("PID", "2"), "W")]
+    assert [segment.name for segment in converted.unhandled] == ["PID", "ZZZ"]
 
 
 def test_observations_and_what_has_no_place_in_the_record(converter: Converter) -> None:

@@ -96,6 +96,17 @@ def test_what_no_table_has_is_kept_and_reported_and_what_no_map_takes_is_named()
     assert [segment.name for segment in converted.unhandled] == ["ZLB"]
 
 
+def test_fields_that_no_row_is_about_are_named(tmp_path: Path) -> None:
+    """Race and a probability are read by no map, IN2-5 neither; a row of a site takes one off the list."""
+    raw = MESSAGE.replace(b"|X\rOBR", b'|X||2106-3^White|||||||||||||||""|||N^No|\rNK1|1\rOBR').replace(b"H~QQ|||F", b"H~QQ|0.9||F||||||||||||")
+    assert Converter(r4()).unread(read(raw)) == ["PID-10", "OBX-9"]
+    admitted = raw.replace(b"ORU^R01", b"ADT^A01") + b"IN1|1|GOLD\rIN2|||||PAYER|M7\rZIN|1|x\r"
+    assert Converter(r4()).unread(read(admitted)) == ["PID-10", "OBX-9", "IN2-5"]
+    with_race = site(tmp_path, "segment", "PID-Patient", "site:race,PID-10.2,,extension[race](https://a.example/race).valueString,string,,")
+    assert Converter(r4(), with_race).unread(read(raw)) == ["OBX-9"]
+    assert Converter(r4()).unread(read(raw.replace(b"ORU^R01", b"ORU^R99"))) == []
+
+
 def test_every_row_says_where_it_is_from() -> None:
     for path in FOLDER.glob("*/*.csv"):
         with path.open() as lines:

@@ -28,6 +28,10 @@ REFUSED: Final = {"p32": "102", "p35": "102"}
 """Messages that cannot be taken, and why: pictures that are none, a placeholder where base64 should be."""
 
 
+OF_A_SPECIMEN: Final = 32
+"""OUL^R22, whose results have no place before the specimen that they are of, and are told."""
+
+
 def sample(number: int) -> Path:
     (found,) = DATA.glob(f"p{number:02}_*.hl7")
     return found
@@ -65,6 +69,17 @@ def test_a_real_message_becomes_valid_resources_or_is_refused_for_a_reason(conve
         # What is only mentioned is never written; what is refused is not either.
         if made.key != KNOWN and name not in REFUSED:
             validator.require(made.resource)
+
+
+@pytest.mark.parametrize("number", [number for number in OURS if number != OF_A_SPECIMEN])
+def test_a_segment_that_stands_elsewhere_than_it_should_has_a_place_still(converter: Converter, number: int) -> None:
+    """Each in its turn comes three segments earlier or later: senders have orders of their own, and nothing is lost for it."""
+    head, *lines = [line for line in sample(number).read_bytes().replace(b"\r\n", b"\r").replace(b"\n", b"\r").split(b"\r") if line.strip()]
+    for place, line in enumerate(lines):
+        others = [*lines[:place], *lines[place + 1 :]]
+        for there in {max(place - 3, 0), min(place + 3, len(others))}:
+            converted = converter.convert(read(b"\r".join([head, *others[:there], line, *others[there:]])), ZONE)
+            assert [fault.place for fault in converted.faults if fault.code == "100"] == [], (line[:3], there - place)
 
 
 @pytest.mark.parametrize("number", UNWANTED)

@@ -109,6 +109,27 @@ def test_an_order_of_something_else_is_refused(converter: Converter, segment: st
     assert not of_type(converted, "ServiceRequest")
 
 
+def test_what_stands_too_late_takes_nothing_away_from_what_follows(converter: Converter) -> None:
+    """Some senders have the timing behind the order; diagnoses and results after it are still the order's."""
+    late = ("NTE|1||soon", "TQ1|1||||||20260109|20260110|S^Stat", "DG1|1||J20^Bronchitis^I10", "OBX|1|NM|8339-4^Weight^LN||60|kg|||||F")
+    converted = convert(converter, "OML^O21^OML_O21", "ORC|NW|P1", OBR, *late)
+    order = only(converted, "ServiceRequest")
+    assert (order["priority"], order["note"]) == ("stat", [{"text": "soon"}])
+    assert target(converted, order["reasonReference"][0])["resourceType"] == "Condition"
+    assert target(converted, order["supportingInfo"][0])["valueQuantity"]["value"] == 60
+    assert converted.unhandled == []
+
+
+def test_a_visit_that_stands_behind_its_order_is_still_that_of_the_patient(converter: Converter) -> None:
+    converted = convert(
+        converter, "ORM^O01", "ORC|NW|P1", "PV1|1|O" + "|" * 17 + "V1^^^HOSP", OBR, "DG1|1||J20^Bronchitis^I10", "ORC|NW|P2", OBR, version="2.3"
+    )
+    visit = only(converted, "Encounter")
+    for order in of_type(converted, "ServiceRequest"):
+        assert target(converted, order["encounter"]) is visit
+    assert (converted.unhandled, converted.faults) == ([], [])
+
+
 def test_results_from_before_are_no_orders(converter: Converter) -> None:
     converted = convert(converter, "OML^O21^OML_O21", "ORC|NW|P1", OBR, "ORC|PR|P0", "OBR|1|||NA^Sodium^L", "OBX|1|NM|1^A^L||140||||||F")
     assert only(converted, "ServiceRequest")["identifier"][0]["value"] == "P1"

@@ -29,7 +29,16 @@ def plain(value: object) -> object:
     [
         ("NM", "5.10", "mmol/L^^UCUM", {"valueQuantity": {"value": 5.10, "unit": "mmol/L", "code": "mmol/L", "system": "http://unitsofmeasure.org"}}),
         ("NM", "-3", "%", {"valueQuantity": {"value": -3, "unit": "%"}}),
-        ("NM", ">10", "mg", {"valueString": ">10"}),
+        (
+            "NM",
+            ">10",
+            "mg^^UCUM",
+            {"valueQuantity": {"comparator": ">", "value": 10, "unit": "mg", "code": "mg", "system": "http://unitsofmeasure.org"}},
+        ),
+        ("NM", "<= 0.50", "mg", {"valueQuantity": {"comparator": "<=", "value": 0.50, "unit": "mg"}}),
+        ("NM", "<>5", "", {"valueString": "<>5"}),
+        ("NM", "1:128", "", {"valueString": "1:128"}),
+        ("NM", "1+", "", {"valueString": "1+"}),
         ("NM", "neg", "", {"valueString": "neg"}),
         ("NM", "\u0663.\u0665", "", {"valueString": "\u0663.\u0665"}),
         ("SN", "^182", "mg/dl", {"valueQuantity": {"value": 182, "unit": "mg/dl"}}),
@@ -72,7 +81,9 @@ def test_each_kind_of_value_becomes_what_it_is_in_fhir(converter: Converter, kin
         assert {name: coding.get(name) for name in made} == made
     else:
         assert plain(values) == plain(made)
-    assert bool(converted.faults) == (kind == "NM" and "valueString" in made)
+    assert {fault.severity for fault in converted.faults} == (
+        {"W"} if kind == "NM" and "valueString" in made else {"I"} if "comparator" in repr(made) and kind == "NM" else set()
+    )
 
 
 @pytest.mark.parametrize("kind", ["XX", "nm", "NUM", "Z1"])
@@ -84,7 +95,7 @@ def test_a_value_of_a_type_that_there_is_not_is_kept_and_told(converter: Convert
     assert {(fault.segment, fault.field, fault.code) for fault in converted.faults} == {("OBX", 5, "103")}
 
 
-@pytest.mark.parametrize(("kind", "value"), [("ST", ">=32"), ("NM", ">10"), ("TX", "about 5")])
+@pytest.mark.parametrize(("kind", "value"), [("ST", ">=32"), ("NM", "10 or more"), ("TX", "about 5")])
 def test_the_unit_of_a_text_is_kept_beside_it(converter: Converter, kind: str, value: str) -> None:
     result = only(convert(converter, "ORU^R01", OBR, f"OBX|1|{kind}|1^A^L||{value}|ug/mL^^UCUM||R|||F", "NTE|1||By gradient"), "Observation")
     assert result["valueString"] == value
@@ -289,6 +300,14 @@ def test_what_is_no_pdf_refuses_the_message_once(converter: Converter, data: str
     assert [(fault.code, fault.severity, fault.field) for fault in converted.faults] == [("102", "E", 5)]
 
 
+@pytest.mark.parametrize(
+    ("value", "severity", "code"), [("A" * 120, "E", "102"), ("LAB^application^pdf^Base64^", "W", "101"), ("^^^Base64^", "W", "101")]
+)
+def test_a_document_without_data_is_told_and_one_whose_data_are_elsewhere_refused(converter: Converter, value: str, severity: str, code: str) -> None:
+    converted = convert(converter, "ORU^R01", OBR, f"OBX|1|ED|PDF^Report^L||{value}||||||F")
+    assert [(fault.code, fault.severity, fault.field) for fault in converted.faults] == [(code, severity, 5)]
+
+
 def test_a_pointer_is_kept_and_one_that_is_no_address_of_the_web_is_not(converter: Converter) -> None:
     converted = convert(converter, "ORU^R01", OBR, "OBX|1|RP|IMG^Slide^L||https://lab.example/1^^IM^JPEG||||||F")
     assert only(converted, "DiagnosticReport")["presentedForm"] == [{"url": "https://lab.example/1", "contentType": "image/jpeg", "title": "Slide"}]
@@ -453,3 +472,34 @@ def test_each_of_several_sections_is_one_category_whose_code_and_system_stand_to
     converted = convert(converter, "ORU^R01", OBR.replace("|LAB|F", "|LAB~LAB|F"), "OBX|1|NM|1^A^L||5|||||F")
     codings = [category["coding"] for category in only(converted, "Observation")["category"]]
     assert codings == [[{"code": "laboratory", "system": "http://terminology.hl7.org/CodeSystem/observation-category"}]] * 2
+
+
+LABORATORY = "OBX|{0}|NM|{0}^A^L||5||||||F" + "|" * 12 + "{1}|{2}"
+
+
+def test_the_address_of_a_laboratory_is_that_of_the_organization_that_performed(converter: Converter) -> None:
+    name, address = "Lab One^L^^^^CLIA&2.16.840.1.113883.4.7&ISO^XX^^^05D0", "1 Lab Street^^Town^CA^90210^USA"
+    converted = convert(converter, "ORU^R01", OBR, LABORATORY.format(1, name, address), LABORATORY.format(2, name, address))
+    first, second = of_type(converted, "Observation")
+    laboratory = target(converted, first["performer"][0])
+    assert (first["performer"], first["performer"][0]["display"]) == (second["performer"], "Lab One"), "one for all results of a message"
+    assert (laboratory["identifier"][0]["value"], laboratory["address"][0]["line"]) == ("05D0", ["1 Lab Street"])
+    (made,) = (each for each in converted.made if each.resource is laboratory)
+    assert made.key == FILLED, "what is known of it already is not changed"
+
+
+@pytest.mark.parametrize(("name", "performer"), [("Lab One", "Lab One"), ("", "1 Lab Street Town CA 90210")])
+def test_a_laboratory_without_number_or_without_name_keeps_its_address_too(converter: Converter, name: str, performer: str) -> None:
+    converted = convert(converter, "ORU^R01", OBR, LABORATORY.format(1, name, "1 Lab Street^^Town^CA^90210"))
+    (said,) = only(converted, "Observation")["performer"]
+    assert said["display"] == performer
+    assert [each["address"][0]["city"] for each in of_type(converted, "Organization")] == (["Town"] if name else [])
+
+
+def test_a_text_that_was_cut_by_the_end_of_a_line_is_told_and_not_with_its_words(converter: Converter) -> None:
+    lines = ("OBX|1|TX|A^a^L||first line", "Jane Doe was seen", "and left||||||F", "obx|2|NM|B^b^L||5||||||F")
+    converted = convert(converter, "ORU^R01", OBR, *lines)
+    assert [(fault.code, fault.severity, fault.segment, fault.text[:7]) for fault in converted.faults] == [
+        ("100", "W", "", f"Line {n} ") for n in (5, 6, 7)
+    ]
+    assert "Jane" not in repr(converted.faults)

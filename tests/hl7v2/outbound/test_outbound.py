@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from fhir_server.hl7v2.message import Message
 from fhir_server.hl7v2.origin import origin
 from fhir_server.hl7v2.outbound import CONSUMER, Outbound, deliveries, peers
-from fhir_server.hl7v2.outbound.outbound import DOUBTFUL, UNANSWERED
+from fhir_server.hl7v2.outbound.outbound import DOUBTFUL, REFUSED, UNANSWERED
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM
 from fhir_server.store.database import scalar
@@ -134,6 +134,30 @@ def test_what_a_peer_refuses_is_dead_and_holds_nothing_up(house: House, listen: 
     assert first[4] == second[4] == 1
 
 
+@pytest.mark.parametrize("fault", ["ERR||MSH|207^Application error^HL70357|E\r", "ERR|PID^1^3^206&Locked&HL70357\r"])
+@pytest.mark.parametrize(("most", "states"), [(2, ["delivered", "delivered"]), (REFUSED, ["dead", "delivered"])])
+def test_what_a_peer_refuses_for_a_fault_of_its_own_is_sent_again_and_in_its_order(
+    house: House,
+    listen: Listen,
+    fault: str,
+    most: int,
+    states: list[str],
+) -> None:
+    def answering(message: Message, times: int) -> bytes:
+        return ack(message, "AE", more=fault) if message.header.event == "S12" and times <= most else ack(message)
+
+    listener = listen(answering)
+    house.peer(listener.port)
+    house.put({**APPOINTMENT, "id": "one"})
+    house.put({**APPOINTMENT, "id": "one", "status": "cancelled"})
+    for _ in range(REFUSED + 1):
+        house.work()
+        house.run("UPDATE hl7v2_peer SET due = NULL")
+    assert [state for _, state, _ in house.rows()] == states
+    assert listener.events() == ["SIU^S12"] * min(most + 1, REFUSED) + ["SIU^S15"]
+    assert len(set(listener.ids())) == 2, "each goes out under its own control id, however often"
+
+
 def test_a_message_that_was_refused_is_replayed_anew_under_another_control_id(house: House, listen: Listen) -> None:
     listener = listen(lambda message, _: ack(message, "AE"))
     house.peer(listener.port)
@@ -207,6 +231,14 @@ def test_a_slow_peer_holds_no_other_up(house: House, listen: Listen) -> None:
     assert len(quick.got) == 1
     waiting.join()
     assert sorted(state for _, state, _ in house.rows()) == ["delivered", "delivered"]
+
+
+def test_of_an_answer_to_another_message_it_is_said_that_it_came(house: House, listen: Listen) -> None:
+    listener = listen(lambda message, _: ack(message, control_id="ANOTHER"))
+    house.peer(listener.port, seconds=1)
+    house.put({**APPOINTMENT, "id": "one"})
+    house.work()
+    assert house.rows("state, fault") == [("waiting", "no answer within 1 s; what came, 1 in number, has another MSA-2 or none")]
 
 
 def test_an_answer_to_another_message_is_none(house: House, listen: Listen) -> None:

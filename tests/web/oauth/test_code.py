@@ -195,3 +195,22 @@ def test_parameters_in_the_address_do_not_count(house: House) -> None:
 
 def _bearer(tokens: Json) -> dict[str, Any]:
     return {"Authorization": f"Bearer {tokens['access_token']}"}
+
+
+def test_an_app_is_told_how_the_clinic_looks(house: House) -> None:
+    client, _ = house.app()
+    tokens = house.tokens(house.account(), client)
+    address = tokens["smart_style_url"]
+    assert address.startswith(f"{ISSUER}/oauth/style.json?v=")
+    answer = house.clinic.app.test_client().get(address.removeprefix(ISSUER))
+    assert (answer.status_code, answer.content_type) == (200, "application/json")
+    found = answer.get_json()
+    colours = {name: value for name, value in found.items() if name.startswith("color_")}
+    assert len(colours) == 6
+    assert all(len(value) == 7 and value.startswith("#") for value in colours.values())
+    assert {"dim_border_radius", "dim_font_size", "dim_spacing_size", "font_family_body", "font_family_heading"} <= set(found)
+    assert house.refresh(client, tokens["refresh_token"]).get_json()["smart_style_url"] == address
+    told = house.get("/fhir/.well-known/smart-configuration", tokens["access_token"]).get_json()
+    assert {"context-banner", "context-style"} <= set(told["capabilities"])
+    # An app that is opened for nobody's record has no frame to fit in.
+    assert "smart_style_url" not in house.tokens(house.account("doctor"), client, scope="user/*.rs openid")

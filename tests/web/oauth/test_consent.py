@@ -25,7 +25,7 @@ def test_the_page_says_who_asks_for_what_and_whose_record_it_is_about(house: Hou
     assert "<b>" not in answer.text
     # A browser lets the form lead to the app, and to nowhere else.
     assert "form-action 'self' https://app.example.org;" in answer.headers["Content-Security-Policy"]
-    boxes = re.findall(r"<input type=\"checkbox\"[^>]*>", answer.text)
+    boxes = re.findall(r"<input type=\"checkbox\"[^>]* name=\"scope\"[^>]*>", answer.text)
     assert len(boxes) == 4
     assert all(" checked" in box for box in boxes)
     assert len(re.findall(r'<label for="scope-\d">', answer.text)) == 4
@@ -39,6 +39,47 @@ def test_what_is_taken_off_is_not_given(house: House) -> None:
     assert tokens["scope"] == "patient/Observation.rs"
     assert "refresh_token" not in tokens
     assert [house.status(tokens["access_token"], each) for each in ("Patient/p1", "Observation/laboratory-p1")] == [403, 200]
+
+
+LABORATORY = "patient/Observation.rs?category=http://terminology.hl7.org/CodeSystem/observation-category|laboratory"
+SURVEY = "patient/Observation.rs?category=http://terminology.hl7.org/CodeSystem/observation-category|survey"
+
+
+def test_of_results_and_diagnoses_a_part_can_be_given(house: House) -> None:
+    client, _ = house.app()
+    browser = house.browser(house.account())
+    place = house.page(browser, client, scope=f"{SCOPE} patient/Condition.read patient/Procedure.rs")
+    page = browser.get(place).text
+    parts = [html.unescape(each) for each in re.findall(r'name="part" value="([^"]*)"', page)]
+    assert len(parts) == 8
+    assert {LABORATORY, SURVEY} < set(parts)
+    assert not [each for each in re.findall(r"<input[^>]*>", page) if 'name="part"' in each and "checked" in each]
+    answer = house.fill(browser, place, answer="allow", part=[LABORATORY, SURVEY, "patient/Procedure.rs?category=1", "user/*.rs"])
+    tokens = house.redeem(client, query_of(answer.headers["Location"])["code"]).get_json()
+    assert set(tokens["scope"].split()) == {
+        *("launch/patient", "patient/Patient.rs", "offline_access", "patient/Condition.read", "patient/Procedure.rs"),
+        *(LABORATORY, SURVEY),
+    }
+    assert [house.status(tokens["access_token"], f"Observation/{each}-p1") for each in ("laboratory", "vital-signs")] == [200, 404]
+
+
+def test_a_part_of_what_is_taken_off_is_not_given(house: House) -> None:
+    client, _ = house.app()
+    browser = house.browser(house.account())
+    answer = house.fill(browser, house.page(browser, client, scope=SCOPE), answer="allow", scope=["patient/Patient.rs"], part=[LABORATORY])
+    assert house.redeem(client, query_of(answer.headers["Location"])["code"]).get_json()["scope"] == "patient/Patient.rs"
+
+
+def test_an_app_that_was_given_a_part_is_asked_for_the_whole_again(house: House) -> None:
+    client, secret = house.app("client_secret_basic")
+    browser = house.browser(house.account())
+    scope = "launch/patient patient/Observation.cruds"
+    answer = house.fill(browser, house.page(browser, client, scope=scope), answer="allow", part=[LABORATORY])
+    tokens = house.redeem(client, query_of(answer.headers["Location"])["code"], secret).get_json()
+    assert tokens["scope"] == f"launch/patient {LABORATORY}"
+    assert "Let Growth Chart in?" in browser.get(house.page(browser, client, scope=scope)).text
+    straight = query_of(house.ask(browser, client, scope=f"launch/patient {LABORATORY}").headers["Location"])
+    assert "code" in straight
 
 
 def test_what_was_not_asked_for_cannot_be_put_in(house: House) -> None:
