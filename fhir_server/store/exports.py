@@ -106,7 +106,9 @@ def settled(connection: Connection, moment: datetime) -> datetime:
     To be asked before the view of the record is opened, and some time after the moment: a write takes its time before its transaction is seen.
     """
     writing = "SELECT min(xact_start) FROM pg_stat_activity WHERE datname = current_database() AND backend_xid IS NOT NULL AND xact_start < %s"
-    return scalar(connection, writing, moment) or moment
+    begun: datetime | None = scalar(connection, writing, moment)
+    # Times of versions are cut to the millisecond, and what is asked for comes after the time that is named.
+    return moment if begun is None else begun - timedelta(milliseconds=1)
 
 
 def content(connection: Connection, identity: str, number: int) -> tuple[str, bytes] | None:
