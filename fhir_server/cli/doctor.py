@@ -6,7 +6,8 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from .common import data_option, opened, settings_of, with_database
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from fhir_server.store import Store
     from fhir_server.store.occupancy import Clash
 
 _SECONDS = 5
@@ -87,7 +89,7 @@ def _line(name: str, text: str, state: str = "ok") -> None:
 
 
 def _database(settings: Settings) -> str:
-    if settings.database_url is None and not (settings.data / "postgres" / "PG_VERSION").exists():
+    if not _is_there(settings):
         return f"embedded; `fhir-server serve` makes it in {settings.data}"
     from fhir_server.store import postgres
 
@@ -103,16 +105,28 @@ def _database(settings: Settings) -> str:
     return f"PostgreSQL {state.version} ({kind}), at the newest schema, {state.megabytes} MB"
 
 
+def _is_there(settings: Settings) -> bool:
+    """Whether there is a database to look into."""
+    return settings.database_url is not None or (settings.data / "postgres" / "PG_VERSION").exists()
+
+
+@contextmanager
+def _store(settings: Settings) -> Iterator[Store]:
+    """The store on the database that there is. Raises SetupError where it cannot be looked into."""
+    try:
+        with with_database(settings, migrated=False) as found, opened(found) as store:
+            yield store
+    except Outcome as outcome:
+        raise SetupError(str(outcome)) from None
+
+
 def _addresses(settings: Settings) -> str:
     if settings.public_url is not None:
         return f"references below {settings.public_url}/fhir are to the server's own resources"
     if settings.database_url is None:
         return "references below what `serve` answers at are to its own resources; behind a proxy set PUBLIC_URL to what the world sees"
-    try:
-        with opened(settings) as store:
-            bases = store.bases
-    except Outcome as outcome:
-        raise SetupError(str(outcome)) from None
+    with _store(settings) as store:
+        bases = store.bases
     if not bases:
         raise _Doubt(
             "absolute references to this server would be stored as references to another one, since nothing says where it is found:"
@@ -125,17 +139,13 @@ def _addresses(settings: Settings) -> str:
 
 
 def _accounts(settings: Settings) -> str:
-    if settings.database_url is None and not (settings.data / "postgres" / "PG_VERSION").exists():
+    if not _is_there(settings):
         return "none yet"
     from fhir_server.access.sealing import unreadable
     from fhir_server.access.vault import Vault
 
-    with with_database(settings, migrated=False) as found:
-        try:
-            with opened(found) as store:
-                count = unreadable(store, Vault.of(settings))
-        except Outcome as outcome:
-            raise SetupError(str(outcome)) from None
+    with _store(settings) as store:
+        count = unreadable(store, Vault.of(settings))
     if count:
         raise SetupError(
             f"{count} e-mail addresses, telephone numbers and TOTP secrets cannot be opened; set DATA_KEY to the one they were sealed under"
@@ -145,16 +155,12 @@ def _accounts(settings: Settings) -> str:
 
 
 def _apps(settings: Settings) -> str:
-    if settings.database_url is None and not (settings.data / "postgres" / "PG_VERSION").exists():
+    if not _is_there(settings):
         return "none yet"
     from fhir_server.access.policy import Policy
 
-    with with_database(settings, migrated=False) as found:
-        try:
-            with opened(found) as store:
-                policy = Policy(store).registration()
-        except Outcome as outcome:
-            raise SetupError(str(outcome)) from None
+    with _store(settings) as store:
+        policy = Policy(store).registration()
     told = {
         "open": "anybody may register apps; an administrator closes that at /admin/api/v1/policy",
         "initial-token": "whoever an administrator has handed a token may register an app",
@@ -188,21 +194,17 @@ def _expiry(path: Path) -> datetime:
     left = (expiry - datetime.now(UTC)).total_seconds() / 86_400
     if left < _EXPIRING_DAYS:
         said = f"expires on {expiry:%Y-%m-%d}" if left > 0 else f"has expired on {expiry:%Y-%m-%d}"
-        raise SetupError(f"the certificate of MLLP_TLS_CERT {said}; replace it and start the server again")
+        raise SetupError(f"the certificate of MLLP_TLS_CERT {said}; replace it; the next connection is shown the new one")
     return expiry
 
 
 def _appointments(settings: Settings) -> str:
-    if settings.database_url is None and not (settings.data / "postgres" / "PG_VERSION").exists():
+    if not _is_there(settings):
         return "none yet"
     from fhir_server.store.occupancy import clashes
 
-    with with_database(settings, migrated=False) as found:
-        try:
-            with opened(found) as store, store.database.connection() as connection:
-                clashing = clashes(connection, _MAX_CLASHES + 1)
-        except Outcome as outcome:
-            raise SetupError(str(outcome)) from None
+    with _store(settings) as store, store.database.connection() as connection:
+        clashing = clashes(connection, _MAX_CLASHES + 1)
     if clashing:
         told = "; ".join(_clash(each, settings) for each in clashing[:_MAX_CLASHES])
         more = " and more" if len(clashing) > _MAX_CLASHES else ""
@@ -217,7 +219,7 @@ def _clash(clash: Clash, settings: Settings) -> str:
 
 
 def _broker(settings: Settings) -> str:
-    if settings.broker_url is None and settings.database_url is None and not (settings.data / "postgres" / "PG_VERSION").exists():
+    if settings.broker_url is None and not _is_there(settings):
         return "BROKER_URL is unset; the database will be the broker"
     from fhir_server.jobs import broker
 
@@ -231,16 +233,12 @@ def _broker(settings: Settings) -> str:
 
 
 def _exports(settings: Settings) -> str:
-    if settings.database_url is None and not (settings.data / "postgres" / "PG_VERSION").exists():
+    if not _is_there(settings):
         return "none yet"
     from fhir_server.store import exports
 
-    with with_database(settings, migrated=False) as found:
-        try:
-            with opened(found) as store, store.database.connection() as connection:
-                held = exports.held(connection)
-        except Outcome as outcome:
-            raise SetupError(str(outcome)) from None
+    with _store(settings) as store, store.database.connection() as connection:
+        held = exports.held(connection)
     said = f"bulk exports take {held // 1_000_000} MB of the {settings.max_exports_mb} MB that MAX_EXPORTS_MB gives them"
     if held > _NEARLY * settings.max_exports:
         raise _Doubt(f"{said}; more are refused soon: they go a day after they were made, or when their callers delete them")
