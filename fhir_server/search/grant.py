@@ -157,12 +157,16 @@ class Grant:
         return "contained" not in self.hidden_of(resource_type)
 
     def reaching(self, patient: str | None) -> Grant:
-        """The same caller with all of their reach, within one patient's compartment if that is not None."""
+        """The same caller with all of their reach, within one patient's compartment if that is not None.
+
+        Without a role what is held to a patient is that patient's own app: of its reach what is open to all is no part.
+        """
         found = self._reaching.get(patient)
         if found is None:
             scopes = self.scopes if self.reach is None else self.reach
             if patient is not None:
-                scopes = tuple(replace(scope, patient=patient) for scope in scopes if scope.patient in (None, patient))
+                within = (None, patient) if self.roles else (patient,)
+                scopes = tuple(replace(scope, patient=patient) for scope in scopes if scope.patient in within)
             found = self._reaching[patient] = replace(self, scopes=scopes, reach=None)
         return found
 

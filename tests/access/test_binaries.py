@@ -92,6 +92,12 @@ CALLERS: Final[dict[str, tuple[str, set[str]]]] = {
     "a patient's app for documents": (token("patient", scopes("patient", "Binary", "DocumentReference"), "a", "Patient/a"), OWN),
     "a patient's app for Binaries alone": (token("patient", "patient/Binary.rs", "a", "Patient/a"), OWN),
     "an app of a patient without an account": (token(scope="patient/Binary.rs", patient="a"), OWN),
+    "an app of a patient that reads the clinic's directory besides": (token(scope="patient/*.rs system/Organization.rs", patient="a"), OWN),
+    "an app of a patient that looks for what is held besides": (
+        token(scope=f"patient/Binary.rs system/Binary.rs?_security={HELD['code']}", patient="a"),
+        OWN | {"labelled"},
+    ),
+    "an app of a patient that sends files of all": (token(scope="patient/Binary.rs system/Binary.c", patient="a"), OWN),
     "a doctor's app for one patient": (token("doctor", "patient/*.rs", "a", "Practitioner/d"), OWN | HIDDEN - {"misattached"}),
     "a doctor's app for Binaries of one patient": (token("doctor", "patient/Binary.rs", "a", "Practitioner/d"), OWN | HIDDEN - {"misattached"}),
     "a doctor's app for all": (token("doctor", "user/*.rs", user="Practitioner/d"), OWN | HIDDEN | OTHERS | NOBODYS),
