@@ -265,6 +265,18 @@ def test_nobody_opens_a_binary_by_attaching_it_or_takes_it_over(clinic: Clinic) 
         assert clinic(app, "PUT", f"Binary/{each}", taken).status_code == 403
 
 
+@pytest.mark.parametrize("address", ["Binary/{}?_format=json", "Binary/{}/_history/1?x=1", "Binary/{}#page=2", f"{BASE}/Binary/{{}}?_format=json#page=2"])
+def test_a_document_has_the_file_whatever_its_address_asks_for_besides(clinic: Clinic, address: str) -> None:
+    clinic.binary("addressed")
+    content = [{"attachment": {"contentType": "text/plain", "url": address.format("addressed")}}]
+    clinic.put("DocumentReference", "addressed", status="current", subject={"reference": "Patient/a"}, content=content)
+    of_b = token("patient", patient="b", user="Patient/b")
+    assert [clinic(who, "GET", "Binary/addressed").status_code for who in (PATIENT, of_b)] == [200, 404]
+    assert binaries(pages(clinic, PATIENT, "DocumentReference?_id=addressed&_include=DocumentReference:attachment")) == {"addressed"}
+    for each in ("DocumentReference", "Binary"):
+        assert clinic(ALL, "DELETE", f"{each}/addressed").status_code == 204
+
+
 def test_a_consent_that_closes_a_document_closes_its_binary(clinic: Clinic) -> None:
     clinic.put("Patient", "c", active=True)
     clinic.binary("c-patient", "Patient/c")
