@@ -18,7 +18,7 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from fhir_server.access import issue
+from fhir_server.access import grant_of, issue
 from fhir_server.access.roles import HELD
 from fhir_server.app import build_app
 from fhir_server.interactions import Engine
@@ -209,6 +209,13 @@ def test_attachments_are_included_as_far_as_they_can_be_seen(clinic: Clinic) -> 
     assert binaries(pages(clinic, DOCTOR, "Binary?_has:DiagnosticReport:attachment:status=partial")) == {"both"}
 
 
+def test_whoever_sees_all_has_no_condition_on_their_statements() -> None:
+    # By what narrows a grant totals are counted, versions looked at one by one, and boards shown without names.
+    limited = {caller: grant_of(SECRET, who, time.time()).narrows for caller, (who, _) in CALLERS.items()}
+    assert sorted(caller for caller, narrows in limited.items() if not narrows) == ["a backend for Binaries", "a backend that may do all", "an admin"]
+    assert not grant_of(SECRET, ADMIN, time.time()).differs_by_content("Binary")
+
+
 def test_staff_read_no_binaries(clinic: Clinic) -> None:
     staff = token("staff", user="Practitioner/s")
     assert clinic(staff, "GET", "Binary/of-patient").status_code == 403
@@ -265,7 +272,9 @@ def test_nobody_opens_a_binary_by_attaching_it_or_takes_it_over(clinic: Clinic) 
         assert clinic(app, "PUT", f"Binary/{each}", taken).status_code == 403
 
 
-@pytest.mark.parametrize("address", ["Binary/{}?_format=json", "Binary/{}/_history/1?x=1", "Binary/{}#page=2", f"{BASE}/Binary/{{}}?_format=json#page=2"])
+@pytest.mark.parametrize(
+    "address", ["Binary/{}?_format=json", "Binary/{}/_history/1?x=1", "Binary/{}#page=2", f"{BASE}/Binary/{{}}?_format=json#page=2"]
+)
 def test_a_document_has_the_file_whatever_its_address_asks_for_besides(clinic: Clinic, address: str) -> None:
     clinic.binary("addressed")
     content = [{"attachment": {"contentType": "text/plain", "url": address.format("addressed")}}]
