@@ -250,7 +250,9 @@ def _grant(claims: dict[str, Any]) -> Grant:
         free = tuple(scope for scope in asked.resources if scope.patient is None)
         of_patient = role_scopes("patient", None, patient)
         scopes = (*narrow(of_patient, held), *free)
-        reach = (Scope("*", frozenset("rs")),) if free else of_patient
+        # A scope for all of another type, as system/Organization.rs, shows no file that a patient's own app does not see.
+        unheld = not held or any(scope.type in {"*", "Binary"} for scope in free)
+        reach = (*of_patient, Scope("*", frozenset("rs"))) if unheld else of_patient
         acts = (*narrow(role_acts("patient", patient), held), *free)
     return Grant(
         claims["sub"],

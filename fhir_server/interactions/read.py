@@ -68,7 +68,9 @@ class _Permissions:
         self._seen: dict[str | None, set[tuple[str, str]]] = {}
         for patient in {way.patient for way in grant.ways("Binary")} if contexts else ():
             found = db.seen_by(grant.reaching(patient)).read_many(contexts)
-            self._seen[patient] = {(version.type, version.id) for version in found} | {("Patient", str(patient))}
+            self._seen[patient] = {(version.type, version.id) for version in found}
+            if patient is not None:
+                self._seen[patient].add(("Patient", patient))
 
     def get(self, resource_type: str, identity: str) -> None:
         del resource_type, identity

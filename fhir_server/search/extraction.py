@@ -26,7 +26,7 @@ _Laid = dict[tuple[int, int, str], tuple[Place, Kind, dict[str | None, list[int]
 Condition = Callable[[Any], bool | None]
 """Whether something is true of a resource; None where that cannot be said."""
 
-INDEX_VERSION: Final = 6
+INDEX_VERSION: Final = 7
 """Goes up with every change of this package that gives a resource other rows than before: what is stored is then indexed anew."""
 
 _ALWAYS: Final = (KINDS["date"].TABLE, KINDS["reference"].TABLE, KINDS["token"].TABLE)

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, NamedTuple
 
+from fhir_server.spec import r4
+
 Permission = Literal["c", "r", "u", "d", "s"]
 
 ALL: Final = frozenset("cruds")
@@ -157,12 +159,16 @@ class Grant:
         return "contained" not in self.hidden_of(resource_type)
 
     def reaching(self, patient: str | None) -> Grant:
-        """The same caller with all of their reach, within one patient's compartment if that is not None."""
+        """The same caller with all of their reach, within one patient's compartment if that is not None.
+
+        Without a role what is held to a patient is that patient's own app: of its reach what is open to all is no part.
+        """
         found = self._reaching.get(patient)
         if found is None:
             scopes = self.scopes if self.reach is None else self.reach
             if patient is not None:
-                scopes = tuple(replace(scope, patient=patient) for scope in scopes if scope.patient in (None, patient))
+                within = (None, patient) if self.roles else (patient,)
+                scopes = tuple(replace(scope, patient=patient) for scope in scopes if scope.patient in within)
             found = self._reaching[patient] = replace(self, scopes=scopes, reach=None)
         return found
 
@@ -177,13 +183,16 @@ class Grant:
         """Whether instances of one type may differ in whether they can be seen."""
         if self.denials or any(scope.query or scope.patient is not None for scope in self.scopes):
             return True
-        return not self._shows_all and self.allows("Binary", "r")
+        return self.allows("Binary", "r") and not self._shows_all
 
     @property
     def _shows_all(self) -> bool:
         """Whether nothing that a Binary may belong to is hidden, so that all Binaries are alike."""
+        if self.denials:
+            return False
         scopes = self.scopes if self.reach is None else self.reach
-        return not self.denials and any(s.type == "*" and s.permissions & {"r", "s"} and not s.query and s.patient is None for s in scopes)
+        shown = {scope.type for scope in scopes if scope.permissions & {"r", "s"} and not scope.query and scope.patient is None}
+        return "*" in shown or shown.issuperset(r4().resource_types)
 
 
 SYSTEM = Grant("system", frozenset({"admin"}), (Scope("*", ALL),), acts=(Scope("*", ALL),))

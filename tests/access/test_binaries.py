@@ -18,7 +18,7 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from fhir_server.access import issue
+from fhir_server.access import grant_of, issue
 from fhir_server.access.roles import HELD
 from fhir_server.app import build_app
 from fhir_server.interactions import Engine
@@ -92,6 +92,12 @@ CALLERS: Final[dict[str, tuple[str, set[str]]]] = {
     "a patient's app for documents": (token("patient", scopes("patient", "Binary", "DocumentReference"), "a", "Patient/a"), OWN),
     "a patient's app for Binaries alone": (token("patient", "patient/Binary.rs", "a", "Patient/a"), OWN),
     "an app of a patient without an account": (token(scope="patient/Binary.rs", patient="a"), OWN),
+    "an app of a patient that reads the clinic's directory besides": (token(scope="patient/*.rs system/Organization.rs", patient="a"), OWN),
+    "an app of a patient that looks for what is held besides": (
+        token(scope=f"patient/Binary.rs system/Binary.rs?_security={HELD['code']}", patient="a"),
+        OWN | {"labelled"},
+    ),
+    "an app of a patient that sends files of all": (token(scope="patient/Binary.rs system/Binary.c", patient="a"), OWN),
     "a doctor's app for one patient": (token("doctor", "patient/*.rs", "a", "Practitioner/d"), OWN | HIDDEN - {"misattached"}),
     "a doctor's app for Binaries of one patient": (token("doctor", "patient/Binary.rs", "a", "Practitioner/d"), OWN | HIDDEN - {"misattached"}),
     "a doctor's app for all": (token("doctor", "user/*.rs", user="Practitioner/d"), OWN | HIDDEN | OTHERS | NOBODYS),
@@ -203,6 +209,13 @@ def test_attachments_are_included_as_far_as_they_can_be_seen(clinic: Clinic) -> 
     assert binaries(pages(clinic, DOCTOR, "Binary?_has:DiagnosticReport:attachment:status=partial")) == {"both"}
 
 
+def test_whoever_sees_all_has_no_condition_on_their_statements() -> None:
+    # By what narrows a grant totals are counted, versions looked at one by one, and boards shown without names.
+    limited = {caller: grant_of(SECRET, who, time.time()).narrows for caller, (who, _) in CALLERS.items()}
+    assert sorted(caller for caller, narrows in limited.items() if not narrows) == ["a backend for Binaries", "a backend that may do all", "an admin"]
+    assert not grant_of(SECRET, ADMIN, time.time()).differs_by_content("Binary")
+
+
 def test_staff_read_no_binaries(clinic: Clinic) -> None:
     staff = token("staff", user="Practitioner/s")
     assert clinic(staff, "GET", "Binary/of-patient").status_code == 403
@@ -257,6 +270,20 @@ def test_nobody_opens_a_binary_by_attaching_it_or_takes_it_over(clinic: Clinic) 
         assert clinic(ALL, "DELETE", f"DocumentReference/{answer.json['id']}").status_code == 204
         taken = {"resourceType": "Binary", "id": each, "contentType": "text/plain", "securityContext": {"reference": "Patient/a"}}
         assert clinic(app, "PUT", f"Binary/{each}", taken).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "address", ["Binary/{}?_format=json", "Binary/{}/_history/1?x=1", "Binary/{}#page=2", f"{BASE}/Binary/{{}}?_format=json#page=2"]
+)
+def test_a_document_has_the_file_whatever_its_address_asks_for_besides(clinic: Clinic, address: str) -> None:
+    clinic.binary("addressed")
+    content = [{"attachment": {"contentType": "text/plain", "url": address.format("addressed")}}]
+    clinic.put("DocumentReference", "addressed", status="current", subject={"reference": "Patient/a"}, content=content)
+    of_b = token("patient", patient="b", user="Patient/b")
+    assert [clinic(who, "GET", "Binary/addressed").status_code for who in (PATIENT, of_b)] == [200, 404]
+    assert binaries(pages(clinic, PATIENT, "DocumentReference?_id=addressed&_include=DocumentReference:attachment")) == {"addressed"}
+    for each in ("DocumentReference", "Binary"):
+        assert clinic(ALL, "DELETE", f"{each}/addressed").status_code == 204
 
 
 def test_a_consent_that_closes_a_document_closes_its_binary(clinic: Clinic) -> None:

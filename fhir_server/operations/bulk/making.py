@@ -29,6 +29,7 @@ from fhir_server.store.database import Connection
 _FILE: Final = 8 * 1024 * 1024
 _ALL: Final = 64 * 1024 * 1024
 _PAGE: Final = 1_000
+_FETCH: Final = 10  # Files that are held at a time; each may be as large as a request.
 _SETTLING: Final = 1.0
 """Seconds from the moment that an export tells to the view that it shows: by then a write that has its time already is there, or seen on its way."""
 
@@ -139,10 +140,12 @@ class Maker:
             if name in ATTACHING and "Binary/" in body:
                 attached.update(self._engine.registry.references(fhirjson.loads(body.encode()), "attachment"))
         if asked.types is not None and "Binary" in asked.types:
-            for version in db.read_many(sorted(each for each in attached if "/".join(each) not in given)):
-                if version.body is not None:
-                    given.add(f"Binary/{version.id}")
-                    yield version.type, version.body
+            wanted = sorted(each for each in attached if "/".join(each) not in given)
+            for start in range(0, len(wanted), _FETCH):
+                for version in db.read_many(wanted[start : start + _FETCH]):
+                    if version.body is not None:
+                        given.add(f"Binary/{version.id}")
+                        yield version.type, version.body
 
     def _compartment(self, db: Snapshot, grant: Grant, asked: Everything) -> Iterator[tuple[int, str, str, str]]:
         after: int | None = None

@@ -68,7 +68,12 @@ def maker(fhir_type: str, element: Element | None, context: Context) -> Maker | 
     if fhir_type in {"canonical", "uri", "url"}:
 
         def canonical(value: str) -> tuple[Row, ...]:
-            found = locate(value.partition("#")[0], context)
+            text = value.partition("#")[0]
+            found = locate(text, context)
+            if fhir_type == "url" and "?" in text:
+                # An address of this server, as Binary/1?_format=json, leads to the same whatever is asked for with it.
+                plain = locate(text.partition("?")[0], context)
+                found = plain if plain is not None and plain[1] != ABSOLUTE else found
             if found is None:
                 return ()
             return (found, (capped(value.partition("|")[0]), ABSOLUTE)) if found[1] == ABSOLUTE and "|" in value else (found,)
