@@ -58,10 +58,13 @@ class Expander:
         only: str | None = None,
         *,
         partial: bool = False,
+        work: int = MAX_WORK,
+        steps: list[int] | None = None,
     ) -> None:
         """Takes where value sets (raising Outcome for an unknown one) and code systems come from, and of which system alone codes are wanted.
 
-        With `partial` an include that cannot be answered adds nothing, and `missing` says why.
+        With `partial` an include that cannot be answered adds nothing, and `missing` says why. `work` is what it may cost, and afterwards what
+        is left of that; `steps` are those of regular expressions, if others share them.
         """
         self.missing = ""
         self._partial = partial
@@ -70,8 +73,8 @@ class Expander:
         self._done: dict[str, Codes] = {}
         self._open: list[str] = []
         self._asked: set[str] = set()
-        self._work = MAX_WORK
-        self._steps = [MAX_STEPS]
+        self.work = work
+        self._steps = [MAX_STEPS] if steps is None else steps
         self._only = only
         self._displays: dict[tuple[str, str], str] = {}
 
@@ -213,8 +216,8 @@ class Expander:
 
     def _charge(self, work: int) -> None:
         # An include costs something even where it is empty.
-        self._work -= work + 1
-        if self._work < 0:
+        self.work -= work + 1
+        if self.work < 0:
             raise Outcome("too-costly", f"The value set '{self._open[0]}' takes too much work to put together")
 
 
