@@ -19,6 +19,8 @@ MAX_CODES: Final = 10_000
 """Codes that an expansion may list."""
 MAX_WORK: Final = 50_000_000
 """Codes that may be handled on the way to it, all includes and imports together; one that a filter looks at counts tenfold. A second at most."""
+_EMPTY: Final = 50
+"""What an include costs even where it is empty, in codes."""
 MAX_STEPS: Final = 1_000_000
 """Steps that all regular expressions of an expansion may take together: half a second."""
 MAX_DEPTH: Final = 30
@@ -215,8 +217,7 @@ class Expander:
         return codes
 
     def _charge(self, work: int) -> None:
-        # An include costs something even where it is empty.
-        self.work -= work + 1
+        self.work -= work + _EMPTY
         if self.work < 0:
             raise Outcome("too-costly", f"The value set '{self._open[0]}' takes too much work to put together")
 

@@ -185,6 +185,22 @@ def test_above_and_below_are_the_two_ends_of_one_relation(made: tuple[Json, Edge
             assert terminology.subsumes("urn:one", code, other) == (other in below(edges, code))
 
 
+def test_questions_of_a_request_about_members_take_together_what_one_expansion_may() -> None:
+    includes = [{"system": f"urn:{n}", "concept": [{"code": "a"}]} for n in range(1_000)]
+    terminology = Terminology(NOTHING_SHIPPED, lambda kind, url: {"resourceType": kind, "url": url, "compose": {"include": includes}})
+    answers = [terminology.member("urn:set", f"urn:{n}", "a") for n in range(1_200)]
+    assert answers[0] is True
+    assert "too much work" in str(answers[-1])
+    assert terminology.member("urn:set", "urn:1", "a") is True
+
+
+@given(st.lists(st.tuples(st.sampled_from(HERE), st.sets(st.sampled_from(CODES)), st.booleans()), max_size=4), st.sampled_from(CODES))
+def test_a_code_is_anywhere_where_it_is_in_one_of_the_systems(parts: list[tuple[str, set[str], bool]], code: str) -> None:
+    found = Codes({system: Part(frozenset(listed), but) for system, listed, but in parts})
+    anywhere = found.anywhere()
+    assert ((code in anywhere.codes) is not anywhere.but) == any((system, code) in found for system in found.parts)
+
+
 some_codes = st.recursive(
     st.one_of(
         st.builds(Codes.of, st.sampled_from(HERE), st.lists(st.sampled_from(CODES))),
