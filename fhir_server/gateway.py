@@ -89,7 +89,7 @@ class Gateway:
         self.close = close
         self.stop = stop
         self._application = application
-        self._max_body = max_body
+        self.max_body = max_body
         self._room = HELD * (max_body + 1)
         self._clock = clock
         self._lock = threading.Lock()
@@ -105,7 +105,8 @@ class Gateway:
                 self.answer(protocol, environ)
                 return
             try:
-                self.answer(protocol, environ | {"wsgi.input": _Awaited()})
+                # Nobody reads the body after such an answer, and Granian ends the connection, often without a word. The next request would be lost.
+                self.answer(protocol, environ | {"wsgi.input": _Awaited()}, last=True)
             except BodyAwaited as awaited:
                 # Flask's frame and this exception hold each other, and the connection with them, until a garbage collection.
                 awaited.__traceback__ = None
@@ -134,7 +135,7 @@ class Gateway:
 
     def most(self, declared: str) -> int:
         """Bytes to read of a body."""
-        return min(int(declared), self._max_body + 1) if declared.isascii() and declared.isdigit() else self._max_body + 1
+        return min(int(declared), self.max_body + 1) if declared.isascii() and declared.isdigit() else self.max_body + 1
 
     def enter(self, reading: _Reading) -> None:
         """Watches over a body until it leaves."""
@@ -156,7 +157,7 @@ class Gateway:
             return True
 
     def answer(self, protocol: Any, environ: dict[str, Any], *, last: bool = False) -> None:
-        """Has the application answer, and sends that; with `last` the connection ends then. Raises BodyAwaited before anything is sent."""
+        """Has the application answer, and sends that; with `last` the connection ends, and it says so. Raises BodyAwaited before anything is sent."""
         status, headers = "500", []
 
         def start_response(given: str, fields: list[tuple[str, str]], exc_info: Any = None) -> None:
@@ -270,7 +271,8 @@ class _Reading:
     def _put(self, stream: Any) -> None:
         self._gateway.leave(self)
         self._parts.clear()
-        self._gateway.answer(self._protocol, self._environ | {"wsgi.input": stream}, last=isinstance(stream, _Lost))
+        unread = isinstance(stream, _Lost) or self.received > self._gateway.max_body
+        self._gateway.answer(self._protocol, self._environ | {"wsgi.input": stream}, last=unread)
 
 
 class _Awaited:

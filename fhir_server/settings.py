@@ -40,8 +40,9 @@ class Settings:
     """Everything that can be set; the name in the environment is the field's in capitals. `repr` leaves the secrets out.
 
     `data` is the data directory. `database_url` is None until the embedded server has started. `clinic_timezone` places dates without a zone.
-    `approval_limit` is how much of an invoice, in its currency, one person alone may take off or write off. `max_body_mb` is in MiB, `hold_seconds`
-    in seconds, `auth_address_limit` in failed sign-ins per address and 15 minutes.
+    `approval_limit` is how much of an invoice, in its currency, one person alone may take off or write off. `max_body_mb` is in MiB,
+    `max_exports_mb`, the room for all bulk exports, in MB, `hold_seconds` in seconds, `auth_address_limit` in failed sign-ins per address and 15
+    minutes.
     """
 
     data: Path
@@ -52,6 +53,7 @@ class Settings:
     public_url: str | None = None
     clinic_timezone: ZoneInfo = _UTC
     max_body_mb: int = 64
+    max_exports_mb: int = 10_000
     reference_integrity: bool = False
     profile_check: str = "off"
     metrics_token: str | None = field(default=None, repr=False)
@@ -75,6 +77,11 @@ class Settings:
     def max_body(self) -> int:
         """The largest request body, in bytes."""
         return self.max_body_mb * 1024 * 1024
+
+    @property
+    def max_exports(self) -> int:
+        """How much all bulk exports may take that are kept, in bytes."""
+        return self.max_exports_mb * 1_000_000
 
     @classmethod
     def read(cls, environ: Mapping[str, str], data: Path) -> Settings:
@@ -280,6 +287,7 @@ _READERS: Final[dict[str, Callable[[str], Any]]] = {
     "PUBLIC_URL": _public_url,
     "CLINIC_TIMEZONE": _zone,
     "MAX_BODY_MB": _number(1, 2048),
+    "MAX_EXPORTS_MB": _number(1, 100_000_000),
     "REFERENCE_INTEGRITY": _switch,
     "PROFILE_CHECK": _one_of("off", "declared"),
     "METRICS_TOKEN": _text,

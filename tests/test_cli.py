@@ -16,6 +16,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import psutil
+import psycopg
 import pytest
 import requests
 
@@ -304,6 +305,19 @@ def test_check_names_appointments_that_were_booked_twice_before_that_was_refused
     assert re.search(
         r"fault  appointments .*Appointment/\S+ and Appointment/\S+ on Practitioner/busy at 2031-03-03 09:00; move or cancel", done.stdout
     )
+
+
+def test_check_tells_how_much_room_bulk_exports_take(fresh_database: Callable[[], str], tmp_path: Path) -> None:
+    url = fresh_database()
+    with psycopg.connect(url) as connection:
+        connection.execute("INSERT INTO bulk_export (id, actor, holder, request, state, created) VALUES ('e', 'a', '{}', '{}', 'done', now())")
+        connection.execute("INSERT INTO bulk_file (export, number, type, count, content) VALUES ('e', 0, 'Patient', 1, %s)", (bytes(1_700_000),))
+    for room, line in (
+        ("2", "look   exports        bulk exports take 1 MB of the 2 MB"),
+        ("10", "ok     exports        bulk exports take 1 MB of the 10 MB"),
+    ):
+        done = call("check", "--data", tmp_path / "data", environ={"DATABASE_URL": url, "MAX_EXPORTS_MB": room})
+        assert (done.returncode, line in done.stdout) == (0, True), done.stdout
 
 
 def test_load_reads_files_while_serve_runs_and_changes_nothing_the_second_time(running: Running, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from fhir_server.settings import SetupError
-from fhir_server.store.backup import About, Backup
+from fhir_server.store.backup import About, Backup, write
 
 PROGRAM = Path(sys.executable).with_name("fhir-server")
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -77,6 +77,19 @@ def test_what_is_restored_is_what_was_there(clinic: Path, saved: Path, tmp_path:
     assert [head.returncode for head in heads] == [0, 0]
     again = call("load", EXAMPLES, "--data", data)
     assert again.stdout.startswith("0 resources of 3 files"), again.stdout
+
+
+def test_bulk_exports_are_left_out(fresh_database: Callable[[], str], tmp_path: Path) -> None:
+    url, other = fresh_database(), fresh_database()
+    with psycopg.connect(url) as connection:
+        connection.execute("INSERT INTO bulk_export (id, actor, holder, request, state, created) VALUES ('e', 'a', '{}', '{}', 'done', now())")
+        connection.execute("INSERT INTO bulk_file (export, number, type, count, content) VALUES ('e', 0, 'Patient', 1, 'x')")
+    write(url, tmp_path, tmp_path / "file", "2026-01-01T00:00:00Z")
+    with psycopg.connect(other) as connection:
+        connection.execute("DROP SCHEMA public, broker CASCADE; CREATE SCHEMA public")
+    Backup(tmp_path / "file").refill(other)
+    with psycopg.connect(other) as connection:
+        assert connection.execute("SELECT (SELECT count(*) FROM bulk_export), (SELECT count(*) FROM bulk_file)").fetchone() == (0, 0)
 
 
 @pytest.mark.parametrize("left", ["file", "link"])

@@ -142,7 +142,7 @@ def test_a_request_without_a_body_is_answered_at_once(door: Door) -> None:
 
 def test_who_is_refused_without_the_body_sends_none(door: Door) -> None:
     protocol = door.request(content_length="5")
-    assert (protocol.answers, protocol.opened) == ([(401, {}, b"no")], 0)
+    assert (protocol.answers, protocol.opened) == ([(401, {"Connection": "close"}, b"no")], 0)
 
 
 @pytest.mark.parametrize("headers", [{"content_length": "5"}, {"transfer_encoding": "chunked"}])
@@ -197,7 +197,7 @@ def test_of_a_body_over_the_limit_little_more_is_read(door: Door, headers: dict[
     protocol = door.request(authorization="x", **headers)
     for _ in range(3):
         protocol.send(b"a" * 400)
-    assert protocol.answers[0][1] == {"X-Length": "1200"}
+    assert protocol.answers[0][1] == {"X-Length": "1200", "Connection": "close"}
 
 
 def test_bodies_on_their_way_are_bounded_together(door: Door) -> None:

@@ -18,6 +18,7 @@ from webargs.flaskparser import FlaskParser
 
 from fhir_server.access.audit import Event, acting, record
 from fhir_server.access.idempotency import check_key
+from fhir_server.interactions.engine import parse_parameters
 from fhir_server.outcome import Outcome
 from fhir_server.problems import MEDIA_TYPE, answer_to, outcome_of
 from fhir_server.store.database import Connection
@@ -64,6 +65,13 @@ class Parser(FlaskParser):
         if rb"\u0000" in text:
             raise Outcome("malformed", "The body has characters that are none")
         return body
+
+    def load_querystring(self, req: Any, schema: Any) -> Any:
+        """The parameters of an address. Raises Outcome `parameter` for one that stands twice, and for what is not UTF-8."""
+        names = [name for name, _ in parse_parameters(req.query_string.decode("latin-1"))]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise Outcome("parameter", f"'{twice[0][:80]}' stands twice", expression=twice[0][:80])
+        return super().load_querystring(req, schema)
 
     def handle_error(self, error: ValidationError, *_: Any, **__: Any) -> Any:
         """Raises Outcome `invalid` for a body, `parameter` for a query, each with the first fault and its place."""

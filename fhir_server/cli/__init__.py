@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
 import sys
 from collections.abc import Iterable
+from types import FrameType
 
 import click
 
@@ -28,15 +31,23 @@ for _group in (serve, mllp, background, data, backup, token, user, audit, hl7v2,
         root.add_command(_command)
 
 
+class _Interrupted(BaseException):
+    """A signal asks for the end. No error, and so not caught as one: what was begun is undone on the way out."""
+
+
 def main(arguments: Iterable[str] | None = None) -> None:
-    """Runs one command and ends the process: 0 when done, 1 when it failed, 2 for a wrong call. A failure is one line on stderr."""
+    """Runs one command and ends the process: 0 when done, 1 when it failed or a signal came, 2 for a wrong call. A failure is one line on stderr."""
     code = 1
+    # What libraries log is not for whoever types a command; services have a log of their own.
+    logging.getLogger().addHandler(logging.NullHandler())
     try:
+        # Without this SIGTERM would leave an embedded database behind that runs, and half of what is all or nothing.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _interrupt)
         result = root.main(args=None if arguments is None else list(arguments), prog_name="fhir-server", standalone_mode=False)
         code = result if isinstance(result, int) else 0
-    except click.Abort:
+    except (click.Abort, _Interrupted):
         _say("interrupted")
-        code = 130
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         code = 2
@@ -51,6 +62,12 @@ def main(arguments: Iterable[str] | None = None) -> None:
     except Exception as error:  # noqa: BLE001 - whoever types a command is never shown a traceback
         _say(f"unexpected fault, {type(error).__name__}: {error}; `fhir-server check` may know more")
     sys.exit(code)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    raise _Interrupted
 
 
 def _say(text: str) -> None:

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from fhir_server.settings import SetupError
-
-from .common import data_option, settings_of
+from .common import alone, data_option
 
 if TYPE_CHECKING:
     from fhir_server.settings import Settings
@@ -58,9 +56,7 @@ def schedule(settings: Settings, ready: Callable[[str], None]) -> None:
 def _run(part: Callable[[Settings, Callable[[str], None]], None], name: str, data: Path) -> None:
     from fhir_server import telemetry
 
-    settings = settings_of(data)
-    if settings.database_url is None:
-        raise SetupError(f"`{name}` needs DATABASE_URL; for everything on one machine use `fhir-server serve`, which runs it too")
+    settings = alone(data, name)
     telemetry.configure(settings.log_level)
     part(settings, lambda _: None)
 

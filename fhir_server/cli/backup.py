@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -46,7 +47,7 @@ def backup(file: Path, data: Path) -> None:
             size = write(str(settings.database_url), chosen.data, file, now, lambda done: bar.update(task, completed=done // 1024**2))
         except OSError as error:
             raise SetupError(f"cannot write {file} ({error.strerror or error}); no backup was made") from None
-    click.echo(f"{size / 1024**2:.1f} MB in {time.monotonic() - start:.1f} s; `fhir-server restore {file} --data DIR` brings it back")
+    click.echo(f"{size / 1024**2:.1f} MB in {time.monotonic() - start:.1f} s; `fhir-server restore {quote(str(file))} --data DIR` brings it back")
 
 
 @click.command()
@@ -80,9 +81,8 @@ def restore(file: Path, data: Path) -> None:
     for name, setting in (("data-key", "DATA_KEY"), ("jwt-secret", "JWT_SECRET")):
         if name not in found.kept and setting not in given:
             click.echo(f"the backup holds no {name}, since it was set: set {setting} as it was there before you start the server", err=True)
-    click.echo(
-        f"the backup of {found.about.created} is in {data} after {time.monotonic() - start:.1f} s; `fhir-server serve --data {data}` starts it"
-    )
+    seconds, command = time.monotonic() - start, f"`fhir-server serve --data {quote(str(data))}`"
+    click.echo(f"the backup of {found.about.created} is in {data} after {seconds:.1f} s; {command} starts it")
 
 
 def _keep(found: Backup, data: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -22,11 +24,20 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class _Directory(click.Path):
+    """A directory by its name. An empty one, as an unset variable of a script gives it, would be the working directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not value:
+            self.fail("a directory has a name", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def data_option(function: F) -> F:
     """Adds `--data`."""
     option = click.option(
         "--data",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=_Directory(file_okay=False, path_type=Path),
         default=Path("data"),
         show_default="./data",
         help="The data directory.",
@@ -37,6 +48,32 @@ def data_option(function: F) -> F:
 def settings_of(data: Path) -> Settings:
     """The settings of this process with the `.env` of the working directory. Raises SetupError."""
     return Settings.read(environment(Path.cwd()), data.absolute())
+
+
+def end_on_signals() -> None:
+    """A signal before a service has its own handlers unwinds what was started, and is a clean end too."""
+
+    def end(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(0)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+
+
+def alone(data: Path, command: str) -> Settings:
+    """The settings of a part of `serve` that is run by itself.
+
+    From here on a signal is a clean end. Raises SetupError where no DATABASE_URL is set, or that database cannot be reached or is not migrated.
+    """
+    end_on_signals()
+    settings = settings_of(data)
+    if settings.database_url is None:
+        raise SetupError(f"`{command}` needs DATABASE_URL; for everything on one machine use `fhir-server serve`, which runs it too")
+    from fhir_server.store import postgres
+
+    if not postgres.probe(settings.database_url).migrated:
+        raise SetupError("the database is not at this program's schema; run `fhir-server migrate`")
+    return settings
 
 
 @contextmanager

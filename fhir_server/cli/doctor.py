@@ -27,6 +27,9 @@ _SECONDS = 5
 _LITTLE_DISK = 2 * 1024**3
 _CLOCK_SECONDS = 5
 _EXPIRING_DAYS = 7
+_NEARLY = 0.8
+# Each would wait for the database in vain.
+_IN_DATABASE = frozenset({"addresses", "accounts", "apps", "appointments", "exports"})
 _OLDEST_SERVER = 15
 _MAX_CLASHES = 20
 _PORTS = {"smtp": 25, "smtps": 465, "http": 80, "https": 443, "redis": 6379, "rediss": 6379, "amqp": 5672, "amqps": 5671}
@@ -54,25 +57,29 @@ def check(data: Path) -> int:
         ("HL7 v2", _messages),
         ("appointments", _appointments),
         ("broker", _broker),
+        ("exports", _exports),
         ("disk", _disk),
         ("clock", _clock),
         ("mail", _mail),
         ("SMS", _sms),
         ("payment", _payment),
     )
-    faults = 0
+    faulty: set[str] = set()
     for name, examine in examinations:
+        if "database" in faulty and name in _IN_DATABASE:
+            _line(name, "not looked at, since the database is at fault", "look")
+            continue
         try:
             _line(name, examine(settings))
         except _Doubt as doubt:
             _line(name, str(doubt), "look")
         except SetupError as error:
             _line(name, str(error), "fault")
-            faults += 1
+            faulty.add(name)
     click.echo()
     for name, value in settings.listed():
         click.echo(f"{name:24}{value}")
-    return 1 if faults else 0
+    return 1 if faulty else 0
 
 
 def _line(name: str, text: str, state: str = "ok") -> None:
@@ -221,6 +228,23 @@ def _broker(settings: Settings) -> str:
     with with_database(settings, migrated=False) as found:
         broker.reach(found)
     return "BROKER_URL is unset; the database is the broker, and answers"
+
+
+def _exports(settings: Settings) -> str:
+    if settings.database_url is None and not (settings.data / "postgres" / "PG_VERSION").exists():
+        return "none yet"
+    from fhir_server.store import exports
+
+    with with_database(settings, migrated=False) as found:
+        try:
+            with opened(found) as store, store.database.connection() as connection:
+                held = exports.held(connection)
+        except Outcome as outcome:
+            raise SetupError(str(outcome)) from None
+    said = f"bulk exports take {held // 1_000_000} MB of the {settings.max_exports_mb} MB that MAX_EXPORTS_MB gives them"
+    if held > _NEARLY * settings.max_exports:
+        raise _Doubt(f"{said}; more are refused soon: they go a day after they were made, or when their callers delete them")
+    return said
 
 
 def _disk(settings: Settings) -> str:

@@ -9,7 +9,7 @@ import click
 
 from fhir_server.settings import Settings, SetupError
 
-from .common import data_option, settings_of
+from .common import alone, data_option
 
 
 @click.command()
@@ -22,9 +22,7 @@ def mllp(host: str, port: int, data: Path) -> None:
     Needs DATABASE_URL, migrated by `fhir-server migrate` under the same CLINIC_TIMEZONE and PUBLIC_URL. Who may connect is said by MLLP_ALLOW and
     MLLP_TLS_CA.
     """
-    settings = settings_of(data)
-    if settings.database_url is None:
-        raise SetupError("`mllp` needs DATABASE_URL; for everything on one machine use `fhir-server serve`")
+    settings = alone(data, "mllp")
     from fhir_server import telemetry
 
     telemetry.configure(settings.log_level)

@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from shlex import quote
+from typing import TYPE_CHECKING
 
 import click
 
-from fhir_server.settings import Settings, SetupError
+from fhir_server.settings import Settings
 
 from .background import background
-from .common import data_option, fit, install, opened, settings_of
+from .common import alone, data_option, end_on_signals, fit, install, opened, settings_of
 from .mllp import listen
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def serve(host: str, port: int, mllp_port: int, data: Path, processes: int | Non
 
     Prints `ready http://HOST:PORT/fhir` once it answers. The database is an embedded PostgreSQL under the data directory unless DATABASE_URL is set.
     """
-    _end_on_signals()
+    end_on_signals()
     settings = settings_of(data)
     from fhir_server import supervisor
     from fhir_server.companions import Companion
@@ -80,10 +80,7 @@ def api(host: str, port: int, data: Path, processes: int | None) -> None:
     Needs DATABASE_URL, migrated by `fhir-server migrate` under the same CLINIC_TIMEZONE and PUBLIC_URL, and with more than one host the same
     JWT_SECRET on each.
     """
-    _end_on_signals()
-    settings = settings_of(data)
-    if settings.database_url is None:
-        raise SetupError("`api` needs DATABASE_URL; for everything on one machine use `fhir-server serve`")
+    settings = alone(data, "api")
     from fhir_server import supervisor
 
     _serve(settings, host, supervisor.reserve(host, port), processes, [], [], [])
@@ -131,14 +128,14 @@ def _serve(
     def ready() -> None:
         click.echo(f"pages       {address}/", err=True)
         click.echo(f"FHIR        {address}/fhir  (open to all: {address}/fhir/metadata)", err=True)
-        click.echo(f"token       {_program()} token --data {settings.data}", err=True)
+        click.echo(f"token       {_program()} token --data {quote(str(settings.data))}", err=True)
         for companion in companions:
             said = companion.wait(_COMPANION_SECONDS)
             click.echo(f"{companion.name:12}{said or 'does not start; the log tells why'}", err=True)
         for each in accounts:
             click.echo(f"sign-in     {each['login']:14}password {each['password']}", err=True)
         if accounts and settings.smtp_url is None:
-            click.echo(f"code        {_program()} user otp LOGIN --data {settings.data}", err=True)
+            click.echo(f"code        {_program()} user otp LOGIN --data {quote(str(settings.data))}", err=True)
         click.echo(f"ready {address}/fhir")
 
     supervisor.run(settings, host, port, processes or supervisor.default_processes(), ready, [*companions, *silent])
@@ -162,16 +159,6 @@ def _addresses(host: str, port: int) -> tuple[str, ...]:
 def _program() -> str:
     """How this program was called, so that a hint can be copied: it need not be on the PATH."""
     return sys.argv[0] if Path(sys.argv[0]).name == "fhir-server" else "fhir-server"
-
-
-def _end_on_signals() -> None:
-    """A signal before the HTTP server has its own handlers unwinds what was started, and is a clean end too."""
-
-    def end(_number: int, _frame: FrameType | None) -> Any:
-        raise SystemExit(0)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
 
 
 COMMANDS = (serve, api)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from fhir_server.outcome import Outcome
@@ -36,16 +37,26 @@ _EVENTS: Final[dict[Interaction, Callable[[Engine, Exchange, Snapshot], Reply]]]
 }
 
 
-def dispatch(engine: Engine, exchange: Exchange) -> Reply:
-    """Runs one interaction. Raises its Outcome. The audit trail has an event of it when this returns, or within 0.1 s (`store.recorder`)."""
+def no_operations(_engine: Engine, exchange: Exchange) -> Reply:
+    """Raises Outcome `not-found`: where an Exchange is made by the server itself there are none."""
+    raise Outcome("not-found", f"There is no operation ${exchange.operation} here", code="not-supported")
+
+
+def dispatch(engine: Engine, exchange: Exchange, operate: Callable[[Engine, Exchange], Reply] = no_operations) -> Reply:
+    """Runs one interaction. Raises its Outcome. The audit trail has an event of it when this returns, or within 0.1 s (`store.recorder`).
+
+    `operate` runs an operation, whether it is asked for alone or in a batch.
+    """
     interaction = exchange.interaction
     if exchange.standing is not None and (interaction != "read" or exchange.type == "AuditEvent"):
         raise TypeError("only a read of the record asks what its grant stands on")
     if interaction in READS:
         return observed(engine, exchange, lambda: _read(engine, exchange))
+    if interaction == "operation":
+        return operate(engine, exchange)
     if interaction == "capabilities":
         return capabilities(engine, exchange)
-    return guarded(engine, exchange, lambda: _write(engine, exchange))
+    return guarded(engine, exchange, lambda: _write(engine, exchange, operate))
 
 
 def read_in(engine: Engine, exchange: Exchange, db: Snapshot) -> Reply:
@@ -74,9 +85,9 @@ def _reader(exchange: Exchange) -> Callable[[Engine, Exchange, Snapshot], Reply]
     return (_EVENTS if "AuditEvent" in (exchange.type, exchange.member) else READS)[exchange.interaction]
 
 
-def _write(engine: Engine, exchange: Exchange) -> Reply:
+def _write(engine: Engine, exchange: Exchange, operate: Callable[[Engine, Exchange], Reply]) -> Reply:
     if exchange.interaction not in WRITES:
-        return process(engine, exchange, dispatch, read_in)
+        return process(engine, exchange, partial(dispatch, operate=operate), read_in)
     if exchange.type == "AuditEvent":
         if exchange.interaction != "create":
             raise Outcome("method", "An AuditEvent cannot be changed or deleted", headers={"Allow": "GET, HEAD, POST"})

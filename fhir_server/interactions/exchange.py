@@ -25,7 +25,7 @@ class Exchange:
     The preconditions are those of https://hl7.org/fhir/R4/http.html: `if_match` a version id, `if_none_match` version ids or `*`.
     `address` is where the request comes from, `provenance` the JSON of the header X-Provenance.
     `standing` is what the grant stands on where that is still to be asked, which a plain read does.
-    `method` is that of HTTP and `key` the Idempotency-Key of an operation.
+    `operation` is the name of one, without its dollar sign. `method` is that of HTTP, `key` the Idempotency-Key of operations.
     `later` is whether they want the answer later (`Prefer: respond-async`).
     `returning` is what `Prefer: return` asks for: interactions heed it in the entries of a Bundle, the way in does for a single answer.
     """
@@ -52,6 +52,7 @@ class Exchange:
     key: str | None = None
     method: str = "POST"
     later: bool = False
+    operation: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,16 +43,16 @@ class Relay:
         self._ask = ask
         self._leaving = threading.Event()
         self._rung = {name: threading.Event() for name in consumers}
-        self._threads = [threading.Thread(target=self._listen, name="relay", daemon=True)]
-        self._threads += [threading.Thread(target=self._run, args=pair, name=f"relay {pair[0]}", daemon=True) for pair in consumers.items()]
+        self._listener = threading.Thread(target=self._listen, name="relay", daemon=True)
+        self._threads = [threading.Thread(target=self._run, args=pair, name=f"relay {pair[0]}", daemon=True) for pair in consumers.items()]
 
     def start(self) -> None:
         """Begins."""
-        for thread in self._threads:
+        for thread in (self._listener, *self._threads):
             thread.start()
 
     def stop(self) -> None:
-        """Ends after what is at work; waits for a second or two."""
+        """Ends after what is at work, for which it waits two seconds; who only listens has nothing at work, and ends with the process."""
         self._leaving.set()
         self._wake()
         deadline = time.monotonic() + 2

@@ -21,13 +21,29 @@ Progress = Callable[[str, int, int], None]
 def export(store: Store, folder: Path, progress: Progress) -> dict[str, int]:
     """Writes the current version of every resource to `folder` (`Patient.ndjson`, …) and gives their number per type; deleted ones are left out.
 
-    The files are readable by their owner alone, get their names once all of them are complete, and are what `load` reads. Memory does not grow
-    with their number; the database keeps what it would otherwise tidy away until this returns.
+    The files are readable by their owner alone, get their names once all of them are complete, and are what `load` reads. What breaks off
+    leaves none. Memory does not grow with their number; the database keeps what it would otherwise tidy away until this returns.
     Raises OSError (FileExistsError for a folder with something in it), and Outcome `unavailable` where the database goes away.
     """
+    was_there = folder.exists()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise FileExistsError(errno.ENOTEMPTY, "it is not empty")
+    try:
+        present = _write(store, folder, progress)
+    except BaseException:
+        for path in folder.glob(f"*.ndjson{_PARTIAL}"):
+            path.unlink(missing_ok=True)
+        if not was_there:
+            folder.rmdir()
+        raise
+    for name in present:
+        path = folder / f"{name}.ndjson"
+        path.with_name(path.name + _PARTIAL).rename(path)
+    return present
+
+
+def _write(store: Store, folder: Path, progress: Progress) -> dict[str, int]:
     with store.snapshot(SYSTEM) as db:
         counts = {name: _count(store, db, name) for name in store.registry.types}
         present = {name: count for name, count in sorted(counts.items()) if count}
@@ -39,9 +55,6 @@ def export(store: Store, folder: Path, progress: Progress) -> dict[str, int]:
                     done += 1
                     if done % _REPORT == 0 or done == total:
                         progress(f"{name}.ndjson", done, total)
-    for name in present:
-        path = folder / f"{name}.ndjson"
-        path.with_name(path.name + _PARTIAL).rename(path)
     return present
 
 

@@ -70,14 +70,18 @@ def names() -> dict[str, dict[str, str]]:
     return table
 
 
-def dispatch_operation(engine: Engine, level: Level, exchange: Exchange, name: str) -> Reply:
+def dispatch_operation(engine: Engine, exchange: Exchange) -> Reply:
     """Runs an operation, of which the audit trail has an event then; `exchange.body` is its Parameters, or the resource itself.
 
-    Raises Outcome `not-found` for one that is not here.
+    Raises Outcome `not-found` for one that is not here, `method` where one that changes something is not posted.
     """
+    name = str(exchange.operation)
+    level: Level = "system" if exchange.type is None else "type" if exchange.id is None else "instance"
     operation = _OPERATIONS.get((exchange.type or "", name)) or _OPERATIONS.get(("Resource", name)) or _FOLLOWING.get(name)
     if operation is None or level not in operation.levels:
         raise Outcome("not-found", f"There is no operation ${name} on this {level}", code="not-supported")
+    if exchange.type is not None:
+        engine.known_type(exchange.type)
     if operation.affects_state and exchange.method != "POST":
         raise Outcome("method", f"${name} changes something: send it by POST", headers={"Allow": "POST"})
     return observed(engine, exchange, lambda: operation.run(engine, exchange), name)

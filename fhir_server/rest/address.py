@@ -15,7 +15,6 @@ from fhir_server.outcome import Outcome
 from fhir_server.store.ids import ID_RULE, is_id
 
 Action = Interaction | Literal["discovery"]
-Level = Literal["system", "type", "instance"]
 
 # Dots alone are no id in an address: on their way clients and proxies take them for steps up.
 _OPERATION: Final = re.compile(r"\$[A-Za-z][A-Za-z0-9\-]{0,63}")
@@ -55,11 +54,6 @@ class Target(NamedTuple):
     def is_binary(self) -> bool:
         """Whether it is a Binary that is read, which is answered as what it holds."""
         return self.type == "Binary" and self.action in {"read", "vread"}
-
-    @property
-    def level(self) -> Level:
-        """What an operation works on."""
-        return "system" if self.type is None else "type" if self.id is None else "instance"
 
 
 OPEN: Final = frozenset({"metadata", ".well-known/smart-configuration"})

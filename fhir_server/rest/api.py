@@ -52,6 +52,7 @@ _PDF: Final = ("application/pdf",)
 _NDJSON: Final = ("application/fhir+ndjson", "application/ndjson", "application/x-ndjson")
 _OTHERS: Final = {"document": _PDF, "statement": _PDF, "export-file": _NDJSON}
 _BODIES: Final = frozenset({"create", "update", "patch", "bundle"})
+_OPERATING: Final = frozenset({"operation", "bundle"})
 
 _T = TypeVar("_T")
 
@@ -114,12 +115,8 @@ class _Api:
         exchange = self._exchange(environ, action, target, grant, standing, params)
         if grant.break_glass:
             self._alarm.ring(grant, address=environ.get("REMOTE_ADDR", ""), request_id=environ.get(REQUEST_ID, ""))
-        if standing is not None:
-            reply = self._noting(environ, partial(dispatch, self._engine, exchange))
-        elif target.operation is None:
-            reply = dispatch(self._engine, exchange)
-        else:
-            reply = dispatch_operation(self._engine, target.level, exchange, target.operation)
+        run = partial(dispatch, self._engine, exchange, dispatch_operation)
+        reply = self._noting(environ, run) if standing is not None else run()
         if target.is_binary and not exchange.params and not any(name == "_format" for name, _ in params):
             reply = as_content(reply, environ.get("HTTP_ACCEPT", ""))
         return reply_response(self._spec, reply, shape, exchange)
@@ -184,9 +181,10 @@ class _Api:
             # WSGI hands headers over as Latin-1.
             environ["HTTP_X_PROVENANCE"].encode("latin-1", "replace") if "HTTP_X_PROVENANCE" in environ else None,
             standing,
-            check_key(environ["HTTP_IDEMPOTENCY_KEY"]) if action == "operation" and "HTTP_IDEMPOTENCY_KEY" in environ else None,
+            check_key(environ["HTTP_IDEMPOTENCY_KEY"]) if action in _OPERATING and "HTTP_IDEMPOTENCY_KEY" in environ else None,
             environ["REQUEST_METHOD"],
             prefer.later,
+            target.operation,
         )
 
     def unrouted(self, elsewhere: Callable[[HTTPException], Response | HTTPException], error: HTTPException) -> Response | HTTPException:

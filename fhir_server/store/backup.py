@@ -26,7 +26,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from fhir_server.settings import SetupError
 
-from .cluster import program
+from .cluster import program, unreachable
 from .dictionary import schema_version
 from .migrate import knows
 from .session import Session
@@ -39,6 +39,8 @@ Progress = Callable[[int], None]
 _FORMAT: Final = 1
 _ABOUT: Final = "backup.json"
 _DUMP: Final = "database.dump"
+# Bulk exports, which are copies of the record that their callers fetch within a day.
+_PASSING: Final = ("bulk_export", "bulk_file")
 _CHUNK: Final = 1024 * 1024
 _MOST: Final = 64 * 1024  # Bytes of any file but the dump; they have some hundred.
 _TABLES: Final = "SELECT count(*) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
@@ -108,7 +110,7 @@ class Backup:
             with psycopg.connect(url, connect_timeout=5) as connection:
                 role, tables = connection.info.user, (connection.execute(_TABLES).fetchone() or (0,))[0]
         except psycopg.Error as error:
-            raise _unreachable(error) from None
+            raise unreachable(error) from None
         if tables:
             raise SetupError("there is something in the database already; a backup is restored into an empty one")
         # The trail's tables are closed to changes by their owner's own rights, which are named after the role.
@@ -135,12 +137,13 @@ def _about(url: str, created: str) -> About:
         with Session.connect(url, autocommit=True, connect_timeout=5) as connection:
             return About(created, version("fhir-server"), schema_version(connection) or "", connection.info.user)
     except psycopg.Error as error:
-        raise _unreachable(error) from None
+        raise unreachable(error) from None
 
 
 def _dump(url: str, target: IO[bytes], progress: Progress) -> None:
     source, environ = _connection(url)
-    with _run("pg_dump", ["--format=custom", f"--dbname={source}"], environ, stdout=subprocess.PIPE) as process:
+    left = [f"--exclude-table-data={table}" for table in _PASSING]
+    with _run("pg_dump", ["--format=custom", *left, f"--dbname={source}"], environ, stdout=subprocess.PIPE) as process:
         _copy(process.stdout, target, progress)
         _finish(process, "read")
 
@@ -187,10 +190,6 @@ def _small(archive: zipfile.ZipFile, name: str) -> bytes:
     if len(content) > _MOST:
         raise ValueError(f"{name} is too long")
     return content
-
-
-def _unreachable(error: psycopg.Error) -> SetupError:
-    return SetupError(f"the database cannot be reached: {_first(str(error))}; see that it runs and that DATABASE_URL is right")
 
 
 def _first(text: str) -> str:

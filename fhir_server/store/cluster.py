@@ -21,6 +21,7 @@ from fhir_server.settings import SetupError
 
 DATABASE: Final = "fhir"
 """The database, and its owner."""
+_LOG_END: Final = 64 * 1024  # Bytes of a log that are looked through.
 # Nothing of ours: the settings hold secrets, and PG* names would change what the programs do.
 _ENVIRONMENT: Final = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
@@ -119,9 +120,29 @@ def access_files(data: Path) -> dict[str, str]:
     return {"hba_file": str(access), "ident_file": str(names_map)}
 
 
+def unreachable(error: Exception) -> SetupError:
+    """What is said to an operator where a connection failed; the first line of the fault says why, and no password is in it."""
+    why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+    return SetupError(f"the database cannot be reached: {why}; see that it runs and that DATABASE_URL is right")
+
+
 def last_line(text: str) -> str:
     """The line that says why, of what a program of PostgreSQL has said."""
     lines = [line for line in text.splitlines() if line.strip()]
     # The end of a child by a signal is the cause of the errors behind it.
     telling = ("FATAL", "error:", "terminated by signal")
     return next((line for line in lines if any(mark in line for mark in telling)), lines[-1] if lines else "no reason given")
+
+
+def last_fault(cluster: Path) -> str | None:
+    """The last line of the server's own log that says why it ended; None where there is none."""
+    try:
+        log = max((cluster / "log").glob("*.log"), key=lambda path: path.stat().st_mtime, default=None)
+        if log is None:
+            return None
+        with log.open("rb") as stream:
+            stream.seek(max(0, log.stat().st_size - _LOG_END))
+            lines = stream.read(_LOG_END).decode(errors="replace").splitlines()
+    except OSError:
+        return None
+    return next((line for line in reversed(lines) if "FATAL: " in line or "PANIC: " in line), None)

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
 
-from .database import Connection, exclusive
+from .database import Connection, exclusive, scalar
 from .subscribers import holder_text
 
 KEPT: Final = timedelta(days=1)
@@ -52,19 +52,24 @@ class Export:
 
 
 class File(NamedTuple):
-    """One file: the resource type that it has, and of how many resources."""
+    """One file: the resource type that it has, of how many resources, and whether it tells that they were deleted."""
 
     number: int
     type: str
     resources: int
+    deleted: bool = False
 
 
 class Dropped(Exception):  # noqa: N818 - not an error
     """The export that is being made is not wanted any more."""
 
 
-def ask(connection: Connection, grant: Grant, request: str, now: datetime) -> str:
-    """The id of an export that waits. Raises Outcome `throttled` for a caller who has too many."""
+def ask(connection: Connection, grant: Grant, request: str, now: datetime, room: int) -> str:
+    """The id of an export that waits. Raises Outcome `throttled` for a caller who has too many, and where those that are kept fill the `room`."""
+    if held(connection) >= room:
+        raise Outcome(
+            "throttled", "The exports that are kept fill the room for them; delete those that you have fetched", headers={"Retry-After": "600"}
+        )
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (_LOCK, grant.actor))
         open_ = connection.execute(f"SELECT count(*) FROM bulk_export WHERE actor = %s AND {_OPEN}", (grant.actor,)).fetchone()
@@ -86,7 +91,24 @@ def export(connection: Connection, identity: str) -> Export | None:
 
 def files(connection: Connection, identity: str) -> list[File]:
     """The files of an export, in order."""
-    return [File(*row) for row in connection.execute("SELECT number, type, count FROM bulk_file WHERE export = %s ORDER BY number", (identity,))]
+    statement = "SELECT number, type, count, deleted FROM bulk_file WHERE export = %s ORDER BY number"
+    return [File(*row) for row in connection.execute(statement, (identity,))]
+
+
+def held(connection: Connection) -> int:
+    """How many bytes all files take, packed as they are. Some milliseconds: their lengths are known without reading them."""
+    return int(scalar(connection, "SELECT coalesce(sum(octet_length(content)), 0) FROM bulk_file"))
+
+
+def settled(connection: Connection, moment: datetime) -> datetime:
+    """The latest time until `moment` from before which nothing can come to the record any more: writes that are under way have begun after it.
+
+    To be asked before the view of the record is opened, and some time after the moment: a write takes its time before its transaction is seen.
+    """
+    writing = "SELECT min(xact_start) FROM pg_stat_activity WHERE datname = current_database() AND backend_xid IS NOT NULL AND xact_start < %s"
+    begun: datetime | None = scalar(connection, writing, moment)
+    # Times of versions are cut to the millisecond, and what is asked for comes after the time that is named.
+    return moment if begun is None else begun - timedelta(milliseconds=1)
 
 
 def content(connection: Connection, identity: str, number: int) -> tuple[str, bytes] | None:
@@ -105,13 +127,16 @@ def forget(connection: Connection, now: datetime) -> None:
     connection.execute("DELETE FROM bulk_export WHERE ended < %s", (now - KEPT,))
 
 
-def add(connection: Connection, identity: str, file: File, lines: bytes) -> None:
-    """Adds a file to an export. Raises Dropped where that is not there any more."""
+def add(connection: Connection, identity: str, file: File, lines: bytes, room: int) -> None:
+    """Adds a file to an export. Raises Dropped where that is not there any more, Outcome `too-costly` where all files would take more than `room`."""
+    packed = zlib.compress(lines, 1)
+    if held(connection) + len(packed) > room:
+        raise Outcome("too-costly", f"It does not fit into the {room // 1_000_000} MB that are for exports; ask for less, or delete others")
     statement = (
         "WITH e AS (UPDATE bulk_export SET done = done + %s WHERE id = %s RETURNING id)"
-        " INSERT INTO bulk_file (export, number, type, count, content) SELECT id, %s, %s, %s, %s FROM e"
+        " INSERT INTO bulk_file (export, number, type, count, content, deleted) SELECT id, %s, %s, %s, %s, %s FROM e"
     )
-    values = (file.resources, identity, file.number, file.type, file.resources, zlib.compress(lines, 1))
+    values = (file.resources, identity, file.number, file.type, file.resources, packed, file.deleted)
     if not connection.execute(statement, values).rowcount:
         raise Dropped
 
@@ -145,6 +170,8 @@ def run_next(connection: Connection, work: Callable[[Export], datetime], now: Ca
 
 
 def _end(connection: Connection, identity: str, at: datetime | None, now: datetime, fault: str | None) -> None:
+    if fault is not None:
+        connection.execute("DELETE FROM bulk_file WHERE export = %s", (identity,))
     connection.execute(
         "UPDATE bulk_export SET state = %s, at = %s, ended = %s, fault = %s WHERE id = %s",
         ("done" if fault is None else "failed", at, now, fault, identity),

@@ -13,6 +13,8 @@ from alembic.script import ScriptDirectory
 from fhir_server.search.params.derived import derived
 from fhir_server.spec import r4
 
+from .cluster import unreachable
+
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
 _LOCK = 0x46484952
 # Versions from a dump of another database carry its transaction numbers, which this one has not given out yet: they were there before all of its own.
@@ -20,8 +22,15 @@ _RESTORED = "UPDATE resource_version SET xid = 0 WHERE xid >= pg_snapshot_xmax(p
 
 
 def migrate(url: str) -> None:
-    """Safe to repeat, and to call from several processes at once: one does the work, the others wait."""
-    with psycopg.connect(url, autocommit=True) as connection:
+    """Safe to repeat, and to call from several processes at once: one does the work, the others wait.
+
+    Raises SetupError where the database cannot be reached.
+    """
+    try:
+        connected = psycopg.connect(url, autocommit=True)
+    except psycopg.OperationalError as error:
+        raise unreachable(error) from None
+    with connected as connection:
         connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
         command.upgrade(_config(url), "head")
         _fill_dictionaries(connection)

@@ -29,12 +29,13 @@ import psutil
 
 from fhir_server.settings import SetupError, make_data_directory
 
-from .cluster import DATABASE, access_files, account_of, initialise, last_line, program, refuse_other_version, started_by
+from .cluster import DATABASE, access_files, account_of, initialise, last_fault, last_line, program, refuse_other_version, started_by, unreachable
 
 _PORT: Final = 5432  # Only part of the socket's name.
 _START_SECONDS: Final = 600  # Replaying 4 GB of log after a crash takes a minute on a slow disk.
 _WAIT_SECONDS: Final = 30  # For the process that holds the directory to have its server up.
 _STOP_SECONDS: Final = 5  # Of the 15 that a stop of everything may take.
+_SHORT: Final = "/tmp"  # noqa: S108 - a new directory in it, with a name that cannot be guessed
 _SOCKET_PATH: Final = 100  # Characters: sun_path has 108 on Linux, 104 on macOS.
 _GUARD_SECONDS: Final = 0.5
 _WRITTEN: Final = "ready"
@@ -201,7 +202,7 @@ def probe(url: str) -> State:
             version, clock, size = connection.execute(statement).fetchone() or (0, 0, 0)
             return State(version, float(clock), size // 1024**2, schema_version(connection) == newest_revision())
     except psycopg.Error as error:
-        raise SetupError(f"the database cannot be reached: {last_line(str(error))}; see that it runs and that DATABASE_URL is right") from None
+        raise unreachable(error) from None
 
 
 def _url(sockets: Path) -> str:
@@ -232,7 +233,12 @@ def _socket_directory(cluster: Path, account: pwd.struct_passwd) -> Iterator[Pat
     if len(os.fsencode(cluster)) + len(f"/.s.PGSQL.{_PORT}.lock") <= _SOCKET_PATH:
         yield cluster
         return
-    with tempfile.TemporaryDirectory(prefix="fhir-", dir="/tmp", ignore_cleanup_errors=True) as name:
+    try:
+        made = tempfile.TemporaryDirectory(prefix="fhir-", dir=_SHORT, ignore_cleanup_errors=True)
+    except OSError as error:
+        said = f"the path of {cluster.parent} is too long for the database's socket, and {_SHORT} cannot hold it ({error.strerror})"
+        raise SetupError(f"{said}; name a shorter one with --data") from None
+    with made as name:
         if not os.geteuid():
             os.chown(name, account.pw_uid, account.pw_gid)
         yield Path(name)
@@ -298,7 +304,9 @@ def _start(cluster: Path, account: pwd.struct_passwd, options: Mapping[str, str]
             return server
         text = log.read_text(encoding="utf-8", errors="replace")
         if "still in use" not in text or time.monotonic() > give_up:
-            raise SetupError(f"PostgreSQL did not start: {last_line(text)} ({log} and {cluster / 'log'} say more)")
+            # Once its own log is open the rest is told there.
+            why = (last_fault(cluster) if "redirecting log output" in text else None) or last_line(text)
+            raise SetupError(f"PostgreSQL did not start: {why} ({log} and {cluster / 'log'} say more)")
         time.sleep(0.2)  # The last processes of a killed predecessor are still leaving.
 
 

@@ -274,6 +274,23 @@ class Snapshot:
             for (body,) in cursor:
                 yield self.shown(resource_type, body)
 
+    def deleted(self, resource_type: str, since: datetime) -> Iterator[tuple[str, str]]:
+        """The id and the last text of each resource of a type that was deleted after a time, to whom all of the type is open; nothing to others.
+
+        As many as it may be, 500 rows in memory. No condition can be asked of what is deleted: it has no index rows.
+        Works within `Store.snapshot` only. Raises Outcome `forbidden`.
+        """
+        if self._allowed(resource_type, "r").text != "TRUE":
+            return
+        with self._connection.cursor("deleted") as cursor:
+            cursor.itersize = _FETCH
+            cursor.execute(
+                "SELECT r.id, v.body FROM resource r JOIN resource_version v ON v.rid = r.rid AND v.version = r.version - 1"
+                " WHERE r.type = %s AND r.deleted AND r.updated > %s AND v.body IS NOT NULL ORDER BY r.rid",
+                (self._dictionary.types[resource_type], since),
+            )
+            yield from cursor
+
     def body_of(self, row: Sequence[Any]) -> bytes:
         """The body of a row of a compiled search, which leaves out what is larger than its share of a page."""
         text = row[5]

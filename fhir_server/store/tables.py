@@ -294,6 +294,8 @@ bulk_file: Final = Table(
     Column("count", BigInteger, nullable=False),
     # NDJSON, packed by zlib.
     Column("content", BYTEA, nullable=False),
+    # Whether it tells which resources of the type were deleted.
+    Column("deleted", Boolean, nullable=False, server_default=text("false")),
 )
 """The files of bulk exports, in parts of some megabytes."""
 

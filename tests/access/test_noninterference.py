@@ -105,19 +105,15 @@ def requests(known: Known, resources: Sequence[Json], chance: Random) -> Iterato
 
 
 def answer(engine: Engine, grant: Grant, operation: str, asked: dict[str, Any]) -> tuple[int, bytes]:
-    exchange = Exchange(grant=grant, base=BASE, **asked)
+    exchange = Exchange(grant=grant, base=BASE, operation=operation or None, **asked)
     try:
-        reply: Reply = dispatch_operation(engine, _level(asked), exchange, operation) if operation else dispatch(engine, exchange)
+        reply: Reply = dispatch(engine, exchange, dispatch_operation)
     except Outcome as outcome:
         return outcome.status, str(outcome.as_json()).encode()
     body = reply.body or b""
     for pattern, plain in _VARYING:
         body = pattern.sub(plain, body)
     return reply.status, body
-
-
-def _level(asked: dict[str, Any]) -> Any:
-    return "system" if asked.get("type") is None else "type" if asked.get("id") is None else "instance"
 
 
 @worlds.examples(12)

@@ -341,7 +341,7 @@ def test_accounts_come_in_pages(desk: Desk, clinic: Clinic) -> None:
     problem(desk("GET", first.replace(prefix, "x")), 400)
     problem(desk("GET", first[:-1] + ("a" if first[-1] != "a" else "b")), 400)
     problem(desk("GET", first.replace("/users", "/sessions").replace(f"login={prefix}&", "")), 400)
-    for bad in ("limit=0", "limit=201", "limit=x", "role=nurse", "state=odd", "cursor=x", "unknown=1", "login="):
+    for bad in ("limit=0", "limit=201", "limit=x", "role=nurse", "state=odd", "cursor=x", "unknown=1", "login=", "login=%ff", "limit=1&limit=2"):
         problem(desk("GET", f"/users?{bad}"), 400)
 
 

@@ -15,8 +15,10 @@ from fhir_server.app import build_app
 from fhir_server.interactions import Engine
 from fhir_server.operations import names
 from fhir_server.operations.bulk import Maker
+from fhir_server.search import SYSTEM
 from fhir_server.settings import Settings
 from fhir_server.store import Store, exports
+from fhir_server.store.ops import Put
 from tests.interactions.conftest import SECRET, ZONE, Fhir, Json, MakeFhir, issues, made, observation, patient
 
 
@@ -44,10 +46,16 @@ def house(make_fhir: MakeFhir, fresh_database: Callable[[], str], tmp_path_facto
     engine = Engine.build(store, settings, names())
     maker, beside = Maker(engine), Fhir(build_app(engine, settings), fhir.token)
     yield SimpleNamespace(
-        fhir=fhir, beside=beside, store=store, maker=maker, ann=ann, bob=bob, weights=weights, organization=organization, group=group
+        fhir=fhir, beside=beside, store=store, engine=engine, maker=maker, ann=ann, bob=bob, weights=weights, organization=organization, group=group
     )
     store.close()
     fhir.close()
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test writes while its export begins, but the one that says so."""
+    monkeypatch.setattr("fhir_server.operations.bulk.making._SETTLING", 0)
 
 
 def kicked(fhir: Fhir, path: str, body: Json | None = None) -> str:
@@ -157,11 +165,18 @@ def test_since_and_filters_leave_out_what_is_not_meant(house: SimpleNamespace) -
         ("$export?_outputFormat=text/csv", KICK, 400),
         ("$export?_type=Nothing", KICK, 400),
         ("$export?_since=lately", KICK, 400),
+        ("$export?_since=2026-01-01T00:00:00Z&_since=2026-01-02T00:00:00Z", KICK, 400),
         ("$export?_typeFilter=Patient%3Fnothing%3D1", KICK, 400),
         ("$export?_type=Patient&_typeFilter=Observation%3Fcode%3D1", KICK, 400),
         ("$export?_typeFilter=Patient", KICK, 202),
-        ("$export?_elements=id", KICK, 400),
-        ("$export?_elements=id", {"Prefer": "respond-async; handling=lenient"}, 202),
+        ("$export?_outputFormat=application/fhir+ndjson", KICK, 202),
+        ("$export?_outputFormat=application%2Ffhir%2Bndjson", KICK, 202),
+        ("$export?_outputFormat=ndjson", KICK, 202),
+        ("$export?_typeFilter=Patient%3F_count%3D1", KICK, 400),
+        ("$export?_typeFilter=Patient%3F_include:iterate%3D*", KICK, 400),
+        ("$export?includeAssociatedData=LatestProvenanceResources", KICK, 400),
+        ("$export?organizeOutputBy=Patient", KICK, 400),
+        ("$export?organizeOutputBy=Patient", {"Prefer": "respond-async; handling=lenient"}, 202),
         ("$export?patient=Patient/1", KICK, 400),
         ("Patient/$export?_type=Organization", KICK, 400),
         ("$export-status", {}, 404),
@@ -321,3 +336,104 @@ def test_a_large_export_is_in_several_files(house: SimpleNamespace, monkeypatch:
 def test_a_status_is_asked_for_and_deleted_alone(house: SimpleNamespace) -> None:
     answer = house.fhir("POST", "$export-status?id=1", {"resourceType": "Parameters"})
     assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD, DELETE, OPTIONS")
+
+
+def parts(house: SimpleNamespace, path: str, caller: Fhir | None = None) -> Json:
+    """The manifest of an export, and under `gone` what it tells that was deleted."""
+    fhir = caller or house.fhir
+    status = kicked(fhir, path)
+    house.maker.run()
+    manifest: Json = fhir.get(status)
+    manifest["gone"] = []
+    for file in manifest["deleted"]:
+        assert file["type"] == "Bundle"
+        lines = [json.loads(line) for line in fhir("GET", file["url"]).data.splitlines()]
+        assert (len(lines), {(each["resourceType"], each["type"]) for each in lines}) == (file["count"], {("Bundle", "transaction")})
+        requests = [each["request"] for bundle in lines for each in bundle["entry"]]
+        assert {each["method"] for each in requests} == {"DELETE"}
+        manifest["gone"] += [each["url"] for each in requests]
+    fhir("DELETE", status)
+    return manifest
+
+
+def test_an_export_since_another_tells_what_was_deleted(house: SimpleNamespace) -> None:
+    weight = made(house.fhir, observation(subject={"reference": f"Patient/{house.ann}"}))
+    place = made(house.fhir, {"resourceType": "Location"})
+    since = parts(house, "$export?_type=Observation")["transactionTime"]
+    for path in (f"Observation/{weight}", f"Location/{place}"):
+        assert house.fhir("DELETE", path).status_code == 204
+    assert sorted(parts(house, f"$export?_since={since}")["gone"]) == sorted((f"Observation/{weight}", f"Location/{place}"))
+    assert parts(house, f"$export?_since={since}&_type=Location")["gone"] == [f"Location/{place}"]
+    assert parts(house, f"Patient/$export?_since={since}")["gone"] == [f"Observation/{weight}"]
+    assert parts(house, f"Patient/$export?_since={since}&patient={house.bob}")["gone"] == []
+    assert parts(house, f"Group/{house.group}/$export?_since={since}")["gone"] == [f"Observation/{weight}"]
+    assert parts(house, "$export")["gone"] == []
+    assert parts(house, f"$export?_since={parts(house, '$export')['transactionTime']}")["gone"] == []
+
+
+def test_deletions_are_told_to_whom_all_of_a_type_is_open(house: SimpleNamespace) -> None:
+    since = parts(house, "$export?_type=Location")["transactionTime"]
+    weight = made(house.fhir, observation(subject={"reference": f"Patient/{house.ann}"}))
+    house.fhir("DELETE", f"Observation/{weight}")
+    some = house.fhir.other(scope="system/Observation.rs?status=final")
+    assert parts(house, f"$export?_since={since}", some)["gone"] == []
+    assert parts(house, f"$export?_since={since}", house.fhir.other(scope="system/Patient.rs"))["gone"] == []
+    assert parts(house, f"$export?_since={since}", house.fhir.other(scope="system/Observation.rs"))["gone"] == [f"Observation/{weight}"]
+
+
+def test_what_comes_back_is_not_told_as_deleted(house: SimpleNamespace) -> None:
+    since = parts(house, "$export?_type=Location")["transactionTime"]
+    place = made(house.fhir, {"resourceType": "Location"})
+    house.fhir("DELETE", f"Location/{place}")
+    house.fhir.put(f"Location/{place}", {"resourceType": "Location", "id": place}, 201)
+    assert parts(house, f"$export?_since={since}")["gone"] == []
+    assert ids(exported(house, f"$export?_since={since}"), "Location") == [place]
+    house.fhir("DELETE", f"Location/{place}")
+
+
+def test_parts_of_resources_are_exported(house: SimpleNamespace) -> None:
+    found = exported(house, "$export?_type=Patient,Observation,Organization&_elements=Patient.name,Observation.status")
+    assert {frozenset(each) for each in found["Patient"]} == {frozenset(("resourceType", "id", "meta", "name"))}
+    assert {frozenset(each) for each in found["Observation"]} == {frozenset(("resourceType", "id", "meta", "status", "code"))}
+    assert "SUBSETTED" in json.dumps(found["Patient"][0]["meta"]["tag"])
+    assert "tag" not in found["Organization"][0]["meta"]
+    assert set(exported(house, "$export?_type=Organization&_elements=id")["Organization"][0]) == {"resourceType", "id", "meta"}
+
+
+def test_a_write_that_is_under_way_comes_with_the_next_export(house: SimpleNamespace) -> None:
+    begun, finish = threading.Event(), threading.Event()
+    place = {"resourceType": "Location", "id": "slow"}
+
+    def wait(_db: object) -> None:
+        begun.set()
+        finish.wait(20)
+
+    write = threading.Thread(target=lambda: house.store.transact([Put(place, "slow")], SYSTEM, then=wait))
+    write.start()
+    assert begun.wait(20)
+    first = parts(house, "$export?_type=Location")
+    finish.set()
+    write.join(20)
+    assert first["output"] == []
+    assert ids(exported(house, f"$export?_type=Location&_since={first['transactionTime']}"), "Location") == ["slow"]
+    house.fhir("DELETE", "Location/slow")
+
+
+def test_exports_that_are_kept_stay_within_their_room(house: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = kicked(house.fhir, "$export?_type=Patient")
+    house.maker.run()
+    with house.store.database.connection() as connection:
+        held = exports.held(connection)
+    assert held > 0
+    status = kicked(house.fhir, "$export?_type=Patient")
+    monkeypatch.setattr(Settings, "max_exports", held)
+    Maker(house.engine).run()
+    answer = house.fhir("GET", status)
+    assert answer.status_code == 500
+    assert "does not fit" in issues(json.loads(answer.data))
+    with house.store.database.connection() as connection:
+        assert exports.held(connection) == held
+    refused = house.fhir("GET", "$export?_type=Patient", headers=KICK)
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "600")
+    for each in (kept, status):
+        assert house.fhir("DELETE", each).status_code == 202

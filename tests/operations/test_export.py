@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import stat
 from collections.abc import Callable, Iterator
@@ -73,6 +74,24 @@ def test_only_current_versions_are_exported_byte_by_byte(opened: Callable[[], Si
     assert (tmp_path / "out" / "Patient.ndjson").read_bytes() == second.body + b"\n"
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_an_export_that_breaks_off_leaves_nothing(opened: Callable[[], SimpleNamespace], tmp_path: Path, *, there: bool) -> None:
+    store = opened().store
+    store.transact([Create({"resourceType": "Patient"})], SYSTEM)
+    folder = tmp_path / "out"
+    if there:
+        folder.mkdir()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        export(store, folder, full)
+    assert list(tmp_path.glob("out/*")) == []
+    assert folder.exists() == there
+    assert export(store, folder, quiet) == {"Patient": 1}
+
+
 def test_all_files_are_of_one_moment(opened: Callable[[], SimpleNamespace], tmp_path: Path) -> None:
     store = opened().store
     store.transact([Create({"resourceType": "Basic", "code": {"text": "x"}}), Create({"resourceType": "Patient"})], SYSTEM)
@@ -114,10 +133,11 @@ def test_what_is_cut_short_has_no_names_that_load_takes(opened: Callable[[], Sim
     made = opened()
     made.store.transact([Create({"resourceType": "Patient"}), Create({"resourceType": "Person"})], SYSTEM)
 
-    def full(name: str, *_: int) -> None:
-        if name == "Person.ndjson":
-            raise OSError(28, "No space left on device")
+    found = []
 
-    with pytest.raises(OSError, match="No space"):
-        export(made.store, tmp_path / "out", full)
-    assert load_paths(made.engine, [tmp_path / "out"], quiet).files == 0
+    def look(name: str, *_: int) -> None:
+        if name == "Person.ndjson":
+            found.append(load_paths(made.engine, [tmp_path / "out"], quiet).files)
+
+    export(made.store, tmp_path / "out", look)
+    assert found == [0]

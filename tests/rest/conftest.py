@@ -37,17 +37,11 @@ class Door:
     seen: list[Exchange] = field(default_factory=list)
     answer: Reply | Exception = field(default_factory=lambda: Reply(200, PATIENT))
 
-    def dispatch(self, _engine: Engine, exchange: Exchange) -> Reply:
+    def dispatch(self, _engine: Engine, exchange: Exchange, _operate: object) -> Reply:
         self.seen.append(exchange)
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
-
-    def dispatch_operation(self, engine: Engine, level: str, exchange: Exchange, name: str) -> Reply:
-        self.operations.append((level, name))
-        return self.dispatch(engine, exchange)
-
-    operations: list[tuple[str, str]] = field(default_factory=list)
 
     def __call__(self, method: str, path: str, *, headers: dict[str, str] | None = None, **rest: Any) -> TestResponse:
         return self.client.open(path, method=method, headers={**bearer(), **(headers or {})}, **rest)
@@ -80,7 +74,6 @@ def make_door(monkeypatch: pytest.MonkeyPatch, build: Callable[..., Flask]) -> M
     def make(*, ready: bool = True, **settings: Any) -> Door:
         door = Door(build(ready=ready, **settings).test_client())
         monkeypatch.setattr("fhir_server.rest.api.dispatch", door.dispatch)
-        monkeypatch.setattr("fhir_server.rest.api.dispatch_operation", door.dispatch_operation)
         return door
 
     return make

@@ -76,10 +76,6 @@ def test_method_and_path_name_the_interaction(method: str, path: str, expected: 
     assert (target.action, target.type, target.id, target.version, target.operation) == expected
 
 
-def test_operation_levels() -> None:
-    assert [resolve(TYPES, "GET", path).level for path in ("$a", "Patient/$a", "Patient/1/$a")] == ["system", "type", "instance"]
-
-
 @pytest.mark.parametrize(("method", "path", "message"), NOWHERE)
 def test_addresses_that_mean_nothing(method: str, path: str, message: str) -> None:
     with pytest.raises(Outcome, match=message) as caught:
@@ -150,11 +146,10 @@ def test_metadata_and_discovery_are_open(door: Door) -> None:
 
 def test_operations_get_level_name_and_parameters(door: Door) -> None:
     door("POST", "/fhir/Patient/1/$do-it?x=1&_format=json", **BODY)
-    assert door.operations == [("instance", "do-it")]
+    assert (door.last.interaction, door.last.operation) == ("operation", "do-it")
     assert (door.last.type, door.last.id, door.last.params, door.last.body) == ("Patient", "1", (("x", "1"),), {"resourceType": "Patient"})
     door("POST", "/fhir/$do-it")
-    assert door.operations[-1] == ("system", "do-it")
-    assert door.last.body is None
+    assert (door.last.operation, door.last.type, door.last.id, door.last.body) == ("do-it", None, None, None)
 
 
 def test_the_real_registry_knows_no_such_operation() -> None:
@@ -163,5 +158,5 @@ def test_the_real_registry_knows_no_such_operation() -> None:
     from fhir_server.search import SYSTEM
 
     with pytest.raises(Outcome) as caught:
-        dispatch_operation(None, "type", Exchange("operation", SYSTEM, "http://x/fhir", "Patient"), "no-such-thing")  # type: ignore[arg-type]
+        dispatch_operation(None, Exchange("operation", SYSTEM, "http://x/fhir", "Patient", operation="no-such-thing"))  # type: ignore[arg-type]
     assert caught.value.status == 404

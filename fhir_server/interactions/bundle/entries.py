@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -34,6 +35,11 @@ _WRITES: Final[dict[tuple[str, str], Interaction]] = {
     ("DELETE", "x"): "delete",
     ("DELETE", "x/x"): "delete",
 }
+_OPERATED: Final = frozenset({"", "x", "x/x"})
+"""What operations stand on: the system, a type, a resource."""
+_SOUGHT: Final = frozenset({"", "x", "x/x/x"})
+"""What `_search` stands on."""
+_OPERATION: Final = re.compile(r"\$([A-Za-z][A-Za-z0-9\-]{0,63})")
 _ETAG: Final = re.compile(r'(?:W/)?"([A-Za-z0-9\-.]{1,64})"')
 
 
@@ -47,11 +53,12 @@ def exchange_of(entry: Mapping[str, Any], parent: Exchange, at: str) -> Exchange
         raise Outcome("malformed", "The request of an entry needs a method and a url", code="required", expression=f"{at}.request")
     path, _, query = url.removeprefix(parent.base + "/").partition("?")
     segments = [unquote(part) for part in path.strip("/").split("/") if part]
-    if ":" in path or any(part.startswith("$") for part in segments):
+    if ":" in path:
         raise Outcome("malformed", f"'{url[:200]}' cannot be asked for in a Bundle", code="not-supported", expression=f"{at}.request.url")
+    interaction, operation, segments = _interaction(method, segments, at)
     exchange = replace(
         parent,
-        interaction=_interaction(method, segments, at),
+        interaction=interaction,
         type=_segment(segments, 0),
         id=_identity(_segment(segments, 1), at),
         version=_segment(segments, 3),
@@ -62,8 +69,14 @@ def exchange_of(entry: Mapping[str, Any], parent: Exchange, at: str) -> Exchange
         if_none_match=_etags(request.get("ifNoneMatch"), f"{at}.request.ifNoneMatch"),
         if_modified_since=_since(request.get("ifModifiedSince"), f"{at}.request.ifModifiedSince"),
         if_none_exist=text_of(request, "ifNoneExist", f"{at}.request"),
+        method=method,
+        operation=operation,
+        # Each operation of a batch has a key of its own, so that one which was done is known when the batch comes again.
+        key=None if parent.key is None else hashlib.sha256(f"{at}\n{parent.key}".encode()).hexdigest(),
     )
     text_of(entry, "fullUrl", at)
+    if interaction in ("operation", "search"):
+        return _asking(exchange, f"{at}.resource")
     if exchange.interaction == "patch":
         return replace(exchange, body=_patch_body(exchange.body, f"{at}.resource"))
     if exchange.interaction in ("create", "update") and not isinstance(exchange.body, dict):
@@ -90,14 +103,49 @@ def _segment(segments: list[str], place: int) -> str | None:
     return segments[place] if len(segments) > place and segments[place] != "_history" else None
 
 
-def _interaction(method: str, segments: list[str], at: str) -> Interaction:
-    shape = "/".join("_history" if part == "_history" else "x" for part in segments)
-    found = _READS.get(shape) if method in ("GET", "HEAD") else _WRITES.get((method, shape))
+def _asking(exchange: Exchange, at: str) -> Exchange:
+    """What is posted has a body, of which a search takes simple values; what is got has none."""
+    if exchange.method != "POST" or exchange.body is None:
+        return replace(exchange, body=None)
+    body = exchange.body
+    if not isinstance(body, dict):
+        raise Outcome("malformed", "The resource of an entry is an object", code="value", expression=at)
+    if exchange.interaction == "operation":
+        return exchange
+    # What is not understood would find more than was asked for.
+    pairs = (
+        [_pair(part) for part in body["parameter"]] if body.get("resourceType") == "Parameters" and isinstance(body.get("parameter"), list) else []
+    )
+    if not pairs or not all(pairs):
+        raise Outcome("malformed", "The parameters of a search are in its url, or in Parameters that have a valueString each", expression=at)
+    return replace(exchange, body=None, params=exchange.params + tuple(pair for pair in pairs if pair is not None))
+
+
+def _pair(part: Any) -> tuple[str, str] | None:
+    match part:
+        case {"name": str(name), "valueString": str(value), **rest} if not rest:
+            return name, value
+    return None
+
+
+def _interaction(method: str, segments: list[str], at: str) -> tuple[Interaction, str | None, list[str]]:
+    """The interaction, the name of the operation that it may be, and the segments of what these are about."""
+    last, before = (segments[-1], segments[:-1]) if segments else ("", [])
+    operation = _OPERATION.fullmatch(last)
+    if operation is not None and method in ("GET", "HEAD", "POST") and _shape(before) in _OPERATED:
+        return "operation", operation[1], before
+    if last == "_search" and method == "POST" and _shape(before) in _SOUGHT:
+        return "search", None, before
+    found = _READS.get(_shape(segments)) if method in ("GET", "HEAD") else _WRITES.get((method, _shape(segments)))
     if segments == ["metadata"] and found == "search":
         found = "capabilities"
-    if found is None:
+    if found is None or last.startswith("$"):
         raise Outcome("malformed", f"{method[:20]} {'/'.join(segments)[:200] or '/'} is not an interaction", code="value", expression=f"{at}.request")
-    return found
+    return found, None, segments
+
+
+def _shape(segments: list[str]) -> str:
+    return "/".join("_history" if part == "_history" else "x" for part in segments)
 
 
 def _etag(value: Any, at: str) -> str | None:

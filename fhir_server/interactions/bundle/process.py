@@ -6,6 +6,7 @@ https://hl7.org/fhir/R4/http.html#transaction, https://hl7.org/fhir/R4/http.html
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
@@ -35,6 +36,8 @@ _OPS: Final[dict[str, Callable[[Engine, Exchange], Op]]] = {"create": create_op,
 _ORDER: Final = {"delete": 0, "create": 1, "update": 2, "patch": 2}
 MAX_ENTRIES: Final = 50_000
 """Entries of a batch or transaction: 64 MB hold a million reads, which took minutes."""
+MAX_SECONDS: Final = 60.0
+"""Seconds that the operations of a batch may take together; no more are begun then. A paper takes 30 ms, a hostile GraphQL query one second."""
 MAX_ANSWER: Final = 64_000_000
 """Bytes of an answer after which no further entry is read: a small batch of searches asked for gigabytes."""
 _MAX_ISSUES: Final = 100
@@ -53,12 +56,7 @@ def process(engine: Engine, exchange: Exchange, dispatch: Dispatch, read: Read) 
     engine = replace(engine, validator=engine.validator.of_one_request())
     if kind == "batch":
         refuse_provenance(exchange)
-        answers: list[bytes] = []
-        size = 0
-        for number, entry in enumerate(entries):
-            answers.append(_batch_entry(engine, exchange, entry, number, dispatch, full=size > MAX_ANSWER))
-            size += len(answers[-1])
-        return bundle_response("batch-response", answers)
+        return bundle_response("batch-response", _batch(engine, exchange, entries, dispatch))
     if kind == "transaction":
         exchanges, replies, _ = transaction(engine, exchange, entries, read)
         return bundle_response("transaction-response", [entry_response(e, reply) for e, reply in zip(exchanges, replies, strict=True)])
@@ -75,17 +73,32 @@ def bundle_entries(bundle: Any) -> tuple[str | None, list[dict[str, Any]]]:
     return bundle.get("type"), entries
 
 
-def _batch_entry(engine: Engine, parent: Exchange, entry: dict[str, Any], number: int, dispatch: Dispatch, *, full: bool) -> bytes:
-    try:
-        exchange = exchange_of(entry, parent, f"Bundle.entry[{number}]")
-        if full:
-            if exchange.interaction not in _OPS:
-                raise _full()
-            # What is written is told, but not shown.
-            exchange = replace(exchange, returning="minimal")
-        return entry_response(exchange, _as_asked(entry, dispatch(engine, exchange)))
-    except Outcome as outcome:
-        return failed_entry(outcome)
+def _batch(engine: Engine, parent: Exchange, entries: list[dict[str, Any]], dispatch: Dispatch) -> list[bytes]:
+    answers: list[bytes] = []
+    size, spent = 0, 0.0
+    for number, entry in enumerate(entries):
+        try:
+            exchange = exchange_of(entry, parent, f"Bundle.entry[{number}]")
+            begun, operates = time.monotonic(), exchange.interaction == "operation"
+            if operates and spent > MAX_SECONDS:
+                raise Outcome("throttled", "The operations before have taken all the time that a batch has for them; send the rest in another")
+            try:
+                answers.append(_batch_entry(engine, exchange, entry, dispatch, full=size > MAX_ANSWER))
+            finally:
+                spent += time.monotonic() - begun if operates else 0.0
+        except Outcome as outcome:
+            answers.append(failed_entry(outcome))
+        size += len(answers[-1])
+    return answers
+
+
+def _batch_entry(engine: Engine, exchange: Exchange, entry: dict[str, Any], dispatch: Dispatch, *, full: bool) -> bytes:
+    if full:
+        if exchange.interaction not in _OPS:
+            raise _full()
+        # What is written is told, but not shown.
+        exchange = replace(exchange, returning="minimal")
+    return entry_response(exchange, _as_asked(entry, dispatch(engine, exchange)))
 
 
 def transaction(
@@ -127,6 +140,8 @@ def _prepare(engine: Engine, parent: Exchange, entries: list[dict[str, Any]]) ->
         at = f"Bundle.entry[{number}]"
         try:
             exchange = exchange_of(entry, parent, at)
+            if exchange.interaction == "operation":
+                raise _no_operation(exchange, at)
             exchanges.append(exchange)
             make = _OPS.get(exchange.interaction)
             if make is not None:
@@ -178,6 +193,12 @@ def _placed_read(engine: Engine, exchange: Exchange, db: Snapshot, read: Read, n
         return read(engine, exchange, db)
     except Outcome as outcome:
         raise Outcome(outcome.category, issues=_placed(outcome, f"Bundle.entry[{number}]"), headers=outcome.headers) from None
+
+
+def _no_operation(exchange: Exchange, at: str) -> Outcome:
+    """Operations open transactions and moments of their own, which neither see what this one has written nor end with it."""
+    said = f"${exchange.operation} cannot stand in a transaction, as no operation can; send it in a batch over HTTP, or alone"
+    return Outcome("malformed", said, code="not-supported", expression=f"{at}.request.url")
 
 
 def _full() -> Outcome:

@@ -5,9 +5,11 @@ https://hl7.org/fhir/uv/bulkdata/STU2/export.html#query-parameters
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Final
 
 from fhir_server import fhirjson
@@ -15,16 +17,20 @@ from fhir_server.clinic.subscriptions.holders import Holders
 from fhir_server.interactions import Engine
 from fhir_server.interactions.engine import parse_parameters
 from fhir_server.interactions.finding import find, prepared
+from fhir_server.interactions.subset import subset
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
 from fhir_server.search.compartment import ATTACHING
 from fhir_server.search.everything import Everything, compile_within
+from fhir_server.search.match import owners
 from fhir_server.store import Snapshot, exports
 from fhir_server.store.database import Connection
 
 _FILE: Final = 8 * 1024 * 1024
 _ALL: Final = 64 * 1024 * 1024
 _PAGE: Final = 1_000
+_SETTLING: Final = 1.0
+"""Seconds from the moment that an export tells to the view that it shows: by then a write that has its time already is there, or seen on its way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +38,7 @@ class Asked:
     """What was asked for, as it is kept.
 
     `url` is the request. `level` is system, patient or group, `group` its id. `types` are those that are wanted; `filters` searches by type, any of
-    which is enough; `patients` ids, None for all; `since` an instant.
+    which is enough; `patients` ids, None for all; `since` an instant; `elements` names of those that are kept, `Patient.name` for one type alone.
     """
 
     url: str
@@ -42,6 +48,7 @@ class Asked:
     group: str | None = None
     patients: list[str] | None = None
     since: str | None = None
+    elements: list[str] = field(default_factory=list)
 
 
 class Maker:
@@ -53,6 +60,7 @@ class Maker:
             raise ValueError("an engine that was made of settings is needed")
         self._engine = engine
         self._store = engine.store
+        self._room = engine.settings.max_exports
         self._holders = Holders(engine.store, engine.settings.jwt_secret)
 
     def run(self) -> None:
@@ -68,23 +76,44 @@ class Maker:
             grant = self._holders.grant(connection, current.holder)
         if grant is None:
             raise Outcome("forbidden", "Whoever has asked for this export has no rights here any more")
+        now = self._store.clock()
+        time.sleep(_SETTLING)
+        with self._store.database.connection() as connection:
+            at = exports.settled(connection, now).astimezone(UTC)
+        since = datetime.fromisoformat(asked.since) if asked.since is not None else None
         with self._store.database.connection() as connection, self._store.snapshot(grant) as db:
-            at = self._store.clock().astimezone(UTC)
-            files = _Files(connection, current.id)
-            for name, body in self._bodies(db, grant, asked):
+            files = _Files(connection, current.id, self._room)
+            for name, body in self._bodies(db, grant, asked, since):
                 files.add(name, body)
+            if since is not None:
+                for name in (name for name in asked.types if grant.allows(name, "r")):
+                    for bundle in _deletions(name, self._deleted(db, name, asked, since)):
+                        files.add(name, bundle, deleted=True)
             files.flush()
         return at
 
-    def _bodies(self, db: Snapshot, grant: Grant, asked: Asked) -> Iterator[tuple[str, bytes]]:
-        since = datetime.fromisoformat(asked.since) if asked.since is not None else None
+    def _deleted(self, db: Snapshot, name: str, asked: Asked, since: datetime) -> Iterator[str]:
+        """The ids of what was deleted, of the patients that were asked for."""
+        wanted = self._wanted(db, asked)
+        for identity, text in db.deleted(name, since):
+            if asked.level != "system":
+                whose = owners(self._engine.registry, fhirjson.loads(text.encode()))
+                if not (whose if wanted is None else whose & wanted):
+                    continue
+            yield identity
+
+    def _bodies(self, db: Snapshot, grant: Grant, asked: Asked, since: datetime | None) -> Iterator[tuple[str, bytes]]:
         chosen = {name: self._matches(db, grant, name, asked.filters[name]) for name in asked.filters if name in asked.types}
+        kept = {name: _elements_of(name, asked.elements, self._engine.registry.types) for name in asked.types}
         for name, body in self._all(db, grant, asked):
-            if name in chosen or since is not None:
+            if name in chosen or since is not None or kept[name]:
                 resource = fhirjson.loads(body)
                 if name in chosen and resource["id"] not in chosen[name]:
                     continue
                 if since is not None and datetime.fromisoformat(resource["meta"]["lastUpdated"]) <= since:
+                    continue
+                if kept[name]:
+                    yield name, fhirjson.dumps(subset(self._engine.spec, resource, None, kept[name]))
                     continue
             yield name, body
 
@@ -132,15 +161,21 @@ class Maker:
                 return
 
     def _patients(self, db: Snapshot, grant: Grant, asked: Asked) -> Iterable[str]:
-        if asked.group is not None:
-            found = db.read("Group", asked.group)
-            members = fhirjson.loads(found.body).get("member", []) if found is not None and found.body is not None else []
-            ids = list(dict.fromkeys(identity for member in members if (identity := _patient(member)) is not None))
-        else:
-            ids = asked.patients if asked.patients is not None else [fhirjson.loads(body)["id"] for body in db.export("Patient")]
-        wanted = set(asked.patients) if asked.patients is not None else None
+        wanted = self._wanted(db, asked)
+        ids = [fhirjson.loads(body)["id"] for body in db.export("Patient")] if wanted is None else sorted(wanted)
         shown = db.open_ids("Patient", ids) if grant.allows("Patient", "r") else frozenset()
-        return [each for each in ids if each in shown and (wanted is None or each in wanted)]
+        return [each for each in ids if each in shown]
+
+    @staticmethod
+    def _wanted(db: Snapshot, asked: Asked) -> set[str] | None:
+        """The ids of the patients whose records were asked for, None for all."""
+        chosen = set(asked.patients) if asked.patients is not None else None
+        if asked.group is None:
+            return chosen
+        found = db.read("Group", asked.group)
+        members = fhirjson.loads(found.body).get("member", []) if found is not None and found.body is not None else []
+        ids = {identity for member in members if (identity := _patient(member)) is not None}
+        return ids if chosen is None else ids & chosen
 
     def _matches(self, db: Snapshot, grant: Grant, name: str, filters: list[str]) -> set[str]:
         """The ids of what meets any of the searches."""
@@ -161,31 +196,46 @@ class Maker:
 class _Files:
     """The files of an export, each of one type; what waits for its file stays within bounds."""
 
-    def __init__(self, connection: Connection, identity: str) -> None:
+    def __init__(self, connection: Connection, identity: str, room: int) -> None:
         self._connection = connection
         self._identity = identity
+        self._room = room
         self._number = 0
-        self._waiting: dict[str, list[bytes]] = {}
-        self._sizes: dict[str, int] = {}
+        self._waiting: dict[tuple[str, bool], list[bytes]] = {}
+        self._sizes: dict[tuple[str, bool], int] = {}
 
-    def add(self, name: str, body: bytes) -> None:
-        """Adds a resource. Raises exports.Dropped."""
-        self._waiting.setdefault(name, []).append(body)
-        self._sizes[name] = self._sizes.get(name, 0) + len(body)
-        if self._sizes[name] >= _FILE:
-            self._write(name)
+    def add(self, name: str, body: bytes, *, deleted: bool = False) -> None:
+        """Adds a resource of a type, or a Bundle that tells which of it were `deleted`. Raises exports.Dropped, Outcome `too-costly`."""
+        key = (name, deleted)
+        self._waiting.setdefault(key, []).append(body)
+        self._sizes[key] = self._sizes.get(key, 0) + len(body)
+        if self._sizes[key] >= _FILE:
+            self._write(key)
         elif sum(self._sizes.values()) >= _ALL:
             self._write(max(self._sizes, key=self._sizes.__getitem__))
 
     def flush(self) -> None:
         """Writes what waits."""
-        for name in list(self._waiting):
-            self._write(name)
+        for key in list(self._waiting):
+            self._write(key)
 
-    def _write(self, name: str) -> None:
-        lines, _ = self._waiting.pop(name), self._sizes.pop(name)
-        exports.add(self._connection, self._identity, exports.File(self._number, name, len(lines)), b"".join(line + b"\n" for line in lines))
+    def _write(self, key: tuple[str, bool]) -> None:
+        (name, deleted), lines, _ = key, self._waiting.pop(key), self._sizes.pop(key)
+        file = exports.File(self._number, name, len(lines), deleted)
+        exports.add(self._connection, self._identity, file, b"".join(line + b"\n" for line in lines), self._room)
         self._number += 1
+
+
+def _elements_of(name: str, elements: list[str], types: Collection[str]) -> tuple[str, ...]:
+    """The elements that are kept of a type; none where nothing was said of it, and so all are."""
+    return tuple(each for each in elements if (owner := each.partition(".")[0]) == name or owner not in types)
+
+
+def _deletions(name: str, identities: Iterator[str]) -> Iterator[bytes]:
+    """Bundles that tell of deletions, as https://hl7.org/fhir/uv/bulkdata/STU2/export.html#response---complete-status has them."""
+    while some := list(islice(identities, _PAGE)):
+        entries = [{"request": {"method": "DELETE", "url": f"{name}/{each}"}} for each in some]
+        yield fhirjson.dumps({"resourceType": "Bundle", "type": "transaction", "entry": entries})
 
 
 def _patient(member: dict[str, Any]) -> str | None:

@@ -30,8 +30,12 @@ from .making import Asked
 NDJSON: Final = "application/fhir+ndjson"
 
 _FORMATS: Final = frozenset({NDJSON, "application/ndjson", "ndjson"})
-_KNOWN: Final = ("_outputFormat", "_since", "_type", "_typeFilter", "patient")
-_OPTIONAL: Final = frozenset({"_elements", "includeAssociatedData", "organizeOutputBy", "allowPartialManifests"})
+_KNOWN: Final = ("_elements", "_outputFormat", "_since", "_type", "_typeFilter", "patient")
+_OPTIONAL: Final = frozenset({"includeAssociatedData", "organizeOutputBy", "allowPartialManifests"})
+_OF_RESULTS: Final = frozenset(
+    {"_count", "_sort", "_include", "_revinclude", "_summary", "_elements", "_total", "_contained", "_containedType", "_cursor", "_explain", "_score"}
+)
+"""What says how a search shows what it finds, which an export does not heed."""
 _MOST: Final = 10_000
 _COMMA: Final = re.compile(",")
 # A search has commas of its own, as in `Observation?code=1,2`.
@@ -54,7 +58,8 @@ def export(engine: Engine, exchange: Exchange) -> Reply:
         if exchange.type == "Group":
             stored(engine, exchange, db)
     with engine.store.database.connection() as connection:
-        identity = exports.ask(connection, exchange.grant, fhirjson.dumps(asdict(asked)).decode(), engine.store.clock())
+        assert engine.settings is not None
+        identity = exports.ask(connection, exchange.grant, fhirjson.dumps(asdict(asked)).decode(), engine.store.clock(), engine.settings.max_exports)
     return Reply(202, headers=(("Content-Location", f"{exchange.base}/$export-status?id={identity}"),))
 
 
@@ -78,11 +83,9 @@ def export_status(engine: Engine, exchange: Exchange) -> Reply:
         "transactionTime": current.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "request": fhirjson.loads(current.request.encode())["url"],
         "requiresAccessToken": True,
-        "output": [
-            {"type": file.type, "url": f"{exchange.base}/$export-file?id={quote(current.id)}&file={file.number}", "count": file.resources}
-            for file in listed
-        ],
-        "deleted": [],
+        "output": [_listed(exchange, current, file) for file in listed if not file.deleted],
+        # Each line is a Bundle with the ids of what was deleted.
+        "deleted": [_listed(exchange, current, file) | {"type": "Bundle"} for file in listed if file.deleted],
         "error": [],
     }
     ends = format_datetime((current.ended + exports.KEPT).astimezone(UTC), usegmt=True)
@@ -110,6 +113,10 @@ def export_file(engine: Engine, exchange: Exchange) -> Reply:
     return Reply(200, found[1], content_type=NDJSON)
 
 
+def _listed(exchange: Exchange, current: exports.Export, file: exports.File) -> dict[str, Any]:
+    return {"type": file.type, "url": f"{exchange.base}/$export-file?id={quote(current.id)}&file={file.number}", "count": file.resources}
+
+
 def _own(connection: Any, exchange: Exchange) -> exports.Export:
     found = exports.export(connection, dict(exchange.params).get("id", "")[:80])
     if found is None or found.actor != exchange.grant.actor or holder_of(found.holder).client != exchange.grant.client:
@@ -132,7 +139,12 @@ def _asked(engine: Engine, exchange: Exchange) -> Asked:
         name, _, query = text.partition("?")
         if name not in types:
             raise Outcome("parameter", f"_typeFilter: '{text[:80]}' is [type]?[search], of a type that is exported")
-        engine.registry.parse(name, parse_parameters(query), strict=True, now=engine.store.clock())
+        parameters = parse_parameters(query)
+        if shown := [key for key, _ in parameters if key.partition(":")[0] in _OF_RESULTS]:
+            raise Outcome(
+                "parameter", f"_typeFilter: {shown[0]} says how a search shows what it finds; an export gives all of it", code="not-supported"
+            )
+        engine.registry.parse(name, parameters, strict=True, now=engine.store.clock())
         filters.setdefault(name, []).append(query)
     since = given["_since"][0] if given["_since"] else None
     if since is not None:
@@ -143,7 +155,7 @@ def _asked(engine: Engine, exchange: Exchange) -> Asked:
     patients = [text.removeprefix("Patient/") for text in given["patient"]] or None
     if patients is not None and level == "system":
         raise Outcome("parameter", "patient belongs to Patient/$export and Group/[id]/$export")
-    return Asked(url, level, types, filters, exchange.id, patients, since)
+    return Asked(url, level, types, filters, exchange.id, patients, since, given["_elements"])
 
 
 def _given(engine: Engine, exchange: Exchange) -> dict[str, list[str]]:
@@ -166,7 +178,10 @@ def _given(engine: Engine, exchange: Exchange) -> dict[str, list[str]]:
             raise Outcome("parameter", f"The parameter '{name[:80]}' is not supported here; {', '.join(_KNOWN)} are", code="not-supported")
     if len(pairs) > _MOST or any(len(values) > _MOST for values in found.values()):
         raise Outcome("parameter", f"No more than {_MOST} values are possible", code="too-long")
-    if any(text not in _FORMATS for text in found["_outputFormat"]):
+    # A '+' that was not encoded arrives as a space.
+    if len(found["_since"]) > 1:
+        raise Outcome("parameter", "_since stands twice")
+    if any(text.replace(" ", "+") not in _FORMATS for text in found["_outputFormat"]):
         raise Outcome("parameter", f"_outputFormat is {NDJSON}")
     return found
 
