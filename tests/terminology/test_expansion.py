@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fhir_server.spec.model import ShippedTerminology
 from fhir_server.terminology import Codes, Terminology
+from fhir_server.terminology.codes import Part
 
 Json = dict[str, Any]
 CODES = ("a", "b", "c", "d", "e")
