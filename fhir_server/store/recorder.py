@@ -111,7 +111,8 @@ class Recorder:
         try:
             done = self._append([self._waiting[n] for n in range(min(len(self._waiting), _BATCH))])
         except Exception as error:  # noqa: BLE001 - the thread goes on, and requests are told that it cannot write
-            self._failed(f"{type(error).__name__}: {error}")
+            # What the database says of a value repeats it.
+            self._failed(error.category if isinstance(error, Outcome) else type(error).__name__)
             return
         with self._condition:
             for _ in range(done):
@@ -129,7 +130,7 @@ class Recorder:
                 raise
             if len(batch) > 1:
                 return self._append(batch[:1])
-            _log.error("an audit event cannot be written", extra={"request_id": batch[0].request_id, "reason": str(outcome)})
+            _log.error("an audit event cannot be written", extra={"request_id": batch[0].request_id, "reason": outcome.category})
         return len(batch)
 
     def _failed(self, reason: str) -> None:

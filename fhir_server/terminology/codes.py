@@ -46,6 +46,13 @@ class Codes:
         part = self.parts.get(system, NOTHING)
         return (code in part.codes) is not part.but
 
+    def anywhere(self) -> Part:
+        """The codes of all systems together, whichever they are of."""
+        every = self.parts.values()
+        listed = frozenset[str]().union(*(part.codes for part in every if not part.but))
+        without = [part.codes for part in every if part.but]
+        return Part(without[0].intersection(*without[1:]) - listed, but=True) if without else Part(listed)
+
     def __or__(self, other: Codes) -> Codes:
         return Codes({**self.parts, **other.parts, **self._both(other, _union)})
 

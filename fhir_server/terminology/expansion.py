@@ -19,6 +19,8 @@ MAX_CODES: Final = 10_000
 """Codes that an expansion may list."""
 MAX_WORK: Final = 50_000_000
 """Codes that may be handled on the way to it, all includes and imports together; one that a filter looks at counts tenfold. A second at most."""
+_EMPTY: Final = 50
+"""What an include costs even where it is empty, in codes."""
 MAX_STEPS: Final = 1_000_000
 """Steps that all regular expressions of an expansion may take together: half a second."""
 MAX_DEPTH: Final = 30
@@ -58,10 +60,13 @@ class Expander:
         only: str | None = None,
         *,
         partial: bool = False,
+        work: int = MAX_WORK,
+        steps: list[int] | None = None,
     ) -> None:
         """Takes where value sets (raising Outcome for an unknown one) and code systems come from, and of which system alone codes are wanted.
 
-        With `partial` an include that cannot be answered adds nothing, and `missing` says why.
+        With `partial` an include that cannot be answered adds nothing, and `missing` says why. `work` is what it may cost, and afterwards what
+        is left of that; `steps` are those of regular expressions, if others share them.
         """
         self.missing = ""
         self._partial = partial
@@ -70,8 +75,8 @@ class Expander:
         self._done: dict[str, Codes] = {}
         self._open: list[str] = []
         self._asked: set[str] = set()
-        self._work = MAX_WORK
-        self._steps = [MAX_STEPS]
+        self.work = work
+        self._steps = [MAX_STEPS] if steps is None else steps
         self._only = only
         self._displays: dict[tuple[str, str], str] = {}
 
@@ -212,9 +217,8 @@ class Expander:
         return codes
 
     def _charge(self, work: int) -> None:
-        # An include costs something even where it is empty.
-        self._work -= work + 1
-        if self._work < 0:
+        self.work -= work + _EMPTY
+        if self.work < 0:
             raise Outcome("too-costly", f"The value set '{self._open[0]}' takes too much work to put together")
 
 

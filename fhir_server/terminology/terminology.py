@@ -13,8 +13,8 @@ from fhir_server.outcome import Outcome
 from fhir_server.spec.model import ShippedTerminology
 
 from .code_system import CodeSystem, usable
-from .codes import Codes
-from .expansion import MAX_CODES, Expander, Expansion, Find, unknown_system
+from .codes import NOTHING, Part
+from .expansion import MAX_CODES, MAX_RESOURCES, MAX_STEPS, MAX_WORK, Expander, Expansion, Find, unknown_system
 
 
 class Terminology:
@@ -30,7 +30,9 @@ class Terminology:
         self._systems: dict[str, CodeSystem | None] = {}
         self._sets: dict[str, Mapping[str, Any] | None] = {}
         self._expansions: dict[str, Expansion] = {}
-        self._parts: dict[tuple[str, str | None], tuple[Codes, str]] = {}
+        self._parts: dict[tuple[str, str | None], tuple[Part, str]] = {}
+        self._work = MAX_WORK
+        self._steps = [MAX_STEPS]
 
     def expand(self, value_set: str | Mapping[str, Any]) -> Expansion:
         """The codes of a value set, named by its canonical or given as a valid resource.
@@ -52,13 +54,14 @@ class Terminology:
         """Whether a value set has a code of a system, of any system where that is None; a text says why that is not known here.
 
         Only what the value set has of this system is put together, so that others need not be here; for a yes it is enough what is here of it.
-        Of a system whose codes are not here any code is in a value set that has all of it.
+        Of a system whose codes are not here any code is in a value set that has all of it. All that is put together for such questions may
+        take what one expansion may.
         """
         key = (value_set, system)
         if key not in self._parts:
             self._parts[key] = self._part(value_set, system)
-        codes, missing = self._parts[key]
-        return any((each, code) in codes for each in ((system,) if system is not None else codes.parts)) or missing or False
+        part, missing = self._parts[key]
+        return (code in part.codes) is not part.but or missing or False
 
     def subsumed_by(self, system: str, code: str) -> set[str]:
         """The code and all below it, for `:below`.
@@ -105,16 +108,21 @@ class Terminology:
             raise Outcome("parameter", f"The value set '{canonical[:200]}' is not known here; load it as a ValueSet resource", code="not-found")
         return found
 
-    def _part(self, value_set: str, system: str | None) -> tuple[Codes, str]:
+    def _part(self, value_set: str, system: str | None) -> tuple[Part, str]:
         """What a value set has of a system, and what is missing of it."""
-        expander = Expander(self.value_set, self.system, system, partial=True)
+        if len(self._sets) + len(self._systems) > 2 * MAX_RESOURCES:
+            return NOTHING, "The request needs too many value sets and code systems"
+        expander = Expander(self.value_set, self.system, system, partial=True, work=self._work, steps=self._steps)
         try:
             resource = self.value_set(value_set)
             if "compose" not in resource and "expansion" not in resource:
-                return Codes(), f"The value set '{value_set[:200]}' does not say what is in it"
-            return expander.codes(resource), expander.missing
+                return NOTHING, f"The value set '{value_set[:200]}' does not say what is in it"
+            codes = expander.codes(resource)
         except Outcome as outcome:
-            return Codes(), str(outcome)
+            return NOTHING, str(outcome)
+        finally:
+            self._work = max(expander.work, 0)
+        return codes.anywhere() if system is None else codes.parts.get(system, NOTHING), expander.missing
 
     def _shipped_system(self, canonical: str) -> CodeSystem | None:
         url = canonical if canonical in self._shipped.code_systems else canonical.partition("|")[0]

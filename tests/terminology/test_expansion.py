@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fhir_server.spec.model import ShippedTerminology
 from fhir_server.terminology import Codes, Terminology
+from fhir_server.terminology.codes import Part
 
 Json = dict[str, Any]
 CODES = ("a", "b", "c", "d", "e")
@@ -183,6 +184,22 @@ def test_above_and_below_are_the_two_ends_of_one_relation(made: tuple[Json, Edge
         assert terminology.ancestors("urn:one", code) == {other for other in flat(system) if code in below(edges, other)}
         for other in flat(system):
             assert terminology.subsumes("urn:one", code, other) == (other in below(edges, code))
+
+
+def test_questions_of_a_request_about_members_take_together_what_one_expansion_may() -> None:
+    includes = [{"system": f"urn:{n}", "concept": [{"code": "a"}]} for n in range(1_000)]
+    terminology = Terminology(NOTHING_SHIPPED, lambda kind, url: {"resourceType": kind, "url": url, "compose": {"include": includes}})
+    answers = [terminology.member("urn:set", f"urn:{n}", "a") for n in range(1_200)]
+    assert answers[0] is True
+    assert "too much work" in str(answers[-1])
+    assert terminology.member("urn:set", "urn:1", "a") is True
+
+
+@given(st.lists(st.tuples(st.sampled_from(HERE), st.sets(st.sampled_from(CODES)), st.booleans()), max_size=4), st.sampled_from(CODES))
+def test_a_code_is_anywhere_where_it_is_in_one_of_the_systems(parts: list[tuple[str, set[str], bool]], code: str) -> None:
+    found = Codes({system: Part(frozenset(listed), but) for system, listed, but in parts})
+    anywhere = found.anywhere()
+    assert ((code in anywhere.codes) is not anywhere.but) == any((system, code) in found for system in found.parts)
 
 
 some_codes = st.recursive(

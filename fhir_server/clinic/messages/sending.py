@@ -191,7 +191,9 @@ class Sender:
         if not for_good and message.attempts < ATTEMPTS and in_time:
             rows.again(connection, message.id, due, fault)
             return "again"
-        _log.error("a message is dead", extra={"message_id": message.id, "event_name": message.event, "channel": message.channel, "reason": fault})
+        # A sentence may repeat what is in the message; the name of an error does not.
+        reason = fault if fault.isidentifier() else "refused"
+        _log.error("a message is dead", extra={"message_id": message.id, "event_name": message.event, "channel": message.channel, "reason": reason})
         rows.settle(connection, message.id, "dead", now, reason="refused" if for_good else "failed", fault=fault)
         if reached is not None:
             self._fall_back(connection, message, reached, now)

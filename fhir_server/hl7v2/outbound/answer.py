@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from fhir_server.hl7v2.message import Message, read
 from fhir_server.hl7v2.unreadable import Unreadable
 
 _ACCEPTED = frozenset({"AA", "CA"})
+_CODE = re.compile("[A-Z]{2}")
 _PASSING = frozenset({"206", "207"})
 """Codes of HL7 table 0357 for a record that is locked and an application that has failed."""
 
@@ -39,8 +41,10 @@ def read_answer(raw: bytes) -> Answer:
     code, texts, faults = "", [], set()
     for segment in message.segments if message is not None else ():
         if segment.name == "MSA":
-            code = segment.get(1).strip().upper()
-            texts.append(segment.get(3))
+            said = segment.get(1).strip().upper()
+            # What is no code may be anything, and codes stand in logs.
+            code = said if _CODE.fullmatch(said) else ""
+            texts += [said if not code else "", segment.get(3)]
         if segment.name == "ERR":
             # 2.5 and later: where, which code, what for people; before that one field has it all.
             faults |= {each.component(1) for each in segment.repetitions(3)} | {each.sub(4, 1) for each in segment.repetitions(1)}

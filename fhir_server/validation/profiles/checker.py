@@ -23,10 +23,14 @@ class Profiles:
         """Takes what finds definitions and what knows value sets."""
         self._spec = spec
         self._sources = Sources(spec, find, member)
+        self._references: tuple[dict[str, Any], References] | None = None
 
     def knows(self, canonical: str) -> bool:
-        """Whether a profile is here, with all that it builds on."""
-        return self._sources.definition(canonical) is not None
+        """Whether a profile is here, with all that it builds on. Of one that there are no steps left to read `check` says so."""
+        try:
+            return self._sources.definition(canonical) is not None
+        except FhirPathError:
+            return True
 
     def check(self, profile: str | Mapping[str, Any], resource: dict[str, Any], place: str = "", outer: dict[str, Any] | None = None) -> list[Issue]:
         """The faults of a resource by a profile, named by its canonical URL or given as a StructureDefinition.
@@ -34,21 +38,25 @@ class Profiles:
         What the specification asks for anyway is not told again. Issues of the severity `information` say what cannot be told here. `place` is
         where the resource is in `outer`, a Bundle perhaps. Costs some 1 ms for a resource and profile that were met before.
         """
-        given = self._sources.definition(profile) if isinstance(profile, str) else self._sources.given(profile)
         name = profile if isinstance(profile, str) else str(profile.get("url", ""))
+        try:
+            given = self._sources.definition(profile) if isinstance(profile, str) else self._sources.given(profile)
+        except FhirPathError:
+            return [Issue("warning", "too-costly", f"The profile '{name[:200]}' is not checked: reading it takes too many steps", (place,))]
         if given is None:
             return [Issue("error", "not-supported", f"The profile '{name[:200]}', or what it builds on, is not here to validate by")]
-        walk = Walk(self._sources, References(self._spec, self._sources.reader, outer or resource), given.url)
+        walk = Walk(self._sources, self._within(outer or resource), given.url)
         item = self._sources.reader.root(resource, place or str(resource.get("resourceType", "")))
         try:
             walk.held(given, item)
-        except FhirPathError:
-            walk.tell("warning", "too-costly", "the check ends here: it takes too many steps", item.path)
-        return walk.issues[:MAX_ISSUES]
+        except (FhirPathError, RecursionError):
+            walk.issues[MAX_ISSUES - 1 :] = []
+            walk.tell("warning", "too-costly", "the check ends here: it takes too many steps, or leads too deep", item.path)
+        return walk.issues
 
     def extensions(self, resource: dict[str, Any]) -> list[Issue]:
         """The faults of all extensions in a resource, and in those in it, by their definitions, as far as these are here."""
-        walk = Walk(self._sources, References(self._spec, self._sources.reader, resource), "")
+        walk = Walk(self._sources, self._within(resource), "")
         root = self._sources.reader.root(resource, str(resource.get("resourceType", "")))
         rest: list[tuple[Item, Item | None]] = [(root, None)]
         try:
@@ -60,9 +68,16 @@ class Profiles:
                     if child.type == "Extension":
                         walk.extension(child, item, frozenset(self._names(item, parent)))
                 rest += [(child, item) for child in reversed(children)]
-        except FhirPathError:
+        except (FhirPathError, RecursionError):
+            walk.issues[MAX_ISSUES - 1 :] = []
             walk.tell("warning", "too-costly", "extensions are not checked to the end: that takes too many steps", root.path)
         return walk.issues
+
+    def _within(self, outer: dict[str, Any]) -> References:
+        """Where references lead in a resource, kept for the next in the same Bundle."""
+        if self._references is None or self._references[0] is not outer:
+            self._references = (outer, References(self._spec, self._sources.reader, outer))
+        return self._references[1]
 
     def _names(self, item: Item, parent: Item | None) -> Iterator[str]:
         """What definitions call an element: its types, and its name in the types that have it."""

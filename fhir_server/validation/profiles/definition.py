@@ -17,13 +17,17 @@ from fhir_server.spec import Spec
 CORE: Final = "http://hl7.org/fhir/StructureDefinition/"
 _MAX_SET: Final = f"{CORE}elementdefinition-maxValueSet"
 _KEPT: Final = ("min", "max", "type", "binding", "constraint", "slicing", "maxLength", "contentReference")
+_VERSION: Final = "|4.0.1"
+"""What need not be said of the specification's own types."""
 _ASKED: Final = re.compile("(?:fixed|pattern|minValue|maxValue)[A-Z]")
 _DISCRIMINATORS: Final = {"extension": (("value", "url"),), "modifierExtension": (("value", "url"),)}
 """By what is sliced where a differential need not say it."""
 _LONGEST: Final = 500
-_MOST_KEPT: Final = 300
-"""Definitions that a process keeps; one takes about 100 kB."""
+_MOST_KEPT: Final = 32 * 1024 * 1024
+"""Bytes of definitions that a process keeps the trees of. Those of US Core have 100 kB on average; a tree takes about as much."""
 _DEEPEST: Final = 50
+_RESLICED: Final = 5
+"""Slices of slices."""
 
 Json = Mapping[str, Any]
 
@@ -77,6 +81,10 @@ class Node:
     bindings: tuple[tuple[str, str], ...] = ()
     rules: tuple[Rule, ...] = ()
     slicing: Slicing | None = None
+    weight: int = 0
+    """How many conditions there are to look at besides its children."""
+    depth_of_asked: int = _DEEPEST
+    """Levels down to the nearest element whose value is prescribed: 0 for one whose own is."""
     _compiled: dict[tuple[str, str], fhirpath.Expression | str] = field(default_factory=dict)
 
     @property
@@ -129,11 +137,14 @@ class Definition:
 def read(body: bytes) -> Definition | None:
     """The definition of a stored StructureDefinition; None for one without elements. What was read before is kept, by what it says."""
     key = hashlib.sha256(body).digest()
-    if key not in _kept:
-        if len(_kept) >= _MOST_KEPT:
+    found = _kept.get(key)
+    if found is None:
+        found = (len(body), definition(fhirjson.loads(body)))
+        # Other threads read and clear as well: what was found is never looked for again.
+        if len(body) + sum(size for size, _ in list(_kept.values())) > _MOST_KEPT:
             _kept.clear()
-        _kept[key] = definition(fhirjson.loads(body))
-    return _kept[key]
+        _kept[key] = found
+    return found[1]
 
 
 def definition(resource: Json) -> Definition | None:
@@ -142,7 +153,7 @@ def definition(resource: Json) -> Definition | None:
     elements = snapshot or resource.get("differential", {}).get("element", [])
     if not elements:
         return None
-    base = "" if snapshot else str(resource.get("baseDefinition", ""))
+    base = "" if snapshot else "".join(_texts((resource.get("baseDefinition"),)))
     kind = str(resource.get("type", ""))
     contexts = tuple((each.get("type", ""), each.get("expression", "")) for each in resource.get("context", ()))
     return Definition(str(resource.get("url", ""))[:_LONGEST], kind, base, _tree(elements, kind), contexts)
@@ -180,14 +191,16 @@ def laid_over(base: Node, other: Node) -> Node:
     return node
 
 
-_kept: dict[bytes, Definition | None] = {}
+_kept: dict[bytes, tuple[int, Definition | None]] = {}
 
 
 def _tree(elements: Iterable[Json], kind: str) -> Node:
     root = Node("", kind, {"type": [{"code": kind}]})
     last: dict[str, str] = {}
     for number, element in enumerate(elements):
-        path = element["path"]
+        path = element.get("path")
+        if path is None:
+            continue
         identity = _identity(element, path, last)
         last[path] = identity
         node = root if number == 0 and "." not in path else _at(root, identity)
@@ -213,19 +226,25 @@ def _at(root: Node, identity: str) -> Node:
         name, _, sliced = step.partition(":")
         node = node.children.setdefault(name, Node(name, f"{node.id}.{name}", {}))
         whole = node.id
-        parts = sliced.split("/") if sliced else []
+        parts = sliced.split("/", _RESLICED - 1) if sliced else []
         for n in range(len(parts)):
             known = "/".join(parts[: n + 1])
             node = node.slices.setdefault(known, Node(name, f"{whole}:{known}", {}, slice=known))
     return node
 
 
-def _read_all(node: Node) -> None:
-    rest = [node]
-    while rest:
-        each = rest.pop()
+def nodes(root: Node) -> list[Node]:
+    """All elements of a tree, each before those below it."""
+    found = [root]
+    for each in found:
+        found += each.children.values()
+        found += each.slices.values()
+    return found
+
+
+def _read_all(root: Node) -> None:
+    for each in reversed(nodes(root)):
         _read(each)
-        rest += [*each.children.values(), *each.slices.values()]
 
 
 def _read(node: Node) -> None:
@@ -233,7 +252,7 @@ def _read(node: Node) -> None:
     most = str(facts.get("max", "*"))
     node.least = int(facts.get("min", 0))
     node.most = int(most[:9]) if most.isdecimal() else None
-    node.types = tuple(Type(t.get("code", ""), tuple(t.get("profile", ())), tuple(t.get("targetProfile", ()))) for t in facts.get("type", ()))
+    node.types = tuple(Type(t.get("code", ""), _texts(t.get("profile")), _texts(t.get("targetProfile"))) for t in facts.get("type", ()))
     for key, value in facts.items():
         if key.startswith("fixed"):
             node.fixed = value
@@ -248,16 +267,24 @@ def _read(node: Node) -> None:
         if "expression" in r
     )
     node.slicing = _slicing(node)
+    node.weight = sum(len(each.profiles) + len(each.targets) + 1 for each in node.types) + len(node.rules) + len(node.limits)
+    below = min((each.depth_of_asked for each in (*node.children.values(), *node.slices.values())), default=_DEEPEST)
+    node.depth_of_asked = 0 if node.asked else below + 1
+
+
+def _texts(canonicals: Iterable[str | None] | None) -> tuple[str, ...]:
+    """Canonicals of a list, in which null stands for one that has extensions alone."""
+    return tuple(each.removesuffix(_VERSION) if each.startswith(CORE) else each for each in canonicals or () if each is not None)
 
 
 def _bindings(binding: Json) -> Iterable[tuple[str, str]]:
-    """Strength and value set of what codes are held to; a maximum that goes with a weaker binding is required."""
+    """Strength and value set of what codes are held to; `maximum` goes with a weaker binding, and is required where there is a code."""
     if binding.get("strength") in {"required", "extensible"} and "valueSet" in binding:
         yield binding["strength"], binding["valueSet"]
     for extension in binding.get("extension", ()):
         canonical = extension.get("valueCanonical", extension.get("valueUri"))
         if extension.get("url") == _MAX_SET and canonical:
-            yield "required", canonical
+            yield "maximum", canonical
 
 
 def _slicing(node: Node) -> Slicing | None:

@@ -25,6 +25,7 @@ class References:
         self._spec = spec
         self._reader = reader
         self._outer = outer
+        self._inner: dict[int, dict[str, Item]] = {}
 
     def resolved(self, item: Item) -> Item | None:
         """The resource that a Reference points to; one with its type alone where it is elsewhere; None where not even that is known."""
@@ -48,9 +49,22 @@ class References:
     def _contained(self, item: Item, name: str) -> Item | None:
         if not name:
             return self._reader.root(item.root, str(item.root.get("resourceType", "")))
-        path = next((each.path for each in self._entries.values() if each.value is item.root), str(item.root.get("resourceType", "")))
-        found = self._reader.children(self._reader.root(item.root, path), "contained")
-        return next((each for each in found if each.fields.get("id") == name), None)
+        return self._contained_in(item.root).get(name)
+
+    def _contained_in(self, root: dict[str, Any]) -> dict[str, Item]:
+        """What a resource contains, by id; worked out once, since thousands of references may ask."""
+        if id(root) not in self._inner:
+            path = self._paths.get(id(root), str(root.get("resourceType", "")))
+            table: dict[str, Item] = {}
+            for each in self._reader.children(self._reader.root(root, path), "contained"):
+                table.setdefault(str(each.fields.get("id")), each)
+            self._inner[id(root)] = table
+        return self._inner[id(root)]
+
+    @cached_property
+    def _paths(self) -> dict[int, str]:
+        """Where the resources of a Bundle stand."""
+        return {id(each.value): each.path for each in self._entries.values()}
 
     @cached_property
     def _entries(self) -> dict[str, Item]:

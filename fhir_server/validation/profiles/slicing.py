@@ -208,7 +208,7 @@ def _value_fits(context: Context, node: Node, items: list[Item], deep: int) -> b
     if node.fixed is not None:
         return any(same(node.fixed, each.value) for each in items)
     if node.pattern is not None:
-        return any(fits(node.pattern, each.value) for each in items)
+        return any(fits(node.pattern, each.value, context.spend) for each in items)
     if deep:
         below = _children_fit(context, node, items, deep)
         if below is not None:
@@ -223,20 +223,13 @@ def _children_fit(context: Context, node: Node, items: list[Item], deep: int) ->
     answer: bool | None = None
     for name, child in node.children.items():
         for each in (child, *(sliced for sliced in child.slices.values() if sliced.least)):
-            if not _tells(each, deep - 1):
+            if each.depth_of_asked >= deep:
                 continue
             one = _value_fits(context, each, [below for item in items for below in context.reader.children(item, name)], deep - 1)
             if one is False:
                 return False
             answer = one if one is not None else answer
     return answer
-
-
-def _tells(node: Node, deep: int) -> bool:
-    """Whether there is a prescribed value at the element or below it."""
-    if node.asked or not deep:
-        return node.asked
-    return any(_tells(each, deep - 1) for each in (*node.children.values(), *node.slices.values()))
 
 
 def _in_value_set(context: Context, value_set: str, items: list[Item]) -> bool | None:

@@ -5,22 +5,34 @@ https://hl7.org/fhir/R4/elementdefinition-definitions.html
 
 from __future__ import annotations
 
+import reprlib
+from collections.abc import Callable
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
+
+_TOLD: Final = 200
+_repr: Final = reprlib.Repr()
+_repr.maxstring, _repr.maxother = 80, 40
 
 
-def fits(pattern: Any, value: Any) -> bool:
-    """Whether a value has all that a pattern has; each item of a list in it fits some item there. Takes steps as their sizes multiplied."""
+def fits(pattern: Any, value: Any, spend: Callable[[int], None]) -> bool:
+    """Whether a value has all that a pattern has; each item of a list in it fits some item there. Spends steps as their sizes multiplied."""
+    spend(1)
     if isinstance(pattern, dict):
-        return isinstance(value, dict) and all(name in value and fits(part, value[name]) for name, part in pattern.items())
+        return isinstance(value, dict) and all(name in value and fits(part, value[name], spend) for name, part in pattern.items())
     if isinstance(pattern, list):
-        return isinstance(value, list) and all(any(fits(part, item) for item in value) for part in pattern)
+        return isinstance(value, list) and all(any(fits(part, item, spend) for item in value) for part in pattern)
     return same(pattern, value)
 
 
 def same(wanted: Any, value: Any) -> bool:
     """Whether two values are the same; `true` is not 1."""
     return type(wanted) is type(value) and bool(wanted == value) if isinstance(wanted, bool) or isinstance(value, bool) else bool(wanted == value)
+
+
+def told(value: Any) -> str:
+    """A value as a message tells it, which takes no longer for a large one."""
+    return value[:_TOLD] if isinstance(value, str) else _repr.repr(value)[:_TOLD]
 
 
 def broken_limit(kind: str, limit: Any, value: Any) -> str:
