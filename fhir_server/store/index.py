@@ -81,6 +81,7 @@ def write_rows(
     connection: Connection,
     dictionary: Dictionary,
     fit: Fit,
+    bodies: bytes,
     head: Sequence[Any],
     removed: IndexRows,
     added: IndexRows,
@@ -88,7 +89,7 @@ def write_rows(
     inside: bool,
     heard: bool = False,
 ) -> None:
-    """Takes old rows away, then runs the write statement with the new ones, behind its first arguments `head`.
+    """Takes old rows away, then runs the write statement with the new ones, behind its first arguments: `bodies`, and the lists of `head`.
 
     Many rows go by COPY, if `inside` a transaction. `heard` says that somebody listens to changes of these resources. Raises Stale where the rows
     that are there were made under other settings than `fit`.
@@ -101,7 +102,7 @@ def write_rows(
     tables = covering(inline)
     texts = [_encode(part).decode() for part in (*head, *as_json(dictionary, inline, tables))]
     try:
-        connection.execute(write(tables, heard=heard), (*texts, fit.fingerprint, fit.addresses, fit.generation, fit.listening))
+        connection.execute(write(tables, heard=heard), (bodies, *texts, fit.fingerprint, fit.addresses, fit.generation, fit.listening))
     except errors.DivisionByZero:
         raise Stale from None
     if many:

@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,7 @@ _CONFIG: Final[dict[str, str]] = {
     # What a bulk load over HTTP brought in the planner should know soon, and counts should visit index rows only.
     "autovacuum_naptime": "15s",
     "autovacuum_vacuum_insert_scale_factor": "0.1",
+    "autovacuum_vacuum_cost_delay": "10ms",
     "jit": "off",  # Compiling costs more than any statement of ours takes.
     "max_parallel_workers_per_gather": "0",  # A page of results gains nothing from workers, and containers have 64 MB of /dev/shm.
     "timezone": "UTC",
@@ -120,38 +122,48 @@ def embedded(data: Path, config: Mapping[str, str] | None = None) -> Iterator[st
             initialise(cluster, account)
         with _socket_directory(cluster, account) as sockets:
             options = _CONFIG | access_files(data.absolute()) | {"unix_socket_directories": str(sockets)} | dict(config or {})
-            with _kept_running(cluster, lambda: _start(cluster, account, options)):
+            with _kept_running(cluster, lambda leaving: _start(cluster, account, options, leaving)):
                 url = _url(sockets)
                 _make_database(url)
                 yield url
 
 
 @contextmanager
-def _kept_running(cluster: Path, start: Callable[[], subprocess.Popen[bytes]]) -> Iterator[None]:
-    """Runs the server until the block is left, and starts it again when it ends by itself: killed for want of memory, or by a full disk."""
-    server = start()
+def _kept_running(cluster: Path, start: Callable[[threading.Event], subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Runs the server until the block is left, and starts it again when it ends by itself: killed for want of memory, or by a full disk.
+
+    One thread starts and stops it. No signal is handled there, so that none comes between a server's start and who would stop it; and on Linux
+    the server ends with the thread that is its parent. Raises what the first start raises.
+    """
     leaving = threading.Event()
+    started: Future[None] = Future()
 
     def guard() -> None:
-        nonlocal server
-        # The thread that starts a server also stops it: on Linux the server ends with the thread that is its parent.
+        try:
+            server = start(leaving)
+        except Exception as error:  # noqa: BLE001 - raised where the start is waited for
+            started.set_exception(error)
+            return
+        started.set_result(None)
         while not leaving.wait(_GUARD_SECONDS):
             if server.poll() is not None:
                 try:
                     _stop_leftover(cluster)
-                    server = start()
+                    server = start(leaving)
                     _log.warning("PostgreSQL had ended and was started again")
                 except (SetupError, OSError) as error:
                     _log.error("PostgreSQL has ended and does not start", extra={"reason": str(error)})
         _stop(server)
 
     thread = threading.Thread(target=guard, name="postgres", daemon=True)
-    thread.start()
     try:
+        thread.start()
+        started.result()
         yield
     finally:
         leaving.set()
-        thread.join()
+        if thread.ident is not None:
+            thread.join()
 
 
 @contextmanager
@@ -280,7 +292,8 @@ def _is_ours(pid: int, cluster: Path) -> bool:
     return "postgres" in command[0] and str(cluster) in command if command else False
 
 
-def _start(cluster: Path, account: pwd.struct_passwd, options: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _start(cluster: Path, account: pwd.struct_passwd, options: Mapping[str, str], leaving: threading.Event) -> subprocess.Popen[bytes]:
+    """The server's process, once it takes connections, or earlier when nobody wants it any more. Raises SetupError."""
     command = [str(program("postgres")), "-D", str(cluster), *(part for name, value in options.items() for part in ("-c", f"{name}={value}"))]
     log = cluster.parent / "postgres.log"
     give_up = time.monotonic() + 10
@@ -295,15 +308,11 @@ def _start(cluster: Path, account: pwd.struct_passwd, options: Mapping[str, str]
                 preexec_fn=_end_with_parent(),  # noqa: PLW1509 - one call into libc
                 **started_by(account),
             )
-        try:
-            _wait_for(lambda: server.poll() is not None or _is_ready(cluster, server.pid), _START_SECONDS)  # noqa: B023 - called at once
-        except BaseException:
-            _stop(server)
-            raise
+        _wait_for(lambda: leaving.is_set() or server.poll() is not None or _is_ready(cluster, server.pid), _START_SECONDS)  # noqa: B023 - called at once
         if server.poll() is None:
             return server
         text = log.read_text(encoding="utf-8", errors="replace")
-        if "still in use" not in text or time.monotonic() > give_up:
+        if "still in use" not in text or time.monotonic() > give_up or leaving.is_set():
             # Once its own log is open the rest is told there.
             why = (last_fault(cluster) if "redirecting log output" in text else None) or last_line(text)
             raise SetupError(f"PostgreSQL did not start: {why} ({log} and {cluster / 'log'} say more)")

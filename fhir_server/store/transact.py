@@ -239,9 +239,11 @@ def _write(writer: Writer, connection: Connection, parts: Sequence[_Part], at: d
     remaining = iter(targets)
     while chunk := list(islice(remaining, CHUNK)):
         removed, added = _index_changes(writer, [target for target, _ in chunk])
-        versions = [_row(writer, target, txn) for target, txn in chunk]
+        bodies = bytearray()
+        versions = [_row(writer, target, txn, bodies) for target, txn in chunk]
         heard = not writer.parameters.heard.isdisjoint(target.type for target, _ in chunk)
-        write_rows(connection, writer.dictionary, writer.fit, (versions, transactions, callers), removed, added, inside=inside, heard=heard)
+        head = (versions, transactions, callers)
+        write_rows(connection, writer.dictionary, writer.fit, bytes(bodies), head, removed, added, inside=inside, heard=heard)
         transactions = []
 
 
@@ -261,7 +263,10 @@ def _index_changes(writer: Writer, chunk: list[Target]) -> tuple[IndexRows, Inde
     return merge(removed), merge(added)
 
 
-def _row(writer: Writer, target: Target, txn: int) -> dict[str, Any]:
+def _row(writer: Writer, target: Target, txn: int, bodies: bytearray) -> dict[str, Any]:
+    """A version as the statement takes it; its body is added to the others, from `start`, counted from 1."""
+    start = len(bodies) + 1
+    bodies += target.body or b""
     return {
         "rid": target.rid,
         "type": writer.dictionary.types[target.type],
@@ -270,7 +275,8 @@ def _row(writer: Writer, target: Target, txn: int) -> dict[str, Any]:
         "method": target.method,
         "at": target.at,
         "txn": txn,
-        "body": target.body.decode() if target.body is not None else None,
+        "start": start,
+        "size": len(target.body) if target.body is not None else None,
         **_event(target),
     }
 
