@@ -43,10 +43,10 @@ class Server:
         return max(sizes)
 
     def listener_memory(self) -> float:
-        """Resident megabytes of the process that listens by MLLP."""
+        """Resident megabytes of the largest process that serves connections by MLLP, of which some have to be open."""
         sockets = psutil.net_connections("tcp")
-        listening = {each.pid for each in sockets if each.laddr and each.laddr.port == self.mllp_port and each.status == psutil.CONN_LISTEN}
-        return max(process.memory_info().rss / 1e6 for process in self._family() if process.pid in listening)
+        serving = {each.pid for each in sockets if each.laddr and each.laddr.port == self.mllp_port and each.status == psutil.CONN_ESTABLISHED}
+        return max(process.memory_info().rss / 1e6 for process in self._family() if process.pid in serving)
 
     def _family(self) -> list[psutil.Process]:
         found = [self.process, *self.process.children(recursive=True)]

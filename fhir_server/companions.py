@@ -41,8 +41,10 @@ class Companion:
         self._first = threading.Event()
 
     def start(self) -> None:
-        """Starts the process, and a thread that watches over it."""
-        self._thread.start()
+        """Starts the process, and a thread that watches over it; not once it was told to end."""
+        with self._lock:
+            if not self._stopping.is_set():
+                self._thread.start()
 
     def wait(self, seconds: float) -> str | None:
         """What the process said when it was ready; None where it has not been for so long, or died before."""
@@ -51,8 +53,8 @@ class Companion:
 
     def end(self) -> None:
         """Tells the process to end, and does not wait for that."""
-        self._stopping.set()
         with self._lock:
+            self._stopping.set()
             process = self._process
         if process is not None:
             process.terminate()
@@ -65,7 +67,8 @@ class Companion:
             process.join(self._seconds)
             if process.exitcode is None:
                 process.kill()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def _watch(self) -> None:
         failures = 0

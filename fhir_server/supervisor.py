@@ -11,7 +11,6 @@ import multiprocessing.connection
 import os
 import shutil
 import signal
-import socket
 import sys
 import threading
 import time
@@ -33,7 +32,8 @@ from granian.server.mp import MPServer, WorkerProcess
 from fhir_server import telemetry
 from fhir_server.companions import Companion
 from fhir_server.gateway import DirectLoop, Gateway
-from fhir_server.settings import NAMES, THREADS, Settings, SetupError
+from fhir_server.listening import listen
+from fhir_server.settings import NAMES, THREADS, Settings
 
 STOP_SECONDS: Final = 8
 """What a stop leaves to requests in flight before their process is killed; the database needs the rest of the 15 seconds."""
@@ -49,35 +49,45 @@ def default_processes() -> int:
     return min(4, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
 
 
-def reserve(host: str, port: int, option: str = "--port") -> int:
-    """The port to listen on; a free one for 0. Raises SetupError, which names the `option`, where it cannot be had.
+def reserve(host: str, port: int) -> int:
+    """The port to listen on; a free one for 0. Raises SetupError where it cannot be had.
 
     Asked beforehand, since Granian's workers share their port and would share it with a stranger too.
     """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            return int(probe.getsockname()[1])
-    except OSError as error:
-        raise SetupError(f"cannot listen on {host}:{port} ({error.strerror}); free it or choose another with --host and {option}") from None
+    with listen(host, port) as probe:
+        return int(probe.getsockname()[1])
 
 
-def run(settings: Settings, host: str, port: int, processes: int, ready: Callable[[], None], companions: Sequence[Companion] = ()) -> None:
+def run(
+    settings: Settings,
+    host: str,
+    port: int,
+    processes: int,
+    ready: Callable[[], None],
+    companions: Sequence[Companion] = (),
+    later: Sequence[Companion] = (),
+) -> None:
     """Serves until SIGTERM or SIGINT, then lets what is in flight finish. Calls `ready` once, from a thread, when /health/ready answers 200.
 
-    A worker that dies is replaced. `companions` run for as long. Raises SystemExit with 1 where the first workers cannot start, or all keep dying.
+    A worker that dies is replaced. `companions` run for as long, those that come `later` from when it is ready: nobody waits for them.
+    Raises SystemExit with 1 where the first workers cannot start, or all keep dying.
     """
     # Spawned, not forked: a fork would carry the lock of the data directory and the threads' locks of this process along.
     multiprocessing.set_start_method("spawn", force=True)
     _metrics_directory(settings)
+    everybody = (*companions, *later)
+
+    def begun() -> None:
+        ready()
+        for companion in later:
+            companion.start()
+
     for companion in companions:
         companion.start()
     try:
-        _work(settings, host, port, processes, ready, companions)
+        _work(settings, host, port, processes, begun, everybody)
     finally:
-        _together(companion.stop for companion in companions)
+        _together(companion.stop for companion in everybody)
 
 
 def _work(settings: Settings, host: str, port: int, processes: int, ready: Callable[[], None], companions: Sequence[Companion]) -> None:

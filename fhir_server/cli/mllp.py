@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from fhir_server.settings import Settings, SetupError
+from fhir_server import listening
+from fhir_server.settings import Settings
 
 from .common import alone, data_option
 
@@ -26,22 +28,21 @@ def mllp(host: str, port: int, data: Path) -> None:
     from fhir_server import telemetry
 
     telemetry.configure(settings.log_level)
-    listen(settings, host, port, lambda address: click.echo(f"ready {address}"))
+    with listening.listen(host, port) as connections:
+        take(connections, host, settings, lambda address: click.echo(f"ready {address}"))
 
 
-def listen(settings: Settings, host: str, port: int, ready: Callable[[str], None]) -> None:
-    """Listens until SIGTERM or SIGINT; `ready` is given the address as `mllp://HOST:PORT`. Raises SetupError, Outcome `unavailable`."""
+def take(connections: socket.socket, host: str, settings: Settings, ready: Callable[[str], None]) -> None:
+    """Takes messages until SIGTERM or SIGINT; `ready` is given the address as `mllp://HOST:PORT`. Raises SetupError, Outcome `unavailable`."""
     from fhir_server import process
     from fhir_server.hl7v2.service import serve
 
-    def begun(found: int) -> None:
+    def begun() -> None:
         process.settle()
-        ready(f"{'mllps' if settings.mllp_tls_cert else 'mllp'}://{f'[{host}]' if ':' in host else host}:{found}")
+        port = connections.getsockname()[1]
+        ready(f"{'mllps' if settings.mllp_tls_cert else 'mllp'}://{f'[{host}]' if ':' in host else host}:{port}")
 
-    try:
-        serve(settings, host, port, begun)
-    except OSError as error:
-        raise SetupError(f"cannot listen on {host}:{port} ({error.strerror}); free it or choose another with --host and --port") from None
+    serve(settings, connections, begun)
 
 
 COMMANDS = (mllp,)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -14,20 +14,26 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fhir_server import listening
 from fhir_server.settings import Settings
 
 from .background import background
 from .common import alone, data_option, end_on_signals, fit, install, opened, settings_of
-from .mllp import listen
+from .mllp import take
 
 if TYPE_CHECKING:
     from fhir_server.companions import Companion
-    from fhir_server.store import Store
 
 _HOST = click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 _PORT = click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="The port for HTTP; 0 takes a free one.")
-_PROCESSES = click.option("--processes", type=click.IntRange(1, 10), show_default="one per core, four at the most", help="API processes.")
+_PROCESSES = click.option(
+    "--processes",
+    type=click.IntRange(1, 10),
+    show_default="one per core, four at the most",
+    help="Processes for HTTP; for HL7 v2 there are as many, two at the most.",
+)
 
+_LISTENERS = ("mllp", "mllp 2")
 _INDEX_SECONDS = 2
 _COMPANION_SECONDS = 20
 _BACKGROUND_SECONDS = 6  # What is killed then is done again by the next worker.
@@ -52,21 +58,15 @@ def serve(host: str, port: int, mllp_port: int, data: Path, processes: int | Non
 
     port = supervisor.reserve(host, port)
     _check_peers(settings)
-    with _database(settings) as settings:
-        # After the lock: a second server on the same directory is told of that rather than of the port.
-        mllp_port = supervisor.reserve(host, mllp_port, "--mllp-port")
-        from fhir_server.store import migrate
-
-        migrate(str(settings.database_url))
-        fit(settings, _addresses(host, port))
-        with opened(settings) as store:
-            install(store)
-            # A small database is ready at once; the rest of a large one goes on in the background.
-            store.index_now(seconds=_INDEX_SECONDS)
-            accounts = _demo_accounts(store, settings) if demo else []
-        listener = Companion("mllp", partial(_listen, host, mllp_port), settings, seconds=supervisor.STOP_SECONDS + 2)
+    # The lock first: a second server on the same directory is told of that rather than of the port.
+    with _database(settings) as settings, listening.listen(host, mllp_port, "--mllp-port") as connections:
+        _prepare(settings, _addresses(host, port))
+        accounts = _demo_accounts(settings) if demo else []
+        processes = processes or supervisor.default_processes()
+        names = _LISTENERS[:processes]
+        listeners = [Companion(name, partial(take, connections, host), settings, seconds=supervisor.STOP_SECONDS + 2) for name in names]
         with_worker = [Companion(name, work, settings, seconds=_BACKGROUND_SECONDS) for name, work in background()]
-        _serve(settings, host, port, processes, accounts, [listener], with_worker)
+        _serve(settings, host, port, processes, accounts, listeners[0], [*listeners[1:], *with_worker])
 
 
 @click.command()
@@ -83,7 +83,7 @@ def api(host: str, port: int, data: Path, processes: int | None) -> None:
     settings = alone(data, "api")
     from fhir_server import supervisor
 
-    _serve(settings, host, supervisor.reserve(host, port), processes, [], [], [])
+    _serve(settings, host, supervisor.reserve(host, port), processes or supervisor.default_processes(), [], None, [])
 
 
 @contextmanager
@@ -98,8 +98,16 @@ def _database(settings: Settings) -> Iterator[Settings]:
         yield replace(settings, database_url=url)
 
 
-def _listen(host: str, port: int, settings: Settings, ready: Callable[[str], None]) -> None:
-    listen(settings, host, port, ready)
+def _prepare(settings: Settings, addresses: Sequence[str]) -> None:
+    """Brings the database to where a server can begin."""
+    from fhir_server.store import migrate
+
+    migrate(str(settings.database_url))
+    fit(settings, addresses)
+    with opened(settings) as store:
+        install(store)
+        # A small database is ready at once; the rest of a large one goes on in the background.
+        store.index_now(seconds=_INDEX_SECONDS)
 
 
 def _check_peers(settings: Settings) -> None:
@@ -114,12 +122,12 @@ def _serve(
     settings: Settings,
     host: str,
     port: int,
-    processes: int | None,
+    processes: int,
     accounts: list[dict[str, str]],
-    companions: Sequence[Companion],
-    silent: Sequence[Companion],
+    listener: Companion | None,
+    others: Sequence[Companion],
 ) -> None:
-    """Serves; of `companions` people are told when they are ready."""
+    """Serves; of the `listener` people are told when it is ready, of `others` nothing."""
     from fhir_server import supervisor, telemetry
 
     telemetry.configure(settings.log_level)
@@ -129,25 +137,25 @@ def _serve(
         click.echo(f"pages       {address}/", err=True)
         click.echo(f"FHIR        {address}/fhir  (open to all: {address}/fhir/metadata)", err=True)
         click.echo(f"token       {_program()} token --data {quote(str(settings.data))}", err=True)
-        for companion in companions:
-            said = companion.wait(_COMPANION_SECONDS)
-            click.echo(f"{companion.name:12}{said or 'does not start; the log tells why'}", err=True)
+        if listener is not None:
+            click.echo(f"{listener.name:12}{listener.wait(_COMPANION_SECONDS) or 'does not start; the log tells why'}", err=True)
         for each in accounts:
             click.echo(f"sign-in     {each['login']:14}password {each['password']}", err=True)
         if accounts and settings.smtp_url is None:
             click.echo(f"code        {_program()} user otp LOGIN --data {quote(str(settings.data))}", err=True)
         click.echo(f"ready {address}/fhir")
 
-    supervisor.run(settings, host, port, processes or supervisor.default_processes(), ready, [*companions, *silent])
+    supervisor.run(settings, host, port, processes, ready, [listener] if listener is not None else [], others)
     # The stop goes on with the database; asking once more does not hurry it.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
-def _demo_accounts(store: Store, settings: Settings) -> list[dict[str, str]]:
+def _demo_accounts(settings: Settings) -> list[dict[str, str]]:
     from . import demo
 
-    return demo.prepare(store, settings)
+    with opened(settings) as store:
+        return demo.prepare(store, settings)
 
 
 def _addresses(host: str, port: int) -> tuple[str, ...]:

@@ -30,17 +30,18 @@ from .intake import Intake
 from .peers import Encryption, Peers
 from .processing import Peer
 
-_BACKLOG: Final = 128
 _HANDSHAKE: Final = 10.0  # Seconds.
 _FINISHING: Final = 60.0  # Seconds between two looks for accepted messages that were left.
 _FULL: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_MANNERS: Final = 0.0002  # Seconds for each connection that a process has.
+_MOST_MANNERS: Final = 0.005
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 _CONNECTIONS: Final = Gauge("mllp_connections", "Connections that are open by MLLP.", multiprocess_mode="livesum")
 _log = logging.getLogger("fhir_server.mllp")
 
 
 class Listener:
-    """Listens at one address. All of it runs in one event loop."""
+    """Serves the connections of one address, or its share of them. All of it runs in one event loop."""
 
     def __init__(self, intake: Intake, peers: Peers, tls: Encryption, limits: Limits | None = None) -> None:
         """`tls` encrypts connections, and asks for certificates, if it is to."""
@@ -56,21 +57,11 @@ class Listener:
         self._accepting: list[asyncio.Task[None]] = []
         self._told: dict[str, float] = {}
 
-    def start(self, host: str, port: int) -> int:
-        """Begins to listen; the port, a free one for 0. Raises OSError."""
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listening = socket.socket(family, kind, protocol)
-        try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind(address)
-            listening.listen(_BACKLOG)
-            listening.setblocking(False)
-        except OSError:
-            listening.close()
-            raise
+    def start(self, listening: socket.socket) -> None:
+        """Begins to take the connections of a socket that listens, which other processes may do as well. It is closed in the end."""
+        listening.setblocking(False)
         self._socket = listening
         self._accepting = [asyncio.create_task(self._accept(listening)), asyncio.create_task(self._finish())]
-        return int(listening.getsockname()[1])
 
     async def stop(self) -> bool:
         """Takes no more connections and blocks, lets the messages in hand be answered, and closes all; whether they were in time."""
@@ -92,10 +83,12 @@ class Listener:
         return not late
 
     async def _accept(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             try:
-                connection, address = await loop.sock_accept(listening)
+                await _readable(listening)
+                # Of several processes the one with fewer connections is to have it; that is little to wait for.
+                await asyncio.sleep(min(len(self._tasks) * _MANNERS, _MOST_MANNERS))
+                connection, address = listening.accept()
             except OSError as error:
                 # A peer that has left again is none; without descriptors the others must go first.
                 if error.errno in _FULL:
@@ -178,21 +171,30 @@ class Listener:
             _log.warning(text)
 
 
-def run(listener: Listener, host: str, port: int, ready: Callable[[int], None]) -> bool:
-    """Listens until SIGTERM or SIGINT, and calls `ready` with the port once it does; whether all messages in hand were answered in time.
-
-    Raises OSError where it cannot listen there.
-    """
+def run(listener: Listener, listening: socket.socket, ready: Callable[[], None]) -> bool:
+    """Serves until SIGTERM or SIGINT, and calls `ready` once it does; whether all messages in hand were answered in time."""
 
     async def main() -> bool:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        ready(listener.start(host, port))
+        listener.start(listening)
+        ready()
         await stop.wait()
         return await listener.stop()
 
     return asyncio.run(main())
+
+
+async def _readable(listening: socket.socket) -> None:
+    """Waits until a connection is there to be taken; another process may be faster."""
+    loop = asyncio.get_running_loop()
+    there = asyncio.Event()
+    loop.add_reader(listening, there.set)
+    try:
+        await there.wait()
+    finally:
+        loop.remove_reader(listening)
 
 
 async def _closed(writer: asyncio.StreamWriter) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 
 from fhir_server import operations
@@ -39,18 +40,18 @@ def open_inbox(engine: Engine, settings: Settings) -> tuple[Intake, Inbox]:
     return intake, Inbox(engine, converter, intake)
 
 
-def serve(settings: Settings, host: str, port: int, ready: Callable[[int], None]) -> None:
-    """Listens for MLLP until SIGTERM or SIGINT, over a migrated database that the settings name; `ready` is given the port.
+def serve(settings: Settings, listening: socket.socket, ready: Callable[[], None]) -> None:
+    """Takes messages by MLLP until SIGTERM or SIGINT, into a migrated database that the settings name; `ready` is called once it does.
 
-    Raises SetupError for settings that cannot be used, OSError where it cannot listen there, Outcome `unavailable` when the database is away, not
-    migrated, or has index rows made under other settings.
+    Raises SetupError for settings that cannot be used, Outcome `unavailable` when the database is away, not migrated, or has index rows made under
+    other settings.
     """
     peers, tls, limits = Peers.of(settings), Encryption(settings), Limits()
     store = Store.of(settings, connections=2 * limits.workers)
     try:
         store.check_fit()
         intake = open_intake(Engine.build(store, settings, operations.names()), settings)
-        in_time = run(Listener(intake, peers, tls, limits), host, port, ready)
+        in_time = run(Listener(intake, peers, tls, limits), listening, ready)
     except BaseException:
         store.close()
         raise

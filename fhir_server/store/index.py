@@ -81,15 +81,14 @@ def write_rows(
     connection: Connection,
     dictionary: Dictionary,
     fit: Fit,
-    bodies: bytes,
-    head: Sequence[Any],
+    head: tuple[bytes, *tuple[Sequence[Any], ...]],
     removed: IndexRows,
     added: IndexRows,
     *,
     inside: bool,
     heard: bool = False,
 ) -> None:
-    """Takes old rows away, then runs the write statement with the new ones, behind its first arguments: `bodies`, and the lists of `head`.
+    """Takes old rows away, then runs the write statement with the new ones, behind its first arguments `head`.
 
     Many rows go by COPY, if `inside` a transaction. `heard` says that somebody listens to changes of these resources. Raises Stale where the rows
     that are there were made under other settings than `fit`.
@@ -100,7 +99,8 @@ def write_rows(
     many = inside and sum(map(len, added.values())) >= COPY_FROM
     inline = {} if many else added
     tables = covering(inline)
-    texts = [_encode(part).decode() for part in (*head, *as_json(dictionary, inline, tables))]
+    bodies, *lists = head
+    texts = [_encode(part).decode() for part in (*lists, *as_json(dictionary, inline, tables))]
     try:
         connection.execute(write(tables, heard=heard), (bodies, *texts, fit.fingerprint, fit.addresses, fit.generation, fit.listening))
     except errors.DivisionByZero:

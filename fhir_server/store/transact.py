@@ -242,8 +242,8 @@ def _write(writer: Writer, connection: Connection, parts: Sequence[_Part], at: d
         bodies = bytearray()
         versions = [_row(writer, target, txn, bodies) for target, txn in chunk]
         heard = not writer.parameters.heard.isdisjoint(target.type for target, _ in chunk)
-        head = (versions, transactions, callers)
-        write_rows(connection, writer.dictionary, writer.fit, bytes(bodies), head, removed, added, inside=inside, heard=heard)
+        head = (bytes(bodies), versions, transactions, callers)
+        write_rows(connection, writer.dictionary, writer.fit, head, removed, added, inside=inside, heard=heard)
         transactions = []
 
 

@@ -8,9 +8,10 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -20,7 +21,8 @@ import pytest
 from fhir_server.hl7v2.framing import block
 
 from .test_intake import fresh, oru
-from .test_mllp import Authority, Client, client_context, code, eventually
+from .test_mllp import Client, code, eventually
+from .test_mllp_tls import Authority, client_context
 
 PROGRAM = Path(sys.executable).with_name("fhir-server")
 SECRET = "a secret that only the tests know of"
@@ -194,39 +196,65 @@ def test_a_port_in_use_is_one_line(url: str, tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_serve_starts_its_listener_again_and_takes_it_along_when_it_is_killed(tmp_path: Path) -> None:
-    command = [str(PROGRAM), "serve", "--data", str(tmp_path / "data"), "--port", "0", "--mllp-port", "0", "--processes", "1"]
+@contextmanager
+def serving(tmp_path: Path, processes: int) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A `serve` and its port for HL7 v2."""
+    command = [str(PROGRAM), "serve", "--data", str(tmp_path / "data"), "--port", "0", "--mllp-port", "0", "--processes", str(processes)]
     log = tmp_path / "serve.log"
     with log.open("w") as stream, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stream, text=True, env=environ()) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline().startswith("ready "), log.read_text()
-            port = int(next(line for line in log.read_text().splitlines() if line.startswith("mllp ")).rsplit(":", 1)[1])
-            with Client(port) as client:
-                assert client.ask(oru(fresh(), fresh())) == "AA"
-            before = owner(port)
-            before.kill()
-            deadline = time.monotonic() + 60
-            while True:
-                try:
-                    with Client(port) as client:
-                        assert client.ask(oru(fresh(), fresh())) == "AA"
-                        break
-                except ConnectionError:
-                    assert time.monotonic() < deadline
-                    time.sleep(0.2)
-            after = owner(port)
-            assert after.pid != before.pid
-            process.kill()
-            after.wait(15)
+            yield process, int(next(line for line in log.read_text().splitlines() if line.startswith("mllp ")).rsplit(":", 1)[1])
         finally:
             process.kill()
             stop_database(tmp_path / "data")
 
 
-def owner(port: int) -> psutil.Process:
-    """The process that listens at a port."""
-    found = next(each for each in psutil.net_connections("tcp") if each.laddr and each.laddr.port == port and each.status == psutil.CONN_LISTEN)
+def test_serve_starts_its_listener_again_and_takes_it_along_when_it_is_killed(tmp_path: Path) -> None:
+    with serving(tmp_path, 1) as (process, port):
+        with Client(port) as client:
+            assert client.ask(oru(fresh(), fresh())) == "AA"
+            before = owner(client)
+            before.kill()
+        # The socket outlives the process: who connects now waits for the next one.
+        with Client(port) as client:
+            client.socket.settimeout(60)
+            assert client.ask(oru(fresh(), fresh())) == "AA"
+            after = owner(client)
+        assert after.pid != before.pid
+        process.kill()
+        after.wait(15)
+
+
+def test_two_processes_share_the_connections_and_one_stands_in_for_the_other(tmp_path: Path) -> None:
+    with serving(tmp_path, 2) as (_, port), ExitStack() as stack:
+
+        def connected(stack: ExitStack) -> Client:
+            client = stack.enter_context(Client(port))
+            assert client.ask(oru(fresh(), fresh())) == "AA"
+            return client
+
+        def both_are_there() -> bool:
+            with ExitStack() as stack:
+                return owner(connected(stack)) != owner(connected(stack))
+
+        # The second comes once the server is ready.
+        eventually(both_are_there, 30)
+        clients = [connected(stack) for _ in range(12)]
+        assert min(Counter(map(owner, clients)).values()) > 2
+        lost = owner(clients[0])
+        left = [client for client in clients if owner(client) != lost]
+        lost.kill()
+        assert [client.ask(oru(fresh(), fresh())) for client in left] == ["AA"] * len(left)
+        again = [connected(stack) for _ in range(3)]
+        assert lost not in map(owner, again)
+
+
+def owner(client: Client) -> psutil.Process:
+    """The process that serves a connection."""
+    here, there = client.socket.getsockname()[:2], client.socket.getpeername()[:2]
+    found = next(each for each in psutil.net_connections("tcp") if tuple(each.laddr) == there and each.raddr and tuple(each.raddr) == here)
     return psutil.Process(found.pid)
 
 
