@@ -1,14 +1,16 @@
 """HL7 v2 by MLLP: messages per second from the socket to the committed record, what they cost, how long they take, and whether memory stays flat.
 
-    python -m bench.hl7v2 [--seconds N] [--connections N] [--messages N] [--data DIR]
+    python -m bench.hl7v2 [--seconds N] [--connections N] [--messages N] [--data DIR] [--one-core]
 
 Each message is an ORU of a patient, a report and five results; with `--messages` so many more go in, with a look at memory at every tenth of them.
+With `--one-core` all processes of the server are held to one core, and the senders to the others.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import time
 import uuid
 from collections.abc import Callable
@@ -105,9 +107,10 @@ async def _measure() -> None:
     arguments.add_argument("--connections", type=int, default=20)
     arguments.add_argument("--messages", type=int, default=0, help="how many more, to see memory (100,000 take some minutes)")
     arguments.add_argument("--data", type=Path)
+    arguments.add_argument("--one-core", action="store_true")
     chosen = arguments.parse_args()
     print("| work | CPU-ms | messages/s | p50 ms | p99 ms | note |\n|---|--:|--:|--:|--:|---|")
-    with serving(chosen.data) as server:
+    with serving(chosen.data, cores=[min(os.sched_getaffinity(0))] if chosen.one_core else ()) as server:
         sender = await Sender.connected(server.mllp_port)
         for number in range(200):
             await sender.send(oru(number))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,13 +69,21 @@ def _cpu(process: psutil.Process) -> float:
 
 
 @contextlib.contextmanager
-def serving(data: Path | None = None) -> Iterator[Server]:
-    """A server on an empty data directory, or on one that is loaded; stopped at the end."""
+def serving(data: Path | None = None, *, cores: Collection[int] = ()) -> Iterator[Server]:
+    """A server on an empty data directory, or on one that is loaded; stopped at the end.
+
+    With `cores` it has no others, and we have the rest (Linux).
+    """
+    ours = os.sched_getaffinity(0) if cores else set()
     with tempfile.TemporaryDirectory(prefix="fhir-bench-") as temporary:
         directory = data or Path(temporary)
         command = [_CLI, "serve", "--port", str(PORT), "--mllp-port", str(MLLP_PORT), "--data", str(directory)]
+        if cores:
+            os.sched_setaffinity(0, cores)  # Which the server inherits.
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
             try:
+                if cores:
+                    os.sched_setaffinity(0, ours - set(cores) or ours)
                 assert process.stdout is not None
                 for line in process.stdout:
                     if line.startswith("ready "):
@@ -88,3 +97,5 @@ def serving(data: Path | None = None) -> Iterator[Server]:
             finally:
                 process.send_signal(signal.SIGTERM)
                 process.wait(30)
+                if cores:
+                    os.sched_setaffinity(0, ours)

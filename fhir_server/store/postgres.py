@@ -61,6 +61,7 @@ _CONFIG: Final[dict[str, str]] = {
     # What a bulk load over HTTP brought in the planner should know soon, and counts should visit index rows only.
     "autovacuum_naptime": "15s",
     "autovacuum_vacuum_insert_scale_factor": "0.1",
+    # With the 2 ms that it has by itself a worker takes half a core for seconds, and p99 of 200 messages a second is three times as long.
     "autovacuum_vacuum_cost_delay": "10ms",
     "jit": "off",  # Compiling costs more than any statement of ours takes.
     "max_parallel_workers_per_gather": "0",  # A page of results gains nothing from workers, and containers have 64 MB of /dev/shm.
