@@ -33,10 +33,11 @@ _encode: Final = msgspec.json.Encoder().encode
 
 _LAST: Final = "SELECT seq, hash, settled FROM audit_chain ORDER BY seq DESC LIMIT 1"
 # Without a bound of its own the chain was walked from its beginning in each pass, 90 ns an entry.
-_OPEN: Final = (
+OPEN: Final = (
     f"SELECT {FIELDS} FROM audit_event e WHERE e.id > %(settled)s"
     " AND NOT EXISTS (SELECT FROM audit_chain c WHERE c.event = e.id AND c.event > %(settled)s) ORDER BY e.id LIMIT %(most)s"
 )
+"""Events behind the id `settled` that have no entry, the first `most` of them."""
 _ADD: Final = (
     "INSERT INTO audit_chain (seq, event, settled, hash)"
     " SELECT %s + n, event, %s, substring(%b::bytea FROM 32 * n::int - 31 FOR 32) FROM unnest(%s::bigint[]) WITH ORDINALITY AS x(event, n)"
@@ -87,7 +88,7 @@ class Sealer:
                 return False
             seq, head, settled = connection.execute(_LAST).fetchone() or (0, EMPTY, 0)
             oldest = scalar(connection, "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
-            rows = connection.execute(_OPEN, {"settled": settled, "most": BATCH}).fetchall()
+            rows = connection.execute(OPEN, {"settled": settled, "most": BATCH}).fetchall()
             if not rows:
                 return False
             if self._mark is not None and oldest >= self._mark[1]:

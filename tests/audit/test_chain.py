@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhir_server.store.chain import Sealer, canonical
+from fhir_server.store.chain import OPEN, Sealer, canonical
 from fhir_server.store.session import Session
 from fhir_server.store.trail import Event, append
 from tests.audit.conftest import Trail
@@ -205,3 +206,26 @@ def test_a_process_that_restarts_goes_on_with_the_chain(trail: Trail) -> None:
 def test_times_are_part_of_the_bytes_to_the_microsecond() -> None:
     moment = datetime(2026, 1, 1, tzinfo=UTC)
     assert canonical((moment,)) != canonical((moment + timedelta(microseconds=1),))
+
+
+def test_a_pass_reads_nothing_of_what_was_settled_long_ago(trail: Trail) -> None:
+    with trail.store.database.connection() as connection:
+        append(connection, [Event("sign-in", "user") for _ in range(20_000)])
+    trail.seal()
+    written(trail, 10)
+    trail.sql("ANALYZE audit_event, audit_chain")
+    with trail.store.database.connection() as connection:
+        # As the statement is planned once it has come often.
+        connection.execute("SET plan_cache_mode = force_generic_plan", prepare=False)
+        connection.execute(f"PREPARE open (bigint, int) AS {OPEN % {'settled': '$1', 'most': '$2'}}", prepare=False)
+        ((plan,),) = connection.execute("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE open (19000, 1000)", prepare=False).fetchall()
+        connection.execute("DEALLOCATE open; RESET plan_cache_mode", prepare=False)
+    read = [node["Actual Rows"] * node["Actual Loops"] for node in nodes(plan[0]["Plan"]) if "Relation Name" in node]
+    assert len(read) == 2
+    assert max(read) < 2_500
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from nodes(below)
