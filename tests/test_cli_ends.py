@@ -99,7 +99,7 @@ def test_a_signal_in_the_middle_of_loading_ends_the_database_too(number: int, tm
     assert call("load", EXAMPLES, "--data", tmp_path / "data").returncode == 0
 
 
-def test_a_restore_that_is_asked_to_stop_leaves_nothing(tmp_path: Path) -> None:
+def test_a_restore_that_is_asked_to_stop_leaves_nothing_and_one_that_is_killed_is_known(tmp_path: Path) -> None:
     data, file = tmp_path / "my data", tmp_path / "my file"
     assert call("migrate", "--data", data).returncode == 0
     # Where a path has blanks, the command that is shown can be copied all the same.
@@ -110,6 +110,16 @@ def test_a_restore_that_is_asked_to_stop_leaves_nothing(tmp_path: Path) -> None:
         assert (process.returncode, err) == (1, "fhir-server: interrupted\n")
         assert not database.is_running()
     assert not (tmp_path / "new").exists()
+    with begun(tmp_path / "new", "restore", file) as (process, database):
+        process.kill()
+        process.wait()
+        database.wait(10)
+    # Its database is whole and empty: a clinic that has lost everything.
+    for command in (["serve", "--port", 0], ["restore", file], ["token"]):
+        done = call(*command, "--data", tmp_path / "new")
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"fhir-server: a backup is being restored into {tmp_path / 'new'}, or was when that was cut off")
+        assert done.stderr.count("\n") == 1
 
 
 def test_a_path_too_long_for_a_socket_is_told_where_no_short_one_is_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

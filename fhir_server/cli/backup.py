@@ -16,7 +16,7 @@ import click
 
 from fhir_server.settings import SetupError, environment, make_data_directory
 
-from .common import data_option, opened, progress_bar, settings_of, with_database
+from .common import UNFINISHED, data_option, opened, progress_bar, refuse_unfinished, settings_of, with_database
 
 if TYPE_CHECKING:
     from fhir_server.store.backup import Backup
@@ -62,6 +62,7 @@ def restore(file: Path, data: Path) -> None:
     from fhir_server.store.backup import Backup
 
     start = time.monotonic()
+    refuse_unfinished(data)
     if data.exists() and any(data.iterdir()):
         raise SetupError(f"{data} is not empty; name a directory that is empty or not there yet with --data")
     with progress_bar("MB") as bar:
@@ -72,11 +73,12 @@ def restore(file: Path, data: Path) -> None:
             raise SetupError(f"cannot read {file} ({error.strerror or error}); nothing was restored") from None
         with _all_or_nothing(data):
             _keep(found, data)
-            with with_database(settings_of(data), migrated=False) as settings:
+            with with_database(settings_of(data, restoring=True), migrated=False) as settings:
                 task = bar.add_task("restore", total=None)
                 found.refill(str(settings.database_url), lambda done: bar.update(task, completed=done // 1024**2))
                 with with_database(settings):
                     pass
+            (data / UNFINISHED).unlink()
     given = environment(Path.cwd())
     for name, setting in (("data-key", "DATA_KEY"), ("jwt-secret", "JWT_SECRET")):
         if name not in found.kept and setting not in given:
@@ -87,6 +89,7 @@ def restore(file: Path, data: Path) -> None:
 
 def _keep(found: Backup, data: Path) -> None:
     make_data_directory(data)
+    (data / UNFINISHED).touch()
     for name, content in found.kept.items():
         with os.fdopen(os.open(data / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
             stream.write(content)

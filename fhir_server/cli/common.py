@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
@@ -45,8 +45,23 @@ def data_option(function: F) -> F:
     return option(function)
 
 
-def settings_of(data: Path) -> Settings:
-    """The settings of this process with the `.env` of the working directory. Raises SetupError."""
+UNFINISHED: Final = "restoring"
+"""A file in a data directory that a backup is being brought back into."""
+
+
+def refuse_unfinished(data: Path) -> None:
+    """Raises SetupError for a data directory that a backup was not brought back into as a whole: its database may be there, and empty."""
+    if (data / UNFINISHED).exists():
+        raise SetupError(f"a backup is being restored into {data}, or was when that was cut off; if it was, remove {data} and restore it again")
+
+
+def settings_of(data: Path, *, restoring: bool = False) -> Settings:
+    """The settings of this process with the `.env` of the working directory.
+
+    Raises SetupError, also as `refuse_unfinished`, unless it is for who is `restoring`.
+    """
+    if not restoring:
+        refuse_unfinished(data)
     return Settings.read(environment(Path.cwd()), data.absolute())
 
 
