@@ -186,6 +186,27 @@ def test_what_a_dead_worker_had_at_hand_is_sent_with_the_same_message_id(house: 
     assert first["Message-ID"] == second["Message-ID"]
 
 
+def test_whether_something_is_due_is_asked_without_reading_what_is_over(house: House) -> None:
+    with house.store.database.connection() as connection, connection.transaction():
+        connection.execute(
+            "INSERT INTO message (event, focus, about, occurrence, channel, patient, state, due, created, ended, recorded)"
+            " SELECT 'booked', 'Appointment/' || n, 'Appointment/' || n, '1', 'email', 'p' || n, 'sent', now(), now(), now(), 'sent'"
+            " FROM generate_series(1, 5000) n"
+        )
+        connection.execute("ANALYZE message")
+        ((plan,),) = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {rows.IS_DUE}", (house.clock(),)).fetchall()
+        connection.execute("DELETE FROM message WHERE patient ~ '^p[0-9]+$'")
+    removed = [node.get("Rows Removed by Filter", 0) for node in nodes(plan[0]["Plan"])]
+    assert len(removed) > 2
+    assert max(removed) == 0
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from nodes(below)
+
+
 def test_what_others_have_at_hand_is_left_to_them(house: House) -> None:
     from fhir_server.store.database import exclusive
 
