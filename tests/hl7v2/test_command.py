@@ -243,6 +243,13 @@ def test_two_processes_share_the_connections_and_one_stands_in_for_the_other(tmp
         eventually(both_are_there, 30)
         clients = [connected(stack) for _ in range(12)]
         assert min(Counter(map(owner, clients)).values()) > 2
+        # The acknowledgement has a number that nothing else has: one of them has processed it, whoever that was.
+        same = block(oru(fresh(), fresh()))
+        with ThreadPoolExecutor(len(clients)) as pool:
+            list(pool.map(lambda client: client.send(same), clients))
+        answers = [client.answer() for client in clients]
+        assert len(set(answers)) == 1
+        assert code(answers[0]) == "AA"
         lost = owner(clients[0])
         left = [client for client in clients if owner(client) != lost]
         lost.kill()
