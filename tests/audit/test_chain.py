@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,6 +15,7 @@ from fhir_server.store.chain import OPEN, Sealer, canonical
 from fhir_server.store.session import Session
 from fhir_server.store.trail import Event, append
 from tests.audit.conftest import Trail
+from tests.plans import nodes
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 MOMENT = st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - the zone comes with the strategy
@@ -223,9 +223,3 @@ def test_a_pass_reads_nothing_of_what_was_settled_long_ago(trail: Trail) -> None
     read = [node["Actual Rows"] * node["Actual Loops"] for node in nodes(plan[0]["Plan"]) if "Relation Name" in node]
     assert len(read) == 2
     assert max(read) < 2_500
-
-
-def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for below in plan.get("Plans", ()):
-        yield from nodes(below)

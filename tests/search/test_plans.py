@@ -16,6 +16,7 @@ from fhir_server.search.params.reference import Target
 from fhir_server.search.query import Chain, Criterion, Gathered, Include
 from fhir_server.search.statement import Statement
 from fhir_server.search.tables import metadata
+from tests.plans import nodes
 
 ROWS = 20_000
 
@@ -78,12 +79,6 @@ def _patients(execute: Any, registry: Any) -> None:
     execute(f"INSERT INTO sp_token (pid, code, system, rid, low, high) SELECT {pid['gender']}, {gender}, 0, {rid} + g, true, true {series}")
     named = "'name' || g, 'Name' || g"
     execute(f"INSERT INTO sp_string (pid, folded, value, rid, low, high) SELECT {pid['name']}, {named}, {rid} + g, true, true {series}")
-
-
-def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for below in plan.get("Plans", ()):
-        yield from nodes(below)
 
 
 def explain(database: Any, statement: Any) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from fhir_server.clinic.messages.sending import ATTEMPTS, is_for_good
 from fhir_server.outcome import Outcome
 from fhir_server.sms import Refused
 from tests.listening import Handler, http_server
+from tests.plans import nodes
 from tests.web.conftest import Outside
 
 from .conftest import House, address_of
@@ -199,12 +200,6 @@ def test_whether_something_is_due_is_asked_without_reading_what_is_over(house: H
     removed = [node.get("Rows Removed by Filter", 0) for node in nodes(plan[0]["Plan"])]
     assert len(removed) > 2
     assert max(removed) == 0
-
-
-def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for below in plan.get("Plans", ()):
-        yield from nodes(below)
 
 
 def test_what_others_have_at_hand_is_left_to_them(house: House) -> None:
