@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from fhir_server.store.cluster import program
+from fhir_server.store.postgres.cluster import program
 
 from .clients import run
 from .server import Server

@@ -1,4 +1,4 @@
-"""Runs migrations against the URL that `fhir_server.store.migrate` hands over."""
+"""Runs migrations against the URL that `fhir_server.store.postgres.migrate` hands over."""
 
 from alembic import context
 from sqlalchemy import NullPool, create_engine

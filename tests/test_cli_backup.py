@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from fhir_server.settings import SetupError
-from fhir_server.store.backup import About, Backup, write
+from fhir_server.store.postgres.backup import About, Backup, write
 
 PROGRAM = Path(sys.executable).with_name("fhir-server")
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from fhir_server.settings import SetupError
-from fhir_server.store.cluster import last_fault
 from fhir_server.store.postgres import embedded
+from fhir_server.store.postgres.cluster import last_fault
 
 PROGRAM = Path(sys.executable).with_name("fhir-server")
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -123,7 +123,7 @@ def test_a_restore_that_is_asked_to_stop_leaves_nothing_and_one_that_is_killed_i
 
 
 def test_a_path_too_long_for_a_socket_is_told_where_no_short_one_is_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fhir_server.store.postgres._SHORT", str(tmp_path / "absent"))
+    monkeypatch.setattr("fhir_server.store.postgres.server._SHORT", str(tmp_path / "absent"))
     with pytest.raises(SetupError, match="too long for the database's socket"), embedded(tmp_path / ("x" * 120)):
         pass
 

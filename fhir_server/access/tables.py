@@ -10,8 +10,8 @@ from typing import Final
 from sqlalchemy import BigInteger, CheckConstraint, Column, ForeignKey, Index, SmallInteger, Table, text
 from sqlalchemy.dialects.postgresql import BYTEA
 
-from fhir_server.store.columns import flag, moment, serial, string, strings
 from fhir_server.store.tables import metadata
+from fhir_server.store.tables.columns import flag, moment, serial, string, strings
 
 
 def _account() -> Column[str]:

@@ -9,9 +9,9 @@ from flask import Response, request
 from fhir_server.access.audit import Event
 from fhir_server.outcome import Outcome
 from fhir_server.search import Statement
-from fhir_server.store.chain import verify
 from fhir_server.store.database import scalar
-from fhir_server.store.trail_search import Entry, Place, events
+from fhir_server.store.trail.chain import verify
+from fhir_server.store.trail.search import Entry, Place, events
 
 from . import audit_schemas as schemas
 from .exchange import answered, done_by_caller

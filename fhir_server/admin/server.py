@@ -14,10 +14,10 @@ from fhir_server.access.accounts import count_accounts
 from fhir_server.access.audit import Event
 from fhir_server.access.sessions import count_open
 from fhir_server.outcome import Outcome
-from fhir_server.store import jobs
 from fhir_server.store.database import Connection
 from fhir_server.store.figures import figures
-from fhir_server.store.reindex import Added, added
+from fhir_server.store.reindexing import jobs
+from fhir_server.store.reindexing.reindex import Added, added
 
 from . import server_schemas as schemas
 from .exchange import Answer, act, address_of, answered

@@ -10,7 +10,7 @@ from fhir_server.access.audit import Event
 from fhir_server.clinic.subscriptions import rows
 from fhir_server.clinic.subscriptions.rows import Delivery, Subscribed
 from fhir_server.store.database import Connection
-from fhir_server.store.subscribers import holder_of
+from fhir_server.store.rules.subscribers import holder_of
 
 from . import subscription_schemas as schemas
 from .exchange import Answer, act, number_of

@@ -43,7 +43,7 @@ def verify(head: str | None, archives: tuple[Path, ...], data: Path) -> int:
     Prints how many events it has and its head, and exits with 0; with 1 and the first broken record where one was changed, is missing, or was added
     behind the server's back. The end of a chain can be cut off unseen: note the head somewhere else from time to time, and give it by --head.
     """
-    from fhir_server.store.chain import verify as walk
+    from fhir_server.store.trail.chain import verify as walk
 
     if head is not None and not _HASH.fullmatch(head.lower()):
         raise SetupError("--head takes the 64 hexadecimal digits that `audit verify` prints")
@@ -74,8 +74,8 @@ def archive(before: datetime, file: Path, data: Path) -> int:
     FILE is new, one JSON object a line, and readable for its owner alone. The chain of what stays goes on from there, which `audit verify --archive`
     checks. There is no way back: keep the file as long as the events have to be kept.
     """
-    from fhir_server.store.archive import BrokenChainError
-    from fhir_server.store.archive import archive as move
+    from fhir_server.store.trail.archive import BrokenChainError
+    from fhir_server.store.trail.archive import archive as move
 
     with _trail(data) as store, progress_bar("events") as bar:
         until = before.replace(tzinfo=store.registry.zone)
@@ -109,7 +109,7 @@ def _trail(data: Path) -> Iterator[Store]:
 
 def _check_archives(store: Store, files: tuple[Path, ...], head: str | None) -> bool:
     """Whether one of them contains the head. Raises SetupError where one does not hold, or does not go on from the one before."""
-    from fhir_server.store.archive import BrokenChainError, check, is_linked
+    from fhir_server.store.trail.archive import BrokenChainError, check, is_linked
 
     contains, end = False, None
     for file in files:

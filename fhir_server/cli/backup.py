@@ -19,7 +19,7 @@ from fhir_server.settings import SetupError, environment, make_data_directory
 from .common import UNFINISHED, data_option, opened, progress_bar, refuse_unfinished, settings_of, with_database
 
 if TYPE_CHECKING:
-    from fhir_server.store.backup import Backup
+    from fhir_server.store.postgres.backup import Backup
 
 
 @click.command()
@@ -32,7 +32,7 @@ def backup(file: Path, data: Path) -> None:
     holds. FILE is readable for its owner alone: keep it as safe as the server itself. One that is there is replaced once the new one is whole.
     """
     from fhir_server.access.audit import Event, record
-    from fhir_server.store.backup import write
+    from fhir_server.store.postgres.backup import write
 
     start = time.monotonic()
     chosen = settings_of(data)
@@ -59,7 +59,7 @@ def restore(file: Path, data: Path) -> None:
     The directory is made if it is not there. With DATABASE_URL the database there has to be empty too. FILE is read through before anything is done,
     and what fails leaves nothing behind. Then start `serve` on the directory: accounts, sessions and numbers go on from where they were.
     """
-    from fhir_server.store.backup import Backup
+    from fhir_server.store.postgres.backup import Backup
 
     start = time.monotonic()
     refuse_unfinished(data)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from fhir_server.store import Store
-    from fhir_server.store.occupancy import Clash
+    from fhir_server.store.rules.scheduling.occupancy import Clash
 
 _SECONDS = 5
 _LITTLE_DISK = 2 * 1024**3
@@ -201,7 +201,7 @@ def _expiry(path: Path) -> datetime:
 def _appointments(settings: Settings) -> str:
     if not _is_there(settings):
         return "none yet"
-    from fhir_server.store.occupancy import clashes
+    from fhir_server.store.rules.scheduling.occupancy import clashes
 
     with _store(settings) as store, store.database.connection() as connection:
         clashing = clashes(connection, _MAX_CLASHES + 1)

@@ -15,8 +15,8 @@ from fhir_server import fhirjson
 from fhir_server.search import Grant
 from fhir_server.search.params.date import parse_date
 from fhir_server.store import Store, relink
-from fhir_server.store.claims import HOLDING, OVERBOOKED, overbooked
 from fhir_server.store.ops import Put, Version
+from fhir_server.store.rules.scheduling.claims import HOLDING, OVERBOOKED, overbooked
 
 from .faults import Fault
 from .mapping import Made

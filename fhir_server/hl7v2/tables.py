@@ -7,8 +7,8 @@ from typing import Final
 from sqlalchemy import Boolean, CheckConstraint, Column, Index, Integer, Table, text
 from sqlalchemy.dialects.postgresql import BYTEA, JSONB
 
-from fhir_server.store.columns import count, moment, string, strings
 from fhir_server.store.tables import metadata
+from fhir_server.store.tables.columns import count, moment, string, strings
 
 hl7v2_message: Final = Table(
     "hl7v2_message",

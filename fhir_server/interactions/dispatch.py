@@ -43,7 +43,7 @@ def no_operations(_engine: Engine, exchange: Exchange) -> Reply:
 
 
 def dispatch(engine: Engine, exchange: Exchange, operate: Callable[[Engine, Exchange], Reply] = no_operations) -> Reply:
-    """Runs one interaction. Raises its Outcome. The audit trail has an event of it when this returns, or within 0.1 s (`store.recorder`).
+    """Runs one interaction. Raises its Outcome. The audit trail has an event of it when this returns, or within 0.1 s (`store.trail.recorder`).
 
     `operate` runs an operation, whether it is asked for alone or in a batch.
     """

@@ -14,8 +14,8 @@ from fhir_server.search.compartment import PUBLIC
 from fhir_server.search.grant import Party
 from fhir_server.search.match import owners, permits
 from fhir_server.store import Snapshot
-from fhir_server.store.guard import all_readable
 from fhir_server.store.ops import Version
+from fhir_server.store.writing.guard import all_readable
 
 from .engine import Engine
 from .exchange import Exchange, Reply

@@ -11,7 +11,7 @@ from fhir_server.interactions.searchset import entry, searchset
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM, cursor
 from fhir_server.search.cursor import Position
-from fhir_server.store.trail_search import Place, of_patient
+from fhir_server.store.trail.search import Place, of_patient
 
 from .parameters import date_in, texts
 

@@ -15,7 +15,7 @@ from fhir_server.interactions import Engine, Exchange, Reply
 from fhir_server.outcome import Outcome
 from fhir_server.settings import CANON
 from fhir_server.store.ops import Commit
-from fhir_server.store.queue_follow import ZONE
+from fhir_server.store.rules.queueing.following import ZONE
 
 from .acts import Answer, first_written, once
 from .operation import Operation, acting, reading

@@ -20,8 +20,8 @@ from fhir_server.search.permit import permits_of, permitted
 
 from .database import Connection
 from .ops import Create, Op, Put
-from .plan import Target
 from .walking import chunks
+from .writing.plan import Target
 
 Json = Mapping[str, Any]
 

@@ -19,7 +19,7 @@ from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
 
 from .database import Connection, exclusive, scalar
-from .subscribers import holder_text
+from .rules.subscribers import holder_text
 
 KEPT: Final = timedelta(days=1)
 """How long an export can be fetched after it has ended."""

@@ -19,8 +19,8 @@ from fhir_server.search import Registry
 from fhir_server.search.sources import Sources
 
 from .database import Connection, scalar
-from .dictionary import Dictionary
-from .index import as_json, merge
+from .index.dictionary import Dictionary
+from .index.rows import as_json, merge
 from .tables import BLOCK, INDEX_TABLES
 
 MAX_CHANGED: Final = 2_000

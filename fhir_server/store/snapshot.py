@@ -18,13 +18,14 @@ from fhir_server.search.grant import Party, Permission
 from fhir_server.search.params.token import folded
 from fhir_server.search.sources import CURRENT, Sources
 
-from . import consents, trail_search
+from . import consents
 from . import moment as moments
 from .arrays import rows_of
 from .database import Connection
-from .dictionary import Dictionary
+from .index.dictionary import Dictionary
 from .ops import Version
 from .standing import Standing, Unsettled
+from .trail import search as trail_search
 from .witness import seen
 
 METHODS: Final[dict[str, Literal["POST", "PUT", "PATCH", "DELETE"]]] = {"P": "POST", "U": "PUT", "A": "PATCH", "D": "DELETE"}
@@ -310,7 +311,7 @@ class Snapshot:
     def events(
         self, where: Statement, limit: int, *, after: trail_search.Place | None = None, by_time: bool = False, ascending: bool = False
     ) -> list[trail_search.Entry]:
-        """Events of the audit trail; see `trail_search`. Whether the caller may see them is not asked here."""
+        """Events of the audit trail; see `trail.search`. Whether the caller may see them is not asked here."""
         return trail_search.events(self._connection, where, limit, after=after, by_time=by_time, ascending=ascending)
 
     def count_events(self, where: Statement) -> int:

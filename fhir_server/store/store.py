@@ -18,21 +18,21 @@ from fhir_server.settings import Settings
 from fhir_server.spec import r4
 
 from .database import RETRY_AFTER, Connection, Database, scalar
-from .dictionary import Dictionary, Parameters, parameters, schema_version
 from .ids import new_id
-from .index import Fit, Stale
-from .jobs import Job, ask
-from .migrate import newest_revision
+from .index.dictionary import Dictionary, Parameters, parameters, schema_version
+from .index.rows import Fit, Stale
 from .ops import Commit, Lookup, Ops, Resource, Unit
-from .plan import Writer
-from .rebuild import Progress, differences, fingerprint, recorded, renew
-from .recorder import Recorder
-from .reindex import PATIENCE, Coming, Reindexer, coming
+from .postgres.migrate import newest_revision
+from .reindexing.jobs import Job, ask
+from .reindexing.rebuild import Progress, differences, fingerprint, recorded, renew
+from .reindexing.reindex import PATIENCE, Coming, Reindexer, coming
 from .snapshot import Snapshot
 from .tables import INDEX_TABLES
 from .trail import Event
-from .trail_search import Entry, append_one
+from .trail.recorder import Recorder
+from .trail.search import Entry, append_one
 from .transact import Extras, defines_parameters, transact
+from .writing.plan import Writer
 
 _ATTEMPTS: Final = 6
 _SEARCHED: Final = ", ".join(table.name for table in INDEX_TABLES)

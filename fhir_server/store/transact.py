@@ -19,20 +19,20 @@ from fhir_server.search import Grant
 from fhir_server.search.compartment import compartment_of
 from fhir_server.search.grant import Permission
 
-from . import consequences
-from .content import stamp
-from .current import apply, hold, load_current
 from .database import Connection
-from .guard import Guard, is_open
-from .identify import identify, plan_create, refuse_twice
-from .index import IndexRows, difference, merge, write_rows
-from .integrity import Integrity
-from .links import relink
+from .index.rows import IndexRows, difference, merge, write_rows
 from .ops import Commit, Create, Delete, Lookup, Op, Put, Resource, Unit, Version, Written
-from .plan import BY_SERVER, Current, Plan, Target, Writer
-from .provenance import provenances
+from .rules import consequences
 from .snapshot import METHODS, Snapshot
 from .trail import who
+from .writing.content import stamp
+from .writing.current import apply, hold, load_current
+from .writing.guard import Guard, is_open
+from .writing.identify import identify, plan_create, refuse_twice
+from .writing.integrity import Integrity
+from .writing.links import relink
+from .writing.plan import BY_SERVER, Current, Plan, Target, Writer
+from .writing.provenance import provenances
 
 CHUNK: Final = 500
 _BESIDE: Final = -1

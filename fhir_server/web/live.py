@@ -19,7 +19,7 @@ from fhir_server.clinic.queue.board import lines, rendered
 from fhir_server.outcome import Outcome
 from fhir_server.store import Store
 from fhir_server.store.outbox import Bell
-from fhir_server.store.queue import CHANNEL
+from fhir_server.store.rules.queueing.queue import CHANNEL
 
 MAX_STREAMS: Final = 250
 """Who may watch by one process at a time."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fhir_server.store import jobs
+from fhir_server.store.reindexing import jobs
 from fhir_server.store.tables import INDEX_TABLES
 from tests.web.conftest import SECRET, Clinic, Json
 

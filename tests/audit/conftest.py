@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from fhir_server.store import Store
-from fhir_server.store.chain import Sealer, Verdict, verify
+from fhir_server.store.trail.chain import Sealer, Verdict, verify
 from tests.interactions.conftest import Fhir, MakeFhir, make_fhir
 
 __all__ = ["make_fhir"]

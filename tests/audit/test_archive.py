@@ -13,10 +13,10 @@ import pytest
 from psycopg import errors
 
 from fhir_server.cli import main
-from fhir_server.store import archive as module
-from fhir_server.store.archive import Archived, BrokenChainError, archive, check, is_linked
-from fhir_server.store.chain import Sealer
 from fhir_server.store.trail import Event, append
+from fhir_server.store.trail import archive as module
+from fhir_server.store.trail.archive import Archived, BrokenChainError, archive, check, is_linked
+from fhir_server.store.trail.chain import Sealer
 from tests.audit.conftest import Trail
 
 OLD = datetime(2020, 1, 1, tzinfo=UTC)

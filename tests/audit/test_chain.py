@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhir_server.store.chain import OPEN, Sealer, canonical
 from fhir_server.store.session import Session
 from fhir_server.store.trail import Event, append
+from fhir_server.store.trail.chain import OPEN, Sealer, canonical
 from tests.audit.conftest import Trail
 from tests.plans import nodes
 

@@ -17,7 +17,7 @@ from fhir_server.search import matches
 from fhir_server.spec import r4
 from fhir_server.store import Store
 from fhir_server.store.trail import KINDS
-from fhir_server.store.trail_search import Entry
+from fhir_server.store.trail.search import Entry
 from fhir_server.validation import Validator
 from tests.audit.conftest import Trail
 from tests.interactions.conftest import Fhir, entry, issues, made, patient, unique

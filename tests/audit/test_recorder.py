@@ -13,10 +13,10 @@ import pytest
 import requests
 
 from fhir_server.outcome import Outcome
-from fhir_server.store import recorder as recording
 from fhir_server.store.database import Database
-from fhir_server.store.recorder import GATHERED, LATEST, Recorder
 from fhir_server.store.trail import Event
+from fhir_server.store.trail import recorder as recording
+from fhir_server.store.trail.recorder import GATHERED, LATEST, Recorder
 from tests.audit.conftest import Trail
 from tests.interactions.conftest import made, patient
 from tests.test_cli import call, serving, token

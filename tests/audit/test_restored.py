@@ -11,7 +11,7 @@ import pytest
 from psycopg import errors
 
 from fhir_server.store import migrate
-from fhir_server.store.cluster import program
+from fhir_server.store.postgres.cluster import program
 from fhir_server.store.trail import Event, append
 from tests.audit.conftest import Trail
 from tests.interactions.conftest import MakeFhir

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fhir_server.clinic.scheduling.offers import Wanted, covers, cut
-from fhir_server.store.openings import Piece
+from fhir_server.store.rules.scheduling.openings import Piece
 
 START = datetime(2031, 3, 3, 8, tzinfo=UTC)
 

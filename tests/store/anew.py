@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fhir_server.store import Store
-from fhir_server.store.rebuild import Progress
+from fhir_server.store.reindexing.rebuild import Progress
 
 
 def made_anew(store: Store, progress: Progress = lambda _done, _total: None) -> int | None:

@@ -8,7 +8,7 @@ from typing import Any
 from fhir_server.search import Grant, Scope
 from fhir_server.settings import CANON
 from fhir_server.store import Store
-from fhir_server.store.occupancy import Clash, clashes
+from fhir_server.store.rules.scheduling.occupancy import Clash, clashes
 
 Json = dict[str, Any]
 DAY = datetime(2031, 3, 3, 8, tzinfo=UTC)

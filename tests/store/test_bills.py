@@ -14,8 +14,8 @@ from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM, Grant
 from fhir_server.settings import CANON
 from fhir_server.store import Store, outbox
-from fhir_server.store.bills import BALANCE, CONSUMER, NUMBER, PRICE, TRIGGER
 from fhir_server.store.ops import Create, Delete, Op, Patch, Put
+from fhir_server.store.rules.billing.bills import BALANCE, CONSUMER, NUMBER, PRICE, TRIGGER
 from tests.store.anew import made_anew
 
 Json = dict[str, Any]

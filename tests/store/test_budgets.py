@@ -21,8 +21,8 @@ from fhir_server.interactions import Engine, Exchange, Reply, dispatch
 from fhir_server.search import SYSTEM
 from fhir_server.settings import Settings
 from fhir_server.store import Store
-from fhir_server.store.migrate import MIGRATIONS
-from fhir_server.store.statements import columns
+from fhir_server.store.index.statements import columns
+from fhir_server.store.postgres.migrate import MIGRATIONS
 from fhir_server.store.tables import INDEX_TABLES
 
 DATA = Path(__file__).with_name("data")

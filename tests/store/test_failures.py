@@ -30,8 +30,8 @@ from fhir_server.search import SYSTEM, Registry
 from fhir_server.settings import Settings
 from fhir_server.spec import r4
 from fhir_server.store import Store, migrate, postgres
+from fhir_server.store.index.statements import columns
 from fhir_server.store.ops import Create, Put
-from fhir_server.store.statements import columns
 from fhir_server.store.tables import INDEX_TABLES
 from tests.conftest import until
 

@@ -13,8 +13,8 @@ import pytest
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM, Grant, Scope
 from fhir_server.store import Store
-from fhir_server.store.lifecycle import MOVES
 from fhir_server.store.ops import Create, Delete, Patch, Put
+from fhir_server.store.rules.lifecycle import MOVES
 from tests.store.appointments import DOCTOR, STAFF, appointment
 
 Json = dict[str, Any]

@@ -49,11 +49,11 @@ def test_one_condition_twice_in_a_transaction_makes_nothing_twice(store: Store, 
 def test_a_conditional_delete_takes_all_or_none(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.transact([Create(identified("wide")) for _ in range(4)], SYSTEM)
     query = criteria(store, "identifier=urn:limits|wide")
-    monkeypatch.setattr("fhir_server.store.identify._MAX_DELETED", 3)
+    monkeypatch.setattr("fhir_server.store.writing.identify._MAX_DELETED", 3)
     with pytest.raises(Outcome) as refused:
         store.transact([Delete("Patient", criteria=query, multiple=True)], SYSTEM)
     assert refused.value.category == "multiple-matches"
-    monkeypatch.setattr("fhir_server.store.identify._MAX_DELETED", 4)
+    monkeypatch.setattr("fhir_server.store.writing.identify._MAX_DELETED", 4)
     assert store.transact([Delete("Patient", criteria=query, multiple=True)], SYSTEM).written[0].deleted == 4
 
 
@@ -72,7 +72,7 @@ def test_what_a_transaction_deletes_it_does_not_find(store: Store) -> None:
 
 
 def test_more_code_systems_than_are_kept_in_memory(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fhir_server.store.dictionary._MAX_SYSTEMS", 10)
+    monkeypatch.setattr("fhir_server.store.index.dictionary._MAX_SYSTEMS", 10)
     store = Store(database_url, zone=ZoneInfo("UTC"), connections=2)
     try:
         systems = [f"urn:limits-system-{n}" for n in range(30)]

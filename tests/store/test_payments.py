@@ -12,7 +12,7 @@ from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM
 from fhir_server.store import Store
 from fhir_server.store.ops import Create, Delete, Put
-from fhir_server.store.payments import METHOD, PATIENT, patient_extension
+from fhir_server.store.rules.billing.payments import METHOD, PATIENT, patient_extension
 
 Json = dict[str, Any]
 BOOKED: Json = {

@@ -15,6 +15,7 @@ import pytest
 
 from fhir_server.settings import SetupError
 from fhir_server.store import postgres
+from fhir_server.store.postgres import server
 
 HOLD = """
 import sys, time, pathlib
@@ -89,7 +90,7 @@ def test_without_a_running_one_a_command_has_its_own_for_a_while(data: Path) -> 
 
 
 def test_a_holder_without_a_database_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres, "_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(server, "_WAIT_SECONDS", 0.2)
     with postgres.locked(tmp_path), pytest.raises(SetupError, match="DATABASE_URL"), postgres.connect_to_running(tmp_path):
         pass
 
@@ -186,7 +187,7 @@ def test_a_leftover_that_ends_by_itself_is_no_fault(tmp_path: Path, monkeypatch:
             leftover.wait(10)
             return pid == leftover.pid
 
-        monkeypatch.setattr(postgres, "_is_ours", ends_meanwhile)
+        monkeypatch.setattr(server, "_is_ours", ends_meanwhile)
         (tmp_path / "postmaster.pid").write_text(f"{leftover.pid}\n")
-        postgres._stop_leftover(tmp_path)
-    assert postgres._running(tmp_path) is None
+        server._stop_leftover(tmp_path)
+    assert server._running(tmp_path) is None

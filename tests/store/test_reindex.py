@@ -16,7 +16,7 @@ from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM, Grant, Scope, compile_search
 from fhir_server.store import Store
 from fhir_server.store.ops import Create, Delete, Op, Put
-from fhir_server.store.reindex import Reindexer
+from fhir_server.store.reindexing.reindex import Reindexer
 from fhir_server.store.tables import INDEX_TABLES
 from tests.store.anew import made_anew
 

@@ -12,7 +12,7 @@ from fhir_server.search import SYSTEM
 from fhir_server.settings import CANON
 from fhir_server.store import Store
 from fhir_server.store.ops import Create, Delete, Op, Patch, Put
-from fhir_server.store.report_facts import bill_of, charged_by, payment_of, visit_of
+from fhir_server.store.rules.reports.facts import bill_of, charged_by, payment_of, visit_of
 
 Json = dict[str, Any]
 Count = Callable[[Callable[[], object]], int]

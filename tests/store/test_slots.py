@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from fhir_server import fhirjson
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM
-from fhir_server.store import Store, slots
+from fhir_server.store import Store
 from fhir_server.store.ops import Create, Delete, Op, Patch, Put
+from fhir_server.store.rules.scheduling import slots
 from tests.store.appointments import DAY, OVERBOOKED, STAFF, appointment, at, capacity
 from tests.store.test_occupancy import book, made, put, write
 

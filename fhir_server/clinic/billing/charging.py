@@ -16,9 +16,9 @@ from fhir_server.clinic.acting import Act, carry_out, content, resource_of, visi
 from fhir_server.outcome import Outcome
 from fhir_server.settings import CANON
 from fhir_server.store import Snapshot, Store, instant
-from fhir_server.store.bills import PARTS, PRICE, TEMPLATE
 from fhir_server.store.database import Connection
 from fhir_server.store.ops import Commit, Create, Op, Put, Resource
+from fhir_server.store.rules.billing.bills import PARTS, PRICE, TEMPLATE
 
 from . import catalogue
 from .applicability import Applicability

@@ -16,10 +16,10 @@ from typing import Any, Final
 from fhir_server.clinic.acting import Act, carry_out, content
 from fhir_server.outcome import Outcome
 from fhir_server.store import Snapshot, Store
-from fhir_server.store.bills import CREDITS, NUMBER, TEMPLATE
 from fhir_server.store.database import Connection
 from fhir_server.store.ids import new_id
 from fhir_server.store.ops import Commit, Op, Put, Resource
+from fhir_server.store.rules.billing.bills import CREDITS, NUMBER, TEMPLATE
 
 from . import insured, ledger, series
 from .invoices import freed, invoice_type, priced_line, prices_of, require_desk, totals

@@ -17,9 +17,9 @@ from fhir_server.clinic.acting import Act, content, resource_of, visible
 from fhir_server.outcome import Outcome
 from fhir_server.search.params.date import parse_date
 from fhir_server.store import Snapshot, Store
-from fhir_server.store.bills import SHARE
 from fhir_server.store.database import Connection
 from fhir_server.store.ops import Resource
+from fhir_server.store.rules.billing.bills import SHARE
 
 from .coverage import is_in_force, payer, rank, terms_of
 from .money import ZERO, money

@@ -15,9 +15,9 @@ from fhir_server.clinic.acting import Act, carry_out, content, resource_of, visi
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM, compile_search
 from fhir_server.store import Snapshot, Store
-from fhir_server.store.bills import INVOICE_TYPE, PRICE, TEMPLATE
 from fhir_server.store.database import Changed, Connection
 from fhir_server.store.ops import Commit, Create, Op, Patch, Resource
+from fhir_server.store.rules.billing.bills import INVOICE_TYPE, PRICE, TEMPLATE
 
 from . import insured, ledger
 from .charging import price_extensions, price_of

@@ -11,9 +11,9 @@ from decimal import Decimal
 from fhir_server.clinic.acting import Act, carry_out
 from fhir_server.outcome import Outcome
 from fhir_server.store import Snapshot, Store
-from fhir_server.store.bills import NUMBER
 from fhir_server.store.database import Connection
 from fhir_server.store.ops import Commit, Op, Patch, Resource
+from fhir_server.store.rules.billing.bills import NUMBER
 
 from . import approvals, insured, ledger, series
 from .invoices import invoice_type, prices_of, require_desk, totals

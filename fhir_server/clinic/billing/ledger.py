@@ -20,9 +20,9 @@ from fhir_server.clinic.acting import Act, content, visible
 from fhir_server.outcome import Outcome
 from fhir_server.store import Snapshot, Store
 from fhir_server.store.arrays import one_of
-from fhir_server.store.bills import BALANCE, SHARE
 from fhir_server.store.database import Connection
 from fhir_server.store.ops import Op, Patch, Resource
+from fhir_server.store.rules.billing.bills import BALANCE, SHARE
 
 from .money import EXACT, ZERO, amount_of, money, rounded
 

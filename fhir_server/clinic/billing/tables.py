@@ -6,8 +6,8 @@ from typing import Final
 
 from sqlalchemy import BigInteger, CheckConstraint, Column, Date, Index, Integer, Table, Text, UniqueConstraint, text
 
-from fhir_server.store.columns import amount, moment, serial, string
 from fhir_server.store.tables import metadata
+from fhir_server.store.tables.columns import amount, moment, serial, string
 
 LEDGER_KINDS: Final = ("charge", "payment", "credit", "refund", "write-off", "rounding", "insurance")
 """What entries of the ledger may be."""

@@ -17,11 +17,11 @@ from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM
 from fhir_server.search.params.date import parse_date
 from fhir_server.store import Snapshot, Store
-from fhir_server.store.bills import CONSUMER
 from fhir_server.store.database import Connection
 from fhir_server.store.ops import Op, Resource
 from fhir_server.store.outbox import Change
-from fhir_server.store.prescriptions import ORDERS
+from fhir_server.store.rules.billing.bills import CONSUMER
+from fhir_server.store.rules.prescriptions import ORDERS
 
 from . import catalogue
 from .charging import Occasion, charges

@@ -21,10 +21,10 @@ from fhir_server.clinic.billing.money import EXACT, ZERO, money, rounded
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM, compile_search
 from fhir_server.store import Snapshot, Store
-from fhir_server.store.bills import NUMBER
 from fhir_server.store.database import Connection
-from fhir_server.store.insurance import CHARGE, CLAIMED, INSURER
 from fhir_server.store.ops import Commit, Create, Op, Resource, Version
+from fhir_server.store.rules.billing.bills import NUMBER
+from fhir_server.store.rules.billing.insurance import CHARGE, CLAIMED, INSURER
 
 _THO: Final = "http://terminology.hl7.org/CodeSystem"
 _MOST_DIAGNOSES: Final = 50

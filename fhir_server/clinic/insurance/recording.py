@@ -19,8 +19,8 @@ from fhir_server.outcome import Outcome
 from fhir_server.store import Snapshot, Store
 from fhir_server.store.database import Connection
 from fhir_server.store.ids import new_id
-from fhir_server.store.insurance import answer_of, fits, invoice_of
 from fhir_server.store.ops import Commit, Op, Patch, Put, Resource, Version
+from fhir_server.store.rules.billing.insurance import answer_of, fits, invoice_of
 
 from .settling import answers, settlement
 

@@ -24,10 +24,10 @@ from fhir_server.search import SYSTEM, compile_search
 from fhir_server.settings import CANON
 from fhir_server.store import Snapshot, Store
 from fhir_server.store.database import Connection, scalar
-from fhir_server.store.insurance import CONSUMER, answer_of, claim_of, invoice_of
 from fhir_server.store.ops import Op, Put, Resource
 from fhir_server.store.outbox import Change
-from fhir_server.store.payments import METHOD
+from fhir_server.store.rules.billing.insurance import CONSUMER, answer_of, claim_of, invoice_of
+from fhir_server.store.rules.billing.payments import METHOD
 
 __all__ = ["CONSUMER", "Settlement", "Settling", "answers", "settlement"]
 

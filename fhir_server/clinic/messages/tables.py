@@ -6,8 +6,8 @@ from typing import Final
 
 from sqlalchemy import CheckConstraint, Column, Index, Integer, Table, UniqueConstraint, text
 
-from fhir_server.store.columns import count, moment, serial, string
 from fhir_server.store.tables import metadata
+from fhir_server.store.tables.columns import count, moment, serial, string
 
 message_template: Final = Table(
     "message_template",

@@ -18,8 +18,8 @@ from fhir_server.search import SYSTEM, Grant, Registry, compile_search
 from fhir_server.search.params.reference import ABSOLUTE, locate
 from fhir_server.store import Snapshot
 from fhir_server.store.database import Connection
-from fhir_server.store.insurance import INSURER
 from fhir_server.store.ops import Resource, Version
+from fhir_server.store.rules.billing.insurance import INSURER
 
 MAX_FOUND: Final = 300
 """Resources of one search for a paper."""

@@ -10,11 +10,12 @@ from typing import Any, Final
 from fhir_server.clinic.acting import Act, carry_out, content, visible
 from fhir_server.outcome import Outcome
 from fhir_server.search.params.date import parse_date
-from fhir_server.store import Snapshot, Store, queue
+from fhir_server.store import Snapshot, Store
 from fhir_server.store.database import Connection
 from fhir_server.store.ops import Commit, Create, Op, Put
-from fhir_server.store.queue import Entry, Happened
-from fhir_server.store.queue_follow import priority, with_priority
+from fhir_server.store.rules.queueing import queue
+from fhir_server.store.rules.queueing.following import priority, with_priority
+from fhir_server.store.rules.queueing.queue import Entry, Happened
 
 from . import visits
 from .order import EMERGENCY, credit

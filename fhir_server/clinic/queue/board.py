@@ -11,9 +11,10 @@ from typing import Final, NamedTuple
 from fhir_server.clinic.acting import Act, visible
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM, Grant
-from fhir_server.store import Snapshot, Store, queue
+from fhir_server.store import Snapshot, Store
 from fhir_server.store.database import Connection
-from fhir_server.store.queue import Standing
+from fhir_server.store.rules.queueing import queue
+from fhir_server.store.rules.queueing.queue import Standing
 
 from .order import Limits, estimate, in_order, is_over, waited
 from .places import limits_at

@@ -11,11 +11,12 @@ from typing import Any, Final
 from fhir_server import fhirjson
 from fhir_server.clinic.acting import Act, carry_out, content, visible
 from fhir_server.outcome import Outcome
-from fhir_server.store import Snapshot, Store, queue
+from fhir_server.store import Snapshot, Store
 from fhir_server.store.database import Connection
 from fhir_server.store.ops import Commit, Op, Put
-from fhir_server.store.queue import Entry, Happened, Standing, State
-from fhir_server.store.queue_follow import priority, with_priority
+from fhir_server.store.rules.queueing import queue
+from fhir_server.store.rules.queueing.following import priority, with_priority
+from fhir_server.store.rules.queueing.queue import Entry, Happened, Standing, State
 
 from . import visits
 from .order import EMERGENCY, SKIPPED_FOR, Limits, in_order, rank

@@ -7,8 +7,9 @@ from typing import Any, Final
 from fhir_server.clinic.acting import Act, content, visible
 from fhir_server.search import SYSTEM
 from fhir_server.search.compile import compile_matching
-from fhir_server.store import Snapshot, Store, queue
+from fhir_server.store import Snapshot, Store
 from fhir_server.store.database import Connection
+from fhir_server.store.rules.queueing import queue
 
 from .order import DEFAULTS, Limits
 

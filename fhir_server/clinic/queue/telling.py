@@ -8,7 +8,7 @@ from typing import Final
 
 from fhir_server.clinic import messages
 from fhir_server.store.database import Connection
-from fhir_server.store.queue import Entry, Standing
+from fhir_server.store.rules.queueing.queue import Entry, Standing
 
 NEARLY: Final = 2
 """So many who are next are told that they are."""

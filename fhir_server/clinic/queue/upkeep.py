@@ -11,11 +11,12 @@ from zoneinfo import ZoneInfo
 from fhir_server.clinic.acting import Act, carry_out, resource_of
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM
-from fhir_server.store import Snapshot, Store, instant, queue
+from fhir_server.store import Snapshot, Store, instant
 from fhir_server.store.database import Connection
 from fhir_server.store.ops import Op, Put, Resource
-from fhir_server.store.queue import Entry, Happened
-from fhir_server.store.queue_follow import PRIORITY
+from fhir_server.store.rules.queueing import queue
+from fhir_server.store.rules.queueing.following import PRIORITY
+from fhir_server.store.rules.queueing.queue import Entry, Happened
 
 from . import visits
 from .order import DEFAULTS, is_over

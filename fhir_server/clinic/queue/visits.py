@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from fhir_server.store import instant
-from fhir_server.store.queue import Entry
-from fhir_server.store.queue_follow import with_token
+from fhir_server.store.rules.queueing.following import with_token
+from fhir_server.store.rules.queueing.queue import Entry
 
 Json = dict[str, Any]
 

@@ -2,8 +2,8 @@
 
     made = make(store, REPORTS["revenue"], Asked(first, last, by=("doctor",)))
 
-Each is a statement or two over rows that are kept with the resources (`store.report_rows`, the rows of searches, of Slots, and the ledger), and says
-of each figure what it is made of in FHIR, so that anybody can compute it again. docs/decisions/0040-reports-of-rows.md
+Each is a statement or two over rows kept with the resources (`store.rules.reports`, the rows of searches, of Slots, and the ledger), and says of
+each figure what it is made of in FHIR, so that anybody can compute it again. docs/decisions/0040-reports-of-rows.md
 """
 
 from .book import REPORTS, make

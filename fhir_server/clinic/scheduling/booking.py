@@ -2,7 +2,7 @@
 
 https://hl7.org/fhir/R4/appointment.html
 
-Nothing here keeps two from having one time: `store.occupancy` does, for every door.
+Nothing here keeps two from having one time: `store.rules.scheduling.occupancy` does, for every door.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from fhir_server.clinic.acting import Act, carry_out, content, visible
 from fhir_server.outcome import Issue, Outcome
 from fhir_server.search import SYSTEM, Registry
 from fhir_server.settings import CANON
-from fhir_server.store import Store, instant, openings
-from fhir_server.store.claims import OVERBOOKED, extension, moment
+from fhir_server.store import Store, instant
 from fhir_server.store.database import Connection
-from fhir_server.store.openings import Piece
 from fhir_server.store.ops import Commit, Create, Op, Put, Resource
+from fhir_server.store.rules.scheduling import openings
+from fhir_server.store.rules.scheduling.claims import OVERBOOKED, extension, moment
+from fhir_server.store.rules.scheduling.openings import Piece
 from fhir_server.store.snapshot import Snapshot
 
 from . import policies

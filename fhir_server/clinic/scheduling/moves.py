@@ -1,4 +1,4 @@
-"""What becomes of an appointment: confirmed, declined, cancelled, moved, not come to. Each keeps its id; the table of statuses is `store.lifecycle`.
+"""What becomes of an appointment: confirmed, declined, cancelled, moved, not come to. Each keeps its id; statuses are in `store.rules.lifecycle`.
 
 https://hl7.org/fhir/R4/appointment.html#status
 """
@@ -11,10 +11,11 @@ from typing import Any, Final
 
 from fhir_server.clinic.acting import Act, carry_out, content, visible
 from fhir_server.outcome import Outcome
-from fhir_server.store import Store, openings
-from fhir_server.store.claims import OVERBOOKED, extension, moment
+from fhir_server.store import Store
 from fhir_server.store.database import Connection
 from fhir_server.store.ops import Commit, Op, Put, Resource
+from fhir_server.store.rules.scheduling import openings
+from fhir_server.store.rules.scheduling.claims import OVERBOOKED, extension, moment
 from fhir_server.store.snapshot import Snapshot
 
 from . import policies

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from fhir_server.store.openings import MOST_SLOTS, Piece, held, pieces
+from fhir_server.store.rules.scheduling.openings import MOST_SLOTS, Piece, held, pieces
 
 from .availability import Span
 from .rules import Planner

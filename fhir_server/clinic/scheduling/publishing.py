@@ -8,11 +8,12 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from fhir_server.search import SYSTEM
-from fhir_server.store import Store, openings
+from fhir_server.store import Store
 from fhir_server.store.database import Connection
-from fhir_server.store.openings import Piece
 from fhir_server.store.ops import Delete, Op, Put
 from fhir_server.store.outbox import Change
+from fhir_server.store.rules.scheduling import openings
+from fhir_server.store.rules.scheduling.openings import Piece
 from fhir_server.store.snapshot import Snapshot
 
 from .availability import Span, open_times, visits

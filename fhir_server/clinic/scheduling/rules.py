@@ -18,10 +18,10 @@ from fhir_server.clinic.acting import content
 from fhir_server.search import Registry
 from fhir_server.search.params.date import parse_date
 from fhir_server.settings import CANON
-from fhir_server.store import openings
-from fhir_server.store.claims import CAPACITY, party
-from fhir_server.store.openings import Piece
 from fhir_server.store.ops import Resource
+from fhir_server.store.rules.scheduling import openings
+from fhir_server.store.rules.scheduling.claims import CAPACITY, party
+from fhir_server.store.rules.scheduling.openings import Piece
 from fhir_server.store.snapshot import Snapshot
 
 from . import policies

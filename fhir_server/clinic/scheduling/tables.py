@@ -7,8 +7,8 @@ from typing import Final
 from sqlalchemy import Column, Table
 from sqlalchemy.dialects.postgresql import JSONB
 
-from fhir_server.store.columns import moment, string
 from fhir_server.store.tables import metadata
+from fhir_server.store.tables.columns import moment, string
 
 scheduling_setting: Final = Table(
     "scheduling_setting",

@@ -12,11 +12,11 @@ from fhir_server.outcome import Issue, Outcome
 from fhir_server.search import Registry
 from fhir_server.search.params.date import parse_date
 from fhir_server.search.params.reference import locate
-from fhir_server.store import openings
-from fhir_server.store.claims import moment, party
 from fhir_server.store.database import Connection
-from fhir_server.store.openings import Piece
 from fhir_server.store.ops import Resource
+from fhir_server.store.rules.scheduling import openings
+from fhir_server.store.rules.scheduling.claims import moment, party
+from fhir_server.store.rules.scheduling.openings import Piece
 
 from .offers import Offer, Sight, Wanted, covers, offers
 from .rules import Planner

@@ -13,10 +13,11 @@ from typing import Final
 from fhir_server.clinic.acting import Act, carry_out, content
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM
-from fhir_server.store import Store, openings
-from fhir_server.store.claims import extension, moment
+from fhir_server.store import Store
 from fhir_server.store.database import Connection
 from fhir_server.store.ops import Op, Put, Resource
+from fhir_server.store.rules.scheduling import openings
+from fhir_server.store.rules.scheduling.claims import extension, moment
 from fhir_server.store.snapshot import Snapshot
 
 from . import policies

@@ -16,10 +16,11 @@ from typing import Final
 from fhir_server.clinic.acting import Act, carry_out, content, visible
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM
-from fhir_server.store import Store, instant, openings
-from fhir_server.store.claims import moment
+from fhir_server.store import Store, instant
 from fhir_server.store.database import Connection
 from fhir_server.store.ops import Commit, Create, Op, Resource
+from fhir_server.store.rules.scheduling import openings
+from fhir_server.store.rules.scheduling.claims import moment
 from fhir_server.store.snapshot import Snapshot
 
 from . import policies

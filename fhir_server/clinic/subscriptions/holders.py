@@ -10,7 +10,7 @@ from fhir_server.outcome import Outcome
 from fhir_server.search import Grant, Scope
 from fhir_server.store import Store
 from fhir_server.store.database import Connection
-from fhir_server.store.subscribers import holder_of
+from fhir_server.store.rules.subscribers import holder_of
 
 
 class Holders:

@@ -32,7 +32,7 @@ from fhir_server.store import Snapshot
 from fhir_server.store.database import Connection, exclusive
 from fhir_server.store.ops import Commit, Patch, Version
 from fhir_server.store.outbox import Change, listen
-from fhir_server.store.subscribers import SERVER
+from fhir_server.store.rules.subscribers import SERVER
 from fhir_server.store.trail import Event, append
 
 from . import rows

@@ -5,8 +5,9 @@ from __future__ import annotations
 from fhir_server.outcome import Outcome
 from fhir_server.prescribing import Caution
 from fhir_server.search import Grant
-from fhir_server.store import Store, prescriptions
+from fhir_server.store import Store
 from fhir_server.store.ops import Resource
+from fhir_server.store.rules import prescriptions
 
 
 def cautions_of(store: Store, grant: Grant, prescription: Resource) -> list[Caution]:

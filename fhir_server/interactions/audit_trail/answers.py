@@ -21,7 +21,7 @@ from fhir_server.search import Statement, cursor
 from fhir_server.search.params.date import parse_date
 from fhir_server.store import Snapshot, instant
 from fhir_server.store.trail import Event
-from fhir_server.store.trail_search import Entry
+from fhir_server.store.trail.search import Entry
 from fhir_server.store.witness import patients_in, seen_patients
 
 from .access import require

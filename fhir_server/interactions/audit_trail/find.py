@@ -17,7 +17,7 @@ from fhir_server.search.params.token import Token, folded
 from fhir_server.search.query import Criterion, below
 from fhir_server.store import Snapshot
 from fhir_server.store.trail import Kind
-from fhir_server.store.trail_search import Entry, Kinds, Place, compiled
+from fhir_server.store.trail.search import Entry, Kinds, Place, compiled
 
 from .render import MEANINGS, codes, rendered
 

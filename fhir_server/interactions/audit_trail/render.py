@@ -15,7 +15,7 @@ from fhir_server.settings import CANON
 from fhir_server.store import instant
 from fhir_server.store.ids import is_id
 from fhir_server.store.trail import Kind
-from fhir_server.store.trail_search import Entry
+from fhir_server.store.trail.search import Entry
 
 Json = dict[str, Any]
 

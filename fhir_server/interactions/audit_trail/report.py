@@ -12,7 +12,7 @@ from typing import Any, Final
 from fhir_server import fhirjson
 from fhir_server.search import SYSTEM, Statement
 from fhir_server.store import Store
-from fhir_server.store.trail_search import Entry
+from fhir_server.store.trail.search import Entry
 
 from .render import rendered
 

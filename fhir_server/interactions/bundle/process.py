@@ -22,8 +22,8 @@ from fhir_server.interactions.update import update_op
 from fhir_server.interactions.writing import written_reply
 from fhir_server.outcome import Issue, Outcome
 from fhir_server.store import Snapshot, conditional_references
-from fhir_server.store.links import relink
 from fhir_server.store.ops import Commit, Create, Delete, Lookup, Op, Patch, Put
+from fhir_server.store.writing.links import relink
 
 from .entries import exchange_of
 from .render import bundle_response, entry_response, failed_entry

@@ -22,7 +22,7 @@ from fhir_server.search.compartment import compartment_pids
 from fhir_server.search.grant import Way
 from fhir_server.search.params.date import parse_date
 from fhir_server.store import exports
-from fhir_server.store.subscribers import holder_of
+from fhir_server.store.rules.subscribers import holder_of
 from fhir_server.store.witness import seen
 
 from .making import Asked

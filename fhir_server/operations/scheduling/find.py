@@ -19,8 +19,8 @@ from fhir_server.interactions.searchset import searchset
 from fhir_server.operations.parameters import Inputs
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM
-from fhir_server.store import openings
 from fhir_server.store.ops import Resource
+from fhir_server.store.rules.scheduling import openings
 from fhir_server.store.snapshot import Snapshot
 
 _WHO: Final = {"schedule": ("Schedule",), "practitioner": ("Practitioner", "PractitionerRole"), "location": ("Location",)}

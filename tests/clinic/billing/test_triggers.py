@@ -15,10 +15,10 @@ from fhir_server.clinic.billing.triggers import CONSUMER, Charging
 from fhir_server.search import SYSTEM
 from fhir_server.settings import CANON
 from fhir_server.store import Store
-from fhir_server.store.bills import EVENTS
 from fhir_server.store.database import Connection
 from fhir_server.store.ops import Create, Patch
 from fhir_server.store.outbox import Change, drain
+from fhir_server.store.rules.billing.bills import EVENTS
 from tests.interactions.conftest import unique
 
 Json = dict[str, Any]

@@ -17,8 +17,9 @@ from fhir_server import fhirjson
 from fhir_server.access import issue
 from fhir_server.clinic.insurance.settling import CONSUMER, Settling
 from fhir_server.spec import r4
-from fhir_server.store import Store, insurance, outbox
-from fhir_server.store.bills import PRICE
+from fhir_server.store import Store, outbox
+from fhir_server.store.rules.billing import insurance
+from fhir_server.store.rules.billing.bills import PRICE
 from fhir_server.validation import Validator
 from tests.clinic.billing.world import Json, ask, balance, charged, covered, desk, person, shares, template, visit
 from tests.interactions.conftest import SECRET, Fhir, MakeFhir, issues

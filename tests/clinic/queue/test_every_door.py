@@ -19,7 +19,7 @@ from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM
 from fhir_server.store import Store
 from fhir_server.store.ops import Create, Delete, Patch, Put
-from fhir_server.store.queue_follow import MOVES, STATUSES, zone_of
+from fhir_server.store.rules.queueing.following import MOVES, STATUSES, zone_of
 from tests.clinic.queue.test_upkeep import identity, opened
 
 __all__ = ["opened"]

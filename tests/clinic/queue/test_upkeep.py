@@ -20,9 +20,10 @@ from fhir_server.clinic.queue.order import DEFAULTS, SKIPPED_FOR, ZONES, in_orde
 from fhir_server.clinic.queue.upkeep import close_day, set_minutes, statistics, watch
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM
-from fhir_server.store import Store, queue
+from fhir_server.store import Store
 from fhir_server.store.ops import Commit, Create
-from fhir_server.store.queue_follow import PRIORITY
+from fhir_server.store.rules.queueing import queue
+from fhir_server.store.rules.queueing.following import PRIORITY
 
 Json = dict[str, Any]
 ZONE = ZoneInfo("Europe/Berlin")

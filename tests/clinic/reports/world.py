@@ -10,7 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from fhir_server.settings import CANON
-from fhir_server.store.bills import BALANCE, CREDITS, NUMBER, PRICE
+from fhir_server.store.rules.billing.bills import BALANCE, CREDITS, NUMBER, PRICE
 
 Json = dict[str, Any]
 ZONE = ZoneInfo("Europe/Berlin")

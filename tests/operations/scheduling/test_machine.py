@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule, run_state_machine_as_test
 
-from fhir_server.store.lifecycle import MOVES
+from fhir_server.store.rules.lifecycle import MOVES
 from tests.interactions.conftest import Fhir
 from tests.operations.scheduling.conftest import MakePractice, Practice, as_role, at, parameters
 

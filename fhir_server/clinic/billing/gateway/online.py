@@ -21,9 +21,9 @@ from fhir_server.clinic.billing.money import ZERO, digits, rounded
 from fhir_server.outcome import Outcome
 from fhir_server.settings import Settings
 from fhir_server.store import Snapshot, Store
-from fhir_server.store.bills import NUMBER
 from fhir_server.store.database import Connection
 from fhir_server.store.ops import Op, Resource
+from fhir_server.store.rules.billing.bills import NUMBER
 
 from . import events, news, rows
 from .chosen import gateway_of

@@ -6,8 +6,8 @@ from typing import Final
 
 from sqlalchemy import CheckConstraint, Column, Date, Index, Integer, Numeric, Table, Text, UniqueConstraint, text
 
-from fhir_server.store.columns import amount, moment, serial, string
 from fhir_server.store.tables import metadata
+from fhir_server.store.tables.columns import amount, moment, serial, string
 
 payment_intent: Final = Table(
     "payment_intent",

@@ -16,7 +16,7 @@ from fhir_server.clinic.billing.money import ZERO, money
 from fhir_server.settings import CANON
 from fhir_server.store.ids import new_id
 from fhir_server.store.ops import Op, Put, Resource
-from fhir_server.store.payments import METHOD, TENDERED, patient_extension
+from fhir_server.store.rules.billing.payments import METHOD, TENDERED, patient_extension
 
 _KINDS: Final = "http://terminology.hl7.org/CodeSystem/payment-type"
 _DETAIL: Final = f"{CANON}/CodeSystem/payment-detail"
