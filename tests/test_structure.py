@@ -18,14 +18,12 @@ FACES: Final = sorted(name for name, path in MODULES.items() if path.name == "__
 
 
 def imports(module: str) -> Iterator[str]:
-    """The modules of ours that a module imports, at its top or within a function; what only type checkers import is left out."""
+    """The modules of ours that a module imports: at its top, within a function, or for type checkers alone."""
     path = MODULES[module]
     package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
     waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            continue
         waiting += ast.iter_child_nodes(node)
         if isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else []

@@ -14,7 +14,8 @@ from typing import Final, Literal
 from .charset import encode, wide
 from .escapes import do
 from .faults import CONDITIONS, Fault
-from .message import Message, Separators, separators_of
+from .message import Message
+from .separators import Separators, separators_of
 from .unreadable import Unreadable
 from .versions import USUAL, nearest, since
 

@@ -15,7 +15,7 @@ from typing import Final, Literal, NamedTuple
 from .charset import wide
 from .escapes import do
 from .faults import Fault
-from .message import Separators, separators_of
+from .separators import Separators, separators_of
 from .unreadable import Unreadable
 
 Kind = Literal["message", "envelope", "blank", "stray"]

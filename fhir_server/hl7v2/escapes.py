@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from . import iso2022
-
-if TYPE_CHECKING:
-    from .message import Separators
+from .separators import Separators
 
 _LONGEST: Final = 80
 """Blanks or lines that one command of formatted text may make: a line of the devices that it was meant for."""

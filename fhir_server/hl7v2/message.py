@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final, NamedTuple
+from typing import Final
 
 from .charset import decode
 from .escapes import undo
+from .separators import Separators, separators_of
 from .unreadable import Unreadable
 
 LIMIT: Final = 16 * 1024 * 1024
@@ -19,17 +20,6 @@ _HEADERS: Final = frozenset({"MSH"})
 _NULL: Final = '""'
 _MOST: Final = 100_000
 """Segments of a message, and repetitions in all of its fields: a million of the shortest would take 500 MB."""
-_NAMED: Final = 4  # Component, repetition, escape, subcomponent; a fifth, of 2.7, marks what was cut off.
-
-
-class Separators(NamedTuple):
-    """The characters that a message splits its parts with, as its MSH-1 and MSH-2 say."""
-
-    field: str
-    component: str
-    repetition: str
-    escape: str
-    subcomponent: str
 
 
 @dataclass(slots=True)
@@ -226,16 +216,3 @@ def read(raw: bytes) -> Message:
         counts[name] = counts.get(name, 0) + 1
         segments.append(Segment(name, number, counts[name], fields, separators, codec))
     return Message(raw, text, codec, separators, tuple(segments))
-
-
-def separators_of(header: str) -> Separators:
-    """The separators that MSH, or a header of a batch, names. Raises Unreadable where it names none that messages could be read by."""
-    field = header[3:4]
-    if not field or field.isalnum() or field.isspace():
-        raise Unreadable("MSH-1 names no separator", field=1)
-    encoding = header[4:].partition(field)[0]
-    if not 1 <= len(encoding) <= _NAMED + 1 or len({field, *encoding}) != len(encoding) + 1 or any(each.isalnum() for each in encoding):
-        raise Unreadable("MSH-2 does not name the separators of components, repetitions, escapes and subcomponents")
-    # Short ones leave out what their messages do not use; no text has these controls.
-    whole = (encoding + "\0\1\2\3")[:4] if len(encoding) < _NAMED else encoding
-    return Separators(field, whole[0], whole[1], whole[2], whole[3])

@@ -15,7 +15,8 @@ from fhir_server.outcome import Outcome
 from fhir_server.search.params.token import folded
 from fhir_server.store import Store
 from fhir_server.store.database import Connection
-from fhir_server.store.ops import Commit, Unit
+from fhir_server.store.ops import Commit
+from fhir_server.store.units import Unit
 
 from .planning import identifiers
 from .processing import Again, Found, Look, Result, Steps, Work, Write

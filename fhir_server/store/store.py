@@ -21,7 +21,7 @@ from .database import RETRY_AFTER, Connection, Database, scalar
 from .ids import new_id
 from .index.dictionary import Dictionary, Parameters, parameters, schema_version
 from .index.rows import Fit, Stale
-from .ops import Commit, Lookup, Ops, Resource, Unit
+from .ops import Commit, Lookup, Resource
 from .postgres.migrate import newest_revision
 from .reindexing.jobs import Job, ask
 from .reindexing.rebuild import Progress, differences, fingerprint, recorded, renew
@@ -32,6 +32,7 @@ from .trail import Event
 from .trail.recorder import Recorder
 from .trail.search import Entry, append_one
 from .transact import Extras, defines_parameters, transact
+from .units import Ops, Unit
 from .writing.plan import Writer
 
 _ATTEMPTS: Final = 6

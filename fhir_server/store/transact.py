@@ -21,10 +21,11 @@ from fhir_server.search.grant import Permission
 
 from .database import Connection
 from .index.rows import IndexRows, difference, merge, write_rows
-from .ops import Commit, Create, Delete, Lookup, Op, Put, Resource, Unit, Version, Written
+from .ops import Commit, Create, Delete, Lookup, Op, Put, Resource, Version, Written
 from .rules import consequences
 from .snapshot import METHODS, Snapshot
 from .trail import who
+from .units import Unit
 from .writing.content import stamp
 from .writing.current import apply, hold, load_current
 from .writing.guard import Guard, is_open

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fhir_server.hl7v2.escapes import do, undo
-from fhir_server.hl7v2.message import Separators, read
+from fhir_server.hl7v2.message import read
+from fhir_server.hl7v2.separators import Separators
 
 USUAL = Separators("|", "^", "~", "\\", "&")
 ODD = Separators("$", "*", "+", "?", ".")

@@ -11,7 +11,8 @@ from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM
 from fhir_server.store import Store
 from fhir_server.store.database import Connection
-from fhir_server.store.ops import Commit, Create, Delete, Op, Put, Unit
+from fhir_server.store.ops import Commit, Create, Delete, Op, Put
+from fhir_server.store.units import Unit
 
 
 def patient(store: Store) -> str:

@@ -13,7 +13,8 @@ from fhir_server.search import SYSTEM, Grant, Scope
 from fhir_server.store import Store
 from fhir_server.store.database import Connection
 from fhir_server.store.ids import new_id
-from fhir_server.store.ops import Commit, Create, Op, Put, Unit
+from fhir_server.store.ops import Commit, Create, Op, Put
+from fhir_server.store.units import Unit
 
 CLERK = Grant("a clerk", frozenset(), (Scope("Patient", frozenset("cruds")),))
 READER = Grant("a reader", frozenset(), (Scope("*", frozenset("rs")),))

@@ -14,8 +14,9 @@ from fhir_server.search import Grant, Registry
 from fhir_server.store import consents
 from fhir_server.store.database import Connection
 from fhir_server.store.index import parameters
-from fhir_server.store.ops import Op, Resource, Unit
+from fhir_server.store.ops import Op, Resource
 from fhir_server.store.snapshot import Snapshot
+from fhir_server.store.units import Unit
 from fhir_server.store.writing.plan import Current, Target, Writer
 
 from . import fulfilment, lifecycle, prescriptions, subscribers
