@@ -13,10 +13,10 @@ from pathlib import Path
 from hl7apy.exceptions import HL7apyException
 from hl7apy.parser import parse_message
 
-from fhir_server.hl7v2 import batch, escapes, grammar
-from fhir_server.hl7v2.acknowledge import acknowledgement
-from fhir_server.hl7v2.faults import Fault
-from fhir_server.hl7v2.message import read
+from fhir_server.hl7v2.text import batch, escapes, grammar
+from fhir_server.hl7v2.text.acknowledge import acknowledgement
+from fhir_server.hl7v2.text.faults import Fault
+from fhir_server.hl7v2.text.message import read
 
 _DATA = Path(__file__).parents[1] / "tests" / "hl7v2" / "data"
 _FAULT = Fault("101", "PID-3 is missing", "PID", 1, 3)

@@ -16,7 +16,7 @@ from typing import Any, Final
 import flask_smorest
 from flask import Blueprint, Flask, Response
 
-from fhir_server.hl7v2.inbox import Inbox
+from fhir_server.hl7v2.intake.inbox import Inbox
 from fhir_server.interactions import Engine
 from fhir_server.messaging import Messenger
 from fhir_server.outcome import Outcome

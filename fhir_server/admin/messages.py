@@ -12,8 +12,8 @@ from flask.views import MethodView
 
 from fhir_server import fhirjson
 from fhir_server.access.audit import Event
-from fhir_server.hl7v2.inbox import Json
-from fhir_server.hl7v2.message import LIMIT
+from fhir_server.hl7v2.intake.inbox import Json
+from fhir_server.hl7v2.text.message import LIMIT
 from fhir_server.store.database import Connection
 
 from . import message_schemas as schemas

@@ -23,7 +23,7 @@ from fhir_server.access.sign_in import SignIn
 from fhir_server.clinic.billing.gateway import Online
 from fhir_server.clinic.messages import Messages
 from fhir_server.clinic.subscriptions import Subscriptions
-from fhir_server.hl7v2.inbox import Inbox
+from fhir_server.hl7v2.intake.inbox import Inbox
 from fhir_server.hl7v2.outbound import Outbound
 from fhir_server.interactions import Engine
 from fhir_server.messaging import Messenger

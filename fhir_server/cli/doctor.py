@@ -170,7 +170,7 @@ def _apps(settings: Settings) -> str:
 
 
 def _messages(settings: Settings) -> str:
-    from fhir_server.hl7v2.peers import Peers, tls_context
+    from fhir_server.hl7v2.listener.peers import Peers, tls_context
 
     peers = Peers.of(settings)
     if peers.networks or peers.names:

@@ -36,10 +36,10 @@ def map_file(file: Path, data: Path) -> int:
     stderr, with its segment and field, as are segments and fields that no map has a use for. Exits with 1 where a message would be refused.
     """
     from fhir_server import fhirjson
-    from fhir_server.hl7v2.batch import split
-    from fhir_server.hl7v2.message import read
     from fhir_server.hl7v2.service import open_converter
-    from fhir_server.hl7v2.unreadable import Unreadable
+    from fhir_server.hl7v2.text.batch import split
+    from fhir_server.hl7v2.text.message import read
+    from fhir_server.hl7v2.text.unreadable import Unreadable
 
     settings = settings_of(data)
     converter = open_converter(settings)
@@ -87,7 +87,7 @@ def prune(before: datetime, data: Path) -> int:
     What came of them stays known, also that the same message has come already. Messages that wait in the inbox, or were refused, are left as they
     are. There is no way back.
     """
-    from fhir_server.hl7v2.stored import prune as remove
+    from fhir_server.hl7v2.intake.stored import prune as remove
     from fhir_server.store.trail import Event, append
 
     chosen = settings_of(data)

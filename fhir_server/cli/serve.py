@@ -112,7 +112,7 @@ def _prepare(settings: Settings, addresses: Sequence[str]) -> None:
 
 def _check_peers(settings: Settings) -> None:
     """A listener that cannot start would be started again for ever: what is wrong with its settings is said before."""
-    from fhir_server.hl7v2.peers import Peers, tls_context
+    from fhir_server.hl7v2.listener.peers import Peers, tls_context
 
     Peers.of(settings)
     tls_context(settings)

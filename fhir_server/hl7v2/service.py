@@ -12,12 +12,12 @@ from fhir_server.settings import Settings, SetupError
 from fhir_server.spec import r4
 from fhir_server.store import Store
 
-from .inbox import Inbox
-from .intake import Intake
-from .landing import landing
+from .intake.inbox import Inbox
+from .intake.intake import Intake
+from .landing.landing import landing
+from .listener.mllp import Limits, Listener, run
+from .listener.peers import Encryption, Peers
 from .mapping import Converter, MappingFault
-from .mllp import Limits, Listener, run
-from .peers import Encryption, Peers
 
 
 def open_converter(settings: Settings) -> Converter:

@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException
 
 from fhir_server.access import Gate, may_send_messages
 from fhir_server.access.audit import BadTokens
-from fhir_server.hl7v2.message import LIMIT
+from fhir_server.hl7v2.text.message import LIMIT
 from fhir_server.interactions import Engine
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from fhir_server.hl7v2.intake import Intake
-from fhir_server.hl7v2.landing import landing
-from fhir_server.hl7v2.message import Message
-from fhir_server.hl7v2.processing import Steps, Work
+from fhir_server.hl7v2.intake.intake import Intake
+from fhir_server.hl7v2.intake.stored import prune
+from fhir_server.hl7v2.landing.landing import landing
+from fhir_server.hl7v2.landing.processing import Steps, Work
 from fhir_server.hl7v2.service import open_converter
-from fhir_server.hl7v2.stored import prune
+from fhir_server.hl7v2.text.message import Message
 from fhir_server.interactions import Exchange, dispatch
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM

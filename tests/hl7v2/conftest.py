@@ -12,10 +12,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from fhir_server.hl7v2.intake import Intake
-from fhir_server.hl7v2.landing import landing
+from fhir_server.hl7v2.intake.intake import Intake
+from fhir_server.hl7v2.landing.landing import landing
+from fhir_server.hl7v2.landing.processing import Peer, Process
 from fhir_server.hl7v2.mapping import Converter
-from fhir_server.hl7v2.processing import Peer, Process
 from fhir_server.interactions import Engine, Exchange, dispatch
 from fhir_server.search import SYSTEM
 from fhir_server.settings import Settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from fhir_server.hl7v2 import batch
+from fhir_server.hl7v2.text import batch
 
 FOLDER: Final = Path(__file__).parent / "data"
 FILES: Final = {path.stem: path.read_bytes() for path in sorted(FOLDER.glob("*.hl7"))}

@@ -10,10 +10,10 @@ from hl7apy.validation import Validator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhir_server.hl7v2.acknowledge import Code, acknowledgement, enhanced, wanted
-from fhir_server.hl7v2.faults import CONDITIONS, Fault
-from fhir_server.hl7v2.message import Message, read
-from fhir_server.hl7v2.versions import VERSIONS, nearest
+from fhir_server.hl7v2.text.acknowledge import Code, acknowledgement, enhanced, wanted
+from fhir_server.hl7v2.text.faults import CONDITIONS, Fault
+from fhir_server.hl7v2.text.message import Message, read
+from fhir_server.hl7v2.text.versions import VERSIONS, nearest
 from tests.hl7v2.samples import ADMIT, MESSAGES
 
 NOW = datetime(2024, 5, 6, 7, 8, 9, tzinfo=timezone(timedelta(hours=2)))

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhir_server.hl7v2 import batch
-from fhir_server.hl7v2.message import read
+from fhir_server.hl7v2.text import batch
+from fhir_server.hl7v2.text.message import read
 from tests.hl7v2.samples import ADMIT, FILES, MESSAGES
 
 NOW = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)

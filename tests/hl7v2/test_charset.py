@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhir_server.hl7v2.charset import belied, decode, encode
-from fhir_server.hl7v2.message import read
-from fhir_server.hl7v2.unreadable import Unreadable
+from fhir_server.hl7v2.text.charset import belied, decode, encode
+from fhir_server.hl7v2.text.message import read
+from fhir_server.hl7v2.text.unreadable import Unreadable
 
 
 def message(name: str, patient: str, facility: str = "HOSP") -> str:

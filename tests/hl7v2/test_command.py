@@ -18,7 +18,7 @@ import psutil
 import psycopg
 import pytest
 
-from fhir_server.hl7v2.framing import block
+from fhir_server.hl7v2.listener.framing import block
 
 from .test_intake import fresh, oru
 from .test_mllp import Client, code, eventually

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhir_server.hl7v2.escapes import do, undo
-from fhir_server.hl7v2.message import read
-from fhir_server.hl7v2.separators import Separators
+from fhir_server.hl7v2.text.escapes import do, undo
+from fhir_server.hl7v2.text.message import read
+from fhir_server.hl7v2.text.separators import Separators
 
 USUAL = Separators("|", "^", "~", "\\", "&")
 ODD = Separators("$", "*", "+", "?", ".")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhir_server.hl7v2.framing import KEPT, Framer, Piece, block
+from fhir_server.hl7v2.listener.framing import KEPT, Framer, Piece, block
 
 MESSAGE = b"MSH|^~\\&|A|B\rPID|1\r"
 OTHER = b"MSH|^~\\&|C|D\r"

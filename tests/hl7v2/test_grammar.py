@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from fhir_server.hl7v2 import formats
-from fhir_server.hl7v2.grammar import check, structure_of
-from fhir_server.hl7v2.message import read
-from fhir_server.hl7v2.versions import VERSIONS, nearest, since
+from fhir_server.hl7v2.text import formats
+from fhir_server.hl7v2.text.grammar import check, structure_of
+from fhir_server.hl7v2.text.message import read
+from fhir_server.hl7v2.text.versions import VERSIONS, nearest, since
 from tests.hl7v2.samples import MESSAGES
 
 REPORT = "MSH|^~\\&|L|F|R|F|20240101||ORU^R01^ORU_R01|1|P|{}\rPID|1||7^^^A||Doe^J\rOBR|1|||5^T^L\rOBX|1|NM|8^B^L||5|g|||||F\r"

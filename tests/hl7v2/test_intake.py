@@ -15,15 +15,15 @@ from zoneinfo import ZoneInfo
 import psycopg
 import pytest
 
-from fhir_server.hl7v2 import intake as intake_module
-from fhir_server.hl7v2 import stored
-from fhir_server.hl7v2.faults import Fault
-from fhir_server.hl7v2.intake import Intake
-from fhir_server.hl7v2.landing import landing
+from fhir_server.hl7v2.intake import intake as intake_module
+from fhir_server.hl7v2.intake import stored
+from fhir_server.hl7v2.intake.intake import Intake
+from fhir_server.hl7v2.intake.stored import Change
+from fhir_server.hl7v2.landing.landing import landing
+from fhir_server.hl7v2.landing.processing import Look, Peer, Process, Result, Steps, Work
 from fhir_server.hl7v2.mapping import Converter
-from fhir_server.hl7v2.message import Message
-from fhir_server.hl7v2.processing import Look, Peer, Process, Result, Steps, Work
-from fhir_server.hl7v2.stored import Change
+from fhir_server.hl7v2.text.faults import Fault
+from fhir_server.hl7v2.text.message import Message
 from fhir_server.interactions import Engine
 from fhir_server.outcome import Category, Issue, Outcome
 from fhir_server.settings import Settings

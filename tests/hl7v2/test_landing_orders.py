@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fhir_server.hl7v2.stored import Change
+from fhir_server.hl7v2.intake.stored import Change
 from fhir_server.interactions import Exchange, dispatch
 from fhir_server.search import SYSTEM
 from fhir_server.settings import CANON

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fhir_server.fhirjson import dumps, loads
-from fhir_server.hl7v2.merging import same
+from fhir_server.hl7v2.landing.merging import same
 
 _NUMBERS = st.sampled_from(["1", "1.0", "1.00", "10", "1e1", "0.1"]).map(lambda text: loads(text.encode()))
 _VALUES = st.recursive(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fhir_server.hl7v2.mapping import Converter
-from fhir_server.hl7v2.message import read
-from fhir_server.hl7v2.unreadable import Unreadable
+from fhir_server.hl7v2.text.message import read
+from fhir_server.hl7v2.text.unreadable import Unreadable
 
 from .mapping.samples import convert, only
 

@@ -22,13 +22,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fhir_server.hl7v2.conversation import Limits
-from fhir_server.hl7v2.framing import block
-from fhir_server.hl7v2.intake import Intake
-from fhir_server.hl7v2.message import Message
-from fhir_server.hl7v2.mllp import Listener
-from fhir_server.hl7v2.peers import Encryption, Peers
-from fhir_server.hl7v2.processing import Process, Steps, Work
+from fhir_server.hl7v2.intake.intake import Intake
+from fhir_server.hl7v2.landing.processing import Process, Steps, Work
+from fhir_server.hl7v2.listener.conversation import Limits
+from fhir_server.hl7v2.listener.framing import block
+from fhir_server.hl7v2.listener.mllp import Listener
+from fhir_server.hl7v2.listener.peers import Encryption, Peers
+from fhir_server.hl7v2.text.message import Message
 from fhir_server.settings import Settings
 
 from .conftest import DATA, Lab

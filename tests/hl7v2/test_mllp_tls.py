@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from fhir_server.hl7v2.framing import block
-from fhir_server.hl7v2.peers import Encryption, Peers, tls_context
+from fhir_server.hl7v2.listener.framing import block
+from fhir_server.hl7v2.listener.peers import Encryption, Peers, tls_context
 from fhir_server.settings import Settings, SetupError
 
 from .conftest import Lab

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhir_server.hl7v2 import batch, grammar
-from fhir_server.hl7v2.acknowledge import acknowledgement
-from fhir_server.hl7v2.message import Message, read
-from fhir_server.hl7v2.unreadable import Unreadable
+from fhir_server.hl7v2.text import batch, grammar
+from fhir_server.hl7v2.text.acknowledge import acknowledgement
+from fhir_server.hl7v2.text.message import Message, read
+from fhir_server.hl7v2.text.unreadable import Unreadable
 from tests.hl7v2.samples import FILES, FOLDER, MESSAGES
 
 _VOID = re.compile(r"[\s\0\ufeff]")

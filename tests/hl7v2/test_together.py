@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fhir_server.hl7v2 import stored
-from fhir_server.hl7v2.conversation import Limits
-from fhir_server.hl7v2.intake import TOGETHER, Delivery, Intake
-from fhir_server.hl7v2.message import Message
-from fhir_server.hl7v2.processing import Peer, Steps, Work, Write
+from fhir_server.hl7v2.intake import stored
+from fhir_server.hl7v2.intake.intake import TOGETHER, Delivery, Intake
+from fhir_server.hl7v2.landing.processing import Peer, Steps, Work, Write
+from fhir_server.hl7v2.listener.conversation import Limits
+from fhir_server.hl7v2.text.message import Message
 from fhir_server.settings import CANON
 from fhir_server.store.database import Connection
 from fhir_server.store.ops import Put

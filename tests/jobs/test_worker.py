@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from fhir_server.hl7v2.message import Message
+from fhir_server.hl7v2.text.message import Message
 from fhir_server.jobs import broker
 from fhir_server.jobs.application import SCHEDULE, application
 from fhir_server.settings import Settings, SetupError

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Final
 
-from fhir_server.hl7v2.message import Repetition, Segment
+from fhir_server.hl7v2.text.message import Repetition, Segment
 from fhir_server.spec import Spec
 
 from .context import ANYWHERE, Context

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
-from fhir_server.hl7v2.faults import Fault
-from fhir_server.hl7v2.message import Segment
+from fhir_server.hl7v2.text.faults import Fault
+from fhir_server.hl7v2.text.message import Segment
 
 Json = dict[str, Any]
 ANYWHERE: Final = "*"

@@ -10,7 +10,7 @@ from pathlib import Path as File
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from fhir_server.hl7v2.message import Message, Segment
+from fhir_server.hl7v2.text.message import Message, Segment
 from fhir_server.spec import Spec
 
 from .compiler import Compiler, Map

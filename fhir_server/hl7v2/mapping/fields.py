@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
-from fhir_server.hl7v2.message import Repetition, Segment
-from fhir_server.hl7v2.separators import Separators
+from fhir_server.hl7v2.text.message import Repetition, Segment
+from fhir_server.hl7v2.text.separators import Separators
 
 from .rows import MappingFault, Row
 

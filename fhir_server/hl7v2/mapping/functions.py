@@ -11,7 +11,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final
 
-from fhir_server.hl7v2.message import Repetition
+from fhir_server.hl7v2.text.message import Repetition
 from fhir_server.settings import CANON
 
 from .context import Context

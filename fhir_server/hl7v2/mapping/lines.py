@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from fhir_server.hl7v2.message import Message, Segment
+from fhir_server.hl7v2.text.message import Message, Segment
 
 _TEXTS: Final = frozenset({"TX", "FT"})
 _ALIKE: Final = (2, 3, 4, 11)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from fhir_server.hl7v2.faults import Fault
-from fhir_server.hl7v2.message import Segment
+from fhir_server.hl7v2.text.faults import Fault
+from fhir_server.hl7v2.text.message import Segment
 
 from .context import ANYWHERE
 from .paths import Json, Keys, Places

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from fhir_server.hl7v2.message import Repetition
+from fhir_server.hl7v2.text.message import Repetition
 
 from .context import Context
 

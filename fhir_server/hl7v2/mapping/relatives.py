@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
-from fhir_server.hl7v2.message import Segment
+from fhir_server.hl7v2.text.message import Segment
 
 from .structure import Group
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from fhir_server.hl7v2.message import Segment
+from fhir_server.hl7v2.text.message import Segment
 
 from .made import Made
 from .rows import MappingFault, Row

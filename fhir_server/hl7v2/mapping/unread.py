@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from fhir_server.hl7v2.message import Segment
+from fhir_server.hl7v2.text.message import Segment
 
 from .functions import READ
 from .rows import Row

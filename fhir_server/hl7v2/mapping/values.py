@@ -14,7 +14,7 @@ from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from fhir_server import fhirjson
-from fhir_server.hl7v2.message import Repetition
+from fhir_server.hl7v2.text.message import Repetition
 from fhir_server.settings import CANON
 
 from .context import Context

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from fhir_server.hl7v2.message import Message, read
-from fhir_server.hl7v2.unreadable import Unreadable
+from fhir_server.hl7v2.text.message import Message, read
+from fhir_server.hl7v2.text.unreadable import Unreadable
 
 _ACCEPTED = frozenset({"AA", "CA"})
 _CODE = re.compile("[A-Z]{2}")

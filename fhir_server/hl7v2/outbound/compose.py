@@ -13,7 +13,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from fhir_server.fhirjson import loads
-from fhir_server.hl7v2.message import LIMIT
+from fhir_server.hl7v2.text.message import LIMIT
 from fhir_server.store.ops import Version
 
 from . import results

@@ -6,7 +6,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from fhir_server.hl7v2.mapping import Converted, Converter
-from fhir_server.hl7v2.message import read
+from fhir_server.hl7v2.text.message import read
 
 Json = dict[str, Any]
 ZONE = ZoneInfo("Europe/Berlin")

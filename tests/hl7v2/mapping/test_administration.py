@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from fhir_server.hl7v2 import batch
 from fhir_server.hl7v2.mapping import Converted, Converter
-from fhir_server.hl7v2.message import read
+from fhir_server.hl7v2.text import batch
+from fhir_server.hl7v2.text.message import read
 from fhir_server.spec import r4
 from fhir_server.validation import Validator
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from fhir_server.hl7v2.mapping import KNOWN, Converter
-from fhir_server.hl7v2.message import read
+from fhir_server.hl7v2.text.message import read
 
 from .samples import PID, ZONE, convert, message, of_type, only, target
 

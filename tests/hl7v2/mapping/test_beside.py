@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fhir_server.hl7v2.mapping import Converter
-from fhir_server.hl7v2.message import read
+from fhir_server.hl7v2.text.message import read
 from fhir_server.spec import r4
 from fhir_server.validation import Validator
 

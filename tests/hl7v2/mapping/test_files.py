@@ -11,7 +11,7 @@ import pytest
 
 from fhir_server.hl7v2.mapping import Converter, MappingFault
 from fhir_server.hl7v2.mapping.convert import FOLDER
-from fhir_server.hl7v2.message import read
+from fhir_server.hl7v2.text.message import read
 from fhir_server.spec import r4
 
 HEADS = {

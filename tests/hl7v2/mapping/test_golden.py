@@ -14,7 +14,7 @@ import pytest
 
 from fhir_server import fhirjson
 from fhir_server.hl7v2.mapping import KNOWN, Converted, Converter
-from fhir_server.hl7v2.message import read
+from fhir_server.hl7v2.text.message import read
 from fhir_server.spec import r4
 from fhir_server.validation import Validator
 

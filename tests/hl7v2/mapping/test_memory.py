@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fhir_server import fhirjson
 from fhir_server.hl7v2.mapping import Converter, rules
-from fhir_server.hl7v2.message import read
+from fhir_server.hl7v2.text.message import read
 from fhir_server.spec import r4
 from tests.hl7v2.samples import MESSAGES
 

@@ -11,7 +11,7 @@ import pytest
 
 from fhir_server import fhirjson
 from fhir_server.hl7v2.mapping import FILLED, KNOWN, Converter
-from fhir_server.hl7v2.message import read
+from fhir_server.hl7v2.text.message import read
 from fhir_server.settings import CANON
 
 from .samples import PID, ZONE, Json, convert, of_type, only, target

@@ -13,9 +13,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from fhir_server.hl7v2.message import Message, read
 from fhir_server.hl7v2.outbound import Outbound, peers
 from fhir_server.hl7v2.outbound.peers import CONSUMER, NewPeer, Peer
+from fhir_server.hl7v2.text.message import Message, read
 from fhir_server.search import SYSTEM, Grant
 from fhir_server.settings import Settings
 from fhir_server.store import Store

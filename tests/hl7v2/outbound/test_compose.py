@@ -9,12 +9,12 @@ import pytest
 from hl7apy.parser import parse_message
 
 from fhir_server.hl7v2.mapping import MappingFault
-from fhir_server.hl7v2.message import Message
-from fhir_server.hl7v2.message import read as read_message
 from fhir_server.hl7v2.outbound.compose import Composer, Unsendable
 from fhir_server.hl7v2.outbound.maps import FOLDER, Maps
 from fhir_server.hl7v2.outbound.peers import VERSIONS
 from fhir_server.hl7v2.outbound.writer import segment
+from fhir_server.hl7v2.text.message import Message
+from fhir_server.hl7v2.text.message import read as read_message
 from tests.hl7v2.outbound.world import APPOINTMENT, NOW, OBSERVATIONS, ORDER, PATIENT, REPORT, Json, peer, read
 
 MERGED: Json = {**PATIENT, "id": "p2", "active": False, "link": [{"type": "replaced-by", "other": {"reference": "Patient/p1"}}]}

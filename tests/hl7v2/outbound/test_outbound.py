@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from fhir_server.hl7v2.message import Message
 from fhir_server.hl7v2.origin import origin
 from fhir_server.hl7v2.outbound import CONSUMER, Outbound, deliveries, peers
 from fhir_server.hl7v2.outbound.outbound import DOUBTFUL, REFUSED, UNANSWERED
+from fhir_server.hl7v2.text.message import Message
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM
 from fhir_server.store.database import scalar

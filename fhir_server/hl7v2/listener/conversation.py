@@ -8,11 +8,12 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
+from fhir_server.hl7v2.intake.intake import Delivery
+from fhir_server.hl7v2.landing.processing import Peer
+from fhir_server.hl7v2.text.message import LIMIT
+
 from .framing import Framer, Piece, block, is_header
 from .grouping import Grouping
-from .intake import Delivery
-from .message import LIMIT
-from .processing import Peer
 
 CHUNK: Final = 64 * 1024
 _SMALL: Final = 256 * 1024

@@ -21,14 +21,14 @@ from typing import Any, Final
 
 from prometheus_client import Gauge
 
+from fhir_server.hl7v2.intake.intake import Intake
+from fhir_server.hl7v2.landing.processing import Peer
 from fhir_server.outcome import Outcome
 from fhir_server.settings import SetupError
 
 from .conversation import CHUNK, Conversation, Limits
 from .grouping import Grouping
-from .intake import Intake
 from .peers import Encryption, Peers
-from .processing import Peer
 
 _HANDSHAKE: Final = 10.0  # Seconds.
 _FINISHING: Final = 60.0  # Seconds between two looks for accepted messages that were left.

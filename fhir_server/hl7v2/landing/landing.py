@@ -9,18 +9,18 @@ from dataclasses import replace
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from fhir_server.hl7v2.mapping import Converted, Converter
+from fhir_server.hl7v2.text.charset import belied
+from fhir_server.hl7v2.text.faults import Fault
+from fhir_server.hl7v2.text.grammar import check
+from fhir_server.hl7v2.text.message import Message, Segment
 from fhir_server.interactions import Engine
 from fhir_server.outcome import Outcome
 from fhir_server.settings import CANON
 from fhir_server.store import instant
 
 from . import merge
-from .charset import belied
-from .faults import Fault
-from .grammar import check
-from .mapping import Converted, Converter
 from .merging import Json
-from .message import Message, Segment
 from .planning import PATIENT, Unmatched, plan
 from .processing import Again, Process, Result, State, Steps, Work, Write
 from .refusals import of_outcome

@@ -9,16 +9,15 @@ from base64 import b64encode
 from typing import Any, Final
 
 from fhir_server import fhirjson
+from fhir_server.hl7v2.landing.landing import understood
+from fhir_server.hl7v2.mapping import KNOWN, Converter, Made
+from fhir_server.hl7v2.text.batch import split
+from fhir_server.hl7v2.text.faults import Fault
+from fhir_server.hl7v2.text.message import Message, read
+from fhir_server.hl7v2.text.unreadable import Unreadable
 from fhir_server.interactions import Engine
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM
-
-from .batch import split
-from .faults import Fault
-from .landing import understood
-from .mapping import KNOWN, Converter, Made
-from .message import Message, read
-from .unreadable import Unreadable
 
 Json = dict[str, Any]
 

@@ -8,6 +8,10 @@ from datetime import datetime
 from typing import Any, Final, get_args
 
 from fhir_server import fhirjson
+from fhir_server.hl7v2.landing.processing import State
+from fhir_server.hl7v2.mapping import Converter
+from fhir_server.hl7v2.text.message import LIMIT, read
+from fhir_server.hl7v2.text.unreadable import Unreadable
 from fhir_server.interactions import Engine
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM, Statement
@@ -16,11 +20,7 @@ from fhir_server.store.trail import Event, clean
 
 from . import shown, stored
 from .intake import Intake
-from .mapping import Converter
-from .message import LIMIT, read
-from .processing import State
 from .stored import LONGEST, Change, Stored
-from .unreadable import Unreadable
 
 Json = dict[str, Any]
 Place = tuple[datetime, str]

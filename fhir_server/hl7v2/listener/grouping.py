@@ -15,9 +15,8 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import Final
 
+from fhir_server.hl7v2.intake.intake import TOGETHER, Delivery, Intake
 from fhir_server.outcome import Outcome
-
-from .intake import TOGETHER, Delivery, Intake
 
 _SMALL: Final = 64 * 1024
 """Bytes up to which a message goes with others, which have to wait for it."""

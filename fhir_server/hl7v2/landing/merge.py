@@ -12,14 +12,13 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from fhir_server import fhirjson
+from fhir_server.hl7v2.mapping import Made
+from fhir_server.hl7v2.text.faults import Fault
 from fhir_server.search import Grant
 from fhir_server.search.params.date import parse_date
 from fhir_server.store import Store, relink
 from fhir_server.store.ops import Put, Version
 from fhir_server.store.rules.scheduling.claims import HOLDING, OVERBOOKED, overbooked
-
-from .faults import Fault
-from .mapping import Made
 
 Json = dict[str, Any]
 

@@ -7,6 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from fhir_server.hl7v2.landing.processing import Peer, Process, Result, Steps, Work
+from fhir_server.hl7v2.landing.refusals import CUT, unwanted
+from fhir_server.hl7v2.landing.together import Settled, Task, run
+from fhir_server.hl7v2.origin import origin
+from fhir_server.hl7v2.text.acknowledge import Code, acknowledgement, wanted
+from fhir_server.hl7v2.text.faults import Fault
+from fhir_server.hl7v2.text.message import Message
 from fhir_server.search import SYSTEM, Grant
 from fhir_server.store import Store
 from fhir_server.store.database import Connection
@@ -14,14 +21,7 @@ from fhir_server.store.ops import Commit
 from fhir_server.store.trail import Event
 
 from . import stored
-from .acknowledge import Code, acknowledgement, wanted
-from .faults import Fault
-from .message import Message
-from .origin import origin
-from .processing import Peer, Process, Result, Steps, Work
-from .refusals import CUT, unwanted
 from .stored import Answers, Arrival, Change, Settlement
-from .together import Settled, Task, run
 
 
 @dataclass(slots=True)

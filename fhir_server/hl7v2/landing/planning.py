@@ -14,13 +14,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 from fhir_server import fhirjson
+from fhir_server.hl7v2.mapping import ANYWHERE, BY_IDENTIFIER, FILLED, KNOWN, MENTIONED, Converted, Made
+from fhir_server.hl7v2.text.faults import Fault
+from fhir_server.hl7v2.text.message import Message
 from fhir_server.store.ops import Put, Version
 
 from . import merge
-from .faults import Fault
-from .mapping import ANYWHERE, BY_IDENTIFIER, FILLED, KNOWN, MENTIONED, Converted, Made
 from .merging import Json, filled, is_older, merged, same
-from .message import Message
 from .processing import Found, Look
 
 PATIENT: Final = "Patient"

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from fhir_server.hl7v2.text.faults import Fault
+from fhir_server.hl7v2.text.message import Message
 from fhir_server.outcome import Category, Outcome
 
-from .faults import Fault
-from .message import Message
 from .processing import Result, State
 
 WANTED: Final[dict[str, frozenset[str]]] = {

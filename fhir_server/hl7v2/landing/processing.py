@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from fhir_server.hl7v2.text.faults import Fault
+from fhir_server.hl7v2.text.message import Message
 from fhir_server.search import Grant
 from fhir_server.store.ops import Put, Resource, Version
-
-from .faults import Fault
-from .message import Message
 
 State = Literal["received", "processed", "warning", "unmatched", "unmapped", "invalid", "rejected", "unreadable", "failed"]
 """What became of a message.

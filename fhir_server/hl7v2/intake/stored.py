@@ -14,13 +14,12 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from fhir_server.hl7v2.landing.processing import OPEN, Peer, Result, State
+from fhir_server.hl7v2.text.acknowledge import Code
+from fhir_server.hl7v2.text.faults import Fault
+from fhir_server.hl7v2.text.message import Header
 from fhir_server.store.database import Connection
 from fhir_server.store.trail import APPEND, Event, as_json, clean
-
-from .acknowledge import Code
-from .faults import Fault
-from .message import Header
-from .processing import OPEN, Peer, Result, State
 
 LONGEST: Final = 200
 """Characters that are kept of a field of MSH, and of the name of a segment."""

@@ -17,21 +17,21 @@ from typing import Final
 
 from prometheus_client import Counter
 
+from fhir_server.hl7v2.landing.processing import Peer, Process, Result
+from fhir_server.hl7v2.landing.refusals import AWAY, CUT, EMPTY, TOO_LONG, unwanted
+from fhir_server.hl7v2.landing.together import Settled
+from fhir_server.hl7v2.text.acknowledge import enhanced, wanted
+from fhir_server.hl7v2.text.batch import Batch, reply, split
+from fhir_server.hl7v2.text.faults import Fault
+from fhir_server.hl7v2.text.message import Message, read
+from fhir_server.hl7v2.text.unreadable import Unreadable
 from fhir_server.outcome import Outcome
 from fhir_server.store import Store
 from fhir_server.store.trail import Event
 
 from . import stored
-from .acknowledge import enhanced, wanted
-from .batch import Batch, reply, split
-from .faults import Fault
-from .message import Message, read
-from .processing import Peer, Process, Result
-from .refusals import AWAY, CUT, EMPTY, TOO_LONG, unwanted
 from .settling import Letter, Settling, acknowledge, control_id
 from .stored import Answers, Arrival, Change
-from .together import Settled
-from .unreadable import Unreadable
 
 Answer = Callable[[bytes], None]
 

@@ -1,0 +1,1 @@
+"""Messages stored as they came, settled with their answers, and the inbox in which those wait that need somebody."""
