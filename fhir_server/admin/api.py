@@ -43,7 +43,7 @@ from . import (
 from .exchange import problem
 from .office import EXTENSION, Office, admit
 from .routes import METHODS, methods_here
-from .schemas import Problem
+from .schemas.common import Problem
 
 _GROUPS: Final = (
     *(users.routes, sessions.routes, roles.routes, clients.routes),

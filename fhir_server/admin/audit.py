@@ -13,11 +13,11 @@ from fhir_server.store.database import scalar
 from fhir_server.store.trail.chain import verify
 from fhir_server.store.trail.search import Entry, Place, events
 
-from . import audit_schemas as schemas
 from .exchange import answered, done_by_caller
 from .office import instant, office
 from .pages import number_before, paged
 from .routes import Routes
+from .schemas import audit as schemas
 
 routes: Final = Routes("audit", "What was done, by whom and to whose record. Reading it is written down too.")
 

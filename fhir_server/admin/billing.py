@@ -16,10 +16,10 @@ from fhir_server.outcome import Outcome
 from fhir_server.spec import r4
 from fhir_server.validation import Validator
 
-from . import billing_schemas as schemas
 from .exchange import answered
 from .office import office
 from .routes import Routes
+from .schemas import billing as schemas
 
 MAX_BODY: Final = 1024 * 1024
 """Bytes of a body: twenty cases with their resources."""

@@ -15,13 +15,13 @@ from fhir_server.access.apps.registration import origin_of
 from fhir_server.outcome import Outcome
 from fhir_server.store.database import Connection
 
-from . import client_schemas as schemas
 from . import decisions
 from .exchange import Answer, act, answered, check_match, etag, tagged
 from .office import caller, instant, office
 from .pages import moment_before, paged
 from .routes import PREFIX, Routes
-from .server_schemas import Listing
+from .schemas import clients as schemas
+from .schemas.common import Paging
 
 routes: Final = Routes("clients", "Apps and backend services: what may ask for tokens here, and who may register it.")
 
@@ -32,7 +32,7 @@ _LISTS: Final = frozenset({"redirect_uris", "origins", "grant_types"})
 class Clients(MethodView):
     """All clients."""
 
-    @routes.arguments(Listing, location="query")
+    @routes.arguments(Paging, location="query")
     @routes.response(200, schemas.Clients)
     def get(self, asked: dict[str, Any]) -> Response:
         """List clients

@@ -16,12 +16,12 @@ from fhir_server.hl7v2.outbound.peers import CHARSETS, NewPeer, Peer
 from fhir_server.outcome import Outcome
 from fhir_server.store.database import Connection
 
-from . import hl7v2_schemas as schemas
 from .exchange import Answer, act, answered, check_match, etag, number_of, tagged
 from .office import caller, instant, office
 from .pages import conditions, moment_before, number_before, paged
 from .routes import PREFIX, Routes
-from .server_schemas import Listing
+from .schemas import hl7v2_outbound as schemas
+from .schemas.common import Paging
 
 routes: Final = Routes("hl7v2-outbound", "Changes told to other systems by HL7 v2: who they are, and the messages on their way.")
 
@@ -33,7 +33,7 @@ _LISTED: Final = ("id", "peer", "control_id", "event", "type", "resource", "vers
 class Peers(MethodView):
     """All peers."""
 
-    @routes.arguments(Listing, location="query")
+    @routes.arguments(Paging, location="query")
     @routes.response(200, schemas.Peers)
     def get(self, asked: dict[str, Any]) -> Response:
         """List peers

@@ -16,11 +16,11 @@ from fhir_server.hl7v2.intake.inbox import Json
 from fhir_server.hl7v2.text.message import LIMIT
 from fhir_server.store.database import Connection
 
-from . import message_schemas as schemas
 from .exchange import Answer, act, act_apart, answered, check_match, done_by_caller, etag
 from .office import instant, office
 from .pages import conditions, cursor_of, moment_before, paged
 from .routes import Routes
+from .schemas import messages as schemas
 
 MAX_BODY: Final = 2 * LIMIT + 1024 * 1024
 """Bytes of a body: an end of a line of a message is two characters in JSON."""

@@ -21,11 +21,11 @@ from fhir_server.outcome import Outcome
 from fhir_server.store.database import Connection
 
 from . import decisions
-from . import notification_schemas as schemas
 from .exchange import Answer, act, act_apart, answered, check_match, etag, number_of, tagged
 from .office import caller, instant, office
 from .pages import conditions, number_before, paged
 from .routes import PREFIX, Routes
+from .schemas import notifications as schemas
 
 routes: Final = Routes("notifications", "Messages to people: planned, sent or not and why; their texts; the rules by which they leave.")
 

@@ -13,12 +13,12 @@ from fhir_server.access.audit import Event
 from fhir_server.clinic.billing.gateway import Gateway, comparing, events, rows
 from fhir_server.outcome import Outcome
 
-from . import payment_schemas as schemas
 from .exchange import Answer, act_apart, answered, done_by_caller, number_of
 from .office import caller, identity_of, instant, office
 from .pages import moment_before, number_before, paged, position
 from .routes import Routes
-from .schemas import Paging
+from .schemas import payments as schemas
+from .schemas.common import Paging
 
 routes: Final = Routes("payments", "Payments by the gateway: what it has told that does not fit, and the days that were compared with its list.")
 

@@ -16,10 +16,10 @@ from fhir_server.outcome import Outcome
 from fhir_server.store.database import Connection
 
 from . import decisions
-from . import queue_schemas as schemas
 from .exchange import answered
 from .office import instant, office
 from .routes import Routes
+from .schemas import queue as schemas
 
 routes: Final = Routes("queue", "Queues: the minutes that count at a place, and how long people wait there.")
 

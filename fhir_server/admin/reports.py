@@ -12,10 +12,10 @@ from flask import Response, request
 from fhir_server.access.audit import Event
 from fhir_server.clinic.reports import REPORTS, USUAL_DAYS, Asked, Column, Made, Report, as_csv, make
 
-from . import report_schemas as schemas
 from .exchange import address_of, answered, done_by_caller
 from .office import instant, office
 from .routes import PREFIX, Routes
+from .schemas import reports as schemas
 
 _CSV: Final = "text/csv"
 _TABLE: Final = {"description": "The report.", "content": {_CSV: {"schema": {"type": "string"}}}}

@@ -11,7 +11,7 @@ from fhir_server.access.roles import ROLES, RULES, Role
 
 from .exchange import answered
 from .routes import Routes
-from .schemas import shown
+from .schemas.common import shown
 
 routes: Final = Routes("roles", "What each role may do over FHIR.")
 

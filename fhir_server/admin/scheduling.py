@@ -19,7 +19,7 @@ from . import decisions
 from .exchange import answered, done_by_caller
 from .office import instant, office
 from .routes import Routes
-from .schemas import Strict, moment, shown
+from .schemas.common import Strict, moment, shown
 
 routes: Final = Routes("scheduling", "Appointments: what the clinic has decided about bookings, and who is affected by other hours.")
 

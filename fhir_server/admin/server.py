@@ -19,11 +19,12 @@ from fhir_server.store.figures import figures
 from fhir_server.store.reindexing import jobs
 from fhir_server.store.reindexing.reindex import Added, added
 
-from . import server_schemas as schemas
 from .exchange import Answer, act, address_of, answered
 from .office import caller, instant, office
 from .pages import moment_before, number_before, paged
 from .routes import PREFIX, Routes
+from .schemas import server as schemas
+from .schemas.common import Paging
 
 routes: Final = Routes("server", "The server itself: search parameters, reindexing, settings, figures.")
 
@@ -31,7 +32,7 @@ _STARTED: Final = time.time()
 
 
 @routes.route("/search-parameters")
-@routes.arguments(schemas.Listing, location="query")
+@routes.arguments(Paging, location="query")
 @routes.response(200, schemas.Parameters)
 def search_parameters(asked: dict[str, Any]) -> Response:
     """List search parameters that were added
@@ -48,7 +49,7 @@ def search_parameters(asked: dict[str, Any]) -> Response:
 class Jobs(MethodView):
     """All jobs."""
 
-    @routes.arguments(schemas.Listing, location="query")
+    @routes.arguments(Paging, location="query")
     @routes.response(200, schemas.Jobs)
     def get(self, asked: dict[str, Any]) -> Response:
         """List reindexing jobs

@@ -11,11 +11,11 @@ from fhir_server.access.sessions import OpenSession, open_session, open_sessions
 from fhir_server.outcome import Outcome
 from fhir_server.store.database import Connection
 
-from . import session_schemas as schemas
 from .exchange import Answer, act, answered
 from .office import instant, office
 from .pages import moment_before, paged
 from .routes import Routes
+from .schemas import sessions as schemas
 
 routes: Final = Routes("sessions", "Who is signed in. A session that ends makes its tokens fail at once, on every process.")
 

@@ -16,11 +16,11 @@ from fhir_server.clinic.billing.payments import rules, shifts
 from fhir_server.store.database import Connection
 
 from . import decisions
-from . import shift_schemas as schemas
 from .exchange import answered
 from .office import caller, instant, office
 from .pages import moment_before, paged
 from .routes import Routes
+from .schemas import shifts as schemas
 
 routes: Final = Routes("shifts", "Payments at the desk: shifts at drawers, and which rules hold.")
 

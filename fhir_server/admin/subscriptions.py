@@ -12,12 +12,12 @@ from fhir_server.clinic.subscriptions.rows import Delivery, Subscribed
 from fhir_server.store.database import Connection
 from fhir_server.store.rules.subscribers import holder_of
 
-from . import subscription_schemas as schemas
 from .exchange import Answer, act, number_of
 from .office import instant, office
 from .pages import conditions, number_before, paged, position
 from .routes import Routes
-from .server_schemas import Listing
+from .schemas import subscriptions as schemas
+from .schemas.common import Paging
 
 routes: Final = Routes("subscriptions", "FHIR Subscriptions: how it goes with each, and the notifications on their way.")
 
@@ -25,7 +25,7 @@ _DELIVERY: Final = ("id", "subscription", "type", "resource", "version", "state"
 
 
 @routes.route("/subscriptions")
-@routes.arguments(Listing, location="query")
+@routes.arguments(Paging, location="query")
 @routes.response(200, schemas.Subscriptions)
 def subscriptions(asked: dict[str, Any]) -> Response:
     """List Subscriptions

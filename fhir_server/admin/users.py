@@ -15,12 +15,12 @@ from fhir_server.access.invitations import Letter
 from fhir_server.access.sessions import revoke
 from fhir_server.store.database import Connection
 
-from . import user_schemas as schemas
 from .exchange import Answer, act, answered, check_match, etag, tagged
 from .office import instant, office
 from .pages import paged, position
 from .routes import PREFIX, Routes
-from .session_schemas import Revoked
+from .schemas import users as schemas
+from .schemas.sessions import Revoked
 
 routes: Final = Routes("users", "Accounts: who may sign in, as whom, with which roles.")
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from marshmallow import Schema, fields, validate
 
-from .schemas import Page, Paging, Strict, moment, shown
+from .common import Page, Paging, Strict, moment, shown
 
 STATES: Final = ("created", "requires_action", "processing", "succeeded", "failed", "cancelled", "unknown")
 EVENTS: Final = ("parked", "applied", "ignored")

@@ -6,7 +6,7 @@ from marshmallow import Schema, fields, validate
 
 from fhir_server.store.trail import KINDS
 
-from .schemas import Page, Paging, moment, shown
+from .common import Page, Paging, moment, shown
 
 _SHORT = validate.Length(1, 200)
 

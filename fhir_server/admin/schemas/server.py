@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from marshmallow import Schema, fields, validate
 
-from .schemas import Page, Paging, Strict, moment, shown
-
-
-class Listing(Paging):
-    """The query of a list without filters."""
+from .common import Page, Strict, moment, shown
 
 
 class Parameter(Schema):

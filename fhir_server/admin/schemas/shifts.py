@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from marshmallow import Schema, fields, validate
 
-from .schemas import Page, Paging, Strict, Switch, moment, shown
+from .common import Page, Paging, Strict, Switch, moment, shown
 
 
 class ShiftQuery(Paging):

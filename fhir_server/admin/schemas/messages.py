@@ -6,8 +6,9 @@ from typing import Final
 
 from marshmallow import Schema, fields, validate
 
-from .pages import MAX_PAGE
-from .schemas import Page, Paging, Strict, Switch, moment, shown
+from fhir_server.admin.pages import MAX_PAGE
+
+from .common import Page, Paging, Strict, Switch, moment, shown
 
 STATES: Final = ("received", "processed", "warning", "unmatched", "unmapped", "invalid", "rejected", "unreadable", "failed")
 _SHORT: Final = validate.Length(1, 200)

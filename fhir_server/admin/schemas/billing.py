@@ -6,7 +6,7 @@ from typing import Final
 
 from marshmallow import Schema, fields, validate
 
-from .schemas import Strict, shown
+from .common import Strict, shown
 
 MOST_CASES: Final = 20
 _AMOUNT: Final = validate.Regexp(r"^[0-9]{1,12}(\.[0-9]{1,6})?$", error="Not an amount, such as 12.50.")

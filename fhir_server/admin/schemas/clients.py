@@ -9,7 +9,7 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 from fhir_server.access.apps.registration import AUTH_METHODS, GRANT_TYPES
 from fhir_server.access.policy import CONSENTING, REACHING, REGISTRATION
 
-from .schemas import Page, Strict, Switch, moment, shown
+from .common import Page, Strict, Switch, moment, shown
 
 _MOST: Final = 20
 _ADDRESS: Final = validate.Length(1, 500)

@@ -11,7 +11,7 @@ from fhir_server.clinic.messages.rendering import MAX_SOURCE
 from fhir_server.clinic.messages.rows import STATES
 from fhir_server.clinic.messages.templates import STATES as TEMPLATE_STATES
 
-from .schemas import Page, Paging, Strict, moment, shown
+from .common import Page, Paging, Strict, moment, shown
 
 _LANGUAGE: Final = validate.Regexp(r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})?$")
 

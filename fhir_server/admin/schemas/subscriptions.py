@@ -6,7 +6,7 @@ from marshmallow import Schema, fields, validate
 
 from fhir_server.clinic.subscriptions.rows import DELIVERIES, STATES
 
-from .schemas import Page, Paging, moment, shown
+from .common import Page, Paging, moment, shown
 
 
 class Subscription(Schema):

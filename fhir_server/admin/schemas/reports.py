@@ -10,7 +10,7 @@ from marshmallow import Schema, ValidationError, fields, validate
 
 from fhir_server.clinic.reports import MOST_DAYS, Column, Report
 
-from .schemas import Strict, moment, shown
+from .common import Strict, moment, shown
 
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _YEARS: Final = (1900, 2200)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from marshmallow import Schema, fields, validate
 
-from .schemas import Strict, shown
+from .common import Strict, shown
 
 _MOST = 24 * 60
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
-from .pages import MAX_PAGE
+from fhir_server.admin.pages import MAX_PAGE
 
 
 class Strict(Schema):

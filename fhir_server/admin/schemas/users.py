@@ -10,7 +10,7 @@ from fhir_server.access import ROLES
 from fhir_server.access.administration import IDENTITIES
 from fhir_server.access.passwords import LONGEST, SHORTEST
 
-from .schemas import Page, Paging, Strict, moment, shown
+from .common import Page, Paging, Strict, moment, shown
 
 STATES: Final = ("invited", "active", "locked", "disabled")
 _LOGIN: Final = validate.Length(1, 100)

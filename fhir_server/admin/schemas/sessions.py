@@ -8,7 +8,7 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 
 from fhir_server.access import ROLES
 
-from .schemas import Page, Paging, Strict, Switch, moment, shown
+from .common import Page, Paging, Strict, Switch, moment, shown
 
 
 class SessionQuery(Paging):

@@ -9,7 +9,7 @@ from marshmallow import Schema, fields, validate
 from fhir_server.hl7v2.outbound.deliveries import STATES
 from fhir_server.hl7v2.outbound.peers import CHARSETS, EVENTS, VERSIONS
 
-from .schemas import Page, Paging, Strict, Switch, moment, shown
+from .common import Page, Paging, Strict, Switch, moment, shown
 
 _NAME: Final = validate.Length(1, 100)
 _WORD: Final = validate.Length(0, 180)
