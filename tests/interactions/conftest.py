@@ -155,6 +155,13 @@ def observation(**fields: Any) -> Json:
     return {"resourceType": "Observation", "status": "final", "code": {"coding": [{"system": "http://loinc.org", "code": "29463-7"}]}, **fields}
 
 
+def profile(url: str, *elements: Json, view: str = "differential", **fields: Any) -> Json:
+    """A profile of Patient that can be stored, with these elements in its differential or snapshot."""
+    stated = {"name": "Kept", "status": "draft", "kind": "resource", "abstract": False, "type": "Patient", "derivation": "constraint"}
+    base = {"baseDefinition": "http://hl7.org/fhir/StructureDefinition/Patient"}
+    return {"resourceType": "StructureDefinition", "url": url, **stated, **base, view: {"element": list(elements)}, **fields}
+
+
 def entry(method: str, url: str, resource: Json | None = None, full_url: str | None = None, **request: Any) -> Json:
     """An entry of a batch or transaction."""
     made: Json = {"request": {"method": method, "url": url, **request}}

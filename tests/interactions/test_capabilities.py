@@ -8,7 +8,7 @@ import pytest
 
 from fhir_server.interactions import capabilities, supported
 from fhir_server.rest import render
-from tests.interactions.conftest import BASE, Fhir, Json, MakeFhir, entry, made, patient
+from tests.interactions.conftest import BASE, Fhir, Json, MakeFhir, entry, made, patient, profile
 
 INSTANCE = {"everything", "graphql", "access-report", "balance", "statement", "meta", "meta-add", "meta-delete"}
 VALUES = {
@@ -133,9 +133,7 @@ def test_formats_stated_are_spoken(fhir: Fhir, statement: Json) -> None:
 
 def test_profiles_that_are_stored_are_stated_with_their_type(make_fhir: MakeFhir, fresh_database: Callable[[], str]) -> None:
     server = make_fhir(fresh_database())
-    first = {"resourceType": "StructureDefinition", "url": "urn:first", "name": "First", "status": "active", "abstract": False, "type": "Patient"}
-    first |= {"kind": "resource", "derivation": "constraint", "baseDefinition": "http://hl7.org/fhir/StructureDefinition/Patient"}
-    first |= {"differential": {"element": [{"id": "Patient", "path": "Patient"}]}}
+    first = profile("urn:first", {"id": "Patient", "path": "Patient"}, status="active")
     made(server, first)
     made(server, first | {"url": "urn:retired", "status": "retired"})
     made(server, first | {"url": "urn:type", "derivation": "specialization"})

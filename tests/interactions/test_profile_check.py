@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.interactions.conftest import Fhir, Json, MakeFhir, entry, issues, made, patient, token, unique
+from tests.interactions.conftest import Fhir, Json, MakeFhir, entry, issues, made, patient, profile, token, unique
 
 VITALS = "http://hl7.org/fhir/StructureDefinition/bodyweight"
 VITAL = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/observation-category", "code": "vital-signs"}]}
@@ -74,19 +74,7 @@ def test_a_transaction_is_refused_whole_with_the_places_of_its_faults(strict: Fh
 
 def test_a_profile_that_comes_in_the_same_transaction_counts(strict: Fhir) -> None:
     url = f"urn:{unique('profile')}"
-    element = {"id": "Patient.birthDate", "path": "Patient.birthDate", "min": 1, "max": "1", "definition": "Needed"}
-    definition = {
-        "resourceType": "StructureDefinition",
-        "url": url,
-        "name": "Born",
-        "status": "draft",
-        "kind": "resource",
-        "abstract": False,
-        "type": "Patient",
-        "baseDefinition": "http://hl7.org/fhir/StructureDefinition/Patient",
-        "derivation": "constraint",
-        "differential": {"element": [element]},
-    }
+    definition = profile(url, {"id": "Patient.birthDate", "path": "Patient.birthDate", "min": 1, "max": "1", "definition": "Needed"})
     entries = [entry("POST", "StructureDefinition", definition), entry("POST", "Patient", patient(meta={"profile": [url]}))]
     assert "Patient.birthDate" in issues(strict.post("", {"resourceType": "Bundle", "type": "transaction", "entry": entries}, 422))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.interactions.conftest import Fhir, Json, identified, issues, made, patient, unique
+from tests.interactions.conftest import Fhir, Json, identified, issues, made, patient, profile, unique
 
 
 def severities(outcome: Json) -> set[str]:
@@ -110,18 +110,7 @@ def named(url: str) -> Json:
     """A profile of patients who have a name."""
     name = {"id": "Patient.name", "path": "Patient.name", "min": 1, "max": "*", "base": {"path": "Patient.name", "min": 0, "max": "*"}}
     root = {"id": "Patient", "path": "Patient", "min": 0, "max": "*", "base": {"path": "Patient", "min": 0, "max": "*"}}
-    return {
-        "resourceType": "StructureDefinition",
-        "url": url,
-        "name": "Named",
-        "status": "draft",
-        "kind": "resource",
-        "abstract": False,
-        "type": "Patient",
-        "baseDefinition": "http://hl7.org/fhir/StructureDefinition/Patient",
-        "derivation": "constraint",
-        "snapshot": {"element": [each | {"definition": "A patient with a name"} for each in (root, name)]},
-    }
+    return profile(url, *(each | {"definition": "A patient with a name"} for each in (root, name)), view="snapshot")
 
 
 def test_a_profile_that_is_here_is_validated_by(fhir: Fhir) -> None:
@@ -162,14 +151,14 @@ def test_codes_are_held_to_value_sets_that_are_here(fhir: Fhir) -> None:
     url, system = f"urn:{unique('profile')}", f"urn:{unique('system')}"
     compose = {"include": [{"system": system, "concept": [{"code": "gold"}]}]}
     made(fhir, {"resourceType": "ValueSet", "url": f"{url}:set", "status": "draft", "compose": compose})
-    profile = named(url)
-    profile["snapshot"]["element"][1] |= {
+    married_by = named(url)
+    married_by["snapshot"]["element"][1] |= {
         "id": "Patient.maritalStatus",
         "path": "Patient.maritalStatus",
         "min": 0,
         "binding": {"strength": "required", "valueSet": f"{url}:set"},
     }
-    made(fhir, profile)
+    made(fhir, married_by)
     for code, severity in (("gold", set()), ("tin", {"error"})):
         married = patient(maritalStatus={"coding": [{"system": system, "code": code}]})
         found = fhir.post(f"Patient/$validate?profile={url}", married, 200)["issue"]
