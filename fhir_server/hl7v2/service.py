@@ -15,6 +15,7 @@ from fhir_server.store import Store
 from .intake.inbox import Inbox
 from .intake.intake import Intake
 from .landing.landing import landing
+from .landing.rehearsal import rehearse
 from .listener.mllp import Limits, Listener, run
 from .listener.peers import Encryption, Peers
 from .mapping import Converter, MappingFault
@@ -26,11 +27,6 @@ def open_converter(settings: Settings) -> Converter:
         return Converter(r4(), settings.hl7v2_mappings)
     except MappingFault as fault:
         raise SetupError(f"the maps of HL7 v2 cannot be used: {fault}") from None
-
-
-def open_intake(engine: Engine, settings: Settings) -> Intake:
-    """The intake for the store of an engine. Raises SetupError as `open_converter`."""
-    return open_inbox(engine, settings)[0]
 
 
 def open_inbox(engine: Engine, settings: Settings) -> tuple[Intake, Inbox]:
@@ -50,7 +46,9 @@ def serve(settings: Settings, listening: socket.socket, ready: Callable[[], None
     store = Store.of(settings, connections=2 * limits.workers)
     try:
         store.check_fit()
-        intake = open_intake(Engine.build(store, settings, operations.names()), settings)
+        engine, converter = Engine.build(store, settings, operations.names()), open_converter(settings)
+        intake = Intake(store, landing(engine, converter))
+        rehearse(engine, converter)
         in_time = run(Listener(intake, peers, tls, limits), listening, ready)
     except BaseException:
         store.close()
