@@ -11,8 +11,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-from fhir_server.access.accounts import Account, Accounts, NewAccount
-from fhir_server.access.sessions import Sessions
+from fhir_server.access.accounts.accounts import Account, Accounts, NewAccount
+from fhir_server.access.accounts.sessions import Sessions
 from fhir_server.access.tokens import Person, issue_session
 from fhir_server.access.vault import Vault
 from fhir_server.store import Store

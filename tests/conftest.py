@@ -191,7 +191,7 @@ def database_url(fresh_database: Callable[[], str]) -> str:
 @pytest.fixture(scope="session", autouse=True)
 def hasher() -> Iterator[PasswordHasher]:
     """That of the product. Tests sign in a thousand times, at 25 ms a password; with another it is 0.1 ms."""
-    from fhir_server.access import passwords
+    from fhir_server.access.accounts import passwords
 
     with pytest.MonkeyPatch.context() as patch:
         found: PasswordHasher = passwords._HASHER

@@ -7,10 +7,11 @@ from typing import Final
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
 
-from . import audit, limits
+from . import audit
+from .accounts import limits
+from .accounts.desk import Desk
+from .accounts.limits import Limit
 from .audit import Event
-from .desk import Desk
-from .limits import Limit
 
 _MAILS: Final = 1
 """Messages about one doctor within 15 minutes: each request under a broken glass is in the trail, but nobody reads a mail for each."""

@@ -18,7 +18,7 @@ from fhir_server.store import Store
 from fhir_server.store.database import Connection
 from fhir_server.store.trail import Event, append, clean, who
 
-from .accounts import Account
+from .accounts.accounts import Account
 
 OF_AN_ADDRESS: Final = 10
 ADDRESSES: Final = 30

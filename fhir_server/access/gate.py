@@ -10,8 +10,8 @@ from fhir_server.search import Grant, Statement
 from fhir_server.store import Store, consents
 from fhir_server.store.standing import Standing
 
+from .accounts.sessions import ALIVE
 from .restrictions import Restrictions
-from .sessions import ALIVE
 from .tokens import ended, session_and_grant
 
 _STANDING: Final = f"SELECT (SELECT generation FROM consent_generation), %(id)s = '' OR EXISTS ({ALIVE % {'id': '%(id)s', 'now': '%(now)s'}})"  # noqa: S608 - our words

@@ -12,14 +12,14 @@ from typing import Any, Final, cast
 from flask import current_app, g, request
 
 from fhir_server.access import grant_of, is_administrator, is_alive
-from fhir_server.access.accounts import Accounts
-from fhir_server.access.administration import Administration
+from fhir_server.access.accounts.accounts import Accounts
+from fhir_server.access.accounts.administration import Administration
+from fhir_server.access.accounts.invitations import Invitations
+from fhir_server.access.accounts.sign_in import SignIn
 from fhir_server.access.apps import Clients
 from fhir_server.access.audit import Event
 from fhir_server.access.idempotency import Idempotency
-from fhir_server.access.invitations import Invitations
 from fhir_server.access.policy import Policy
-from fhir_server.access.sign_in import SignIn
 from fhir_server.clinic.billing.gateway import Online
 from fhir_server.clinic.messages import Messages
 from fhir_server.clinic.subscriptions import Subscriptions

@@ -10,9 +10,9 @@ from typing import Any, Final
 from flask import Response
 from flask.views import MethodView
 
-from fhir_server.access.accounts import count_accounts
+from fhir_server.access.accounts.accounts import count_accounts
+from fhir_server.access.accounts.sessions import count_open
 from fhir_server.access.audit import Event
-from fhir_server.access.sessions import count_open
 from fhir_server.outcome import Outcome
 from fhir_server.store.database import Connection
 from fhir_server.store.figures import figures

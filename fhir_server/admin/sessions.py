@@ -7,7 +7,7 @@ from typing import Any, Final
 from flask import Response
 from flask.views import MethodView
 
-from fhir_server.access.sessions import OpenSession, open_session, open_sessions, revoke
+from fhir_server.access.accounts.sessions import OpenSession, open_session, open_sessions, revoke
 from fhir_server.outcome import Outcome
 from fhir_server.store.database import Connection
 

@@ -9,10 +9,10 @@ from typing import Any, Final
 from flask import Response
 from flask.views import MethodView
 
-from fhir_server.access.accounts import Account, NewAccount
-from fhir_server.access.administration import Wanted
-from fhir_server.access.invitations import Letter
-from fhir_server.access.sessions import revoke
+from fhir_server.access.accounts.accounts import Account, NewAccount
+from fhir_server.access.accounts.administration import Wanted
+from fhir_server.access.accounts.invitations import Letter
+from fhir_server.access.accounts.sessions import revoke
 from fhir_server.store.database import Connection
 
 from .exchange import Answer, act, answered, check_match, etag, tagged

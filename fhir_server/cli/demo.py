@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from fhir_server.access.accounts import Accounts, NewAccount
-from fhir_server.access.passwords import random_password
+from fhir_server.access.accounts.accounts import Accounts, NewAccount
+from fhir_server.access.accounts.passwords import random_password
 from fhir_server.access.policy import Policy
 from fhir_server.access.vault import Vault
 from fhir_server.demo import open_clinic

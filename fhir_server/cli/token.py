@@ -13,7 +13,7 @@ from fhir_server.settings import Settings, SetupError
 from .common import data_option, opened, settings_of, with_database
 
 if TYPE_CHECKING:
-    from fhir_server.access.accounts import Account
+    from fhir_server.access.accounts.accounts import Account
 
 _TEN_YEARS = 10 * 366 * 24 * 3600
 
@@ -74,7 +74,7 @@ def _check(login: str, account: Account | None, *, named: bool) -> None:
 
 def _account(settings: Settings, login: str) -> Account | None:
     """The account of a login, where there is a database to look it up in."""
-    from fhir_server.access.accounts import Accounts
+    from fhir_server.access.accounts.accounts import Accounts
     from fhir_server.access.vault import Vault
 
     if settings.database_url is None and not (settings.data / "postgres").exists():

@@ -15,8 +15,8 @@ from fhir_server.settings import SetupError
 from .common import data_option, opened, settings_of, with_database
 
 if TYPE_CHECKING:
-    from fhir_server.access.accounts import Account
-    from fhir_server.access.sign_in import SignIn
+    from fhir_server.access.accounts.accounts import Account
+    from fhir_server.access.accounts.sign_in import SignIn
 
 _LOGIN = click.argument("login", metavar="LOGIN")
 
@@ -52,9 +52,9 @@ def add(  # noqa: PLR0913 - one for each option
 
     Prints a password that has to be changed at the first sign-in, unless one comes by stdin.
     """
-    from fhir_server.access.accounts import NewAccount
-    from fhir_server.access.passwords import random_password
-    from fhir_server.access.registration import check_contact
+    from fhir_server.access.accounts.accounts import NewAccount
+    from fhir_server.access.accounts.passwords import random_password
+    from fhir_server.access.accounts.registration import check_contact
 
     password = sys.stdin.readline().rstrip("\r\n") if password_stdin else random_password()
     new = NewAccount(
@@ -114,7 +114,7 @@ def unlock(login: str, data: Path) -> None:
 @data_option
 def reset_password(login: str, data: Path) -> None:
     """Print a new password, which has to be changed at the next sign-in; sessions end at once."""
-    from fhir_server.access.passwords import random_password
+    from fhir_server.access.accounts.passwords import random_password
 
     with _signing_in(data) as sign_in:
         password = random_password()
@@ -150,7 +150,7 @@ def otp(login: str, data: Path) -> None:
 def _signing_in(data: Path) -> Iterator[SignIn]:
     from datetime import UTC, datetime
 
-    from fhir_server.access.sign_in import SignIn
+    from fhir_server.access.accounts.sign_in import SignIn
     from fhir_server.messaging import Messenger
 
     chosen = settings_of(data)

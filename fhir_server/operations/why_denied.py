@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from fhir_server import fhirjson
 from fhir_server.access import is_administrator
-from fhir_server.access.accounts import standing
+from fhir_server.access.accounts.accounts import standing
 from fhir_server.access.consent import closing, denials
 from fhir_server.access.gate import is_restricted
 from fhir_server.access.restrictions import Restricted, Restrictions

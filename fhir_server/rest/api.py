@@ -17,10 +17,10 @@ from werkzeug.exceptions import HTTPException
 
 from fhir_server import fhirjson
 from fhir_server.access import Gate
+from fhir_server.access.accounts.desk import Desk
 from fhir_server.access.alarm import Alarm
 from fhir_server.access.apps import issuer_of, smart_configuration
 from fhir_server.access.audit import BadTokens
-from fhir_server.access.desk import Desk
 from fhir_server.access.idempotency import check_key
 from fhir_server.interactions import Engine, Exchange, dispatch
 from fhir_server.interactions.engine import parse_parameters

@@ -16,13 +16,13 @@ import pyotp
 import segno
 from flask import Blueprint, Response, request
 
-from fhir_server.access.accounts import Account
-from fhir_server.access.contacts import Contacts, Kind
-from fhir_server.access.invitations import Invitations
-from fhir_server.access.notifications import Wanted, want, wanted
-from fhir_server.access.recovery import Recovery
-from fhir_server.access.sessions import Opened, is_alive
-from fhir_server.access.sign_in import SignIn
+from fhir_server.access.accounts.accounts import Account
+from fhir_server.access.accounts.contacts import Contacts, Kind
+from fhir_server.access.accounts.invitations import Invitations
+from fhir_server.access.accounts.notifications import Wanted, want, wanted
+from fhir_server.access.accounts.recovery import Recovery
+from fhir_server.access.accounts.sessions import Opened, is_alive
+from fhir_server.access.accounts.sign_in import SignIn
 from fhir_server.access.tokens import Person, grant_of, issue_session, session_and_grant
 from fhir_server.interactions import Engine
 from fhir_server.outcome import Outcome

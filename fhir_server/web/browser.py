@@ -12,9 +12,9 @@ from typing import Final
 
 from flask import Response, g, request
 
-from fhir_server.access.accounts import Account, Accounts
-from fhir_server.access.desk import Caller
-from fhir_server.access.sessions import Sessions
+from fhir_server.access.accounts.accounts import Account, Accounts
+from fhir_server.access.accounts.desk import Caller
+from fhir_server.access.accounts.sessions import Sessions
 from fhir_server.access.vault import Vault
 from fhir_server.search import Grant
 from fhir_server.settings import Settings

@@ -6,7 +6,7 @@ from typing import Final
 
 from flask import Blueprint, Response
 
-from fhir_server.access.challenges import LIFE
+from fhir_server.access.accounts.challenges import LIFE
 from fhir_server.outcome import Outcome
 
 from .browser import caller

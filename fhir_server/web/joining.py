@@ -6,8 +6,8 @@ from typing import Final
 
 from flask import Blueprint, Response
 
-from fhir_server.access.invitations import Invitations
-from fhir_server.access.recovery import Recovery
+from fhir_server.access.accounts.invitations import Invitations
+from fhir_server.access.accounts.recovery import Recovery
 from fhir_server.outcome import Outcome
 
 from .browser import caller

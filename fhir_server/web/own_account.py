@@ -5,8 +5,8 @@ from __future__ import annotations
 import segno
 from flask import Blueprint, Response
 
-from fhir_server.access.contacts import Contacts, Kind
-from fhir_server.access.notifications import Wanted, want, wanted
+from fhir_server.access.accounts.contacts import Contacts, Kind
+from fhir_server.access.accounts.notifications import Wanted, want, wanted
 from fhir_server.outcome import Outcome
 
 from .auth import otpauth_uri

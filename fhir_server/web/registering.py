@@ -6,9 +6,9 @@ import json
 from datetime import UTC, date, timedelta
 from typing import Final
 
-from fhir_server.access.accounts import Account, NewAccount
-from fhir_server.access.desk import Caller, Desk
-from fhir_server.access.registration import Registration, applicant_resource
+from fhir_server.access.accounts.accounts import Account, NewAccount
+from fhir_server.access.accounts.desk import Caller, Desk
+from fhir_server.access.accounts.registration import Registration, applicant_resource
 from fhir_server.interactions import Engine, Exchange, dispatch
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM

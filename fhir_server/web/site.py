@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
 
-from fhir_server.access.sign_in import SignIn
+from fhir_server.access.accounts.sign_in import SignIn
 from fhir_server.interactions import Engine
 from fhir_server.messaging import Messenger
 from fhir_server.outcome import Outcome

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 from flask import Blueprint, Response, request
 
-from fhir_server.access.notifications import Choices, Way
+from fhir_server.access.accounts.notifications import Choices, Way
 from fhir_server.outcome import Outcome
 from fhir_server.store import Store
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from flask import Response, request
 
-from fhir_server.access.sign_in import SignIn
+from fhir_server.access.accounts.sign_in import SignIn
 from fhir_server.outcome import Outcome
 
 from .browser import Browser

@@ -5,8 +5,8 @@ from argon2 import PasswordHasher
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhir_server.access import passwords
-from fhir_server.access.accounts import NewAccount, folded
+from fhir_server.access.accounts import passwords
+from fhir_server.access.accounts.accounts import NewAccount, folded
 from fhir_server.access.vault import Vault
 from fhir_server.outcome import Outcome
 

@@ -161,7 +161,7 @@ def test_messages_are_stopped_by_the_link_in_them_without_script_or_sign_in(desk
 
 
 def test_the_link_decides_for_the_account_too_and_the_account_s_owner_decides_last(clinic: Clinic, desk: Desk) -> None:
-    from fhir_server.access.notifications import Choices
+    from fhir_server.access.accounts.notifications import Choices
 
     patient = uuid.uuid4().hex
     account = clinic.account("patient", patient=patient)

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from fhir_server.access.sessions import revoke
+from fhir_server.access.accounts.sessions import revoke
 from tests.web.conftest import Clinic
 
 from .conftest import Desk, problem, token_of

@@ -13,9 +13,9 @@ import pytest
 from flask import Flask
 
 from fhir_server.access import is_administrator, issue
-from fhir_server.access.accounts import Accounts, NewAccount
+from fhir_server.access.accounts.accounts import Accounts, NewAccount
+from fhir_server.access.accounts.sessions import Sessions
 from fhir_server.access.policy import Policy
-from fhir_server.access.sessions import Sessions
 from fhir_server.access.tokens import Person, issue_app, issue_session, session_and_grant
 from fhir_server.access.vault import Vault
 from fhir_server.app import build_app

@@ -22,9 +22,9 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from fhir_server import admin, rest, web
-from fhir_server.access.accounts import Account, NewAccount
-from fhir_server.access.administration import Administration
-from fhir_server.access.sign_in import SignIn
+from fhir_server.access.accounts.accounts import Account, NewAccount
+from fhir_server.access.accounts.administration import Administration
+from fhir_server.access.accounts.sign_in import SignIn
 from fhir_server.hl7v2.service import open_inbox
 from fhir_server.interactions import Engine
 from fhir_server.messaging import Messenger

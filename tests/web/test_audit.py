@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from psycopg.rows import dict_row
 
-from fhir_server.access.accounts import Account, standing
+from fhir_server.access.accounts.accounts import Account, standing
 from fhir_server.search import SYSTEM
 from fhir_server.store.ops import Put
 from tests.web.conftest import PASSWORD, Clinic

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from fhir_server.access.accounts import Account
-from fhir_server.access.notifications import Wanted, wanted
+from fhir_server.access.accounts.accounts import Account
+from fhir_server.access.accounts.notifications import Wanted, wanted
 from fhir_server.access.tokens import issue
 
 from .conftest import SECRET, Clinic

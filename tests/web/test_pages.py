@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
-from fhir_server.access.accounts import Account
-from fhir_server.access.invitations import Invitations
-from fhir_server.access.notifications import Wanted, wanted
+from fhir_server.access.accounts.accounts import Account
+from fhir_server.access.accounts.invitations import Invitations
+from fhir_server.access.accounts.notifications import Wanted, wanted
 
 from .conftest import PASSWORD, Clinic
 

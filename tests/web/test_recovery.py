@@ -10,9 +10,9 @@ from typing import Any
 import pyotp
 import pytest
 
-from fhir_server.access.accounts import Account
-from fhir_server.access.desk import Caller
-from fhir_server.access.recovery import Recovery
+from fhir_server.access.accounts.accounts import Account
+from fhir_server.access.accounts.desk import Caller
+from fhir_server.access.accounts.recovery import Recovery
 from fhir_server.outcome import Outcome
 from fhir_server.store.session import Session
 

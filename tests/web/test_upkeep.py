@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from argon2 import PasswordHasher
 
-from fhir_server.access import passwords
-from fhir_server.access.sign_in import clean
+from fhir_server.access.accounts import passwords
+from fhir_server.access.accounts.sign_in import clean
 
 from .conftest import PASSWORD, Clinic
 

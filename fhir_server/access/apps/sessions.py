@@ -1,6 +1,6 @@
 """Sessions of apps and backend services: what a code or a client's own word opens, and what ends it for every process at once.
 
-An app's session that does not outlive the browser's names that as its parent, and is over when the parent is; see `access.sessions`.
+An app's session that does not outlive the browser's names that as its parent, and is over when the parent is; see `access.accounts.sessions`.
 https://www.rfc-editor.org/rfc/rfc9700#section-4.14, https://hl7.org/fhir/smart-app-launch/STU2.2/scopes-and-launch-context.html#scopes-for-requesting-a-refresh-token
 """
 

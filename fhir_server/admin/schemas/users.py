@@ -7,8 +7,8 @@ from typing import Any, Final
 from marshmallow import Schema, fields, post_load, validate
 
 from fhir_server.access import ROLES
-from fhir_server.access.administration import IDENTITIES
-from fhir_server.access.passwords import LONGEST, SHORTEST
+from fhir_server.access.accounts.administration import IDENTITIES
+from fhir_server.access.accounts.passwords import LONGEST, SHORTEST
 
 from .common import Page, Paging, Strict, moment, shown
 

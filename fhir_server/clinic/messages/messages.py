@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from fhir_server.access.notifications import Choices
+from fhir_server.access.accounts.notifications import Choices
 from fhir_server.access.vault import Vault
 from fhir_server.settings import Settings
 from fhir_server.store import Store

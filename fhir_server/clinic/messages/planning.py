@@ -10,7 +10,7 @@ from weakref import ref
 from zoneinfo import ZoneInfo
 
 from fhir_server import fhirjson
-from fhir_server.access.notifications import Choice, Choices
+from fhir_server.access.accounts.notifications import Choice, Choices
 from fhir_server.access.roles import role_scopes
 from fhir_server.clinic.acting import resource_of
 from fhir_server.clinic.scheduling.booking import OFFERED_BY

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from fhir_server.access.notifications import Choice
+from fhir_server.access.accounts.notifications import Choice
 from fhir_server.search.params.date import parse_date
 
 from .events import CHANNELS, Channel

@@ -20,7 +20,7 @@ from email.message import EmailMessage
 from typing import Final, Literal, get_args
 from urllib.parse import urlsplit
 
-from fhir_server.access.notifications import Choices
+from fhir_server.access.accounts.notifications import Choices
 from fhir_server.messaging import deliver, mail_of, sender_of
 from fhir_server.outcome import Outcome
 from fhir_server.search import SYSTEM

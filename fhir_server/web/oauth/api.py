@@ -12,11 +12,12 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from flask import Blueprint, Response, request
 
-from fhir_server.access import is_administrator, limits
+from fhir_server.access import is_administrator
+from fhir_server.access.accounts import limits
+from fhir_server.access.accounts.desk import network
+from fhir_server.access.accounts.limits import Limit
 from fhir_server.access.apps import Client, openid_configuration
 from fhir_server.access.apps.registration import Unfit, check, is_loopback, read_metadata
-from fhir_server.access.desk import network
-from fhir_server.access.limits import Limit
 from fhir_server.outcome import Outcome
 from fhir_server.search import Grant
 from fhir_server.web.exchange import answer, is_from_here, outcome_of, read_body, read_fields

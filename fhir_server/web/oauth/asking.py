@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from fhir_server.access.accounts import Account
+from fhir_server.access.accounts.accounts import Account
 from fhir_server.access.apps import Client
 from fhir_server.access.apps.requests import NewRequest
 from fhir_server.access.apps.words import LONGEST, grantable, opens

@@ -11,7 +11,7 @@ from typing import Any, Final
 from flask import request
 
 from fhir_server.access import Gate
-from fhir_server.access.accounts import Account, Accounts
+from fhir_server.access.accounts.accounts import Account, Accounts
 from fhir_server.access.apps import AppSessions, Client, Clients, Requests, SigningKeys, endpoints, issuer_of
 from fhir_server.access.apps.assertions import check_assertion
 from fhir_server.access.apps.requests import AppRequest

@@ -15,8 +15,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from fhir_server import fhirjson
-from fhir_server.access.accounts import Accounts, NewAccount
-from fhir_server.access.notifications import Wanted, want
+from fhir_server.access.accounts.accounts import Accounts, NewAccount
+from fhir_server.access.accounts.notifications import Wanted, want
 from fhir_server.access.vault import Vault
 from fhir_server.clinic.messages import CONSUMER, Messages, rules
 from fhir_server.search import SYSTEM, Grant

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from fhir_server import fhirjson
-from fhir_server.access.accounts import Accounts, NewAccount
+from fhir_server.access.accounts.accounts import Accounts, NewAccount
 from fhir_server.access.policy import Policy
 from fhir_server.access.tokens import grant_of, issue
 from fhir_server.clinic.subscriptions import CONSUMER, Subscriptions, rows

@@ -21,7 +21,7 @@ from flask.testing import FlaskClient
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from werkzeug.test import TestResponse
 
-from fhir_server.access.accounts import Account
+from fhir_server.access.accounts.accounts import Account
 from fhir_server.access.apps import Client, Clients, NewClient
 from fhir_server.access.policy import Policy
 from fhir_server.access.tokens import issue

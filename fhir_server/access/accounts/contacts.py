@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
+from fhir_server.access import audit
 from fhir_server.outcome import Outcome
 
-from . import audit, limits, passwords
+from . import limits, passwords
 from .accounts import Account
 from .challenges import Method
 from .desk import Caller, Desk, check_email, check_phone

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from fhir_server.access import audit
 from fhir_server.outcome import Outcome
 
-from . import audit, limits, passwords
+from . import limits, passwords
 from .accounts import Account, folded
 from .challenges import Method, refused
 from .desk import Caller, Desk, network

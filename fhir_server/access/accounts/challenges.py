@@ -15,12 +15,12 @@ from typing import Final, Literal
 
 import pyotp
 
+from fhir_server.access.vault import Vault
 from fhir_server.outcome import Outcome
 from fhir_server.store import Store
 from fhir_server.store.database import Connection
 
 from .accounts import Account
-from .vault import Vault
 
 Purpose = Literal["sign-in", "registration", "recovery", "email", "phone", "invitation"]
 Method = Literal["email", "sms", "shell"]

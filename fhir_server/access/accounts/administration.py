@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from fhir_server.access.roles import ROLES
 from fhir_server.outcome import Outcome
 from fhir_server.store import Store
 from fhir_server.store.database import Connection, scalar
@@ -18,7 +19,6 @@ from fhir_server.store.database import Connection, scalar
 from . import passwords
 from .accounts import Account, Accounts, NewAccount, State, end_sessions, folded
 from .desk import check_email, check_phone
-from .roles import ROLES
 
 _ADMINS: Final = 0x46484955
 IDENTITIES: Final = {"practitioner": "Practitioner", "patient": "Patient", "related_person": "RelatedPerson"}

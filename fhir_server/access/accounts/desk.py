@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from ipaddress import ip_address, ip_network
 from typing import Final
 
+from fhir_server.access.vault import Vault
 from fhir_server.messaging import Messenger
 from fhir_server.outcome import Outcome
 from fhir_server.settings import Settings
@@ -24,7 +25,6 @@ from .accounts import Account, Accounts, folded
 from .challenges import Challenge, Challenges, Method, Purpose
 from .limits import Limit
 from .sessions import Sessions
-from .vault import Vault
 
 FAILURES: Final = 5
 KNOWN: Final = timedelta(days=30)

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final, Literal
 
+from fhir_server.access.roles import ROLES, Role
+from fhir_server.access.tokens import Person
+from fhir_server.access.vault import Vault
 from fhir_server.outcome import Outcome
 from fhir_server.store import Store
 from fhir_server.store.database import Connection
 
 from . import passwords
-from .roles import ROLES, Role
-from .tokens import Person
-from .vault import Vault
 
 State = Literal["invited", "active", "locked", "disabled"]
 

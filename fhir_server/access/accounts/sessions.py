@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from fhir_server.access.vault import Vault
 from fhir_server.outcome import Outcome
 from fhir_server.store import Store
 from fhir_server.store.database import Connection
 
 from .accounts import Account
-from .vault import Vault
 
 TOKEN_TTL: Final = 600
 """Seconds that an access token is good."""

@@ -13,12 +13,13 @@ from typing import Final
 
 import pyotp
 
+from fhir_server.access import audit
 from fhir_server.messaging import Messenger
 from fhir_server.outcome import Outcome
 from fhir_server.settings import Settings
 from fhir_server.store import Store
 
-from . import audit, limits, passwords
+from . import limits, passwords
 from .accounts import Account
 from .challenges import LIFE, Challenge, refused
 from .desk import KNOWN, Caller, Desk

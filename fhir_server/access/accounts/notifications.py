@@ -13,14 +13,14 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Final, Literal
 
+from fhir_server.access import audit
+from fhir_server.access.audit import Event
+from fhir_server.access.vault import Vault
 from fhir_server.search import Grant
 from fhir_server.store import Store
 from fhir_server.store.database import Connection, Database
 
-from . import audit
 from .accounts import Accounts
-from .audit import Event
-from .vault import Vault
 
 Way = Literal["email", "sms"]
 
