@@ -18,7 +18,7 @@ import psutil
 PORT = 8765
 MLLP_PORT = 8766
 _SETTLED_BY = 30.0  # Seconds.
-_IDLE = 0.1  # CPU-seconds in one second; a server that nobody asks takes half of that.
+_IDLE = 0.1  # CPU-seconds in one second, up to which it is at rest.
 _CLI = str(Path(sys.executable).parent / "fhir-server")
 
 
